@@ -1,0 +1,3 @@
+"""janflask: an HTTP server for language models on your own machine."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,134 @@
+"""Every error janflask answers with, in one tree.
+
+An error carries what HTTP needs (``status``), what OpenAI's clients read (``type``, ``code``, ``param``) and a message
+that says what was wrong and what to do about it. The same fields cross the process boundary as an ``ErrorReply`` frame,
+so an error raised in an engine reaches the HTTP client unchanged.
+"""
+
+from __future__ import annotations
+
+
+class JanflaskError(Exception):
+    """Base of the tree; raised as itself only when an error arrives from another process.
+
+    Attributes:
+        status: HTTP status code.
+        type: OpenAI's error family (``invalid_request_error``, ``server_error``, ...).
+        code: a stable machine-readable word, or None.
+        param: the request field the error is about, or None.
+        retry_after: seconds after which a retry makes sense (sent as ``Retry-After``), or None.
+    """
+
+    status: int = 500
+    type: str = "server_error"
+    code: str | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: int | None = None,
+        status: int | None = None,
+        type: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+        if status is not None:
+            self.status = status
+        if type is not None:
+            self.type = type
+        if code is not None:
+            self.code = code
+
+
+class SettingsError(JanflaskError):
+    """A ``JANFLASK_*`` variable has a value that cannot be used. Raised at start-up."""
+
+    code = "invalid_setting"
+
+
+# --- the client's doing (4xx) -----------------------------------------------------------------------------------
+
+
+class InvalidRequestError(JanflaskError):
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+
+
+class ContextLengthExceededError(InvalidRequestError):
+    code = "context_length_exceeded"
+
+
+class NotFoundError(InvalidRequestError):
+    status = 404
+    code = "not_found"
+
+
+class ModelNotFoundError(NotFoundError):
+    code = "model_not_found"
+
+
+class ConflictError(InvalidRequestError):
+    """The request is fine but the object is in the wrong state for it."""
+
+    status = 409
+    code = "conflict"
+
+
+class QueueFullError(JanflaskError):
+    """More requests wait for this model than ``JANFLASK_QUEUE_LIMIT`` allows."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "queue_full"
+
+
+# --- our doing (5xx) --------------------------------------------------------------------------------------------
+
+
+class EngineError(JanflaskError):
+    """The engine failed while it worked on a request."""
+
+    code = "engine_error"
+
+
+class EngineCrashedError(EngineError):
+    """The engine process ended in the middle of a request; the supervisor starts it again."""
+
+    status = 503
+    code = "engine_crashed"
+
+
+class ModelLoadError(EngineError):
+    """A model's file cannot be served: truncated, not a GGUF, too big, an unknown architecture."""
+
+    code = "model_load_failed"
+
+
+class ModelStoppedError(EngineError):
+    """The model was stopped while the request was under way."""
+
+    status = 503
+    code = "model_stopped"
+
+
+class UnavailableError(JanflaskError):
+    """Something the server needs is not there right now; the same request may work later."""
+
+    status = 503
+    code = "unavailable"
+
+
+class TimeoutExceededError(UnavailableError):
+    code = "timeout"
+
+
+class ProtocolError(JanflaskError):
+    """A frame between our own processes is malformed: wrong magic, version, kind, length or fields."""
+
+    code = "protocol_error"

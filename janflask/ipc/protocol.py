@@ -1,0 +1,201 @@
+"""What janflask's processes say to each other, and how it looks on a Unix stream socket.
+
+A frame::
+
+    0      2         3       4                8
+    +------+---------+-------+----------------+---------------------------+
+    | "JF" | version | kind  | length (u32 BE)| MessagePack, length bytes |
+    +------+---------+-------+----------------+---------------------------+
+
+``kind`` names the message class (``_KINDS`` below), so a payload is decoded and checked against exactly one type. A frame
+with another magic, version, kind, a length over ``MAX_PAYLOAD`` or fields of a wrong type raises ``ProtocolError``; the
+connection is of no further use then.
+
+Conversations (the side that connected speaks first):
+
+=============== ===============================================================================================
+to an engine    ``Generate`` -> ``Started`` | ``ErrorReply``, then ``Chunk``*, a ``Finished`` per choice, ``Done``
+                (or an ``ErrorReply`` at any point). One connection is one generation: closing it cancels.
+                ``GetStats`` -> ``Stats``, any number of times.
+to supervisor   ``StartModel`` -> ``State`` (once it runs) | ``ErrorReply``;  ``StopModel`` -> ``State``;
+                ``GetStates`` -> ``States``. One request a connection.
+=============== ===============================================================================================
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Union
+
+import msgspec
+
+from janflask.errors import JanflaskError, ProtocolError
+from janflask.types import EngineStats, GenerateRequest, ModelState, Timings, TokenLogprob, Usage
+
+MAGIC = b"JF"
+VERSION = 1
+MAX_PAYLOAD = 64 * 1024 * 1024  # bytes; a 128k-token prompt is about 1 MB
+HEADER = struct.Struct(">2sBBI")
+
+
+class Generate(msgspec.Struct, frozen=True):
+    request: GenerateRequest
+
+
+class Started(msgspec.Struct, frozen=True):
+    """The request is valid and queued; from here on a failure is an ``ErrorReply`` in the stream."""
+
+    prompt_tokens: int
+
+
+class Chunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Text of one choice. ``text`` may be empty (a token that only held bytes back) when there are log-probabilities."""
+
+    index: int
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Finished(msgspec.Struct, frozen=True):
+    index: int
+    reason: str  # a FinishReason
+
+
+class Done(msgspec.Struct, frozen=True):
+    usage: Usage
+    timings: Timings
+
+
+class ErrorReply(msgspec.Struct, frozen=True):
+    """A ``JanflaskError`` on its way to another process."""
+
+    message: str
+    status: int
+    type: str
+    code: str | None = None
+    param: str | None = None
+    retry_after: int | None = None
+
+    @classmethod
+    def of(cls, error: JanflaskError) -> ErrorReply:
+        return cls(error.message, error.status, error.type, error.code, error.param, error.retry_after)
+
+    def to_error(self) -> JanflaskError:
+        return JanflaskError(
+            self.message,
+            status=self.status,
+            type=self.type,
+            code=self.code,
+            param=self.param,
+            retry_after=self.retry_after,
+        )
+
+
+class GetStats(msgspec.Struct, frozen=True):
+    pass
+
+
+class Stats(msgspec.Struct, frozen=True):
+    stats: EngineStats
+
+
+class StartModel(msgspec.Struct, frozen=True):
+    """Start a model, or join a start under way, or answer at once when it runs. ``settings`` override the model's own."""
+
+    model_id: str
+    settings: dict[str, Any] = {}
+
+
+class StopModel(msgspec.Struct, frozen=True):
+    model_id: str
+
+
+class GetStates(msgspec.Struct, frozen=True):
+    pass
+
+
+class State(msgspec.Struct, frozen=True):
+    state: ModelState
+
+
+class States(msgspec.Struct, frozen=True):
+    """The models that the supervisor knows something of; a model on disk that was never started is not among them."""
+
+    states: list[ModelState]
+
+
+Message = Union[
+    Generate, Started, Chunk, Finished, Done, ErrorReply, GetStats, Stats, StartModel, StopModel, GetStates, State, States
+]
+
+_KINDS: dict[int, type] = {
+    1: Generate,
+    2: Started,
+    3: Chunk,
+    4: Finished,
+    5: Done,
+    6: ErrorReply,
+    7: GetStats,
+    8: Stats,
+    16: StartModel,
+    17: StopModel,
+    18: GetStates,
+    19: State,
+    20: States,
+}
+_KIND_OF: dict[type, int] = {cls: kind for kind, cls in _KINDS.items()}
+_DECODERS: dict[int, msgspec.msgpack.Decoder[Any]] = {k: msgspec.msgpack.Decoder(cls) for k, cls in _KINDS.items()}
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+def encode(message: Message) -> bytes:
+    """One message as one frame. Raises ProtocolError when it is longer than ``MAX_PAYLOAD``."""
+    payload = _ENCODER.encode(message)
+    if len(payload) > MAX_PAYLOAD:
+        raise ProtocolError(f"a {type(message).__name__} of {len(payload)} bytes is over the {MAX_PAYLOAD} byte limit")
+    return HEADER.pack(MAGIC, VERSION, _KIND_OF[type(message)], len(payload)) + payload
+
+
+class FrameReader:
+    """Bytes in, messages out, however the bytes were cut.
+
+    ``feed`` what was received, then take messages with ``next`` until it gives None. Raises ProtocolError on a bad frame.
+    """
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        self._buffer += data
+
+    @property
+    def pending(self) -> int:
+        """Bytes of an unfinished frame; not 0 at end of stream means that the peer died in mid-frame."""
+        return len(self._buffer)
+
+    def next(self) -> Message | None:
+        buffer = self._buffer
+        if len(buffer) < HEADER.size:
+            return None
+        magic, version, kind, length = HEADER.unpack_from(buffer)
+        if magic != MAGIC:
+            raise ProtocolError(f"not a janflask frame: it starts with {bytes(magic)!r}, not {MAGIC!r}")
+        if version != VERSION:
+            raise ProtocolError(f"the peer speaks protocol version {version}, this process {VERSION}: restart the server")
+        decoder = _DECODERS.get(kind)
+        if decoder is None:
+            raise ProtocolError(f"unknown frame kind {kind}")
+        if length > MAX_PAYLOAD:
+            raise ProtocolError(f"a frame of {length} bytes is over the {MAX_PAYLOAD} byte limit")
+        end = HEADER.size + length
+        if len(buffer) < end:
+            return None
+        payload = bytes(buffer[HEADER.size : end])
+        del buffer[:end]
+        try:
+            message: Message = decoder.decode(payload)
+        except msgspec.MsgspecError as error:
+            raise ProtocolError(f"a {_KINDS[kind].__name__} frame does not fit its type: {error}") from error
+        return message

@@ -1,0 +1,167 @@
+"""Every setting, in one table. ``Settings.from_env`` reads ``JANFLASK_*``; ``docs/settings.md`` is made from the table.
+
+A setting is a field of ``Settings`` with its help in the metadata. Nothing is read at import.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from janflask.errors import SettingsError
+
+PREFIX = "JANFLASK_"
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError(f"must be from {low} to {high}")
+        return value
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e7:
+        raise ValueError("must be a number of seconds above 0")
+    return value
+
+
+def _boolean(text: str) -> bool:
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.strip().lower() not in words:
+        raise ValueError("must be 1 or 0 (or true/false, yes/no, on/off)")
+    return words[text.strip().lower()]
+
+
+def _choice(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.strip().lower() not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return text.strip().lower()
+
+    return parse
+
+
+def _or_auto(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    def parse_or_auto(text: str) -> Any:
+        return None if text.strip().lower() in ("", "auto") else parse(text)
+
+    return parse_or_auto
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _setting(default: Any, parse: Callable[[str], Any], help: str) -> Any:
+    return field(default=default, metadata={"parse": parse, "help": help})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The server's settings. Engine settings here are defaults; a model's ``settings`` in model.json win over them."""
+
+    # the server
+    host: str = _setting("127.0.0.1", str, "address to listen on")
+    port: int = _setting(1337, _integer(0, 65535), "port to listen on; 0 takes a free one")
+    data_dir: Path = _setting(Path("data"), _path, "folder with models/, threads/, assistants/, files/, cache/ and logs/")
+    runtime_dir: Path | None = _setting(
+        None, _or_auto(_path), "private folder (0700) for the sockets between processes; auto: a fresh one for each server"
+    )
+    workers: int = _setting(1, _integer(1, 64), "gunicorn worker processes")
+    threads: int = _setting(64, _integer(1, 1024), "threads of a worker; each open stream holds one")
+    log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "how much is logged")
+    max_body_mb: int = _setting(32, _integer(1, 4096), "largest request body in MiB (413 above it)")
+
+    # requests
+    auto_start: bool = _setting(True, _boolean, "a request starts its model if it is on disk and not running")
+    keepalive: float = _setting(5.0, _seconds, "seconds of silence in a stream before an SSE comment is sent")
+    request_timeout: float = _setting(600.0, _seconds, "longest silence from an engine before a request is given up")
+
+    # engines
+    start_timeout: float = _setting(600.0, _seconds, "longest time for loading a model and proving that it works")
+    stop_timeout: float = _setting(3.0, _seconds, "time an engine has to end by itself before it is killed")
+    queue_limit: int = _setting(64, _integer(0, 100000), "requests that may wait for a model; the next one gets 429")
+    ctx_len: int | None = _setting(
+        None, _or_auto(_integer(16, 1 << 24)), "tokens of one conversation; auto: min(8192, what the model was trained for)"
+    )
+    n_parallel: int | None = _setting(
+        None, _or_auto(_integer(1, 256)), "sequences generated at once; auto: 8, fewer if memory says so"
+    )
+    cpu_threads: int | None = _setting(None, _or_auto(_integer(1, 1024)), "CPU threads of an engine; auto: measured")
+    ngl: int = _setting(-1, _integer(-1, 100000), "layers on the GPU; -1: as many as this build can place there")
+    flash_attn: bool | None = _setting(None, _or_auto(_boolean), "flash attention; auto: measured")
+    kv_unified: bool | None = _setting(None, _or_auto(_boolean), "one KV buffer for all sequences; auto: measured")
+    slice_size: int | None = _setting(
+        None, _or_auto(_integer(1, 8192)), "prompt tokens of a step that also generates; auto: measured"
+    )
+    kv_cells: int | None = _setting(
+        None, _or_auto(_integer(16, 1 << 28)), "tokens the KV cache holds over all sequences; auto: n_parallel * ctx_len"
+    )
+    prefix_cache: bool = _setting(True, _boolean, "reuse computed prompt prefixes")
+    use_extra_bufts: bool = _setting(True, _boolean, "llama.cpp's repacked CPU weights (AMX and others)")
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
+        """Raises SettingsError naming the variable, its value and what would be right."""
+        env = os.environ if env is None else env
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            name = PREFIX + item.name.upper()
+            text = env.get(name)
+            if text is None:
+                continue
+            try:
+                values[item.name] = item.metadata["parse"](text)
+            except ValueError as error:
+                raise SettingsError(f"{name}={text!r}: {error}", param=name) from None
+        values.setdefault("data_dir", _path("data"))
+        return cls(**values)
+
+    def to_env(self) -> dict[str, str]:
+        """The variables that make ``from_env`` give these settings again, for a child process."""
+        out: dict[str, str] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is None:
+                text = "auto"
+            elif isinstance(value, bool):
+                text = "1" if value else "0"
+            else:
+                text = str(value)
+            out[PREFIX + item.name.upper()] = text
+        return out
+
+    @property
+    def models_dir(self) -> Path:
+        return self.data_dir / "models"
+
+    @property
+    def cache_dir(self) -> Path:
+        return self.data_dir / "cache"
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.data_dir / "logs"
+
+
+def table() -> list[tuple[str, str, str]]:
+    """(variable, default, help) of every setting, in order; ``docs/settings.md`` and its test are made from this."""
+    rows = []
+    for item in fields(Settings):
+        default = item.default
+        if default is MISSING or default is None:
+            text = "auto"
+        elif isinstance(default, bool):
+            text = "1" if default else "0"
+        else:
+            text = str(default)
+        rows.append((PREFIX + item.name.upper(), text, item.metadata["help"]))
+    return rows

@@ -1,0 +1,251 @@
+"""The frozen dataclasses that processes and layers hand to each other. Standard library only.
+
+Below ``janflask/api`` nobody sees a raw request body: a marshmallow schema turns it into one of these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class FinishReason(StrEnum):
+    """Why a choice ended, in OpenAI's words."""
+
+    STOP = "stop"  # end-of-generation token or a stop string
+    LENGTH = "length"  # max_tokens reached, or the context is full
+    ERROR = "error"  # only inside the engine; clients get an error object instead
+
+
+class ModelStatus(StrEnum):
+    """The whole state machine of a model; see ``docs/architecture.md``."""
+
+    NOT_DOWNLOADED = "not_downloaded"
+    DOWNLOADING = "downloading"
+    DOWNLOADED = "downloaded"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How a token is chosen from logits; llama.cpp's names, order and meaning.
+
+    The chain is: logit bias, penalties, DRY, top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature, draw.
+    ``temperature <= 0`` is greedy. ``mirostat`` 1 or 2 replaces the truncating samplers, as in llama.cpp.
+    """
+
+    temperature: float = 0.8
+    dynatemp_range: float = 0.0
+    dynatemp_exponent: float = 1.0
+    top_k: int = 40  # <= 0: off
+    top_p: float = 0.95  # >= 1: off
+    min_p: float = 0.05  # <= 0: off
+    typical_p: float = 1.0  # >= 1: off
+    top_n_sigma: float = -1.0  # <= 0: off
+    xtc_probability: float = 0.0  # <= 0: off
+    xtc_threshold: float = 0.1  # > 0.5: off
+    repeat_penalty: float = 1.0
+    repeat_last_n: int = 64  # tokens the penalties look back on; -1: the whole context, 0: off
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    dry_multiplier: float = 0.0  # 0: off
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_penalty_last_n: int = -1  # -1: the whole context, 0: off
+    dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
+    mirostat: int = 0  # 0, 1 or 2
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
+    seed: int | None = None  # None: a fresh one for every request
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, added to its logit)
+    ignore_eos: bool = False  # end-of-generation tokens get -inf
+    top_logprobs: int | None = None  # None: no log-probabilities; 0: the chosen token's only; N: and the N likeliest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateRequest:
+    """One generation: a prompt, and ``n`` continuations of it.
+
+    ``prompt`` is text, or token ids that are taken as they are. ``add_special`` lets the tokenizer add BOS where the
+    model wants one; ``parse_special`` turns text like ``<|im_end|>`` into its control token (true for a rendered chat
+    template, false for a user's plain text).
+    """
+
+    prompt: str | tuple[int, ...]
+    n: int = 1
+    max_tokens: int | None = None  # None: until the context is full
+    stop: tuple[str, ...] = ()
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    add_special: bool = True
+    parse_special: bool = True
+    cache_prompt: bool = True  # false: compute the whole prompt, use no cached prefix
+
+
+@dataclass(frozen=True, slots=True)
+class TopLogprob:
+    """One candidate at one position: its text (with U+FFFD for a broken character), its raw bytes, its log-probability."""
+
+    token: str
+    bytes: bytes
+    logprob: float
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """The chosen token at one position, and the likeliest candidates there.
+
+    Log-probabilities are natural logarithms of the softmax over the model's own logits, before any sampler.
+    """
+
+    token: str
+    bytes: bytes
+    logprob: float
+    id: int
+    top: tuple[TopLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one generation; ``completion_tokens`` counts all its choices."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int  # of the prompt, taken from the prefix cache
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Where a generation's time went. Milliseconds; ``prompt_n`` counts computed (not cached) prompt tokens."""
+
+    cache_n: int
+    prompt_n: int
+    prompt_ms: float
+    predicted_n: int
+    predicted_ms: float
+    queue_ms: float
+
+    @property
+    def prompt_per_second(self) -> float:
+        return 1000.0 * self.prompt_n / self.prompt_ms if self.prompt_ms > 0 else 0.0
+
+    @property
+    def predicted_per_second(self) -> float:
+        return 1000.0 * self.predicted_n / self.predicted_ms if self.predicted_ms > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """What one engine is started with. None means: measured, or derived from model and machine, at start."""
+
+    ctx_len: int | None = None  # tokens of one conversation; None: min(8192, trained for)
+    n_parallel: int | None = None  # sequences generated at once; None: 8, fewer if memory says so
+    cpu_threads: int | None = None  # None: measured, at most the physical cores
+    ngl: int = -1  # layers on the GPU; -1: all that a GPU build can take
+    flash_attn: bool | None = None  # None: measured
+    kv_unified: bool | None = None  # None: measured
+    slice_size: int | None = None  # prompt tokens of a step that also generates; None: measured
+    kv_cells: int | None = None  # tokens in the KV cache over all sequences; None: n_parallel * ctx_len
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+    prefix_cache: bool = True
+    queue_limit: int = 64  # requests that may wait for a slot
+    use_extra_bufts: bool = True  # llama.cpp's repacked CPU weights (AMX and others)
+    start_timeout: float = 600.0  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knobs:
+    """The settings that decide speed, as an engine runs with them."""
+
+    flash_attn: bool
+    kv_unified: bool
+    slice_size: int
+    cpu_threads: int
+    source: str  # "measured", "remembered" or "pinned" (all of them set by the user)
+    measurements: dict[str, float] = field(default_factory=dict)  # what decided: name -> milliseconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """What an engine tells of itself and its model once it answers."""
+
+    model_id: str
+    model_path: str
+    description: str  # llama.cpp's: "llama 135M Q4_1"
+    architecture: str
+    n_params: int
+    size_bytes: int
+    n_vocab: int
+    ctx_train: int
+    ctx_len: int
+    n_parallel: int
+    kv_cells: int
+    chat_template: str | None
+    bos_token: str
+    eos_token: str
+    add_bos: bool
+    can_share_prefix: bool  # false: recurrent or sliding-window memory, prompts are computed again
+    use_extra_bufts: bool
+    knobs: Knobs
+    load_seconds: float
+    llama_version: str
+    metadata: dict[str, str] = field(default_factory=dict)  # the GGUF's own short key/value pairs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    """An engine's load at one moment."""
+
+    slots: int
+    busy: int  # sequences being computed
+    waiting: int  # requests in the queue
+    kv_cells: int
+    kv_used: int
+    requests: int  # since start
+    prompt_tokens: int  # computed since start
+    cached_tokens: int  # taken from the prefix cache since start
+    generated_tokens: int  # since start
+    preempted: int  # sequences put back because KV ran short, since start
+    cancelled: int  # since start
+    steps: int  # llama_decode calls since start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelState:
+    """A model as the supervisor sees it."""
+
+    model_id: str
+    status: ModelStatus
+    error: str | None = None
+    socket: str | None = None  # where its engine listens, while it runs
+    pid: int | None = None
+    started_at: int | None = None  # seconds since the epoch
+    restarts: int = 0  # after crashes, since the model was last started on request
+    notes: tuple[str, ...] = ()  # what a user should know, e.g. "runs without repacked weights: ..."
+    info: EngineInfo | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """A model on disk: ``models/<id>/model.json`` read leniently, with what Jan or a user wrote kept in ``raw``."""
+
+    id: str
+    name: str
+    path: str | None  # the GGUF; None while there is none
+    size_bytes: int
+    created: int  # seconds since the epoch
+    settings: dict[str, Any]
+    parameters: dict[str, Any]
+    metadata: dict[str, Any]
+    raw: dict[str, Any]
+    problem: str | None = None  # why it can't be used as it is
