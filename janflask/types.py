@@ -88,10 +88,10 @@ class GenerateRequest:
 
 @dataclass(frozen=True, slots=True)
 class TopLogprob:
-    """One candidate at one position: its text (with U+FFFD for a broken character), its raw bytes, its log-probability."""
+    """One candidate at one position: its text (with U+FFFD for a broken character), its bytes, its log-probability."""
 
     token: str
-    bytes: bytes
+    raw: bytes
     logprob: float
     id: int
 
@@ -104,7 +104,7 @@ class TokenLogprob:
     """
 
     token: str
-    bytes: bytes
+    raw: bytes
     logprob: float
     id: int
     top: tuple[TopLogprob, ...] = ()
