@@ -164,6 +164,17 @@ class EngineSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """All that an engine process is told: which model, where to listen, how to run, where to remember measurements."""
+
+    model_id: str
+    model_path: str
+    socket_path: str
+    cache_dir: str  # measured knobs are remembered here
+    settings: EngineSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Knobs:
     """The settings that decide speed, as an engine runs with them."""
 

@@ -19,18 +19,20 @@ to an engine    ``Generate`` -> ``Started`` | ``ErrorReply``, then ``Chunk``*, a
                 ``GetStats`` -> ``Stats``, any number of times.
 to supervisor   ``StartModel`` -> ``State`` (once it runs) | ``ErrorReply``;  ``StopModel`` -> ``State``;
                 ``GetStates`` -> ``States``. One request a connection.
+engine's birth  on a socket pair that the supervisor made: ``Launch`` -> ``Progress``*, ``Ready`` | ``ErrorReply``; later
+                ``Shutdown``. End of stream on it means that the other process is gone.
 =============== ===============================================================================================
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Any, Union
+from typing import Any
 
 import msgspec
 
 from janflask.errors import JanflaskError, ProtocolError
-from janflask.types import EngineStats, GenerateRequest, ModelState, Timings, TokenLogprob, Usage
+from janflask.types import EngineInfo, EngineSpec, EngineStats, GenerateRequest, ModelState, Timings, TokenLogprob, Usage
 
 MAGIC = b"JF"
 VERSION = 1
@@ -124,9 +126,46 @@ class States(msgspec.Struct, frozen=True):
     states: list[ModelState]
 
 
-Message = Union[
-    Generate, Started, Chunk, Finished, Done, ErrorReply, GetStats, Stats, StartModel, StopModel, GetStates, State, States
-]
+class Launch(msgspec.Struct, frozen=True):
+    spec: EngineSpec
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """What a starting engine is doing: ``stage`` is ``loading``, ``proving`` or ``measuring``."""
+
+    stage: str
+    fraction: float  # of this stage, 0 to 1
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """The model answered a decode and the socket listens."""
+
+    info: EngineInfo
+
+
+class Shutdown(msgspec.Struct, frozen=True):
+    """End every request with ``model_stopped``, then exit."""
+
+
+Message = (
+    Generate
+    | Started
+    | Chunk
+    | Finished
+    | Done
+    | ErrorReply
+    | GetStats
+    | Stats
+    | StartModel
+    | StopModel
+    | GetStates
+    | State
+    | States
+    | Launch
+    | Progress
+    | Ready
+    | Shutdown
+)
 
 _KINDS: dict[int, type] = {
     1: Generate,
@@ -142,6 +181,10 @@ _KINDS: dict[int, type] = {
     18: GetStates,
     19: State,
     20: States,
+    32: Launch,
+    33: Progress,
+    34: Ready,
+    35: Shutdown,
 }
 _KIND_OF: dict[type, int] = {cls: kind for kind, cls in _KINDS.items()}
 _DECODERS: dict[int, msgspec.msgpack.Decoder[Any]] = {k: msgspec.msgpack.Decoder(cls) for k, cls in _KINDS.items()}
