@@ -80,6 +80,18 @@ class ConflictError(InvalidRequestError):
     code = "conflict"
 
 
+class UnsupportedMediaTypeError(InvalidRequestError):
+    status = 415
+    code = "unsupported_media_type"
+
+
+class ClientDisconnectedError(InvalidRequestError):
+    """The client closed its connection before it had its answer; nobody reads what is said to it."""
+
+    status = 499
+    code = "client_disconnected"
+
+
 class QueueFullError(JanflaskError):
     """More requests wait for this model than ``JANFLASK_QUEUE_LIMIT`` allows."""
 

@@ -18,7 +18,10 @@ PREFIX = "JANFLASK_"
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        value = int(text)
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError(f"must be a whole number from {low} to {high}") from None
         if not low <= value <= high:
             raise ValueError(f"must be from {low} to {high}")
         return value
@@ -27,7 +30,10 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError("must be a number of seconds above 0") from None
     if not 0 < value < 1e7:
         raise ValueError("must be a number of seconds above 0")
     return value
@@ -56,8 +62,20 @@ def _or_auto(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse_or_auto
 
 
+def _host(text: str) -> str:
+    # An empty address would mean every interface: nobody should get that by an empty variable.
+    if not text.strip():
+        raise ValueError("must be an address, such as 127.0.0.1, or 0.0.0.0 for every interface")
+    return text.strip()
+
+
 def _path(text: str) -> Path:
-    return Path(text).expanduser().absolute()
+    if not text.strip():
+        raise ValueError("must be the path of a folder")
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:  # ~name of a user that does not exist
+        raise ValueError(str(error)) from None
 
 
 def _setting(default: Any, parse: Callable[[str], Any], help: str) -> Any:
@@ -69,11 +87,11 @@ class Settings:
     """The server's settings. Engine settings here are defaults; a model's ``settings`` in model.json win over them."""
 
     # the server
-    host: str = _setting("127.0.0.1", str, "address to listen on")
+    host: str = _setting("127.0.0.1", _host, "address to listen on")
     port: int = _setting(1337, _integer(0, 65535), "port to listen on; 0 takes a free one")
-    data_dir: Path = _setting(Path("data"), _path, "folder with models/, threads/, assistants/, files/, cache/ and logs/")
+    data_dir: Path = _setting(Path("data"), _path, "folder of models/, threads/, assistants/, files/, cache/ and logs/")
     runtime_dir: Path | None = _setting(
-        None, _or_auto(_path), "private folder (0700) for the sockets between processes; auto: a fresh one for each server"
+        None, _or_auto(_path), "private folder (0700) for the sockets between processes; auto: a fresh one each time"
     )
     workers: int = _setting(1, _integer(1, 64), "gunicorn worker processes")
     threads: int = _setting(64, _integer(1, 1024), "threads of a worker; each open stream holds one")
@@ -90,7 +108,9 @@ class Settings:
     stop_timeout: float = _setting(3.0, _seconds, "time an engine has to end by itself before it is killed")
     queue_limit: int = _setting(64, _integer(0, 100000), "requests that may wait for a model; the next one gets 429")
     ctx_len: int | None = _setting(
-        None, _or_auto(_integer(16, 1 << 24)), "tokens of one conversation; auto: min(8192, what the model was trained for)"
+        None,
+        _or_auto(_integer(16, 1 << 24)),
+        "tokens of one conversation; auto: what the model was trained for, at most 8192",
     )
     n_parallel: int | None = _setting(
         None, _or_auto(_integer(1, 256)), "sequences generated at once; auto: 8, fewer if memory says so"
@@ -103,7 +123,7 @@ class Settings:
         None, _or_auto(_integer(1, 8192)), "prompt tokens of a step that also generates; auto: measured"
     )
     kv_cells: int | None = _setting(
-        None, _or_auto(_integer(16, 1 << 28)), "tokens the KV cache holds over all sequences; auto: n_parallel * ctx_len"
+        None, _or_auto(_integer(16, 1 << 28)), "tokens in the KV cache over all sequences; auto: n_parallel * ctx_len"
     )
     prefix_cache: bool = _setting(True, _boolean, "reuse computed prompt prefixes")
     use_extra_bufts: bool = _setting(True, _boolean, "llama.cpp's repacked CPU weights (AMX and others)")

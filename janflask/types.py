@@ -5,6 +5,7 @@ Below ``janflask/api`` nobody sees a raw request body: a marshmallow schema turn
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -65,6 +66,34 @@ class SamplingParams:
     logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, added to its logit)
     ignore_eos: bool = False  # end-of-generation tokens get -inf
     top_logprobs: int | None = None  # None: no log-probabilities; 0: the chosen token's only; N: and the N likeliest
+
+
+# The least and the greatest value of each numeric field of SamplingParams, wherever it comes from.
+SAMPLING_RANGES: Mapping[str, tuple[float, float]] = {
+    "temperature": (0, 2),
+    "dynatemp_range": (0, 2),
+    "dynatemp_exponent": (0, 100),
+    "top_k": (-1, 1_000_000),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "typical_p": (0, 1),
+    "top_n_sigma": (-1, 100),
+    "xtc_probability": (0, 1),
+    "xtc_threshold": (0, 1),
+    "repeat_penalty": (0.01, 10),
+    "repeat_last_n": (-1, 1 << 24),
+    "frequency_penalty": (-2, 2),
+    "presence_penalty": (-2, 2),
+    "dry_multiplier": (0, 100),
+    "dry_base": (1, 100),
+    "dry_allowed_length": (0, 1 << 24),
+    "dry_penalty_last_n": (-1, 1 << 24),
+    "mirostat": (0, 2),
+    "mirostat_tau": (0, 100),
+    "mirostat_eta": (0, 1),
+    "seed": (-(1 << 63), (1 << 64) - 1),
+    "top_logprobs": (0, 20),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,3 +289,46 @@ class ModelCard:
     metadata: dict[str, Any]
     raw: dict[str, Any]
     problem: str | None = None  # why it can't be used as it is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatMessage:
+    """One turn of a conversation; ``role`` is system, developer, user, assistant or tool."""
+
+    role: str
+    content: str
+    name: str | None = None
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceRequest:
+    """What a chat and a completion request have in common. None means: the model's own default.
+
+    ``sampling`` holds the fields of ``SamplingParams`` that the request sets, checked against their types and ranges.
+    """
+
+    model: str
+    stream: bool = False
+    include_usage: bool = False
+    n: int = 1
+    max_tokens: int | None = None
+    stop: tuple[str, ...] | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    cache_prompt: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest(InferenceRequest):
+    """``template_kwargs`` are further variables for the model's chat template (``enable_thinking`` and the like)."""
+
+    messages: tuple[ChatMessage, ...]
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRequest(InferenceRequest):
+    """``prompts`` are texts or token ids; each gets ``n`` choices. ``echo`` puts the prompt before its answer."""
+
+    prompts: tuple[str | tuple[int, ...], ...]
+    echo: bool = False

@@ -1,0 +1,50 @@
+"""The command line: ``janflask``, and the same commands under ``flask --app wsgi``. Nothing here needs the engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from flask.cli import FlaskGroup, routes_command, shell_command
+
+import janflask
+from janflask.cli.chat import chat
+from janflask.cli.models import models
+from janflask.cli.serve import serve
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+COMMANDS: tuple[click.Command, ...] = (serve, chat, models)
+
+
+def _create_app() -> Flask:
+    """The application, for the commands that need one (``routes``, ``shell``)."""
+    from janflask import create_app
+
+    return create_app()
+
+
+cli = FlaskGroup(
+    name="janflask",
+    help="Serve language models on this machine, and talk to them.",
+    create_app=_create_app,
+    add_default_commands=False,
+    add_version_option=False,
+    load_dotenv=False,
+    set_debug_flag=False,
+)
+click.version_option(janflask.__version__, prog_name="janflask")(cli)
+for _command in (*COMMANDS, routes_command, shell_command):
+    cli.add_command(_command)
+
+
+def register(app: Flask) -> None:
+    """Makes the commands available as ``flask --app wsgi ...``."""
+    for command in COMMANDS:
+        app.cli.add_command(command)
+
+
+def main() -> None:
+    """The console script. Exit codes: 0 fine, 1 failure, 2 usage."""
+    cli.main(prog_name="janflask")

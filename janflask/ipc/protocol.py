@@ -32,12 +32,22 @@ from typing import Any
 import msgspec
 
 from janflask.errors import JanflaskError, ProtocolError
-from janflask.types import EngineInfo, EngineSpec, EngineStats, GenerateRequest, ModelState, Timings, TokenLogprob, Usage
+from janflask.types import (
+    EngineInfo,
+    EngineSpec,
+    EngineStats,
+    GenerateRequest,
+    ModelState,
+    Timings,
+    TokenLogprob,
+    Usage,
+)
 
 MAGIC = b"JF"
 VERSION = 1
 MAX_PAYLOAD = 64 * 1024 * 1024  # bytes; a 128k-token prompt is about 1 MB
 HEADER = struct.Struct(">2sBBI")
+SUPERVISOR_SOCKET = "supervisor.sock"  # its name in the runtime folder
 
 
 class Generate(msgspec.Struct, frozen=True):
@@ -138,9 +148,10 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """The model answered a decode and the socket listens."""
+    """The model answered a decode and the socket listens. ``notes``: what a user should know of how it runs."""
 
     info: EngineInfo
+    notes: tuple[str, ...] = ()
 
 
 class Shutdown(msgspec.Struct, frozen=True):
@@ -226,7 +237,9 @@ class FrameReader:
         if magic != MAGIC:
             raise ProtocolError(f"not a janflask frame: it starts with {bytes(magic)!r}, not {MAGIC!r}")
         if version != VERSION:
-            raise ProtocolError(f"the peer speaks protocol version {version}, this process {VERSION}: restart the server")
+            raise ProtocolError(
+                f"the peer speaks protocol version {version}, this process {VERSION}: restart the server"
+            )
         decoder = _DECODERS.get(kind)
         if decoder is None:
             raise ProtocolError(f"unknown frame kind {kind}")

@@ -1,0 +1,99 @@
+# `make run` and `make test` are all that a newcomer needs; `make help` lists the rest.
+#
+# Each step of the set-up leaves a stamp in .venv/. A step runs again when a file it depends on is newer than its stamp,
+# so that a second `make run` goes straight to the server.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# $(call quietly,label): what follows runs with its output in a log and a line of progress instead.
+quietly = $(BIN)/python -m tools.progress "$(1)" $(VENV)/logs/$(@F:.stamp-%=%).log
+
+# Generated C files stand beside their .pyx and must not count as sources; the kernels are written by hand.
+EXT_SOURCES := $(wildcard ext/janflask_ext/*.pyx ext/janflask_ext/*.pxd ext/janflask_ext/*.h ext/janflask_ext/*_kernels.c)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help run setup test bench lint format docs lock clean distclean model
+
+help: ## list what make can do
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+run: setup model ## set everything up and serve on JANFLASK_HOST:JANFLASK_PORT (127.0.0.1:1337)
+	@exec $(BIN)/janflask serve
+
+setup: $(VENV)/.stamp-ext $(VENV)/.stamp-llama ## all that running needs, without running
+
+model: $(VENV)/.stamp-venv
+	@$(BIN)/python -m tools.starter_model
+
+# --- working on it ---------------------------------------------------------------------------------------------------
+
+test: setup model $(VENV)/.stamp-test ## the whole test suite, the real model included (ARGS="-k name" picks)
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+bench: setup model $(VENV)/.stamp-test ## the benchmarks, as tables and JSON (ARGS passes options)
+	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+lint: setup $(VENV)/.stamp-test $(VENV)/.stamp-dev ## style, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/cython-lint ext
+	$(BIN)/mypy
+
+format: $(VENV)/.stamp-dev ## format the code and repair what can be repaired
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: $(VENV)/.stamp-venv ## write docs/settings.md from the table of settings
+	@$(BIN)/python -m tools.settings_doc
+
+lock: $(VENV)/.stamp-venv ## resolve pyproject.toml into requirements/*.txt anew
+	@$(BIN)/python -m tools.lock
+
+clean: ## remove what was built here (not .venv, not data)
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache benchmarks/results
+	rm -f $(VENV)/.stamp-ext ext/janflask_ext/*.so
+	for source in ext/janflask_ext/*.pyx; do rm -f "$${source%.pyx}.c"; done
+	find janflask ext tests tools benchmarks conf -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove .venv too (data stays)
+	rm -rf $(VENV)
+
+# --- the steps of the set-up -----------------------------------------------------------------------------------------
+
+$(VENV)/.stamp-venv: requirements/build.txt
+	@$(PYTHON) tools/preflight.py
+	@echo "creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(call quietly,setting up pip) $(PIP) install $$(grep '^pip==' requirements/build.txt)
+	@touch $@
+
+$(VENV)/.stamp-runtime: requirements/runtime.txt requirements/build.txt | $(VENV)/.stamp-venv
+	@$(call quietly,installing the dependencies) $(PIP) install -r requirements/runtime.txt \
+		$$(grep -E '^(setuptools|wheel|cython|packaging)==' requirements/build.txt)
+	@touch $@
+
+$(VENV)/.stamp-test: requirements/test.txt | $(VENV)/.stamp-runtime
+	@$(call quietly,installing the test tools) $(PIP) install -r requirements/test.txt -c requirements/runtime.txt
+	@touch $@
+
+$(VENV)/.stamp-dev: requirements/dev.txt | $(VENV)/.stamp-runtime
+	@$(call quietly,installing the linters) $(PIP) install -r requirements/dev.txt \
+		-c requirements/runtime.txt -c requirements/test.txt
+	@touch $@
+
+$(VENV)/.stamp-llama: tools/build_llama.py tools/compiler.py pyproject.toml requirements/build.txt | $(VENV)/.stamp-runtime
+	@$(BIN)/python -m tools.build_llama
+	@touch $@
+
+# The editable install builds the extension too; after that a changed source only needs the compiler.
+$(VENV)/.stamp-ext: pyproject.toml setup.py $(EXT_SOURCES) | $(VENV)/.stamp-runtime
+	@$(call quietly,building the extension) $(if $(filter pyproject.toml setup.py,$?), \
+		$(PIP) install --no-deps --no-build-isolation --editable ., \
+		$(BIN)/python setup.py build_ext --inplace)
+	@touch $@

@@ -1,0 +1,44 @@
+"""gunicorn for janflask: ``gunicorn -c conf/gunicorn.conf.py wsgi:app`` brings up the workers and the supervisor.
+
+Everything here follows the ``JANFLASK_*`` settings (docs/settings.md); gunicorn's own command line still wins.
+"""
+
+import os
+
+from janflask.engine.launcher import bind_address, on_exit, on_starting, pre_exec, read_settings, when_ready
+
+__all__ = ["on_exit", "on_starting", "pre_exec", "when_ready"]  # gunicorn finds its hooks by these names
+
+_settings = read_settings()
+
+proc_name = "janflask"
+bind = bind_address(_settings)
+backlog = 1024
+
+# One thread serves one open stream. The heartbeat is the main thread's: a long stream never looks like a dead worker.
+worker_class = "gthread"
+workers = _settings.workers
+threads = _settings.threads
+worker_connections = max(1000, 4 * threads)
+timeout = 60
+graceful_timeout = 30  # a reload or stop lets streams finish this long; the models stay up through a reload
+keepalive = 75  # longer than nginx keeps idle upstream connections (60 s), so that it never writes into a closing one
+
+# Each worker imports the application itself: a reload (SIGHUP) then takes new code, and no thread, lock or socket that
+# the application makes at import is carried across a fork.
+preload_app = False
+
+limit_request_line = 8190  # bytes; a model may be named by its percent-encoded source URL
+limit_request_fields = 100
+limit_request_field_size = 8190
+
+# gunicorn's control socket has one fixed place per user, which two servers would fight over.
+control_socket_disable = True
+
+# The heartbeat file belongs in memory: on a slow disk its updates can stall a worker.
+if os.access("/dev/shm", os.W_OK):  # noqa: S108
+    worker_tmp_dir = "/dev/shm"  # noqa: S108
+
+loglevel = _settings.log_level
+errorlog = "-"
+accesslog = None  # nginx writes one; ``--access-logfile -`` turns it on here

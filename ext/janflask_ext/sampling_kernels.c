@@ -1,0 +1,322 @@
+/*
+ * The instruction sets that the passes of sampling_kernels.h are compiled for, as a few vector operations each, and the
+ * choice between them. The passes themselves are in sampling_kernels_impl.h, written once over these operations:
+ *
+ *   W, vf, vm             lanes, a vector of floats, a mask of lanes
+ *   V_MAX(a, b)           lane by lane; b where a is NaN
+ *   V_IN(x, lo, hi)       mask of lo <= x <= hi (false for NaN)
+ *   V_KEEP(m, x)          x where m, else 0
+ *   V_CHOOSE(m, x, y)     x where m, else y
+ *   V_ALLOWED(words, i)   mask of the lanes whose bits are set in the bitmask, i a multiple of W
+ *   V_BITS(m)             the mask as an integer
+ *   V_EXP2(t), V_EXP2_FAST(t)  2**t for t <= 0 and little above, relative error 2e-7 and 4e-6; 0 for t < -126
+ *
+ * Products and sums are fused only where V_FMA says so (setup.py turns contraction off), so that two passes which
+ * compute the same bucket for an element agree on it.
+ */
+#include "sampling_kernels.h"
+
+#include <float.h>
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define JF_X86 1
+#include <immintrin.h>
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#define CAT_(a, b) a##_##b
+#define CAT(a, b) CAT_(a, b)
+#define NAME(function) CAT(function, ISA)
+#define STRING_(x) #x
+#define JF_STRING(x) STRING_(x)
+
+static const float LOG2_E = 1.44269504088896341f;
+
+/* Minimax polynomials of 2**f, coefficients from the constant up: NEAR for f in [-1/2, 1/2], UNIT for f in [0, 1). */
+#define NEAR5 1.000000072e+00f, 6.931469671e-01f, 2.402211972e-01f, 5.550713273e-02f, 9.675541334e-03f, 1.327647199e-03f
+#define NEAR4 9.999992614e-01f, 6.931218147e-01f, 2.402474483e-01f, 5.591786032e-02f, 9.570101911e-03f
+#define UNIT5 9.999999251e-01f, 6.931530732e-01f, 2.401536170e-01f, 5.582631805e-02f, 8.989340091e-03f, 1.877576675e-03f
+#define UNIT4 1.000002593e+00f, 6.930038345e-01f, 2.414427569e-01f, 5.201146061e-02f, 1.353416792e-02f
+
+#define POLY5_(f, a, b, c, d, e, g) \
+    V_FMA(V_FMA(V_FMA(V_FMA(V_FMA(V_SET(g), f, V_SET(e)), f, V_SET(d)), f, V_SET(c)), f, V_SET(b)), f, V_SET(a))
+#define POLY4_(f, a, b, c, d, e) V_FMA(V_FMA(V_FMA(V_FMA(V_SET(e), f, V_SET(d)), f, V_SET(c)), f, V_SET(b)), f, V_SET(a))
+#define POLY5(f, ...) POLY5_(f, __VA_ARGS__)
+#define POLY4(f, ...) POLY4_(f, __VA_ARGS__)
+
+static inline int32_t bucket_of(float distance, float near, float scale) {
+    int32_t bucket = (int32_t)((distance - near) * scale);
+    return bucket < JF_BUCKETS ? bucket : JF_BUCKETS - 1;
+}
+
+int32_t jf_bucket_of(float distance, float near, float scale) {
+    return bucket_of(distance, near, scale);
+}
+
+static inline int is_allowed(const uint32_t *mask, int32_t id) {
+    return mask == NULL || (mask[id >> 5] >> (id & 31) & 1u);
+}
+
+#define RANK_SORT_LIMIT 160
+
+static inline int comes_before(float x, int32_t id, float y, int32_t other) {
+    return x > y || (x == y && id < other);
+}
+
+static void insertion_sort(float *logits, int32_t *ids, int32_t first, int32_t last) {
+    for (int32_t i = first + 1; i <= last; i++) {
+        const float x = logits[i];
+        const int32_t id = ids[i];
+        int32_t j = i;
+        for (; j > first && comes_before(x, id, logits[j - 1], ids[j - 1]); j--) {
+            logits[j] = logits[j - 1];
+            ids[j] = ids[j - 1];
+        }
+        logits[j] = x;
+        ids[j] = id;
+    }
+}
+
+static void swap(float *logits, int32_t *ids, int32_t i, int32_t j) {
+    const float x = logits[i];
+    const int32_t id = ids[i];
+    logits[i] = logits[j];
+    ids[i] = ids[j];
+    logits[j] = x;
+    ids[j] = id;
+}
+
+/* Hoare's partition around the middle element; returns the last index of the first part. Ids make all keys distinct. */
+static int32_t partition(float *logits, int32_t *ids, int32_t first, int32_t last) {
+    const int32_t middle = first + (last - first) / 2;
+    const float x = logits[middle];
+    const int32_t id = ids[middle];
+    int32_t i = first - 1, j = last + 1;
+    for (;;) {
+        do {
+            i++;
+        } while (comes_before(logits[i], ids[i], x, id));
+        do {
+            j--;
+        } while (comes_before(x, id, logits[j], ids[j]));
+        if (i >= j) {
+            return j;
+        }
+        swap(logits, ids, i, j);
+    }
+}
+
+/* By falling logit, then rising id. Recurses into the shorter part only, so the stack stays logarithmic. */
+static void quick_sort(float *logits, int32_t *ids, int32_t first, int32_t last) {
+    while (last - first > 24) {
+        const int32_t split = partition(logits, ids, first, last);
+        if (split - first < last - split - 1) {
+            quick_sort(logits, ids, first, split);
+            first = split + 1;
+        } else {
+            quick_sort(logits, ids, split + 1, last);
+            last = split;
+        }
+    }
+    insertion_sort(logits, ids, first, last);
+}
+
+void jf_list_keep(float *logits, int32_t *ids, int32_t n, int32_t k) {
+    int32_t first = 0, last = n - 1;
+    while (first < last) {
+        const int32_t split = partition(logits, ids, first, last);
+        if (k - 1 <= split) {
+            last = split;
+        } else {
+            first = split + 1;
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- any processor: vectors of four, as the compiler can */
+#define ISA generic
+#define TARGET
+#define W 4
+typedef float v4f __attribute__((vector_size(16)));
+typedef int32_t v4i __attribute__((vector_size(16)));
+#define vf v4f
+#define vm v4i
+#define V_SET(s) ((v4f){(s), (s), (s), (s)})
+INLINE v4f load_v4f(const float *p) {
+    v4f x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+#define V_LOAD(p) load_v4f(p)
+#define V_ADD(a, b) ((a) + (b))
+#define V_SUB(a, b) ((a) - (b))
+#define V_MUL(a, b) ((a) * (b))
+#define V_FMA(a, b, c) ((a) * (b) + (c))
+#define V_KEEP(m, x) ((v4f)((m) & (v4i)(x)))
+#define V_CHOOSE(m, x, y) ((v4f)(((m) & (v4i)(x)) | (~(m) & (v4i)(y))))
+INLINE v4f max_generic(v4f a, v4f b) {
+    return V_CHOOSE(a > b, a, b);
+}
+#define V_MAX(a, b) max_generic(a, b)
+#define V_ABS(x) ((v4f)((v4i)(x) & (v4i){0x7fffffff, 0x7fffffff, 0x7fffffff, 0x7fffffff}))
+#define V_IN(x, lo, hi) (((x) >= (lo)) & ((x) <= (hi)))
+#define V_AND(m, k) ((m) & (k))
+#define V_ANY(m) (((m)[0] | (m)[1] | (m)[2] | (m)[3]) != 0)
+#define V_BITS(m) ((uint32_t)(((m)[0] & 1) | ((m)[1] & 2) | ((m)[2] & 4) | ((m)[3] & 8)))
+INLINE v4i allowed_generic(const uint32_t *words, int32_t i) {
+    uint32_t bits = words[i >> 5] >> (i & 31);
+    return (v4i){-(int32_t)(bits & 1), -(int32_t)(bits >> 1 & 1), -(int32_t)(bits >> 2 & 1), -(int32_t)(bits >> 3 & 1)};
+}
+#define V_ALLOWED(words, i) allowed_generic(words, i)
+#define V_HMAX(x) fmaxf(fmaxf((x)[0], (x)[1]), fmaxf((x)[2], (x)[3]))
+#define V_HSUM(x) (((double)(x)[0] + (x)[1]) + ((double)(x)[2] + (x)[3]))
+INLINE v4f scale_generic(v4f t, v4f *fraction) {
+    t = V_MAX(t, V_SET(-126.0f));
+    v4f shifted = t + V_SET(12582912.0f); /* 1.5 * 2**23: the low bits now hold t rounded to an integer */
+    *fraction = t - (shifted - V_SET(12582912.0f));
+    v4i n = (v4i)shifted - (v4i){0x4b400000, 0x4b400000, 0x4b400000, 0x4b400000};
+    return (v4f)((n + 127) << 23);
+}
+INLINE v4f exp2_generic(v4f t) {
+    v4f f, scale = scale_generic(t, &f);
+    return V_KEEP(t >= V_SET(-126.0f), POLY5(f, NEAR5) * scale);
+}
+INLINE v4f exp2_fast_generic(v4f t) {
+    v4f f, scale = scale_generic(t, &f);
+    return V_KEEP(t >= V_SET(-126.0f), POLY4(f, NEAR4) * scale);
+}
+#define V_EXP2(t) exp2_generic(t)
+#define V_EXP2_FAST(t) exp2_fast_generic(t)
+#define V_EXPONENT(x, ref, factor) V_MUL(V_SUB(x, ref), factor)
+#define V_BUCKET(p, x) \
+    do { \
+        v4i b_ = __builtin_convertvector(x, v4i); \
+        memcpy(p, &b_, sizeof b_); \
+    } while (0)
+#define V_STORE(p, x) \
+    do { \
+        v4f s_ = (x); \
+        memcpy(p, &s_, sizeof s_); \
+    } while (0)
+#include "sampling_kernels_impl.h"
+
+#ifdef JF_X86
+/* ------------------------------------------------------------------------------------------------------ AVX2 with FMA */
+#define ISA avx2
+#define TARGET __attribute__((target("avx2,fma")))
+#define W 8
+#define vf __m256
+#define vm __m256
+#define V_SET(s) _mm256_set1_ps(s)
+#define V_LOAD(p) _mm256_loadu_ps(p)
+#define V_STORE(p, x) _mm256_storeu_ps(p, x)
+#define V_ADD(a, b) _mm256_add_ps(a, b)
+#define V_SUB(a, b) _mm256_sub_ps(a, b)
+#define V_MUL(a, b) _mm256_mul_ps(a, b)
+#define V_FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define V_MAX(a, b) _mm256_max_ps(a, b)
+#define V_ABS(x) _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x)
+#define V_KEEP(m, x) _mm256_and_ps(m, x)
+#define V_CHOOSE(m, x, y) _mm256_blendv_ps(y, x, m)
+#define V_IN(x, lo, hi) _mm256_and_ps(_mm256_cmp_ps(x, lo, _CMP_GE_OQ), _mm256_cmp_ps(x, hi, _CMP_LE_OQ))
+#define V_AND(m, k) _mm256_and_ps(m, k)
+#define V_ANY(m) (_mm256_movemask_ps(m) != 0)
+#define V_BITS(m) ((uint32_t)_mm256_movemask_ps(m))
+TARGET INLINE __m256 allowed_avx2(const uint32_t *words, int32_t i) {
+    const __m256i lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    __m256i bits = _mm256_set1_epi32((int32_t)(words[i >> 5] >> (i & 31)));
+    return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(bits, lane), lane));
+}
+#define V_ALLOWED(words, i) allowed_avx2(words, i)
+TARGET INLINE float hmax_avx2(__m256 x) {
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+#define V_HMAX(x) hmax_avx2(x)
+TARGET INLINE double hsum_avx2(__m256 x) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return (double)_mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+#define V_HSUM(x) hsum_avx2(x)
+TARGET INLINE __m256 scale_avx2(__m256 t, __m256 *fraction) {
+    t = _mm256_max_ps(t, _mm256_set1_ps(-126.0f));
+    __m256 n = _mm256_round_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    *fraction = _mm256_sub_ps(t, n);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+}
+TARGET INLINE __m256 exp2_avx2(__m256 t) {
+    __m256 f, scale = scale_avx2(t, &f);
+    __m256 e = _mm256_mul_ps(POLY5(f, NEAR5), scale);
+    return _mm256_and_ps(_mm256_cmp_ps(t, _mm256_set1_ps(-126.0f), _CMP_GE_OQ), e);
+}
+TARGET INLINE __m256 exp2_fast_avx2(__m256 t) {
+    __m256 f, scale = scale_avx2(t, &f);
+    __m256 e = _mm256_mul_ps(POLY4(f, NEAR4), scale);
+    return _mm256_and_ps(_mm256_cmp_ps(t, _mm256_set1_ps(-126.0f), _CMP_GE_OQ), e);
+}
+#define V_EXP2(t) exp2_avx2(t)
+#define V_EXP2_FAST(t) exp2_fast_avx2(t)
+#define V_EXPONENT(x, ref, factor) V_MUL(V_SUB(x, ref), factor)
+#define V_BUCKET(p, x) _mm256_storeu_si256((__m256i *)(p), _mm256_cvttps_epi32(x))
+#include "sampling_kernels_impl.h"
+
+/* ----------------------------------------------------------------------------------------------------------- AVX-512 */
+#define ISA avx512
+#define TARGET __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")))
+#define W 16
+#define vf __m512
+#define vm __mmask16
+#define V_SET(s) _mm512_set1_ps(s)
+#define V_LOAD(p) _mm512_loadu_ps(p)
+#define V_STORE(p, x) _mm512_storeu_ps(p, x)
+#define V_ADD(a, b) _mm512_add_ps(a, b)
+#define V_SUB(a, b) _mm512_sub_ps(a, b)
+#define V_MUL(a, b) _mm512_mul_ps(a, b)
+#define V_FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define V_MAX(a, b) _mm512_max_ps(a, b)
+#define V_ABS(x) _mm512_abs_ps(x)
+#define V_KEEP(m, x) _mm512_maskz_mov_ps(m, x)
+#define V_CHOOSE(m, x, y) _mm512_mask_blend_ps(m, y, x)
+#define V_IN(x, lo, hi) _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(x, lo, _CMP_GE_OQ), x, hi, _CMP_LE_OQ)
+#define V_AND(m, k) ((__mmask16)((m) & (k)))
+#define V_ANY(m) ((m) != 0)
+#define V_BITS(m) ((uint32_t)(m))
+#define V_ALLOWED(words, i) ((__mmask16)((words)[(i) >> 5] >> ((i) & 31)))
+#define V_HMAX(x) _mm512_reduce_max_ps(x)
+#define V_HSUM(x) ((double)_mm512_reduce_add_ps(x))
+/* VREDUCEPS leaves t - floor(t), VSCALEFPS multiplies by 2**floor(t): the whole range reduction in two instructions. */
+TARGET INLINE __m512 exp2_avx512(__m512 t) {
+    __m512 f = _mm512_reduce_ps(t, 0x09);
+    return _mm512_scalef_ps(POLY5(f, UNIT5), t);
+}
+TARGET INLINE __m512 exp2_fast_avx512(__m512 t) {
+    __m512 f = _mm512_reduce_ps(t, 0x09);
+    return _mm512_scalef_ps(POLY4(f, UNIT4), t);
+}
+#define V_EXP2(t) exp2_avx512(t)
+#define V_EXP2_FAST(t) exp2_fast_avx512(t)
+#define V_EXPONENT(x, ref, factor) V_MUL(V_SUB(x, ref), factor)
+#define V_BUCKET(p, x) _mm512_storeu_si512(p, _mm512_cvttps_epi32(x))
+#include "sampling_kernels_impl.h"
+#endif
+
+const jf_kernels *jf_kernels_get(const char *name) {
+#ifdef JF_X86
+    __builtin_cpu_init();
+    const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+    if (avx512 && (name == NULL || strcmp(name, "avx512") == 0)) {
+        return &kernels_avx512;
+    }
+    if (avx2 && (name == NULL || strcmp(name, "avx2") == 0)) {
+        return &kernels_avx2;
+    }
+#endif
+    return name == NULL || strcmp(name, "generic") == 0 ? &kernels_generic : NULL;
+}

@@ -1,0 +1,5 @@
+"""``python -m janflask.cli``."""
+
+from janflask.cli import main
+
+main()

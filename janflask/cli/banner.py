@@ -1,0 +1,36 @@
+"""What to try next, printed once the server is serving."""
+
+from __future__ import annotations
+
+from janflask.catalog import ModelCatalog
+from janflask.cli.client import server_url
+from janflask.settings import Settings
+
+QUESTION = "Why is the sky blue?"
+
+
+def welcome(settings: Settings, url: str | None = None) -> str:
+    """A few lines with a request to paste, the chat command and the documentation's address.
+
+    ``url`` is the server's address where it differs from the settings, as it does with port 0.
+    """
+    url = server_url(settings) if url is None else url
+    lines = [f"janflask is serving at {url}", ""]
+    model_id = _first_model(settings)
+    if model_id is None:
+        lines += [
+            f"There is no model yet: put a GGUF file into {settings.models_dir}/<model id>/",
+            f"Models         {url}/v1/models",
+        ]
+    else:
+        body = f'{{"model": "{model_id}", "stream": true, "messages": [{{"role": "user", "content": "{QUESTION}"}}]}}'
+        lines += [
+            f"Ask something  curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'",
+            f"Chat           janflask chat {model_id}",
+        ]
+    return "\n".join([*lines, f"Documentation  {url}/docs", ""])
+
+
+def _first_model(settings: Settings) -> str | None:
+    usable = (card.id for card in ModelCatalog(settings.models_dir).list() if card.problem is None)
+    return next(usable, None)

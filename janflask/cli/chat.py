@@ -1,0 +1,162 @@
+"""``janflask chat``: a streamed conversation in the terminal, or one question a line from a pipe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Generator
+from contextlib import suppress
+from typing import Any
+
+import click
+
+from janflask.cli import tables
+from janflask.cli.client import Client, Event, ServerError, error_of
+from janflask.cli.options import client_for, console, url_option
+
+PROMPT = "> "
+HELP = """\
+/clear   forget the conversation (the system prompt stays)
+/exit    leave (so does Ctrl-D)
+/help    this
+Ctrl-C   stop the answer; what has been said of it stays in the conversation"""
+
+# What a model must not do to a terminal: control characters, escape sequences begin with one. Tab and newline are text.
+_CONTROLS = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)} | {0x0D: None}
+
+
+class Conversation:
+    """The messages so far, and the next answer as it comes.
+
+    ``options`` are further fields of the chat request (``temperature`` and the like).
+    """
+
+    def __init__(self, client: Client, model: str, system: str | None, options: dict[str, Any]) -> None:
+        self.model = model
+        self.messages: list[dict[str, str]] = []
+        self._client = client
+        self._system = system
+        self._options = options
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets everything but the system prompt."""
+        self.messages = [{"role": "system", "content": self._system}] if self._system else []
+
+    def ask(self, question: str) -> Generator[Event, None, None]:
+        """The answer in pieces; comments tell that the server still works. Closing the iterator stops the answer.
+
+        What has been said stays in ``messages`` however it ends; a question that got no word of an answer does not.
+        Raises ServerUnreachableError and ServerError.
+        """
+        self.messages.append({"role": "user", "content": question})
+        request = {"model": self.model, "messages": list(self.messages), "stream": True, **self._options}
+        said: list[str] = []
+        try:
+            with self._client.stream("/chat/completions", request) as events:
+                for event in events:
+                    piece = event if event.comment else Event(_delta(event.text))
+                    if piece.comment or piece.text:
+                        if not piece.comment:
+                            said.append(piece.text)
+                        yield piece
+        finally:
+            if said:
+                self.messages.append({"role": "assistant", "content": "".join(said)})
+            else:
+                self.messages.pop()
+
+
+def _delta(data: str) -> str:
+    """The text in one chunk of a streamed chat answer; an error in the stream is raised."""
+    try:
+        chunk = json.loads(data)
+    except ValueError:
+        raise ServerError(f"the server sent a chunk that is no JSON: {data[:80]!r}") from None
+    if not isinstance(chunk, dict) or "error" in chunk:
+        raise error_of(chunk, fallback="the answer ended with an error")
+    choices = chunk.get("choices") or [{}]
+    return str((choices[0].get("delta") or {}).get("content") or "")
+
+
+def say(conversation: Conversation, question: str) -> None:
+    """Asks, and prints the answer as it comes. Ctrl-C stops it: the connection closes, which frees the engine."""
+    safe = sys.stdout.isatty()
+    status = console(stderr=True).status(f"waiting for {conversation.model}")
+    pieces = conversation.ask(question)
+    try:
+        with status:
+            for piece in pieces:
+                if piece.comment:
+                    status.update(f"{piece.text or 'loading'}…")
+                    continue
+                status.stop()
+                click.echo(piece.text.translate(_CONTROLS) if safe else piece.text, nl=False)
+    finally:
+        pieces.close()
+        click.echo()
+
+
+def talk(conversation: Conversation) -> None:
+    """Question and answer at a terminal until Ctrl-D or /exit. An error ends an answer, not the conversation."""
+    with suppress(ImportError):  # no line editing on a Python that was built without it
+        import readline  # noqa: F401
+    click.echo(f"Chatting with {conversation.model}. /help shows what else can be done, Ctrl-D leaves.", err=True)
+    while True:
+        try:
+            line = input(PROMPT).strip()
+        except KeyboardInterrupt:
+            click.echo()
+            continue
+        except EOFError:
+            click.echo()
+            return
+        if line == "/exit":
+            return
+        if line.startswith("/"):
+            click.echo(command(conversation, line))
+        elif line:
+            try:
+                say(conversation, line)
+            except KeyboardInterrupt:
+                click.echo("(stopped)", err=True)
+            except click.ClickException as error:
+                error.show()
+
+
+def command(conversation: Conversation, line: str) -> str:
+    """Does what a line beginning with a slash says; what to answer."""
+    if line == "/clear":
+        conversation.clear()
+        return "The conversation is forgotten."
+    return HELP if line == "/help" else f"There is no {line.split()[0]}. There is:\n{HELP}"
+
+
+@click.command(short_help="Talk to a model in the terminal.")
+@click.argument("model", metavar="MODEL")
+@click.option("--system", metavar="TEXT", help="The system prompt.")
+@click.option("--temperature", type=click.FloatRange(0, 2), help="0 is greedy.  [default: the model's]")
+@click.option("--max-tokens", type=click.IntRange(1), help="Longest answer, in tokens.  [default: the model's]")
+@click.option("--seed", type=int, help="For answers that can be repeated.")
+@url_option
+def chat(model: str, system: str | None, url: str | None, **options: Any) -> None:
+    """Talk to MODEL in the terminal. From a pipe: one question a line, the answers to standard output.
+
+    A model that does not run yet is started by the first question.
+    """
+    client = client_for(url)
+    try:
+        client.model(model)
+    except ServerError as error:
+        if error.status != 404:
+            raise
+        known = tables.ids(client.models()) or "none"
+        raise click.ClickException(f"the server has no model {model!r}; there are: {known}") from None
+    given = {name: value for name, value in options.items() if value is not None}
+    conversation = Conversation(client, model, system, given)
+    if sys.stdin.isatty():
+        talk(conversation)
+        return
+    for line in sys.stdin:
+        if line.strip():
+            say(conversation, line.strip())

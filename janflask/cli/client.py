@@ -1,0 +1,194 @@
+"""The CLI's way to a running server: JSON requests and server-sent events over the standard library's HTTP client.
+
+The standard library is enough for one request at a time, starts faster than any other client and asks no proxy for a
+server on this machine.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import click
+
+from janflask.settings import Settings
+
+CONNECT_TIMEOUT = 5.0  # seconds
+ANSWER_TIMEOUT = 30.0  # seconds, for requests that have nothing to wait for
+
+
+class ServerUnreachableError(click.ClickException):
+    """Nothing answers at the URL."""
+
+    def __init__(self, url: str, reason: object) -> None:
+        super().__init__(
+            f"no server answers at {url} ({reason}). "
+            "Start one with 'janflask serve' (or 'make run'), or say where it is with --url."
+        )
+
+
+class ServerError(click.ClickException):
+    """The server refused or failed; the message is its own.
+
+    Attributes:
+        status: HTTP status, or None when the error came inside a stream.
+        code: the server's word for it, e.g. ``model_not_found``, or None.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One server-sent event, or (``comment``) a comment line."""
+
+    text: str
+    comment: bool = False
+
+
+def server_url(settings: Settings) -> str:
+    """Where a server with these settings is reached from this machine, without ``/v1``."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(settings.host, settings.host)  # noqa: S104
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def parse_events(lines: Iterable[bytes]) -> Iterator[Event]:
+    """Server-sent events (HTML standard, section 9.2.6) from lines; only ``data`` fields and comments matter here."""
+    data: list[str] = []
+    for raw in lines:
+        line = raw.decode("utf-8", "replace").rstrip("\r\n")
+        if line.startswith(":"):
+            yield Event(line[1:].strip(), comment=True)
+        elif line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+        elif not line and data:
+            yield Event("\n".join(data))
+            data = []
+
+
+class Client:
+    """Requests to one server. ``url`` may or may not end in ``/v1``.
+
+    Every method raises ServerUnreachableError when nothing listens there and ServerError when the server says no.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url if "//" in url else f"http://{url}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise click.BadParameter(f"{url!r} is not an http:// or https:// URL", param_hint="--url")
+        try:
+            self._port = parts.port
+        except ValueError as error:
+            raise click.BadParameter(f"{url!r}: {error}", param_hint="--url") from None
+        self._host = parts.hostname
+        self._secure = parts.scheme == "https"
+        self._prefix = parts.path.rstrip("/").removesuffix("/v1") + "/v1"
+        self.url = f"{parts.scheme}://{parts.netloc}{self._prefix.removesuffix('/v1')}"
+
+    def models(self) -> list[dict[str, Any]]:
+        """Every model the server knows."""
+        answer = self.call("GET", "/models")
+        models = answer.get("data")
+        if not isinstance(models, list):
+            raise ServerError(f"{self.url} answers, but not like janflask: its /v1/models holds no list")
+        return models
+
+    def model(self, model_id: str) -> dict[str, Any]:
+        return self.call("GET", model_path(model_id))
+
+    def start(self, model_id: str, settings: dict[str, Any]) -> dict[str, Any]:
+        """Gives the answer once the model runs, however long that takes."""
+        return self.call("PUT", model_path(model_id, "/start"), settings, timeout=None)
+
+    def stop(self, model_id: str) -> dict[str, Any]:
+        return self.call("PUT", model_path(model_id, "/stop"), {}, timeout=None)
+
+    def call(
+        self, method: str, path: str, body: object = None, *, timeout: float | None = ANSWER_TIMEOUT
+    ) -> dict[str, Any]:
+        """One request; its JSON object."""
+        with self._open(method, path, body, timeout) as response:
+            try:
+                answer = json.loads(response.read())
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise ServerError(f"{self.url}{path} gave no proper answer: {error}") from None
+        if not isinstance(answer, dict):
+            raise ServerError(f"{self.url} answers, but not like janflask: {path} holds no JSON object")
+        return answer
+
+    @contextmanager
+    def stream(self, path: str, body: object) -> Iterator[Iterator[Event]]:
+        """A request that is answered by events. Leaving the block closes the connection, which ends the work there."""
+        with self._open("POST", path, body, timeout=None) as response:
+            yield self._events(response)
+
+    def _events(self, response: http.client.HTTPResponse) -> Iterator[Event]:
+        """Events up to ``[DONE]``; an end without it is an error."""
+        try:
+            for event in parse_events(response):
+                if event.text == "[DONE]" and not event.comment:
+                    return
+                yield event
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerError(f"the connection to {self.url} broke in the middle of the answer: {error}") from None
+        raise ServerError(f"{self.url} closed the connection in the middle of the answer")
+
+    @contextmanager
+    def _open(self, method: str, path: str, body: object, timeout: float | None) -> Iterator[http.client.HTTPResponse]:
+        connection_class = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
+        connection = connection_class(self._host, self._port, timeout=CONNECT_TIMEOUT)
+        try:
+            response = self._send(connection, method, path, body, timeout)
+            with response:
+                if response.status >= 400:
+                    raise _refusal(response)
+                yield response
+        finally:
+            connection.close()
+
+    def _send(
+        self, connection: http.client.HTTPConnection, method: str, path: str, body: object, timeout: float | None
+    ) -> http.client.HTTPResponse:
+        payload = None if body is None else json.dumps(body).encode()
+        headers = {"Accept": "application/json, text/event-stream"}
+        if payload is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            connection.connect()
+            connection.sock.settimeout(timeout)
+            connection.request(method, self._prefix + path, payload, headers)
+            return connection.getresponse()
+        except TimeoutError:
+            raise ServerUnreachableError(self.url, "no answer in time") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerUnreachableError(self.url, getattr(error, "strerror", None) or error) from None
+
+
+def model_path(model_id: str, rest: str = "") -> str:
+    """The route of a model; whatever a user typed as its id stays one path segment."""
+    return f"/models/{quote(model_id, safe='')}{rest}"
+
+
+def error_of(body: object, *, status: int | None = None, fallback: str) -> ServerError:
+    """The error in an OpenAI-shaped ``{"error": {...}}`` body; ``fallback`` when it has another shape."""
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return ServerError(fallback, status=status)
+    return ServerError(str(error.get("message") or fallback), status=status, code=error.get("code"))
+
+
+def _refusal(response: http.client.HTTPResponse) -> ServerError:
+    fallback = f"the server answered {response.status} {response.reason}"
+    try:
+        body = json.loads(response.read())
+    except (OSError, http.client.HTTPException, ValueError):
+        body = None  # a proxy's HTML page, say: the status tells what there is to tell
+    return error_of(body, status=response.status, fallback=fallback)

@@ -1,0 +1,130 @@
+"""An engine process: ``python -m janflask.engine``, started by the supervisor with a socket pair as its birth cord.
+
+It loads the model, proves it with a decode, measures or remembers the knobs, listens, says Ready; then generates until it
+is told to stop, or until the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from janflask.engine import lifeline
+from janflask.errors import EngineError, JanflaskError, ProtocolError
+from janflask.ipc.protocol import ErrorReply, FrameReader, Launch, Message, Progress, Ready, Shutdown, encode
+from janflask.types import EngineInfo, EngineSpec
+
+log = logging.getLogger("janflask.engine")
+
+FD_VARIABLE = "JANFLASK_ENGINE_FD"
+LAUNCH_TIMEOUT = 30.0  # seconds the supervisor may take to say what to load
+SWITCH_INTERVAL = 0.0005  # seconds; the loop's thread must not wait 5 ms for the GIL when it comes back from a decode
+
+
+class Cord:
+    """The socket pair to the supervisor."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._reader = FrameReader()
+        self._lock = threading.Lock()
+
+    def send(self, message: Message) -> None:
+        with self._lock:
+            self._sock.sendall(encode(message))
+
+    def receive(self, timeout: float | None) -> Message | None:
+        """The next message; None at end of stream. Raises TimeoutError, ProtocolError."""
+        self._sock.settimeout(timeout)
+        while (message := self._reader.next()) is None:
+            data = self._sock.recv(65536)
+            if not data:
+                return None
+            self._reader.feed(data)
+        return message
+
+
+def main() -> int:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=os.environ.get("JANFLASK_LOG_LEVEL", "info").upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    lifeline.hold_from_env(kill=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the supervisor tells us when
+    cord = Cord(socket.socket(fileno=int(os.environ[FD_VARIABLE])))
+    launch = cord.receive(LAUNCH_TIMEOUT)
+    if not isinstance(launch, Launch):
+        raise ProtocolError(f"expected Launch, got {type(launch).__name__}")
+    try:
+        run(launch.spec, cord)
+    except JanflaskError as error:
+        log.error("%s", error.message)
+        cord.send(ErrorReply.of(error))
+        return 1
+    except Exception as error:
+        log.exception("the engine failed")
+        cord.send(ErrorReply.of(EngineError(f"the engine failed: {error}")))
+        return 1
+    return 0
+
+
+def run(spec: EngineSpec, cord: Cord) -> None:
+    """Loads, proves, listens and generates until the supervisor says stop."""
+    # Imported here: they load llama.cpp, and a failure there must reach the supervisor as an ErrorReply.
+    from janflask.engine.backend import LibraryLog, LlamaBackend, Model
+    from janflask.engine.builder import build_loop, describe, prepare
+    from janflask.engine.server import EngineServer
+
+    started = time.monotonic()
+    last_report = 0.0
+
+    def report(stage: str, fraction: float) -> None:
+        nonlocal last_report
+        now = time.monotonic()
+        if fraction >= 1.0 or now - last_report > 0.1:
+            last_report = now
+            cord.send(Progress(stage, fraction))
+
+    library_log = LibraryLog()
+    model = Model(Path(spec.model_path), spec.settings, library_log, lambda fraction: report("loading", fraction))
+    plan = prepare(model, spec, lambda fraction: report("measuring", fraction))
+    backend = LlamaBackend(model, plan.options)
+    report("proving", 0.0)
+    loop = build_loop(backend, plan, spec.settings)
+    server = EngineServer(model, loop, Path(spec.socket_path), spec.settings.queue_limit)
+    info: EngineInfo = describe(model, plan, spec, time.monotonic() - started)
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    serving = threading.Thread(target=server.serve, name="sockets", daemon=True)
+    serving.start()
+    threading.Thread(target=_await_end, args=(cord, loop.stop), name="cord", daemon=True).start()
+    log.info("%s is ready after %.1f s: %s", spec.model_id, info.load_seconds, info.knobs)
+    cord.send(Ready(info, plan.notes))
+    loop.run()
+    server.stop()
+    serving.join(2.0)
+    log.info("%s stopped", spec.model_id)
+
+
+def _await_end(cord: Cord, stop: Callable[[], None]) -> None:
+    """Stops the loop at Shutdown; at end of stream the supervisor is gone, and so is everybody who could read us."""
+    try:
+        message = cord.receive(None)
+    except OSError:
+        message = None
+    if isinstance(message, Shutdown):
+        stop()
+    else:
+        log.warning("the supervisor is gone: the engine ends")
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

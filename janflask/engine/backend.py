@@ -1,0 +1,313 @@
+"""A model in llama.cpp: loading through llama-cpp-python's bindings, then the hot path through the extension.
+
+``Model`` is the weights and the vocabulary, ``LlamaBackend`` a context over them with the knobs chosen. Tuning opens
+several contexts over one model, one after the other.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+from llama_cpp import llama_cpp as lib
+
+from janflask.errors import InvalidRequestError, ModelLoadError
+from janflask.types import EngineSettings, SamplingParams
+from janflask_ext import backend as hot
+from janflask_ext.sampling import Sampler, process_dry_breakers
+from janflask_ext.stream import TextStream, Vocab
+
+log = logging.getLogger(__name__)
+
+LLAMA_VERSION = f"llama-cpp-python {llama_cpp.__version__}"
+CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}  # ggml_type
+GGUF_MAGIC = b"GGUF"
+ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR
+
+
+class LibraryLog:
+    """llama.cpp's log: written to ours, its last errors kept as the reason why a model does not load."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self._callback = lib.llama_log_callback(self._write)  # kept alive: the library holds only its address
+        lib.llama_log_set(self._callback, ctypes.c_void_p(0))
+
+    def _write(self, level: int, text: bytes, _user_data: Any) -> None:
+        line = text.decode("utf-8", "replace").rstrip()
+        if not line:
+            return
+        if level == ERROR_LEVEL:
+            self.errors.append(line)
+            del self.errors[:-5]
+            log.error("%s", line)
+        else:
+            log.debug("%s", line)
+
+    def reason(self) -> str:
+        return "; ".join(line.split(": ", 1)[-1] for line in self.errors) or "llama.cpp gave no reason"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextOptions:
+    """What a context is made with; sizes in tokens."""
+
+    ctx_len: int
+    n_seq: int
+    kv_cells: int
+    flash_attn: bool
+    kv_unified: bool
+    cpu_threads: int
+    batch_size: int
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+
+
+class Model:
+    """Weights and vocabulary of one GGUF.
+
+    Raises ModelLoadError with llama.cpp's own reason when the file cannot be loaded.
+    """
+
+    def __init__(
+        self, path: Path, settings: EngineSettings, library_log: LibraryLog, progress: Callable[[float], None]
+    ) -> None:
+        self._log = library_log
+        check_magic(path)
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = settings.ngl
+        params.use_extra_bufts = settings.use_extra_bufts
+        self._progress = lib.llama_progress_callback(_goes_on(progress))  # kept alive: llama.cpp holds its address
+        params.progress_callback = self._progress
+        lib.llama_backend_init()
+        self.on_gpu = bool(lib.llama_supports_gpu_offload()) and settings.ngl != 0
+        pointer = lib.llama_model_load_from_file(str(path).encode(), params)
+        if not pointer:
+            raise ModelLoadError(f"{path.name} cannot be loaded: {library_log.reason()}")
+        self.pointer: Any = pointer
+        self.vocab_pointer: Any = lib.llama_model_get_vocab(pointer)
+        self.vocab_address = _address(self.vocab_pointer)
+        self.n_vocab: int = lib.llama_vocab_n_tokens(self.vocab_pointer)
+        self.pieces = hot.pieces(self.vocab_address, self.n_vocab)
+        self.vocab = Vocab(self.pieces, [lib.llama_vocab_get_attr(self.vocab_pointer, i) for i in range(self.n_vocab)])
+        self.eog = frozenset(i for i in range(self.n_vocab) if lib.llama_vocab_is_eog(self.vocab_pointer, i))
+        self.ctx_train: int = lib.llama_model_n_ctx_train(pointer)
+        self.metadata = self._metadata()
+
+    def _metadata(self) -> dict[str, str]:
+        """The file's key/value pairs, as llama.cpp prints them; long ones (token lists, templates) left out."""
+        buffer = ctypes.create_string_buffer(512)
+        out: dict[str, str] = {}
+        for i in range(lib.llama_model_meta_count(self.pointer)):
+            lib.llama_model_meta_key_by_index(self.pointer, i, buffer, 512)
+            key = buffer.value.decode("utf-8", "replace")
+            if lib.llama_model_meta_val_str_by_index(self.pointer, i, buffer, 512) < 512:
+                out[key] = buffer.value.decode("utf-8", "replace")
+        return out
+
+    @property
+    def architecture(self) -> str:
+        return self.metadata.get("general.architecture", "")
+
+    @property
+    def description(self) -> str:
+        buffer = ctypes.create_string_buffer(256)
+        lib.llama_model_desc(self.pointer, buffer, 256)
+        return buffer.value.decode("utf-8", "replace")
+
+    @property
+    def size_bytes(self) -> int:
+        return int(lib.llama_model_size(self.pointer))
+
+    @property
+    def n_params(self) -> int:
+        return int(lib.llama_model_n_params(self.pointer))
+
+    @property
+    def chat_template(self) -> str | None:
+        template = lib.llama_model_chat_template(self.pointer, None)
+        return template.decode("utf-8", "replace") if template else None
+
+    @property
+    def add_bos(self) -> bool:
+        return bool(lib.llama_vocab_get_add_bos(self.vocab_pointer))
+
+    def special_text(self, kind: str) -> str:
+        """The text of ``bos`` or ``eos``; empty when the model has none."""
+        token: int = getattr(lib, f"llama_vocab_{kind}")(self.vocab_pointer)
+        return self.pieces[token].decode("utf-8", "replace") if 0 <= token < self.n_vocab else ""
+
+    @property
+    def can_trim(self) -> bool:
+        """The memory can forget a sequence's end and copy its beginning: plain attention over the whole context."""
+        return not (
+            lib.llama_model_is_recurrent(self.pointer)
+            or lib.llama_model_is_hybrid(self.pointer)
+            or lib.llama_model_n_swa(self.pointer) > 0
+        )
+
+    def kv_bytes_per_token(self, cache_type_k: str, cache_type_v: str) -> float:
+        """Bytes of KV state one token takes over all layers (an upper bound where layers differ)."""
+        heads = max(1, lib.llama_model_n_head(self.pointer))
+        kv_heads = lib.llama_model_n_head_kv(self.pointer)
+        width = lib.llama_model_n_embd(self.pointer) // heads
+        k_width = int(self.metadata.get(f"{self.architecture}.attention.key_length", width))
+        v_width = int(self.metadata.get(f"{self.architecture}.attention.value_length", width))
+        per_layer = kv_heads * (k_width * _type_bytes(cache_type_k) + v_width * _type_bytes(cache_type_v))
+        return float(lib.llama_model_n_layer(self.pointer) * per_layer)
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> array[int]:
+        """Token ids of a text. Raises InvalidRequestError for a text that is no valid Unicode or too long."""
+        try:
+            return hot.tokenize(self.vocab_address, text.encode("utf-8"), add_special, parse_special)
+        except UnicodeEncodeError as error:
+            raise InvalidRequestError(f"the prompt holds a lone surrogate at character {error.start}") from error
+        except ValueError as error:
+            raise InvalidRequestError(f"the prompt cannot be tokenized: {error}") from error
+
+    def make_sampler(self, params: SamplingParams, seed: int, prompt: array[int], n_ctx: int) -> Sampler:
+        """A sampler that has seen the prompt. Raises InvalidRequestError for parameters out of range."""
+        try:
+            sampler = Sampler(
+                self.n_vocab,
+                temperature=params.temperature,
+                dynatemp_range=params.dynatemp_range,
+                dynatemp_exponent=params.dynatemp_exponent,
+                top_k=params.top_k,
+                top_p=params.top_p,
+                min_p=params.min_p,
+                typical_p=params.typical_p,
+                top_n_sigma=params.top_n_sigma,
+                xtc_probability=params.xtc_probability,
+                xtc_threshold=params.xtc_threshold,
+                repeat_penalty=params.repeat_penalty,
+                repeat_last_n=params.repeat_last_n,
+                frequency_penalty=params.frequency_penalty,
+                presence_penalty=params.presence_penalty,
+                dry_multiplier=params.dry_multiplier,
+                dry_base=params.dry_base,
+                dry_allowed_length=params.dry_allowed_length,
+                dry_penalty_last_n=params.dry_penalty_last_n,
+                dry_breakers=self._dry_breakers(params),
+                mirostat=params.mirostat,
+                mirostat_tau=params.mirostat_tau,
+                mirostat_eta=params.mirostat_eta,
+                seed=seed,
+                logit_bias=params.logit_bias,
+                banned=tuple(self.eog) if params.ignore_eos else (),
+                top_logprobs=params.top_logprobs,
+                n_ctx=n_ctx,
+            )
+        except ValueError as error:
+            raise InvalidRequestError(str(error)) from error
+        sampler.prime(prompt)
+        return sampler
+
+    def _dry_breakers(self, params: SamplingParams) -> Any:
+        if params.dry_multiplier == 0:
+            return ()
+
+        def tokenize(text: bytes) -> Sequence[int]:
+            return hot.tokenize(self.vocab_address, text, False, False)
+
+        return process_dry_breakers(params.dry_sequence_breakers, self.pieces, tokenize)
+
+    def make_text(self, stop: tuple[str, ...]) -> TextStream:
+        return TextStream(self.vocab, stop)
+
+    def close(self) -> None:
+        lib.llama_model_free(self.pointer)
+
+
+class LlamaBackend:
+    """A context over a model: the KV memory, the batch, decode and sample."""
+
+    def __init__(self, model: Model, options: ContextOptions) -> None:
+        self.model = model
+        self.options = options
+        self.ctx_len = options.ctx_len
+        self.vocab = model.vocab
+        params = lib.llama_context_default_params()
+        params.n_ctx = options.kv_cells
+        params.n_seq_max = options.n_seq
+        params.n_batch = options.batch_size + options.n_seq  # a step: prompt tokens and one for each sequence
+        params.n_ubatch = options.batch_size
+        params.n_threads = params.n_threads_batch = options.cpu_threads
+        params.flash_attn_type = int(options.flash_attn)
+        params.kv_unified = options.kv_unified
+        params.type_k = CACHE_TYPES[options.cache_type_k]
+        params.type_v = CACHE_TYPES[options.cache_type_v]
+        params.no_perf = True
+        self._pointer: Any = lib.llama_init_from_model(model.pointer, params)
+        if not self._pointer:
+            raise ModelLoadError(
+                f"llama.cpp could not make a context for {options.n_seq} sequences of {options.ctx_len} tokens "
+                f"({model._log.reason()}): lower ctx_len or n_parallel"
+            )
+        self._context = hot.Context(_address(self._pointer), _address(lib.llama_get_memory(self._pointer)))
+        self.batch = hot.Batch(options.batch_size + options.n_seq)
+
+    def set_threads(self, count: int) -> None:
+        lib.llama_set_n_threads(self._pointer, count, count)
+
+    def decode(self) -> int:
+        return self._context.decode(self.batch)
+
+    def sample(self, rows: list[int], samplers: list[Any]) -> list[int]:
+        return self._context.sample(rows, samplers)
+
+    def is_eog(self, token: int) -> bool:
+        return token in self.model.eog
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """``target`` (empty) becomes the first ``length`` tokens of ``source``."""
+        if self.options.kv_unified:
+            self._context.seq_cp(source, target, 0, length)
+        else:  # streams are copied whole, at the next decode
+            self._context.seq_cp(source, target, -1, -1)
+            self._context.seq_rm(target, length, -1)
+
+    def trim(self, slot: int, length: int) -> bool:
+        """Forgets all but the first ``length`` tokens of a slot. False: this memory cannot, the slot is as it was."""
+        return self._context.seq_rm(slot, length, -1)
+
+    def close(self) -> None:
+        lib.llama_free(self._pointer)
+
+
+def check_magic(path: Path) -> None:
+    """Raises ModelLoadError unless the file is there, readable and begins like a GGUF."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        raise ModelLoadError(f"{path.name} cannot be read: {error.strerror}") from error
+    if head != GGUF_MAGIC:
+        what = "is empty" if not head else f"starts with {head!r}, not {GGUF_MAGIC!r}"
+        raise ModelLoadError(f"{path.name} is not a GGUF file: it {what}")
+
+
+def _goes_on(progress: Callable[[float], None]) -> Callable[[float, Any], bool]:
+    """llama.cpp's progress callback: true means that loading goes on."""
+
+    def callback(fraction: float, _user_data: Any) -> bool:
+        progress(fraction)
+        return True
+
+    return callback
+
+
+def _address(pointer: Any) -> int:
+    return int(ctypes.cast(pointer, ctypes.c_void_p).value or 0)
+
+
+def _type_bytes(name: str) -> float:
+    """Bytes of one value in a cache of this type."""
+    return {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32,
+            "q4_0": 18 / 32}[name]

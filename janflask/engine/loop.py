@@ -1,0 +1,260 @@
+"""The engine's loop: schedule -> one decode for everybody -> sample -> text -> sinks. One thread runs it.
+
+``step`` is the map of it. Requests and cancellations come in through thread-safe calls and are taken between two steps, so
+nothing here needs a lock while llama.cpp computes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from janflask.engine.governor import Governor
+from janflask.engine.prefix_cache import PrefixCache
+from janflask.engine.scheduler import Limits, Memory, Scheduler, Slice
+from janflask.engine.sequence import Sampler, Sequence
+from janflask.errors import EngineError, JanflaskError, ModelStoppedError, UnavailableError
+from janflask.types import EngineStats, FinishReason, TokenLogprob, TopLogprob
+
+log = logging.getLogger(__name__)
+
+NO_ROOM = 1  # llama_decode's code: no cells for the batch
+
+
+class Batch(Protocol):
+    """The tokens of one decode."""
+
+    def clear(self) -> None: ...
+    def add(self, tokens: array[int], start: int, count: int, seq: int, output: bool) -> int: ...
+
+
+class Vocabulary(Protocol):
+    def piece(self, token: int) -> bytes: ...
+
+
+class Backend(Memory, Protocol):
+    """What the loop asks of llama.cpp; ``LlamaBackend``, or a fake in tests."""
+
+    @property
+    def vocab(self) -> Vocabulary: ...
+    @property
+    def batch(self) -> Batch: ...
+    @property
+    def ctx_len(self) -> int: ...
+    def decode(self) -> int: ...
+    def sample(self, rows: list[int], samplers: list[Sampler]) -> list[int]: ...
+    def is_eog(self, token: int) -> bool: ...
+
+
+class Loop:
+    """Owns scheduler and prefix cache; everything but ``submit``, ``cancel``, ``stop`` and ``stats`` is its thread's.
+
+    Args:
+        backend: the model.
+        cache, limits: see ``Scheduler``.
+        governor: sizes the slices.
+        clock: seconds; a test's own.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        cache: PrefixCache,
+        limits: Limits,
+        governor: Governor | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.backend = backend
+        self.scheduler = Scheduler(cache, backend, limits)
+        self.governor = governor or Governor(limits.slice_size, None)
+        self.limits = limits
+        self.clock = clock
+        self.capacity = min(backend.ctx_len, limits.kv_cells)  # tokens of one sequence
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._wake = threading.Event()
+        self._stopping: JanflaskError | None = None
+        self._counts = {"requests": 0, "prompt": 0, "generated": 0, "cancelled": 0, "steps": 0}
+
+    # --- from other threads -------------------------------------------------------------------------------------
+
+    def submit(self, sequences: list[Sequence]) -> None:
+        """Queues the choices of one request."""
+        self._post(lambda: self._accept(sequences))
+
+    def cancel(self, sequences: list[Sequence]) -> None:
+        """Ends sequences without a word to their sinks (the client is gone); unknown or finished ones are ignored."""
+        self._post(lambda: self._cancel(sequences))
+
+    def stop(self, error: JanflaskError | None = None) -> None:
+        """Ends every request with ``error`` and lets ``run`` return."""
+        self._stopping = error or ModelStoppedError("the model was stopped; start it again and repeat the request")
+        self._wake.set()
+
+    def _post(self, action: Callable[[], None]) -> None:
+        self._inbox.append(action)
+        self._wake.set()
+
+    def stats(self) -> EngineStats:
+        """Counters and load at this moment; each number is right, together they may be one step apart."""
+        scheduler = self.scheduler
+        return EngineStats(
+            slots=len(scheduler.cache.slots),
+            busy=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            kv_cells=self.limits.kv_cells,
+            kv_used=scheduler.cache.tokens_held,
+            requests=self._counts["requests"],
+            prompt_tokens=self._counts["prompt"],
+            cached_tokens=scheduler.cached_tokens,
+            generated_tokens=self._counts["generated"],
+            preempted=scheduler.preempted,
+            cancelled=self._counts["cancelled"],
+            steps=self._counts["steps"],
+        )
+
+    # --- the loop -----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Steps until ``stop``. An error in a step fails the requests that were in it, not the engine."""
+        while self._stopping is None:
+            if not self.step():
+                self._wake.wait()
+                self._wake.clear()
+        self._fail_all(self._stopping)
+
+    def step(self) -> bool:
+        """One decode for everybody. False: there is nothing to do."""
+        self._take_inbox()
+        self.scheduler.admit(self.clock())
+        slices = self.scheduler.plan()
+        if not slices:
+            return False
+        if not self.scheduler.secure_room(slices):
+            return True
+        started = self.clock()
+        code = self._decode(slices)
+        if code == NO_ROOM and self.scheduler.give_way():
+            return True
+        if code != 0:
+            self._fail_step(slices, code)
+            return True
+        ended = self.clock()
+        self._book(slices, started, ended)
+        self._sample([part.sequence for part in slices if part.sequence.n_left == 0])
+        return True
+
+    def _take_inbox(self) -> None:
+        while self._inbox:
+            self._inbox.popleft()()
+
+    def _accept(self, sequences: list[Sequence]) -> None:
+        self._counts["requests"] += 1
+        self.scheduler.submit(sequences)
+
+    def _cancel(self, sequences: list[Sequence]) -> None:
+        for sequence in sequences:
+            if sequence.slot is not None or sequence in self.scheduler.waiting:
+                self._counts["cancelled"] += 1
+                self.scheduler.finish(sequence)
+
+    def _decode(self, slices: list[Slice]) -> int:
+        batch = self.backend.batch
+        batch.clear()
+        for part in slices:
+            sequence = part.sequence
+            if sequence.slot is None:
+                raise RuntimeError("a sequence without a slot in a step")
+            sequence.row = batch.add(
+                sequence.tokens, sequence.n_computed, part.count, sequence.slot, part.wants_logits
+            )
+        return self.backend.decode()
+
+    def _book(self, slices: list[Slice], started: float, ended: float) -> None:
+        prompt_tokens = sum(part.count for part in slices if part.sequence.n_left > 1)
+        decoding = sum(part.sequence.n_left == 1 for part in slices)
+        for part in slices:
+            self.scheduler.computed(part)
+        self._counts["steps"] += 1
+        self._counts["prompt"] += prompt_tokens
+        self.scheduler.slice_size = self.governor.observe((ended - started) * 1e3, prompt_tokens, decoding)
+
+    # --- tokens to text -----------------------------------------------------------------------------------------
+
+    def _sample(self, sequences: list[Sequence]) -> None:
+        tokens = self.backend.sample([s.row for s in sequences], [s.sampler for s in sequences])
+        now = self.clock()
+        for sequence, token in zip(sequences, tokens, strict=True):
+            if token < 0:
+                self._fail(sequence, EngineError("no token is allowed here: the model's logits leave nothing to draw"))
+                continue
+            sequence.tokens.append(token)
+            sequence.first_token = sequence.first_token or now
+            sequence.last_token = now
+            self._counts["generated"] += 1
+            try:
+                self._emit(sequence, token)
+            except Exception:
+                log.exception("a sequence could not be continued: %s", sequence.as_extra())
+                self._fail(sequence, EngineError("the engine failed on this request; its log says why"))
+
+    def _emit(self, sequence: Sequence, token: int) -> None:
+        if self.backend.is_eog(token):
+            self._finish(sequence, FinishReason.STOP)
+            return
+        text = sequence.text.push(token)
+        logprobs: tuple[TokenLogprob, ...] = ()
+        if sequence.wants_logprobs:
+            logprobs = (self._logprob(sequence, token),)
+        if text or logprobs:
+            sequence.sink.chunk(sequence.index, text, logprobs)
+        if sequence.text.stopped:
+            self._finish(sequence, FinishReason.STOP)
+        elif sequence.is_exhausted() or len(sequence.tokens) >= self.capacity:
+            self._finish(sequence, FinishReason.LENGTH)
+
+    def _logprob(self, sequence: Sequence, token: int) -> TokenLogprob:
+        logprob, top = sequence.sampler.logprobs()
+        piece = self.backend.vocab.piece
+        candidates = []
+        for candidate, value in top:
+            raw = piece(candidate)
+            candidates.append(TopLogprob(raw.decode("utf-8", "replace"), raw, value, candidate))
+        raw = piece(token)
+        return TokenLogprob(raw.decode("utf-8", "replace"), raw, logprob, token, tuple(candidates))
+
+    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
+        rest = sequence.text.finish()
+        if rest:
+            sequence.sink.chunk(sequence.index, rest, ())
+        self.scheduler.finish(sequence)
+        sequence.sink.finished(sequence, reason)
+
+    # --- failing ------------------------------------------------------------------------------------------------
+
+    def _fail(self, sequence: Sequence, error: JanflaskError) -> None:
+        self.scheduler.finish(sequence, keep=False)
+        sequence.sink.failed(sequence, error)
+
+    def _fail_step(self, slices: list[Slice], code: int) -> None:
+        """llama.cpp refused the batch: what its memory holds of these sequences is unknown, so they go, whole."""
+        if code == NO_ROOM:
+            error: JanflaskError = UnavailableError(
+                "the KV cache has no room for this request: raise kv_cells or lower n_parallel",
+                code="kv_cache_full",
+                retry_after=5,
+            )
+        else:
+            error = EngineError(f"llama.cpp could not compute this request (llama_decode gave {code})")
+        log.error("llama_decode gave %d for %d sequences", code, len(slices))
+        for part in slices:
+            self._fail(part.sequence, error)
+
+    def _fail_all(self, error: JanflaskError) -> None:
+        self._take_inbox()
+        for sequence in [*self.scheduler.running, *self.scheduler.waiting]:
+            self._fail(sequence, error)

@@ -1,0 +1,135 @@
+"""What every sequence slot of the KV memory holds, and which slot serves a prompt best.
+
+llama.cpp owns the cells; this module keeps, for each of its sequence ids ("slots"), the tokens whose KV state is there.
+A finished sequence leaves its tokens behind, so that a later prompt with the same beginning continues from them: in
+place when the slot is free to take, or as a copy (``llama_memory_seq_cp``) when it is busy or worth keeping.
+
+Some memories cannot forget a part of a sequence (recurrent ones) or have already forgotten the beginning (sliding
+windows): with ``can_trim`` false a slot is only continued where it ends, and never copied.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+def common_prefix(a: array[int], b: array[int]) -> int:
+    """Length of the longest common prefix of two token arrays."""
+    n = min(len(a), len(b))
+    if n == 0:
+        return 0
+    differ = np.frombuffer(a, dtype=np.int32, count=n) != np.frombuffer(b, dtype=np.int32, count=n)
+    first = int(differ.argmax())
+    return first if differ[first] else n
+
+
+@dataclass(slots=True)
+class Slot:
+    """One sequence id of the KV memory. ``tokens[:]`` are the ones computed there, in order."""
+
+    id: int
+    tokens: array[int] = field(default_factory=lambda: array("i"))
+    busy: bool = False
+    last_used: int = 0  # a counter, not a clock: the order of releases is all that matters
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a prompt goes: keep ``reuse`` tokens in ``slot``, after copying them from ``copy_from`` if that is set."""
+
+    slot: int
+    reuse: int
+    copy_from: int | None = None
+
+
+class PrefixCache:
+    """The book of slots. It decides; the loop carries the decision out on the KV memory.
+
+    Args:
+        n_slots: sequence ids.
+        enabled: false: every prompt is computed whole.
+        can_trim: the memory can forget the end of a sequence, and copies are exact.
+        min_copy: a copy (which costs time where every slot has a stream of its own) must save this many tokens.
+    """
+
+    def __init__(self, n_slots: int, *, enabled: bool = True, can_trim: bool = True, min_copy: int = 1) -> None:
+        self.slots = [Slot(i) for i in range(n_slots)]
+        self.enabled = enabled
+        self.can_trim = can_trim
+        self.min_copy = min_copy
+        self._clock = 0
+
+    @property
+    def free(self) -> int:
+        return sum(not slot.busy for slot in self.slots)
+
+    @property
+    def tokens_held(self) -> int:
+        return sum(len(slot.tokens) for slot in self.slots)
+
+    def usable_prefix(self, slot: Slot, prompt: array[int]) -> int:
+        """How many tokens of ``prompt`` the slot's KV state can stand for.
+
+        Never all of them: the last one is computed for its logits.
+        """
+        if not self.enabled:
+            return 0
+        length = min(common_prefix(slot.tokens, prompt), len(prompt) - 1)
+        if not self.can_trim and length != len(slot.tokens):
+            return 0
+        return length
+
+    def place(self, prompt: array[int], *, use_cache: bool = True) -> Placement | None:
+        """Chooses a slot for a prompt; None while all are busy. Takes nothing: see ``take``."""
+        idle = [slot for slot in self.slots if not slot.busy]
+        if not idle:
+            return None
+        lengths = {slot.id: self.usable_prefix(slot, prompt) if use_cache else 0 for slot in self.slots}
+        best_idle = max(idle, key=lambda slot: (lengths[slot.id], -len(slot.tokens), -slot.id))
+        best = max(self.slots, key=lambda slot: (lengths[slot.id], not slot.busy))
+        in_place = lengths[best_idle.id]
+
+        if in_place and self._worth_taking(best_idle, in_place, idle):
+            if lengths[best.id] - in_place < self.min_copy or not self.can_trim:
+                return Placement(best_idle.id, in_place)
+        target = min(idle, key=lambda slot: (len(slot.tokens) > 0, slot.last_used, slot.id))
+        gain = lengths[best.id] - lengths[target.id]
+        if self.can_trim and best.id != target.id and gain >= self.min_copy:
+            return Placement(target.id, lengths[best.id], copy_from=best.id)
+        return Placement(target.id, lengths[target.id])
+
+    def _worth_taking(self, slot: Slot, length: int, idle: list[Slot]) -> bool:
+        """Continue in place where little is lost: most of the slot is shared, or nothing else is free."""
+        return len(idle) == 1 or not self.can_trim or 2 * length >= len(slot.tokens)
+
+    def take(self, placement: Placement) -> Slot:
+        """Marks the slot busy and books what it holds from now on."""
+        slot = self.slots[placement.slot]
+        source = slot if placement.copy_from is None else self.slots[placement.copy_from]
+        slot.tokens = source.tokens[: placement.reuse]
+        slot.busy = True
+        return slot
+
+    def append(self, slot: int, tokens: array[int]) -> None:
+        """The step computed these tokens at the slot's end."""
+        self.slots[slot].tokens.extend(tokens)
+
+    def release(self, slot: int, *, keep: bool = True) -> None:
+        """The sequence is done; what it computed stays for others unless ``keep`` is false."""
+        self._clock += 1
+        entry = self.slots[slot]
+        entry.busy = False
+        entry.last_used = self._clock
+        if not keep:
+            entry.tokens = array("i")
+
+    def oldest_idle(self, spare: Slot | None = None) -> Slot | None:
+        """The idle slot whose tokens were used the longest ago, but not ``spare``: the first to go when cells run short."""
+        held = [slot for slot in self.slots if not slot.busy and slot.tokens and slot is not spare]
+        return min(held, key=lambda slot: slot.last_used, default=None)
+
+    def clear(self, slot: int) -> None:
+        self.slots[slot].tokens = array("i")

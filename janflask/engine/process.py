@@ -1,0 +1,203 @@
+"""One engine process, from its birth to its death, as the supervisor sees it.
+
+The two share a socket pair: the engine's end is inherited (its number is in ``JANFLASK_ENGINE_FD``), and no other
+process ever holds it, so end of stream means that the engine is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from janflask.engine import lifeline
+from janflask.errors import EngineError, JanflaskError, ProtocolError, TimeoutExceededError
+from janflask.ipc.protocol import ErrorReply, FrameReader, Launch, Message, Progress, Ready, Shutdown, encode
+from janflask.types import EngineSpec
+
+ENGINE_FD_VARIABLE = "JANFLASK_ENGINE_FD"
+LOG_LIMIT = 4 * 1024 * 1024  # bytes; a longer log is set aside when its engine starts
+TAIL_LINES = 8
+TAIL_BYTES = 2048
+SEND_TIMEOUT = 5.0  # seconds
+REAP_TIMEOUT = 2.0  # seconds from end of stream to the end of the process
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended; ``returncode`` is subprocess's (negative: a signal)."""
+
+    returncode: int
+
+    @property
+    def signal(self) -> str | None:
+        """The name of the signal that ended it, or None."""
+        if self.returncode >= 0:
+            return None
+        try:
+            return signal.Signals(-self.returncode).name
+        except ValueError:
+            return f"signal {-self.returncode}"
+
+    def __str__(self) -> str:
+        return f"died of {self.signal}" if self.signal else f"exited with code {self.returncode}"
+
+
+class EngineDied(Exception):  # noqa: N818 - an event, not a mistake
+    """The engine ended before it was ready, without saying why."""
+
+    def __init__(self, exit: Exit) -> None:
+        super().__init__(str(exit))
+        self.exit = exit
+
+
+class EngineProcess:
+    """Starts an engine and talks to it. One thread waits; ``ask_to_end``, ``terminate``, ``kill`` are for any thread.
+
+    That thread has to live as long as the engine: the kernel ends the engine with the thread that started it.
+    """
+
+    def __init__(self, command: Sequence[str], spec: EngineSpec, log_path: Path) -> None:
+        """Raises EngineError when the process cannot be started."""
+        self.spec = spec
+        self._log_path = log_path
+        self._reader = FrameReader()
+        self._channel, theirs = socket.socketpair()
+        try:
+            with theirs, _open_log(log_path) as output:
+                self._log_start = output.tell()
+                self._process = subprocess.Popen(
+                    [*command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,  # a Ctrl-C is the server's to handle
+                    env={
+                        **os.environ,
+                        ENGINE_FD_VARIABLE: str(theirs.fileno()),
+                        lifeline.PARENT_VARIABLE: str(os.getpid()),
+                    },
+                )
+        except OSError as error:
+            self._channel.close()
+            raise EngineError(f"the engine of {spec.model_id} cannot be started: {error}") from error
+        self._send(Launch(spec))
+
+    @property
+    def pid(self) -> int:
+        """The engine's process id."""
+        return self._process.pid
+
+    def wait_ready(self, timeout: float) -> Ready:
+        """What the engine tells of itself once it can serve.
+
+        Raises EngineDied when it ends first, the error that it reports, TimeoutExceededError, ProtocolError. After any
+        of them the process is to be disposed of with ``close``.
+        """
+        deadline = time.monotonic() + timeout
+        stage = ""
+        while True:
+            message = self._receive(deadline)
+            if isinstance(message, Ready):
+                return message
+            if isinstance(message, ErrorReply):
+                raise message.to_error()
+            if not isinstance(message, Progress):
+                raise ProtocolError(f"a starting engine sent a {type(message).__name__}")
+            if message.stage != stage:
+                stage = message.stage
+                log.info("model %s: %s (engine %d)", self.spec.model_id, stage, self.pid)
+
+    def wait_death(self) -> Exit:
+        """Blocks until the engine is gone."""
+        while True:
+            try:
+                self._receive(None)
+            except EngineDied as death:
+                return death.exit
+            except JanflaskError as error:
+                log.error("model %s: its engine is ended: %s", self.spec.model_id, error)
+                self.kill()
+                return self._reap()
+
+    def ask_to_end(self) -> None:
+        """Requests end with a clear error, then the engine exits by itself."""
+        self._send(Shutdown())
+
+    def terminate(self) -> None:
+        """SIGTERM, for an engine that does not listen."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Makes sure that the process is gone, and its socket's file with it."""
+        self._process.kill()  # no effect on one that was reaped
+        self._reap()
+        self._channel.close()
+        Path(self.spec.socket_path).unlink(missing_ok=True)
+
+    def log_tail(self) -> str:
+        """The last lines that this process wrote, or an empty text."""
+        try:
+            with self._log_path.open("rb") as file:
+                end = file.seek(0, os.SEEK_END)
+                file.seek(max(self._log_start, end - TAIL_BYTES))
+                lines = file.read(TAIL_BYTES).decode("utf-8", "replace").splitlines()
+        except OSError as error:
+            return f"(its log cannot be read: {error})"
+        return "\n".join([line for line in lines if line.strip()][-TAIL_LINES:])
+
+    def _send(self, message: Message) -> None:
+        self._channel.settimeout(SEND_TIMEOUT)
+        # A dead or deaf engine shows at the next read, or when the time to end is over.
+        with contextlib.suppress(OSError):
+            self._channel.sendall(encode(message))
+
+    def _receive(self, deadline: float | None) -> Message:
+        """The next message. Raises EngineDied at end of stream, TimeoutExceededError, ProtocolError."""
+        while (message := self._reader.next()) is None:
+            poll = select.poll()
+            poll.register(self._channel, select.POLLIN)
+            remaining = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+            if not poll.poll(remaining):
+                raise TimeoutExceededError("the engine took too long")
+            try:
+                data = self._channel.recv(65536)
+            except ConnectionError:  # it died with a message unread
+                data = b""
+            if not data:
+                raise EngineDied(self._reap())
+            self._reader.feed(data)
+        return message
+
+    def _reap(self) -> Exit:
+        try:
+            return Exit(self._process.wait(REAP_TIMEOUT))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return Exit(self._process.wait())
+
+
+def _open_log(path: Path) -> BinaryIO:
+    """Opens for appending, at the end; a log that has grown too long becomes ``<name>.1`` first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > LOG_LIMIT:
+        path.replace(path.with_name(path.name + ".1"))
+    file = path.open("ab")
+    file.seek(0, os.SEEK_END)
+    return file

@@ -1,0 +1,234 @@
+"""Who is computed in the next step: admission, prompt slices, and what gives way when the KV memory runs short.
+
+A step is one ``llama_decode`` for everybody: each decoding sequence brings its newest token, and what is left of the
+step's budget is filled with slices of the prompts in prefill. While somebody decodes, a step brings at most
+``slice_size`` prompt tokens, so that nobody's stream stalls behind a long prompt; while nobody does, ``chunk_size``.
+
+Half of the budget goes to the prompt that was admitted first, the rest to those with the fewest tokens left: a long
+prompt cannot hold a short one back, and is itself never starved.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from janflask.engine.prefix_cache import PrefixCache, Slot, common_prefix
+from janflask.engine.sequence import Sequence
+
+SHARE_AT_LEAST = 16  # tokens: below this, waiting for another's prefix costs more than it saves
+
+
+class Memory(Protocol):
+    """The KV memory's operations that admission needs."""
+
+    def copy(self, source: int, target: int, length: int) -> None: ...
+    def trim(self, slot: int, length: int) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a step and the KV memory may hold, in tokens."""
+
+    kv_cells: int
+    shared_cells: bool  # one pool for all slots (unified KV); false: every slot has its own ctx_len
+    chunk_size: int  # prompt tokens of a step in which nobody decodes
+    slice_size: int  # prompt tokens of a step in which somebody does
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """``count`` tokens of a sequence, from its first uncomputed one, in one step."""
+
+    sequence: Sequence
+    count: int
+
+    @property
+    def wants_logits(self) -> bool:
+        return self.count == self.sequence.n_left
+
+
+class Scheduler:
+    """Keeps ``waiting`` (in order of arrival) and ``running`` (in order of admission)."""
+
+    def __init__(self, cache: PrefixCache, memory: Memory, limits: Limits) -> None:
+        self.cache = cache
+        self.memory = memory
+        self.limits = limits
+        self.slice_size = limits.slice_size  # the governor moves it
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self.preempted = 0
+        self.cached_tokens = 0
+
+    def submit(self, sequences: Iterable[Sequence]) -> None:
+        self.waiting.extend(sequences)
+
+    # --- admission ----------------------------------------------------------------------------------------------
+
+    def admit(self, now: float) -> None:
+        """Moves waiting sequences into free slots, in order of arrival.
+
+        One that would share a prefix which a running sequence is computing right now waits for it, and lets others pass.
+        """
+        if not self.waiting:
+            return
+        held: list[Sequence] = []
+        while self.waiting and self.cache.free:
+            sequence = self.waiting.popleft()
+            if self._should_wait(sequence):
+                held.append(sequence)
+            elif self.running and not self._has_room(sequence):
+                self.waiting.appendleft(sequence)
+                break
+            else:
+                self._admit(sequence, now)
+        self.waiting.extendleft(reversed(held))
+
+    def _should_wait(self, sequence: Sequence) -> bool:
+        """True while a running sequence is on its way to computing more of this prompt than any slot holds now."""
+        if not (sequence.cache_prompt and self.cache.enabled and self.cache.can_trim):
+            return False
+        prompt = sequence.tokens
+        coming = 0
+        for other in self.running:
+            if other.n_left > 1:
+                coming = max(coming, min(common_prefix(other.tokens, prompt), len(prompt) - 1))
+        if coming < SHARE_AT_LEAST:
+            return False
+        here = max(self.cache.usable_prefix(slot, prompt) for slot in self.cache.slots)
+        return coming - here >= max(SHARE_AT_LEAST, self.cache.min_copy)
+
+    def _has_room(self, sequence: Sequence) -> bool:
+        """Free cells for what the prompt still needs and some growth, idle slots given up for it if need be.
+
+        One that was preempted asks for more growth, so that it is not preempted again at once.
+        """
+        if not self.limits.shared_cells:
+            return True
+        slack = len(self.running) + (64 if sequence.preempted else 1)
+        idle = [slot for slot in self.cache.slots if not slot.busy]
+        source = max(idle, key=lambda slot: self.cache.usable_prefix(slot, sequence.tokens))
+        reuse = self.cache.usable_prefix(source, sequence.tokens) if sequence.cache_prompt else 0
+        return self._make_room(len(sequence.tokens) - reuse + slack, spare=source if reuse else None)
+
+    def _make_room(self, need: int, spare: Slot | None = None) -> bool:
+        """Gives up idle slots but ``spare``, the longest unused first, until ``need`` cells are free."""
+        while self.limits.kv_cells - self.cache.tokens_held < need:
+            victim = self.cache.oldest_idle(spare)
+            if victim is None:
+                return False
+            self._forget(victim)
+        return True
+
+    def _forget(self, slot: Slot) -> None:
+        self.memory.trim(slot.id, 0)
+        self.cache.clear(slot.id)
+
+    def _admit(self, sequence: Sequence, now: float) -> None:
+        placement = self.cache.place(sequence.tokens, use_cache=sequence.cache_prompt)
+        if placement is None:
+            raise RuntimeError("admitted without a free slot")
+        slot = self.cache.take(placement)
+        if placement.copy_from is not None:
+            self.memory.trim(slot.id, 0)
+            self.memory.copy(placement.copy_from, slot.id, placement.reuse)
+        elif not self.memory.trim(slot.id, placement.reuse):
+            self.memory.trim(slot.id, 0)
+            slot.tokens = array("i")
+        sequence.slot = slot.id
+        sequence.n_computed = len(slot.tokens)
+        if sequence.admitted is None:
+            sequence.admitted = now
+            sequence.n_cached = min(sequence.n_computed, sequence.n_prompt)
+            self.cached_tokens += sequence.n_cached
+        self.running.append(sequence)
+
+    # --- a step -------------------------------------------------------------------------------------------------
+
+    def plan(self) -> list[Slice]:
+        """The next step, ordered by slot (llama.cpp computes neighbouring streams together)."""
+        slices = [Slice(sequence, 1) for sequence in self.running if sequence.n_left == 1]
+        prefills = [sequence for sequence in self.running if sequence.n_left > 1]
+        if prefills:
+            budget = self.slice_size if slices else self.limits.chunk_size
+            slices += self._divide(budget, prefills)
+        slices.sort(key=lambda part: part.sequence.slot or 0)
+        return slices
+
+    @staticmethod
+    def _divide(budget: int, prefills: list[Sequence]) -> list[Slice]:
+        first, *others = prefills
+        share = budget if not others else (budget + 1) // 2
+        counts = {first.slot: min(share, first.n_left)}
+        budget -= counts[first.slot]
+        for sequence in sorted(others, key=lambda other: other.n_left):
+            counts[sequence.slot] = min(budget, sequence.n_left)
+            budget -= counts[sequence.slot]
+        counts[first.slot] += min(budget, first.n_left - counts[first.slot])
+        return [Slice(sequence, counts[sequence.slot]) for sequence in prefills if counts[sequence.slot]]
+
+    def secure_room(self, slices: list[Slice]) -> bool:
+        """Makes sure that the step's tokens find cells. False: something gave way, plan again."""
+        if not self.limits.shared_cells:
+            return True
+        need = sum(part.count for part in slices)
+        return self._make_room(need) or not self.give_way()
+
+    def give_way(self) -> bool:
+        """Frees cells: an idle slot's, else those of the sequence admitted last, which waits to be computed again.
+
+        False when the only running sequence has nobody left to give way.
+        """
+        victim = self.cache.oldest_idle()
+        if victim is not None:
+            self._forget(victim)
+            return True
+        if len(self.running) < 2:
+            return False
+        self._preempt(self.running[-1])
+        return True
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.preempted += 1
+        sequence.preempted = True
+        self._leave(sequence, keep=False)
+        sequence.n_computed = 0
+        self.waiting.appendleft(sequence)
+
+    def computed(self, part: Slice) -> None:
+        """Books a slice that the step has computed."""
+        sequence = part.sequence
+        start = sequence.n_computed
+        end = start + part.count
+        if sequence.slot is None:
+            raise RuntimeError("computed without a slot")
+        self.cache.append(sequence.slot, sequence.tokens[start:end])
+        sequence.n_prompt_computed += max(0, min(end, sequence.n_prompt) - start)
+        sequence.n_computed = end
+
+    # --- leaving ------------------------------------------------------------------------------------------------
+
+    def finish(self, sequence: Sequence, *, keep: bool = True) -> None:
+        """Takes a sequence out, wherever it is; its computed tokens stay as a prefix for others if ``keep``."""
+        if sequence.slot is not None:
+            self._leave(sequence, keep=keep)
+        elif sequence in self.waiting:
+            self.waiting.remove(sequence)
+
+    def _leave(self, sequence: Sequence, *, keep: bool) -> None:
+        slot = sequence.slot
+        if slot is None:
+            raise RuntimeError("left without a slot")
+        self.running.remove(sequence)
+        self.cache.release(slot, keep=keep)
+        if not keep:
+            self.memory.trim(slot, 0)
+        sequence.slot = None
+
+    @property
+    def idle(self) -> bool:
+        return not self.running and not self.waiting

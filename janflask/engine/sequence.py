@@ -1,0 +1,87 @@
+"""One continuation being generated: its tokens, how far they are computed, and what it still may do."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from janflask.errors import JanflaskError
+from janflask.types import FinishReason, TokenLogprob
+
+
+class Sampler(Protocol):
+    """Chooses tokens; the extension's, or a test's."""
+
+    def logprobs(self) -> tuple[float, list[tuple[int, float]]]: ...
+
+
+class TextStream(Protocol):
+    """Turns tokens into text that may be shown; the extension's, or a test's."""
+
+    @property
+    def stopped(self) -> bool: ...
+    def push(self, token: int) -> str: ...
+    def finish(self) -> str: ...
+
+
+class Sink(Protocol):
+    """Where a sequence's output goes. Called from the loop's thread; must not block."""
+
+    def chunk(self, index: int, text: str, logprobs: tuple[TokenLogprob, ...]) -> None: ...
+    def finished(self, sequence: Sequence, reason: FinishReason) -> None: ...
+    def failed(self, sequence: Sequence, error: JanflaskError) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A prompt and what was generated after it.
+
+    ``tokens`` holds both; the first ``n_computed`` of them are in the KV memory of ``slot``. While ``n_computed`` lags
+    behind by more than one token the sequence is in prefill, else in decode. After a preemption the generated tokens
+    are computed again like a prompt.
+    """
+
+    tokens: array[int]
+    n_prompt: int
+    index: int  # which of the request's n choices
+    max_tokens: int | None
+    sampler: Sampler
+    text: TextStream
+    sink: Sink
+    cache_prompt: bool = True
+    wants_logprobs: bool = False
+
+    slot: int | None = None
+    n_computed: int = 0
+    n_cached: int = 0  # prompt tokens taken from the prefix cache at first admission
+    n_prompt_computed: int = 0  # prompt tokens computed, again after a preemption too
+    waits_for: Sequence | None = None  # computes a prefix that this one wants to share
+    preempted: bool = False
+    row: int = -1  # the batch row of its logits in the step under way
+    pending_logprobs: list[TokenLogprob] = field(default_factory=list)
+
+    arrived: float = 0.0  # clock readings, seconds
+    admitted: float | None = None
+    first_token: float | None = None
+    last_token: float | None = None
+
+    @property
+    def n_generated(self) -> int:
+        return len(self.tokens) - self.n_prompt
+
+    @property
+    def n_left(self) -> int:
+        """Tokens that are not computed yet; 1 while decoding."""
+        return len(self.tokens) - self.n_computed
+
+    @property
+    def decoding(self) -> bool:
+        return self.n_left == 1 and self.n_generated > 0
+
+    def is_exhausted(self) -> bool:
+        return self.max_tokens is not None and self.n_generated >= self.max_tokens
+
+    def as_extra(self) -> dict[str, Any]:
+        """For a log line."""
+        return {"slot": self.slot, "prompt": self.n_prompt, "generated": self.n_generated, "computed": self.n_computed}

@@ -1,0 +1,378 @@
+"""The engine's sockets: requests in, frames out. One thread runs ``serve``; the loop's thread writes through the sinks.
+
+A connection is one generation (or asks for stats). Output goes straight from the loop's thread into the socket; what the
+socket does not take is kept and written by this thread when there is room, so a client that reads slowly holds nobody up.
+One that falls ``MAX_BUFFER`` behind is cut off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import selectors
+import socket
+import threading
+import time
+from array import array
+from pathlib import Path
+
+from janflask.engine.backend import Model
+from janflask.engine.loop import Loop
+from janflask.engine.sequence import Sequence
+from janflask.errors import (
+    ContextLengthExceededError,
+    EngineError,
+    InvalidRequestError,
+    JanflaskError,
+    ProtocolError,
+    QueueFullError,
+)
+from janflask.ipc.protocol import (
+    Chunk,
+    Done,
+    ErrorReply,
+    Finished,
+    FrameReader,
+    Generate,
+    GetStats,
+    Message,
+    Started,
+    Stats,
+    encode,
+)
+from janflask.types import FinishReason, GenerateRequest, SamplingParams, Timings, TokenLogprob, Usage
+
+log = logging.getLogger(__name__)
+
+MAX_BUFFER = 32 * 1024 * 1024  # bytes a client may fall behind: more than any context's worth of tokens
+RECEIVE_SIZE = 256 * 1024
+FLUSH_TIME = 1.0  # seconds that last words may take when the engine stops
+
+
+class Connection:
+    """One client. It is the sink of its generation's sequences."""
+
+    def __init__(self, sock: socket.socket, server: EngineServer) -> None:
+        self.sock = sock
+        self.server = server
+        self.reader = FrameReader()
+        self.sequences: list[Sequence] = []
+        self.unfinished = 0
+        self.closed = False
+        self._out = bytearray()
+        self._lock = threading.Lock()
+
+    # --- the loop's thread --------------------------------------------------------------------------------------
+
+    def chunk(self, index: int, text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
+        self.send(Chunk(index, text, logprobs))
+
+    def finished(self, sequence: Sequence, reason: FinishReason) -> None:
+        self.send(Finished(sequence.index, reason))
+        self.unfinished -= 1
+        if self.unfinished == 0:
+            self.send(Done(usage(self.sequences), timings(self.sequences)))
+
+    def failed(self, sequence: Sequence, error: JanflaskError) -> None:
+        """The whole generation fails with its first failing choice."""
+        others = [other for other in self.sequences if other is not sequence]
+        if self.unfinished > 0:
+            self.unfinished = 0
+            self.send(ErrorReply.of(error))
+            self.server.loop.cancel(others)
+
+    # --- any thread ---------------------------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Writes now what the socket takes; the rest waits for the server's thread."""
+        data = encode(message)
+        with self._lock:
+            if self.closed:
+                return
+            if not self._out:
+                data = data[self._write(data) :]
+            self._out += data
+            behind = len(self._out)
+        if behind:
+            self.server.wants_attention(self)
+
+    def flush(self) -> bool:
+        """Writes what waits. True when nothing is left."""
+        with self._lock:
+            if self._out and not self.closed:
+                del self._out[: self._write(self._out)]
+            return not self._out
+
+    def _write(self, data: bytes | bytearray) -> int:
+        try:
+            return self.sock.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return len(data)  # the peer is gone; the server's thread will read the end of stream and cancel
+
+    @property
+    def behind(self) -> int:
+        return len(self._out)
+
+    def close(self) -> None:
+        with self._lock:
+            self.closed = True
+            self.sock.close()
+
+
+class EngineServer:
+    """Listens on the engine's socket.
+
+    Args:
+        model: tokenizes and makes samplers.
+        loop: generates.
+        path: where to listen; the folder is private.
+        queue_limit: requests that may wait beyond the slots.
+    """
+
+    def __init__(self, model: Model, loop: Loop, path: Path, queue_limit: int) -> None:
+        self.model = model
+        self.loop = loop
+        self.path = path
+        self.queue_limit = queue_limit
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(str(path))
+        path.chmod(0o600)
+        self._listener.listen(1024)
+        self._listener.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._connections: set[Connection] = set()
+        self._attention: set[Connection] = set()
+        self._stopping = threading.Event()
+
+    # --- from other threads -------------------------------------------------------------------------------------
+
+    def wants_attention(self, connection: Connection) -> None:
+        """There is output that its socket did not take."""
+        self._attention.add(connection)
+        self._wake()
+
+    def stop(self) -> None:
+        """Lets ``serve`` return once last words are written, after ``FLUSH_TIME`` at the latest."""
+        self._stopping.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # full: it is awake already
+            os.write(self._wake_write, b"!")
+
+    # --- the server's thread ------------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Accepts, reads and writes until ``stop``."""
+        while not self._stopping.is_set():
+            self._turn(None)
+        deadline = time.monotonic() + FLUSH_TIME
+        while any(not c.flush() for c in self._connections) and time.monotonic() < deadline:
+            self._turn(0.05)
+        self._listener.close()
+        for connection in list(self._connections):
+            self._drop(connection)
+
+    def _turn(self, timeout: float | None) -> None:
+        for key, events in self._selector.select(timeout):
+            if key.fileobj is self._listener:
+                self._accept()
+            elif key.fileobj == self._wake_read:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._wake_read, 4096)
+            else:
+                connection: Connection = key.data
+                if events & selectors.EVENT_READ:
+                    self._read(connection)
+                if events & selectors.EVENT_WRITE and connection in self._connections:
+                    self._attention.add(connection)
+        while self._attention:
+            self._attend(self._attention.pop())
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:  # out of descriptors: those in use go on, the client tries again
+            log.error("a connection could not be accepted: %s", error)
+            return
+        sock.setblocking(False)
+        connection = Connection(sock, self)
+        self._connections.add(connection)
+        self._selector.register(sock, selectors.EVENT_READ, connection)
+
+    def _attend(self, connection: Connection) -> None:
+        """Writes what waits and watches for room as long as something is left."""
+        if connection not in self._connections:
+            return
+        done = connection.flush()
+        if connection.behind > MAX_BUFFER:
+            log.warning("a client fell %d bytes behind and was cut off", connection.behind)
+            self._drop(connection)
+            return
+        events = selectors.EVENT_READ if done else selectors.EVENT_READ | selectors.EVENT_WRITE
+        self._selector.modify(connection.sock, events, connection)
+
+    def _read(self, connection: Connection) -> None:
+        try:
+            data = connection.sock.recv(RECEIVE_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(connection)
+            return
+        connection.reader.feed(data)
+        try:
+            while (message := connection.reader.next()) is not None:
+                self._handle(connection, message)
+        except ProtocolError as error:
+            log.error("a client sent a bad frame: %s", error)
+            connection.send(ErrorReply.of(error))
+            self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        """Closes; what it still waited for is cancelled."""
+        self._connections.discard(connection)
+        self._selector.unregister(connection.sock)
+        connection.close()
+        if connection.unfinished > 0:
+            self.loop.cancel(connection.sequences)
+
+    # --- requests -----------------------------------------------------------------------------------------------
+
+    def _handle(self, connection: Connection, message: Message) -> None:
+        if isinstance(message, GetStats):
+            connection.send(Stats(self.loop.stats()))
+        elif isinstance(message, Generate):
+            if connection.sequences:
+                raise ProtocolError("a connection is one generation; open another for the next")
+            try:
+                self._generate(connection, message.request)
+            except JanflaskError as error:
+                connection.send(ErrorReply.of(error))
+            except Exception:
+                log.exception("a request could not be taken")
+                connection.send(ErrorReply.of(EngineError("the engine failed on this request; its log says why")))
+        else:
+            raise ProtocolError(f"an engine takes no {type(message).__name__}")
+
+    def _generate(self, connection: Connection, request: GenerateRequest) -> None:
+        if request.n < 1:
+            raise InvalidRequestError("n must be at least 1", param="n")
+        self._check_queue(request.n)
+        prompt = self._prompt(request)
+        if request.max_tokens == 0:
+            self._answer_nothing(connection, request, len(prompt))
+            return
+        sequences = [self._sequence(connection, request, prompt, i) for i in range(request.n)]
+        connection.sequences = sequences
+        connection.unfinished = request.n
+        connection.send(Started(len(prompt)))
+        self.loop.submit(sequences)
+
+    def _check_queue(self, n: int) -> None:
+        active = sum(connection.unfinished for connection in self._connections)
+        room = len(self.loop.scheduler.cache.slots) + self.queue_limit
+        if active + n > room:
+            raise QueueFullError(
+                f"{active} requests are running or waiting for this model, the most is {room}: try again later, "
+                "or raise JANFLASK_QUEUE_LIMIT",
+                retry_after=2,
+            )
+
+    def _prompt(self, request: GenerateRequest) -> array[int]:
+        """The prompt's tokens. Raises ContextLengthExceededError naming both lengths, InvalidRequestError."""
+        if isinstance(request.prompt, str):
+            tokens = self.model.tokenize(
+                request.prompt, add_special=request.add_special, parse_special=request.parse_special
+            )
+        else:
+            for token in request.prompt:
+                if not 0 <= token < self.model.n_vocab:
+                    raise InvalidRequestError(
+                        f"token {token} is not in the vocabulary of {self.model.n_vocab} tokens", param="prompt"
+                    )
+            tokens = array("i", request.prompt)
+        if not tokens:
+            raise InvalidRequestError("the prompt is empty: it must hold at least one token", param="prompt")
+        if len(tokens) >= self.loop.capacity:
+            raise ContextLengthExceededError(
+                f"the prompt has {len(tokens)} tokens, the model's context holds {self.loop.capacity}, one of them for "
+                "the answer: shorten the prompt or start the model with a larger ctx_len",
+                param="messages",
+            )
+        return tokens
+
+    def _sequence(
+        self, connection: Connection, request: GenerateRequest, prompt: array[int], index: int
+    ) -> Sequence:
+        params = request.sampling
+        for token, _ in params.logit_bias:
+            if not 0 <= token < self.model.n_vocab:
+                raise InvalidRequestError(
+                    f"logit_bias names token {token}; the vocabulary has {self.model.n_vocab}", param="logit_bias"
+                )
+        return Sequence(
+            tokens=array("i", prompt),
+            n_prompt=len(prompt),
+            index=index,
+            max_tokens=request.max_tokens,
+            sampler=self.model.make_sampler(params, _seed(params, index), prompt, self.loop.capacity),
+            text=self.model.make_text(request.stop),
+            sink=connection,
+            cache_prompt=request.cache_prompt,
+            wants_logprobs=params.top_logprobs is not None,
+            arrived=self.loop.clock(),
+        )
+
+    @staticmethod
+    def _answer_nothing(connection: Connection, request: GenerateRequest, prompt_tokens: int) -> None:
+        """``max_tokens`` 0: valid, and nothing to compute."""
+        connection.send(Started(prompt_tokens))
+        for index in range(request.n):
+            connection.send(Finished(index, FinishReason.LENGTH))
+        nothing = Timings(cache_n=0, prompt_n=0, prompt_ms=0.0, predicted_n=0, predicted_ms=0.0, queue_ms=0.0)
+        connection.send(Done(Usage(prompt_tokens=prompt_tokens, completion_tokens=0, cached_tokens=0), nothing))
+
+
+def _seed(params: SamplingParams, index: int) -> int:
+    """Each choice draws from a stream of its own; without a seed, from one nobody can guess."""
+    return secrets.randbits(63) if params.seed is None else (params.seed + index) % 2**64
+
+
+def usage(sequences: list[Sequence]) -> Usage:
+    """Of all choices together; they share one prompt."""
+    first = sequences[0]
+    return Usage(
+        prompt_tokens=first.n_prompt,
+        completion_tokens=sum(sequence.n_generated for sequence in sequences),
+        cached_tokens=first.n_cached,
+    )
+
+
+def timings(sequences: list[Sequence]) -> Timings:
+    """Of the first choice's prompt and of everybody's generation."""
+    first = sequences[0]
+    admitted = first.admitted or first.arrived
+    first_token = first.first_token or admitted
+    last = max(sequence.last_token or first_token for sequence in sequences)
+    return Timings(
+        cache_n=first.n_cached,
+        prompt_n=first.n_prompt - first.n_cached,
+        prompt_ms=(first_token - admitted) * 1e3,
+        predicted_n=sum(sequence.n_generated for sequence in sequences),
+        predicted_ms=(last - first_token) * 1e3,
+        queue_ms=(admitted - first.arrived) * 1e3,
+    )

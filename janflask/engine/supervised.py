@@ -1,0 +1,318 @@
+"""One model under supervision: the state machine of its engine, and when a dead engine is started again.
+
+::
+
+    STOPPED --start--> STARTING --ready--> RUNNING --stop--> STOPPING --gone--> STOPPED
+                        |  ^  |               |                 ^
+                        |  |  +-----stop------|-----------------+
+                        |  +--its engine died-+
+                        +--given up--> FAILED    (then start --> STARTING, stop --> STOPPED)
+
+``STARTING`` covers the pauses between a death and the next try too. Each run, from a start on request to STOPPED or
+FAILED, is one thread that starts engines and waits for them, so no lock is held while a model loads or stops.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+
+from janflask.engine.process import EngineDied, EngineProcess, Exit
+from janflask.errors import EngineError, JanflaskError, ModelLoadError, ModelStoppedError, TimeoutExceededError
+from janflask.ipc.protocol import Ready
+from janflask.types import EngineInfo, EngineSettings, ModelState, ModelStatus
+
+log = logging.getLogger(__name__)
+
+_LEGAL: dict[ModelStatus, frozenset[ModelStatus]] = {
+    ModelStatus.STOPPED: frozenset({ModelStatus.STARTING}),
+    ModelStatus.STARTING: frozenset({ModelStatus.RUNNING, ModelStatus.STOPPING, ModelStatus.FAILED}),
+    ModelStatus.RUNNING: frozenset({ModelStatus.STARTING, ModelStatus.STOPPING}),
+    ModelStatus.STOPPING: frozenset({ModelStatus.STOPPED}),
+    ModelStatus.FAILED: frozenset({ModelStatus.STARTING, ModelStatus.STOPPED}),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run was asked for."""
+
+    model_path: str
+    settings: EngineSettings
+    insists_on_extra_bufts: bool = False  # the request itself said use_extra_bufts=true
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartPolicy:
+    """How soon, and how often, a dead engine is started again. Seconds."""
+
+    first_delay: float = 0.5  # doubled after each further death
+    max_delay: float = 30.0
+    max_deaths: int = 5  # in a row; then the model has failed
+    healthy_after: float = 60.0  # a life this long makes the deaths before it count no more
+
+    def delay(self, deaths: int) -> float:
+        """The pause after the ``deaths``-th death in a row."""
+        return min(self.max_delay, self.first_delay * 2.0 ** (deaths - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class _Life:
+    """One engine's life: how it ended, how long it served (None: it never got ready), the end of its log."""
+
+    exit: Exit
+    served: float | None
+    log_tail: str
+
+    def __str__(self) -> str:
+        return str(self.exit)
+
+    @property
+    def last_words(self) -> str:
+        """For the end of an error message: what the engine wrote last."""
+        return f". The last lines of its log:\n{self.log_tail}" if self.log_tail else ""
+
+
+class _RunStopped(Exception):  # noqa: N818 - an order, not a mistake
+    """The run is over because ``stop`` said so."""
+
+
+class SupervisedModel:
+    """All methods are for any thread. ``spawn`` makes an engine for a plan and may raise EngineError."""
+
+    def __init__(
+        self,
+        model_id: str,
+        spawn: Callable[[str, Plan], EngineProcess],
+        *,
+        stop_timeout: float,
+        policy: RestartPolicy | None = None,
+    ) -> None:
+        self.model_id = model_id
+        self._spawn = spawn
+        self._stop_timeout = stop_timeout
+        self._policy = policy or RestartPolicy()
+        self._changed = threading.Condition()  # guards everything below
+        self._status = ModelStatus.STOPPED
+        self._ready: Future[ModelState] = Future()  # of the start under way, or of the one that led to RUNNING
+        self._engine: EngineProcess | None = None
+        self._info: EngineInfo | None = None
+        self._error: str | None = None
+        self._started_at: int | None = None
+        self._restarts = 0
+        self._hasten = False
+        self._notes: tuple[str, ...] = ()
+        self._fallback_note: str | None = None  # why this model runs without repacked weights, once that was learnt
+
+    def state(self) -> ModelState:
+        """How the model is right now."""
+        with self._changed:
+            return self._state()
+
+    def start(self, make_plan: Callable[[], Plan]) -> ModelState:
+        """Returns once the model runs: starts it, joins a start under way (ending its pause), or finds it running.
+
+        ``make_plan`` is called only when a new run begins. Raises what it raises, what the start fails with, and
+        ModelStoppedError when the model is stopped meanwhile.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._status is not ModelStatus.STOPPING)
+            if self._status in (ModelStatus.STOPPED, ModelStatus.FAILED):
+                self._begin(make_plan())
+            self._hasten = True
+            self._changed.notify_all()
+            ready = self._ready
+        return ready.result()
+
+    def stop(self) -> ModelState:
+        """Returns once the engine is gone: asked to end first, killed if it does not."""
+        with self._changed:
+            before, engine = self._status, self._engine
+            if before is ModelStatus.FAILED:
+                self._move(ModelStatus.STOPPED)
+            elif before in (ModelStatus.STARTING, ModelStatus.RUNNING):
+                self._move(ModelStatus.STOPPING)
+                self._settle(ModelStoppedError(f"{self.model_id} was stopped while it started"))
+        if engine is not None and before is ModelStatus.STARTING:
+            engine.kill()  # it serves nobody yet
+        elif engine is not None and before is ModelStatus.RUNNING:
+            self._end(engine)
+        with self._changed:
+            self._changed.wait_for(lambda: self._status is not ModelStatus.STOPPING)
+            return self._state()
+
+    def _end(self, engine: EngineProcess) -> None:
+        engine.ask_to_end()
+        if self._wait_stopped(self._stop_timeout):
+            return
+        log.warning("model %s: its engine did not end within %g s: killed", self.model_id, self._stop_timeout)
+        engine.terminate()
+        if not self._wait_stopped(0.5):
+            engine.kill()
+
+    def _wait_stopped(self, timeout: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: self._status is not ModelStatus.STOPPING, timeout)
+
+    # --- under the lock ------------------------------------------------------------------------------------------
+
+    def _state(self) -> ModelState:
+        running = self._status is ModelStatus.RUNNING
+        engine = self._engine
+        return ModelState(
+            model_id=self.model_id,
+            status=self._status,
+            error=self._error,
+            socket=engine.spec.socket_path if running and engine else None,
+            pid=engine.pid if engine else None,
+            started_at=self._started_at if running else None,
+            restarts=self._restarts,
+            notes=self._notes if running else (),
+            info=self._info if running else None,
+        )
+
+    def _move(self, status: ModelStatus, error: str | None = None) -> None:
+        if status not in _LEGAL[self._status]:
+            raise RuntimeError(f"a model cannot go from {self._status} to {status}")
+        level = logging.ERROR if status is ModelStatus.FAILED else logging.INFO
+        log.log(level, "model %s: %s%s", self.model_id, status, f": {error}" if error else "")
+        self._status = status
+        self._error = error
+        self._changed.notify_all()
+
+    def _settle(self, outcome: ModelState | JanflaskError) -> None:
+        """Answers everyone who waits for the start."""
+        if self._ready.done():
+            return
+        if isinstance(outcome, JanflaskError):
+            self._ready.set_exception(outcome)
+        else:
+            self._ready.set_result(outcome)
+
+    def _begin(self, plan: Plan) -> None:
+        self._move(ModelStatus.STARTING)
+        self._ready = Future()
+        self._restarts = 0
+        if self._fallback_note and not plan.insists_on_extra_bufts:
+            plan = _without_extra_bufts(plan)
+        threading.Thread(target=self._run, args=(plan,), name=f"model {self.model_id}", daemon=True).start()
+
+    # --- the run's own thread -------------------------------------------------------------------------------------
+
+    def _run(self, plan: Plan) -> None:
+        try:
+            self._keep_alive(plan)
+        except _RunStopped:
+            with self._changed:
+                self._move(ModelStatus.STOPPED)
+        except JanflaskError as error:
+            self._fail(error)
+        except Exception as error:
+            log.exception("model %s: the supervisor failed on it", self.model_id)
+            self._fail(EngineError(f"the supervisor failed on {self.model_id}: {error!r}"))
+
+    def _fail(self, error: JanflaskError) -> None:
+        with self._changed:
+            if self._status is ModelStatus.STOPPING:
+                self._move(ModelStatus.STOPPED)
+            else:
+                self._move(ModelStatus.FAILED, error.message)
+            self._settle(error)
+
+    def _keep_alive(self, plan: Plan) -> None:
+        """One engine after the other. Raises the error that ends the run, or _RunStopped."""
+        deaths = 0
+        was_ready = False
+        crash: Exit | None = None  # of the start with repacked weights
+        while True:
+            life = self._live(plan, crash)
+            was_ready = was_ready or life.served is not None
+            if life.served is None and life.exit.signal and plan.settings.use_extra_bufts:
+                log.warning("model %s: its engine %s in its start; again without repacked weights", self.model_id, life)
+                crash = life.exit
+                plan = _without_extra_bufts(plan)
+                continue
+            if not was_ready:
+                raise ModelLoadError(f"the engine of {self.model_id} {life} before it was ready{life.last_words}")
+            deaths = 1 if (life.served or 0.0) >= self._policy.healthy_after else deaths + 1
+            if deaths >= self._policy.max_deaths:
+                raise EngineError(
+                    f"the engine of {self.model_id} died {deaths} times in a row; the last {life}{life.last_words}"
+                )
+            self._pause(self._policy.delay(deaths))
+
+    def _live(self, plan: Plan, crash: Exit | None) -> _Life:
+        """Starts one engine and waits until it is gone. Raises the error that a start fails with, or _RunStopped."""
+        engine = self._spawn(self.model_id, plan)
+        served: float | None = None
+        try:
+            self._adopt(engine)
+            ready = self._wait_ready(engine)
+            began = time.monotonic()
+            self._serve(engine, ready, crash)
+            exit = engine.wait_death()
+            served = time.monotonic() - began
+        except EngineDied as death:
+            exit = death.exit
+        finally:
+            engine.close()
+            self._disown()
+        life = _Life(exit, served, engine.log_tail())
+        self._check_not_stopped()
+        return life
+
+    def _adopt(self, engine: EngineProcess) -> None:
+        with self._changed:
+            self._check_not_stopped()
+            self._engine = engine
+
+    def _wait_ready(self, engine: EngineProcess) -> Ready:
+        limit = engine.spec.settings.start_timeout
+        try:
+            return engine.wait_ready(limit)
+        except TimeoutExceededError:
+            raise TimeoutExceededError(
+                f"{self.model_id} did not get ready within {limit:g} s (setting start_timeout); it was killed"
+            ) from None
+
+    def _serve(self, engine: EngineProcess, ready: Ready, crash: Exit | None) -> None:
+        with self._changed:
+            self._check_not_stopped()
+            if crash is not None:
+                self._fallback_note = f"runs without repacked CPU weights: with them its engine {crash} in its start"
+            self._notes = ready.notes
+            if self._fallback_note is not None and not engine.spec.settings.use_extra_bufts:
+                self._notes += (self._fallback_note,)
+            self._info = ready.info
+            self._started_at = int(time.time())
+            self._move(ModelStatus.RUNNING)
+            self._settle(self._state())
+
+    def _disown(self) -> None:
+        """The engine is gone. If it was serving, whoever wants the model now waits for the next one."""
+        with self._changed:
+            self._engine = None
+            if self._status is ModelStatus.RUNNING:
+                self._restarts += 1
+                self._ready = Future()
+                self._move(ModelStatus.STARTING, "its engine died and is being started again")
+
+    def _pause(self, seconds: float) -> None:
+        """Waits before the next try, less if someone asks for the model meanwhile."""
+        with self._changed:
+            self._hasten = False
+            self._changed.wait_for(lambda: self._hasten or self._status is not ModelStatus.STARTING, seconds)
+            self._check_not_stopped()
+
+    def _check_not_stopped(self) -> None:
+        with self._changed:
+            if self._status is ModelStatus.STOPPING:
+                raise _RunStopped
+
+
+def _without_extra_bufts(plan: Plan) -> Plan:
+    return replace(plan, settings=replace(plan.settings, use_extra_bufts=False))

@@ -1,0 +1,165 @@
+"""The body of POST /chat/completions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import marshmallow as ma
+from marshmallow import fields, validate
+
+from janflask.schemas.fields import Text, Whole, between, kind, optional_flag, sampling_whole, wrong_type
+from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, common_arguments, unless
+from janflask.types import ChatMessage, ChatRequest
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+MAX_MESSAGES = 10_000
+
+
+class MessageContent(fields.Field[str]):
+    """A string, or a list of text parts, which are joined by newlines."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        if isinstance(value, str):
+            return value
+        if not isinstance(value, list):
+            raise wrong_type("a string or a list of text parts", value)
+        errors: dict[int, Any] = {}
+        texts: list[str] = []
+        for number, part in enumerate(value):
+            try:
+                texts.append(self._part(part))
+            except ma.ValidationError as error:
+                errors[number] = error.messages
+        if errors:
+            raise ma.ValidationError(errors)
+        return "\n".join(texts)
+
+    def _part(self, part: object) -> str:
+        if not isinstance(part, dict):
+            raise wrong_type('an object like {"type": "text", "text": "..."}', part)
+        if part.get("type") not in ("text", "refusal"):
+            found = str(part.get("type"))[:40]
+            raise ma.ValidationError(f"only text parts can be read by the models here, not {found!r}", "type")
+        text = part.get(part["type"])
+        if not isinstance(text, str):
+            raise ma.ValidationError(f"must be a string, not {kind(text)}", part["type"])
+        return text
+
+
+class MessageSchema(Base):
+    """One message of a conversation."""
+
+    role = Text(
+        required=True,
+        validate=validate.OneOf(ROLES, error="must be one of {choices}, not {input!r}"),
+        metadata={"description": "Who speaks. `developer` is the same as `system`.", "example": "user"},
+    )
+    content = MessageContent(
+        allow_none=True,
+        metadata={
+            "description": "What is said: text, or text parts (joined by newlines). An assistant's may be null.",
+            "oneOf": [
+                {"type": "string"},
+                {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["type", "text"],
+                        "properties": {"type": {"type": "string", "enum": ["text"]}, "text": {"type": "string"}},
+                    },
+                },
+            ],
+            "nullable": True,
+            "example": "Why is the sky blue?",
+        },
+    )
+    name = Text(allow_none=True, metadata={"description": "Handed to the chat template."})
+    tool_call_id = Text(allow_none=True, metadata={"description": "Of a tool's message: the call that it answers."})
+
+    @ma.pre_load
+    def refuse_calls(self, data: Any, **kwargs: Any) -> Any:
+        """Raises for tool calls and audio."""
+        for name in ("tool_calls", "function_call", "audio") if isinstance(data, dict) else ():
+            if data.get(name):
+                raise ma.ValidationError(f"{name} in a message is not supported yet: leave it out", name)
+        return data
+
+    @ma.validates_schema
+    def check_content(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """Only an assistant may have said nothing."""
+        if "content" not in data and data["role"] != "assistant":
+            raise ma.ValidationError(f"is required in a {data['role']} message", "content")
+
+    @ma.post_load
+    def make(self, data: dict[str, Any], **kwargs: Any) -> ChatMessage:
+        """The dataclass."""
+        return ChatMessage(
+            role=data["role"],
+            content=data.get("content", ""),
+            name=data.get("name"),
+            tool_call_id=data.get("tool_call_id"),
+        )
+
+
+class ChatRequestSchema(InferenceSchema):
+    """A conversation to go on with, and how."""
+
+    REFUSED: Mapping[str, Reason] = {
+        **InferenceSchema.REFUSED,
+        "tool_choice": unless(("none", "auto"), "tools are not supported yet: set `tool_choice` to none"),
+        "functions": unless(([],), "functions are not supported yet: leave `functions` out"),
+        "function_call": unless(("none", "auto"), "functions are not supported yet: leave `function_call` out"),
+        "response_format": lambda value: None if value == {"type": "text"} else 'only {"type": "text"} is supported yet',
+        "modalities": unless(([], ["text"]), 'only ["text"] is supported'),
+        "audio": unless((), "audio is not supported: leave `audio` out"),
+        "web_search_options": unless((), "there is no web search here: leave `web_search_options` out"),
+    }
+
+    messages = fields.List(
+        fields.Nested(MessageSchema, error_messages={"type": "must be an object with role and content"}),
+        required=True,
+        validate=validate.Length(
+            1, MAX_MESSAGES, error=f"must hold from 1 to {MAX_MESSAGES} messages: send at least the user's"
+        ),
+        error_messages={"required": "is required", "invalid": "must be a list of messages", "null": "must not be null"},
+        metadata={"description": "The conversation so far, oldest first."},
+    )
+    max_completion_tokens = Whole(
+        allow_none=True,
+        validate=between(1, MAX_TOKENS),
+        metadata={"description": "The newer name of `max_tokens`; wins when both are given."},
+    )
+    logprobs = optional_flag("Answer with the log-probability of each token.", default=False)
+    top_logprobs = sampling_whole("top_logprobs", "With `logprobs`: so many of the likeliest tokens at each place.")
+    chat_template_kwargs = fields.Dict(
+        keys=Text(),
+        allow_none=True,
+        error_messages={"invalid": "must be an object"},
+        metadata={"description": "Further variables for the chat template, e.g. `enable_thinking`."},
+    )
+
+    @ma.pre_load
+    def refuse_tools(self, data: Any, **kwargs: Any) -> Any:
+        """Tools are fine as long as they must not be used."""
+        if isinstance(data, dict) and data.get("tools") and data.get("tool_choice") != "none":
+            raise ma.ValidationError("tools are not supported yet: leave them out, or set tool_choice to none", "tools")
+        return data
+
+    @ma.validates_schema
+    def check_logprobs(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """The list of likeliest tokens is part of the log-probabilities."""
+        if data.get("top_logprobs") is not None and not data.get("logprobs"):
+            raise ma.ValidationError("is only allowed when `logprobs` is true", "top_logprobs")
+
+    @ma.post_load
+    def make(self, data: dict[str, Any], **kwargs: Any) -> ChatRequest:
+        """The dataclass."""
+        top_logprobs = data.pop("top_logprobs", 0)
+        if data.get("logprobs"):
+            data["top_logprobs"] = top_logprobs
+        common = common_arguments(data)
+        common["max_tokens"] = data.get("max_completion_tokens", common["max_tokens"])
+        return ChatRequest(
+            messages=tuple(data["messages"]), template_kwargs=data.get("chat_template_kwargs", {}), **common
+        )

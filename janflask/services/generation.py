@@ -1,0 +1,135 @@
+"""The generations of one API request, read as one stream of events.
+
+A chat has one generation, a completion one for each of its prompts. Every generation is a connection of its own to the
+engine; closing it cancels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from janflask.errors import JanflaskError, TimeoutExceededError
+from janflask.ipc.client import Generation, open_generation
+from janflask.ipc.protocol import Chunk, Done, Finished, Started
+from janflask.services.waiting import Waiter
+from janflask.types import GenerateRequest, Timings, Usage
+
+__all__ = ["Chunk", "Done", "Event", "Finished", "Generations", "Started"]
+
+# ``index`` counts the choices of all prompts: the i-th prompt's start at i * n. There is one Done, the last event.
+Event = Started | Chunk | Finished | Done
+
+CONCURRENT = 8  # prompts of one request that are under way at once; a long list must not fill the engine's queue
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    generation: Generation
+    first_index: int
+
+
+class Generations:
+    """Opens a generation for each request, a few at once, and merges what they say."""
+
+    def __init__(self, socket_path: str, requests: Sequence[GenerateRequest], waiter: Waiter) -> None:
+        """Connects. Raises EngineCrashedError or TimeoutExceededError when the engine can't be reached."""
+        self._socket_path = socket_path
+        self._waiter = waiter
+        self._running: dict[int, _Running] = {}
+        self._results: list[Done] = []
+        first_indexes = [0]
+        for request in requests:
+            first_indexes.append(first_indexes[-1] + request.n)
+        self._waiting = deque(zip(first_indexes, requests, strict=False))
+        try:
+            self._open()
+        except JanflaskError:
+            self.close()
+            raise
+
+    def events(self, beat: float, patience: float) -> Iterator[list[Event]]:
+        """Lists of events as they come; an empty list after each ``beat`` seconds without any.
+
+        Raises what the engine answers, EngineCrashedError when it ends, ClientDisconnectedError, and
+        TimeoutExceededError after ``patience`` seconds of silence. Closes every generation when it ends.
+        """
+        try:
+            last = time.monotonic()
+            while self._running:
+                batch = self._next_batch(beat)
+                if batch:
+                    last = time.monotonic()
+                elif time.monotonic() - last > patience:
+                    raise TimeoutExceededError(f"the engine said nothing for {patience:g} s: the request is given up")
+                yield batch
+            yield [_merged(self._results)]
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Cancels what is still under way. Idempotent."""
+        for running in self._running.values():
+            self._waiter.unwatch(running.generation)
+            running.generation.close()
+        self._running.clear()
+        self._waiting.clear()
+
+    def _open(self) -> None:
+        while self._waiting and len(self._running) < CONCURRENT:
+            first_index, request = self._waiting.popleft()
+            generation = open_generation(self._socket_path, request)
+            self._running[generation.fileno()] = _Running(generation, first_index)
+            self._waiter.watch(generation)
+
+    def _next_batch(self, beat: float) -> list[Event]:
+        ready = [fileno for fileno, running in self._running.items() if running.generation.buffered()]
+        batch: list[Event] = []
+        for fileno in ready or self._waiter.wait(beat):
+            running = self._running[fileno]
+            for message in running.generation.receive():
+                if isinstance(message, Done):
+                    self._end(fileno, message)
+                else:
+                    batch.append(_shifted(message, running.first_index))
+        return batch
+
+    def _end(self, fileno: int, done: Done) -> None:
+        running = self._running.pop(fileno)
+        self._waiter.unwatch(running.generation)
+        running.generation.close()
+        self._results.append(done)
+        self._open()
+
+
+def _shifted(message: Started | Chunk | Finished, first_index: int) -> Event:
+    if first_index == 0 or isinstance(message, Started):
+        return message
+    if isinstance(message, Chunk):
+        return Chunk(message.index + first_index, message.text, message.logprobs)
+    return Finished(message.index + first_index, message.reason)
+
+
+def _merged(results: Sequence[Done]) -> Done:
+    """The sums over several generations; their times add up though they ran side by side."""
+    if len(results) == 1:
+        return results[0]
+    usages = [result.usage for result in results]
+    timings = [result.timings for result in results]
+    return Done(
+        Usage(
+            prompt_tokens=sum(usage.prompt_tokens for usage in usages),
+            completion_tokens=sum(usage.completion_tokens for usage in usages),
+            cached_tokens=sum(usage.cached_tokens for usage in usages),
+        ),
+        Timings(
+            cache_n=sum(timing.cache_n for timing in timings),
+            prompt_n=sum(timing.prompt_n for timing in timings),
+            prompt_ms=sum(timing.prompt_ms for timing in timings),
+            predicted_n=sum(timing.predicted_n for timing in timings),
+            predicted_ms=sum(timing.predicted_ms for timing in timings),
+            queue_ms=sum(timing.queue_ms for timing in timings),
+        ),
+    )

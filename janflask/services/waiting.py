@@ -1,0 +1,53 @@
+"""Waiting for an engine or the supervisor without losing sight of the client.
+
+A WSGI server notices a lost client only when it writes, and a silent wait writes nothing. So whoever waits polls the
+client's socket too: closing the connection to the engine at once is what frees its sequence.
+"""
+
+from __future__ import annotations
+
+import select
+from typing import Protocol
+
+from janflask.errors import ClientDisconnectedError
+
+# Linux tells of a peer that closed (RDHUP) even while unread bytes lie in the socket. Where there is no such flag the
+# client is noticed when both directions are closed, or at the next write.
+_HANG_UP = select.POLLHUP | select.POLLERR | select.POLLNVAL | getattr(select, "POLLRDHUP", 0)
+
+
+class HasFileno(Protocol):
+    """A socket, or anything else that poll takes."""
+
+    def fileno(self) -> int:
+        """The descriptor; -1 once it is closed."""
+        ...
+
+
+class Waiter:
+    """One request's poll set: its client's socket, and the sockets that it waits for. Not thread-safe."""
+
+    def __init__(self, client: HasFileno | None = None) -> None:
+        """``client`` is the socket that the request came over; None when the server doesn't tell."""
+        self._poll = select.poll()
+        self._client = -1 if client is None else client.fileno()
+        if self._client >= 0:
+            self._poll.register(self._client, _HANG_UP)
+
+    def watch(self, source: HasFileno) -> None:
+        """Adds ``source`` to what ``wait`` waits for."""
+        self._poll.register(source.fileno(), select.POLLIN)
+
+    def unwatch(self, source: HasFileno) -> None:
+        """Takes ``source`` out again; to be called before it is closed."""
+        self._poll.unregister(source.fileno())
+
+    def wait(self, timeout: float) -> list[int]:
+        """Descriptors with something to read (or at their end); empty after ``timeout`` seconds.
+
+        Raises ClientDisconnectedError when the client is gone.
+        """
+        ready = [descriptor for descriptor, _ in self._poll.poll(max(0.0, timeout) * 1000.0)]
+        if self._client in ready:
+            raise ClientDisconnectedError("the client closed the connection before the answer was complete")
+        return ready

@@ -1,0 +1,74 @@
+"""Fixtures for every kind of test: the starter model's file, and fresh data folders with the model in them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tools.starter_model import SMOLLM2, model_json, write_json
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _starter_candidates() -> list[Path]:
+    data_dir = Path(os.environ.get("JANFLASK_DATA_DIR", "data")).expanduser()
+    candidates = [(ROOT / data_dir) / "models" / SMOLLM2.id / SMOLLM2.filename]
+    if named := os.environ.get("JANFLASK_TEST_GGUF"):
+        candidates.insert(0, Path(named).expanduser().absolute())
+    return candidates
+
+
+# Read before `_own_settings` takes the variables away.
+_STARTER_CANDIDATES = _starter_candidates()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_settings() -> Iterator[None]:
+    """Tests depend on no JANFLASK_* variable of the shell that runs them; those they set themselves they take back."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("JANFLASK_")]:
+            patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session")
+def starter_gguf() -> Path:
+    """The starter model's GGUF: ``$JANFLASK_TEST_GGUF``, else the one that ``make test`` puts into the data folder."""
+    for path in _STARTER_CANDIDATES:
+        if path.is_file():
+            return path
+    tried = ", ".join(str(path) for path in _STARTER_CANDIDATES)
+    raise FileNotFoundError(f"the starter model is at none of {tried}; `make model` installs it")
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, starter_gguf: Path) -> Path:
+    """A fresh data folder with the starter model in it, as ``make run`` would leave it. The weights are not copied."""
+    return make_data_dir(tmp_path / "data", starter_gguf)
+
+
+@pytest.fixture(scope="session")
+def session_data_dir(tmp_path_factory: pytest.TempPathFactory, starter_gguf: Path) -> Path:
+    """The same, once for the whole run: for servers that many tests share."""
+    return make_data_dir(tmp_path_factory.mktemp("server") / "data", starter_gguf)
+
+
+def make_data_dir(folder: Path, starter_gguf: Path) -> Path:
+    """Lays out ``folder`` as a data folder that holds the starter model; returns it."""
+    model = folder / "models" / SMOLLM2.id
+    model.mkdir(parents=True)
+    link_or_copy(starter_gguf, model / SMOLLM2.filename)
+    write_json(model / "model.json", model_json(SMOLLM2, created=1_700_000_000))
+    return folder
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link where the file system allows one; it behaves like a file of its own for everything but writing."""
+    try:
+        target.hardlink_to(source.resolve())
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,153 @@
+"""A model made of a hash: what it says next depends on exactly what its KV memory holds.
+
+The memory is simulated cell by cell, with llama.cpp's rules (positions without gaps, copies only into empty slots, a pool
+of cells in unified mode). A scheduler or prefix cache that mixes up a slot, a position or a length changes the text, or is
+refused at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+
+EOG = 256
+N_VOCAB = 257
+
+
+class FakeVocab:
+    def piece(self, token: int) -> bytes:
+        return b"" if token == EOG else bytes([token])
+
+
+class FakeBatch:
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.parts: list[tuple[array, int, int, int, bool]] = []
+
+    def clear(self) -> None:
+        self.parts = []
+
+    def add(self, tokens: array, start: int, count: int, seq: int, output: bool) -> int:
+        if start < 0 or count < 1 or start + count > len(tokens):
+            raise ValueError("slice outside of the tokens")
+        self.parts.append((tokens, start, count, seq, output))
+        total = sum(part[2] for part in self.parts)
+        if total > self.capacity:
+            raise ValueError("batch is full")
+        return total - 1
+
+
+class FakeSampler:
+    """Greedy: takes the hash's token. With a seed it takes another one."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def logprobs(self) -> tuple[float, list[tuple[int, float]]]:
+        return -0.5, [(65, -0.5), (66, -1.5)]
+
+
+class FakeText:
+    def __init__(self, stop: tuple[str, ...] = ()) -> None:
+        self.stop = stop
+        self.text = ""
+        self.stopped = False
+
+    def push(self, token: int) -> str:
+        text = chr(token)
+        self.text += text
+        self.stopped = any(stop in self.text for stop in self.stop)
+        return "" if self.stopped else text
+
+    def finish(self) -> str:
+        return ""
+
+
+def next_token(context: bytes, seed: int = 0) -> int:
+    """The model: a lower-case letter, or the end with a chance of 1 in 40."""
+    digest = hashlib.blake2b(context, digest_size=4, salt=seed.to_bytes(8, "little")).digest()
+    value = int.from_bytes(digest, "little")
+    return EOG if value % 40 == 0 else 97 + value % 26
+
+
+def expected_text(prompt: bytes, max_tokens: int, seed: int = 0) -> str:
+    """What a lonely sequence says, computed without any of the code under test."""
+    tokens = list(prompt)
+    text = ""
+    for _ in range(max_tokens):
+        token = next_token(array("i", tokens).tobytes(), seed)
+        if token == EOG:
+            break
+        tokens.append(token)
+        text += chr(token)
+    return text
+
+
+class FakeBackend:
+    """See the module. ``fail_at`` makes decode number so-and-so give a code; ``computed`` counts tokens decoded."""
+
+    def __init__(
+        self,
+        *,
+        slots: int = 4,
+        ctx_len: int = 256,
+        kv_cells: int | None = None,
+        capacity: int = 128,
+        can_trim: bool = True,
+    ) -> None:
+        self.vocab = FakeVocab()
+        self.batch = FakeBatch(capacity)
+        self.ctx_len = ctx_len
+        self.kv_cells = kv_cells
+        self.can_trim = can_trim
+        self.memory: list[list[int]] = [[] for _ in range(slots)]
+        self.computed = 0
+        self.steps: list[list[tuple[int, int]]] = []  # per decode: (slot, count)
+        self.fail_at: dict[int, int] = {}
+        self.copies: list[tuple[int, int, int]] = []
+        self._rows: dict[int, bytes] = {}
+
+    def decode(self) -> int:
+        number = len(self.steps)
+        self.steps.append([(part[3], part[2]) for part in self.batch.parts])
+        if number in self.fail_at:
+            return self.fail_at[number]
+        need = sum(part[2] for part in self.batch.parts)
+        if self.kv_cells is not None and sum(map(len, self.memory)) + need > self.kv_cells:
+            return 1
+        self._rows = {}
+        row = -1
+        for tokens, start, count, seq, output in self.batch.parts:
+            row += count
+            cells = self.memory[seq]
+            if len(cells) != start:
+                raise AssertionError(f"slot {seq} holds {len(cells)} tokens, the batch goes on at {start}")
+            if start + count > self.ctx_len:
+                raise AssertionError("beyond the context")
+            cells.extend(tokens[start : start + count])
+            self.computed += count
+            if output:
+                self._rows[row] = array("i", cells).tobytes()
+        return 0
+
+    def sample(self, rows: list[int], samplers: list[FakeSampler]) -> list[int]:
+        return [next_token(self._rows[row], sampler.seed) for row, sampler in zip(rows, samplers, strict=True)]
+
+    def is_eog(self, token: int) -> bool:
+        return token == EOG
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        if self.memory[target]:
+            raise AssertionError(f"copy into slot {target}, which is not empty")
+        if length > len(self.memory[source]):
+            raise AssertionError("copy of more than there is")
+        self.copies.append((source, target, length))
+        self.memory[target] = self.memory[source][:length]
+
+    def trim(self, slot: int, length: int) -> bool:
+        if 0 < length < len(self.memory[slot]) and not self.can_trim:
+            return False
+        if length > len(self.memory[slot]):
+            raise AssertionError("trim to more than there is")
+        del self.memory[slot][length:]
+        return True

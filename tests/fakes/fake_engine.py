@@ -1,0 +1,220 @@
+"""An engine without a model: it speaks the protocol and misbehaves as it is told.
+
+What to do is in the "GGUF", a text file that the supervisor takes for the model's path. Lines are words:
+
+``progress``                 report the stages of a start
+``sleep SECONDS``            take that long to start
+``hang``                     never become ready
+``hold-gil SECONDS``         become ready, then hold the GIL in native code for that long
+``error MESSAGE``            report a ModelLoadError
+``exit CODE``                exit with it before being ready, after a line on stderr
+``signal NAME``              die of that signal before being ready
+``signal-with-extra-bufts NAME``   the same, unless use_extra_bufts is false
+``crash-after SECONDS``      become ready, then exit with code 9
+``garbage``                  write something that is no frame
+``deaf``                     ignore Shutdown and SIGTERM
+``child``                    note the process id in a file beside the model (always done), nothing more
+
+It listens, and answers each ``Generate`` with Started, three chunks, Finished and Done; ``GetStats`` with Stats.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+from janflask.engine import lifeline
+from janflask.errors import InvalidRequestError, ModelLoadError
+from janflask.ipc.protocol import (
+    Chunk,
+    Done,
+    ErrorReply,
+    Finished,
+    FrameReader,
+    Generate,
+    GetStats,
+    Launch,
+    Message,
+    Progress,
+    Ready,
+    Shutdown,
+    Started,
+    Stats,
+    encode,
+)
+from janflask.types import EngineInfo, EngineSpec, EngineStats, Knobs, Timings, Usage
+
+
+def read_message(connection: socket.socket, reader: FrameReader) -> Message | None:
+    while (message := reader.next()) is None:
+        data = connection.recv(65536)
+        if not data:
+            return None
+        reader.feed(data)
+    return message
+
+
+def info(spec: EngineSpec) -> EngineInfo:
+    knobs = Knobs(flash_attn=False, kv_unified=False, slice_size=64, cpu_threads=1, source="pinned")
+    return EngineInfo(
+        model_id=spec.model_id,
+        model_path=spec.model_path,
+        description="fake 0B",
+        architecture="fake",
+        n_params=0,
+        size_bytes=0,
+        n_vocab=1,
+        ctx_train=64,
+        ctx_len=spec.settings.ctx_len or 64,
+        n_parallel=1,
+        kv_cells=64,
+        chat_template=None,
+        bos_token="",
+        eos_token="",
+        add_bos=False,
+        can_share_prefix=True,
+        use_extra_bufts=spec.settings.use_extra_bufts,
+        knobs=knobs,
+        load_seconds=0.0,
+        llama_version="0",
+    )
+
+
+STATS = EngineStats(
+    slots=1,
+    busy=0,
+    waiting=0,
+    kv_cells=64,
+    kv_used=0,
+    requests=0,
+    prompt_tokens=0,
+    cached_tokens=0,
+    generated_tokens=0,
+    preempted=0,
+    cancelled=0,
+    steps=0,
+)
+TIMINGS = Timings(cache_n=0, prompt_n=1, prompt_ms=1.0, predicted_n=3, predicted_ms=1.0, queue_ms=0.0)
+
+
+def answer(connection: socket.socket) -> None:
+    reader = FrameReader()
+    with connection:
+        while (message := read_message(connection, reader)) is not None:
+            if isinstance(message, GetStats):
+                connection.sendall(encode(Stats(STATS)))
+            elif isinstance(message, Generate):
+                generate(connection, message)
+
+
+def generate(connection: socket.socket, message: Generate) -> None:
+    """``prompt`` steers: ``hang`` sends nothing after Started, ``error`` ends with an ErrorReply."""
+    connection.sendall(encode(Started(1)))
+    if message.request.prompt == "hang":
+        return
+    for text in "abc":
+        connection.sendall(encode(Chunk(0, text)))
+    if message.request.prompt == "error":
+        connection.sendall(encode(ErrorReply.of(InvalidRequestError("told to", param="prompt"))))
+        return
+    usage = Usage(prompt_tokens=1, completion_tokens=3, cached_tokens=0)
+    connection.sendall(encode(Finished(0, "stop")) + encode(Done(usage, TIMINGS)))
+
+
+def listen(path: str) -> None:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+
+    def accept() -> None:
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+
+
+def die_of(name: str) -> None:
+    number = signal.Signals[name]
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    time.sleep(10)
+
+
+def start_up(channel: socket.socket, spec: EngineSpec, orders: list[list[str]]) -> None:
+    for word, *arguments in orders:
+        match word:
+            case "progress":
+                channel.sendall(encode(Progress("loading", 0.5)) + encode(Progress("proving", 0.0)))
+            case "sleep":
+                time.sleep(float(arguments[0]))
+            case "hang":
+                time.sleep(600)
+            case "error":
+                channel.sendall(encode(ErrorReply.of(ModelLoadError(" ".join(arguments)))))
+                sys.exit(1)
+            case "exit":
+                print("the fake engine's last words", file=sys.stderr, flush=True)
+                sys.exit(int(arguments[0]))
+            case "signal":
+                die_of(arguments[0])
+            case "signal-with-extra-bufts":
+                if spec.settings.use_extra_bufts:
+                    die_of(arguments[0])
+            case "garbage":
+                channel.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            case "deaf":
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def after_ready(channel: socket.socket, orders: list[list[str]]) -> None:
+    for word, *arguments in orders:
+        if word == "crash-after":
+            time.sleep(float(arguments[0]))
+            os._exit(9)
+        elif word == "hold-gil":
+            ctypes.PyDLL(None).usleep(int(float(arguments[0]) * 1e6))  # PyDLL keeps the GIL
+    deaf = ["deaf"] in orders
+    reader = FrameReader()
+    while (message := read_message(channel, reader)) is not None:
+        if isinstance(message, Shutdown) and not deaf:
+            sys.exit(0)
+
+
+def open_files() -> list[str]:
+    """What every descriptor of this process is."""
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            found.append(str(entry.readlink()))
+        except FileNotFoundError:  # the one that read the folder
+            continue
+    return sorted(found)
+
+
+def main() -> None:
+    lifeline.hold_from_env(kill=True)
+    channel = socket.socket(fileno=int(os.environ["JANFLASK_ENGINE_FD"]))
+    launch = read_message(channel, FrameReader())
+    if not isinstance(launch, Launch):
+        raise SystemExit(f"no Launch but {launch!r}")
+    spec = launch.spec
+    model = Path(spec.model_path)
+    with model.with_name("pids").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    model.with_name("files").write_text("\n".join(open_files()))
+    orders = [line.split() for line in model.read_text().splitlines() if line.strip()]
+    start_up(channel, spec, orders)
+    listen(spec.socket_path)
+    channel.sendall(encode(Ready(info(spec))))
+    after_ready(channel, orders)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""A loop over the fake backend, and a sink that collects."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+
+import pytest
+
+from janflask.engine.loop import Loop
+from janflask.engine.prefix_cache import PrefixCache
+from janflask.engine.scheduler import Limits
+from janflask.engine.sequence import Sequence
+from janflask.errors import JanflaskError
+from janflask.types import FinishReason, TokenLogprob
+from tests.fakes.fake_backend import FakeBackend, FakeSampler, FakeText
+
+
+@dataclass
+class Collector:
+    """A sink: texts by choice, reasons, errors."""
+
+    texts: dict[int, str] = field(default_factory=dict)
+    reasons: dict[int, FinishReason] = field(default_factory=dict)
+    errors: list[JanflaskError] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+
+    def chunk(self, index: int, text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
+        self.texts[index] = self.texts.get(index, "") + text
+        self.logprobs.extend(logprobs)
+
+    def finished(self, sequence: Sequence, reason: FinishReason) -> None:
+        self.reasons[sequence.index] = reason
+
+    def failed(self, sequence: Sequence, error: JanflaskError) -> None:
+        self.errors.append(error)
+
+
+@dataclass
+class Bench:
+    """A loop with its parts in reach."""
+
+    backend: FakeBackend
+    loop: Loop
+
+    def sequence(
+        self,
+        prompt: bytes,
+        *,
+        max_tokens: int | None = 20,
+        seed: int = 0,
+        index: int = 0,
+        sink: Collector | None = None,
+        stop: tuple[str, ...] = (),
+        cache_prompt: bool = True,
+        wants_logprobs: bool = False,
+    ) -> tuple[Sequence, Collector]:
+        sink = sink or Collector()
+        sequence = Sequence(
+            tokens=array("i", list(prompt)),
+            n_prompt=len(prompt),
+            index=index,
+            max_tokens=max_tokens,
+            sampler=FakeSampler(seed),
+            text=FakeText(stop),
+            sink=sink,
+            cache_prompt=cache_prompt,
+            wants_logprobs=wants_logprobs,
+        )
+        return sequence, sink
+
+    def ask(self, prompt: bytes, **options: object) -> tuple[Sequence, Collector]:
+        sequence, sink = self.sequence(prompt, **options)
+        self.loop.submit([sequence])
+        return sequence, sink
+
+    def drain(self, most: int = 5000) -> None:
+        for _ in range(most):
+            if not self.loop.step():
+                return
+        raise AssertionError("the loop does not come to an end")
+
+
+@pytest.fixture
+def make_bench():
+    def make(
+        *,
+        slots: int = 4,
+        ctx_len: int = 256,
+        kv_cells: int | None = None,
+        chunk: int = 64,
+        slice_size: int = 16,
+        enabled: bool = True,
+        can_trim: bool = True,
+        min_copy: int = 1,
+    ) -> Bench:
+        backend = FakeBackend(slots=slots, ctx_len=ctx_len, kv_cells=kv_cells, capacity=chunk + slots, can_trim=can_trim)
+        cache = PrefixCache(slots, enabled=enabled, can_trim=can_trim, min_copy=min_copy)
+        limits = Limits(
+            kv_cells=kv_cells or slots * ctx_len,
+            shared_cells=kv_cells is not None,
+            chunk_size=chunk,
+            slice_size=slice_size,
+        )
+        return Bench(backend, Loop(backend, cache, limits))
+
+    return make

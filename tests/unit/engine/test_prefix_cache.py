@@ -1,0 +1,113 @@
+"""Where a prompt goes: in place, as a copy, or from the start."""
+
+from __future__ import annotations
+
+from array import array
+
+import pytest
+
+from janflask.engine.prefix_cache import Placement, PrefixCache, common_prefix
+
+
+def tokens(text: str) -> array:
+    return array("i", list(text.encode()))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "length"),
+    [("", "", 0), ("", "x", 0), ("abc", "abd", 2), ("abc", "abc", 3), ("abc", "abcdef", 3), ("xbc", "abc", 0)],
+)
+def test_common_prefix(a, b, length):
+    assert common_prefix(tokens(a), tokens(b)) == length
+    assert common_prefix(tokens(b), tokens(a)) == length
+
+
+def fill(cache: PrefixCache, slot: int, text: str, *, busy: bool = False) -> None:
+    cache.take(Placement(slot, 0))
+    cache.append(slot, tokens(text))
+    if not busy:
+        cache.release(slot)
+
+
+def test_an_empty_cache_gives_the_first_slot():
+    assert PrefixCache(3).place(tokens("hello")) == Placement(0, 0)
+
+
+def test_no_slot_while_all_are_busy():
+    cache = PrefixCache(1)
+    fill(cache, 0, "abc", busy=True)
+    assert cache.place(tokens("abc")) is None
+
+
+def test_a_conversation_goes_on_in_its_own_slot():
+    cache = PrefixCache(3)
+    fill(cache, 1, "question answer")
+    assert cache.place(tokens("question answer next")) == Placement(1, len("question answer"))
+
+
+def test_the_last_token_is_always_computed():
+    cache = PrefixCache(1)
+    fill(cache, 0, "abcdef")
+    assert cache.place(tokens("abcdef")) == Placement(0, 5)
+
+
+def test_a_busy_slots_prefix_is_copied():
+    cache = PrefixCache(2)
+    fill(cache, 0, "system prompt, one", busy=True)
+    assert cache.place(tokens("system prompt, two")) == Placement(1, len("system prompt, "), copy_from=0)
+
+
+def test_a_short_common_beginning_does_not_cost_another_conversation_its_slot():
+    cache = PrefixCache(2)
+    fill(cache, 0, "sys" + "a long conversation of somebody else")
+    assert cache.place(tokens("sys" + "mine")) == Placement(1, 3, copy_from=0)
+
+
+def test_a_copy_must_save_enough():
+    cache = PrefixCache(2, min_copy=10)
+    fill(cache, 0, "short|one", busy=True)
+    assert cache.place(tokens("short|two")) == Placement(1, 0)
+
+
+def test_with_nothing_else_free_the_slot_used_longest_ago_is_cut():
+    cache = PrefixCache(3)
+    for slot, text in enumerate(["first one", "second one", "third one"]):
+        fill(cache, slot, text)
+    assert cache.place(tokens("new")) == Placement(0, 0)
+
+
+def test_memory_that_cannot_trim_is_never_copied_or_cut():
+    cache = PrefixCache(2, can_trim=False)
+    fill(cache, 0, "abcdef")
+    assert cache.place(tokens("abcxyz")) == Placement(1, 0)
+    assert cache.place(tokens("abcdefghi")) == Placement(0, 6)
+    fill(cache, 0, "abcdef", busy=True)
+    assert cache.place(tokens("abcdefghi")) == Placement(1, 0)
+
+
+def test_without_the_cache_nothing_is_reused():
+    cache = PrefixCache(2, enabled=False)
+    fill(cache, 0, "abcdef")
+    assert cache.place(tokens("abcdefghi")).reuse == 0
+
+
+def test_take_books_what_the_slot_holds():
+    cache = PrefixCache(2)
+    fill(cache, 0, "abcdef", busy=True)
+    slot = cache.take(Placement(1, 4, copy_from=0))
+    assert (slot.tokens, slot.busy) == (tokens("abcd"), True)
+    assert cache.tokens_held == 10
+    cache.release(1, keep=False)
+    assert cache.tokens_held == 6
+
+
+def test_oldest_idle_passes_over_busy_empty_and_spared_slots():
+    cache = PrefixCache(4)
+    fill(cache, 1, "older")
+    fill(cache, 2, "newer")
+    fill(cache, 3, "busy", busy=True)
+    assert cache.oldest_idle() is cache.slots[1]
+    assert cache.oldest_idle(spare=cache.slots[1]) is cache.slots[2]
+    cache.clear(1)
+    cache.clear(2)
+    assert cache.oldest_idle() is None

@@ -1,0 +1,1 @@
+"""What ``make`` runs around the server: the checks, the builds, the starter model and the generated files."""
