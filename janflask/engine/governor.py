@@ -1,8 +1,8 @@
 """Keeps a step that mixes prompt and generation about as long as it was when the slice size was measured.
 
-A prompt token costs more the deeper its context is (attention), so a slice that took 30 ms at the beginning of a prompt
-may take 100 ms at its end, and everybody's stream would stutter. The governor follows the cost of a prompt token in mixed
-steps and shrinks the slice accordingly.
+A prompt token costs more the deeper its context is (attention), so a slice that took 30 ms at the beginning of a
+prompt may take 100 ms at its end, and everybody's stream would stutter. The governor follows the cost of a prompt token
+in mixed steps and shrinks the slice accordingly.
 """
 
 from __future__ import annotations

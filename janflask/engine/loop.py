@@ -1,7 +1,7 @@
 """The engine's loop: schedule -> one decode for everybody -> sample -> text -> sinks. One thread runs it.
 
-``step`` is the map of it. Requests and cancellations come in through thread-safe calls and are taken between two steps, so
-nothing here needs a lock while llama.cpp computes.
+``step`` is the map of it. Requests and cancellations come in through thread-safe calls and are taken between two steps,
+so nothing here needs a lock while llama.cpp computes.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class Batch(Protocol):
 
 
 class Vocabulary(Protocol):
+    """Token ids to bytes."""
+
     def piece(self, token: int) -> bytes: ...
 
 
@@ -169,9 +171,7 @@ class Loop:
             sequence = part.sequence
             if sequence.slot is None:
                 raise RuntimeError("a sequence without a slot in a step")
-            sequence.row = batch.add(
-                sequence.tokens, sequence.n_computed, part.count, sequence.slot, part.wants_logits
-            )
+            sequence.row = batch.add(sequence.tokens, sequence.n_computed, part.count, sequence.slot, part.wants_logits)
         return self.backend.decode()
 
     def _book(self, slices: list[Slice], started: float, ended: float) -> None:

@@ -92,9 +92,9 @@ class PrefixCache:
         best = max(self.slots, key=lambda slot: (lengths[slot.id], not slot.busy))
         in_place = lengths[best_idle.id]
 
-        if in_place and self._worth_taking(best_idle, in_place, idle):
-            if lengths[best.id] - in_place < self.min_copy or not self.can_trim:
-                return Placement(best_idle.id, in_place)
+        copying_saves = self.can_trim and lengths[best.id] - in_place >= self.min_copy
+        if in_place and not copying_saves and self._worth_taking(best_idle, in_place, idle):
+            return Placement(best_idle.id, in_place)
         target = min(idle, key=lambda slot: (len(slot.tokens) > 0, slot.last_used, slot.id))
         gain = lengths[best.id] - lengths[target.id]
         if self.can_trim and best.id != target.id and gain >= self.min_copy:
@@ -127,7 +127,7 @@ class PrefixCache:
             entry.tokens = array("i")
 
     def oldest_idle(self, spare: Slot | None = None) -> Slot | None:
-        """The idle slot whose tokens were used the longest ago, but not ``spare``: the first to go when cells run short."""
+        """The idle slot used the longest ago, but not ``spare``: the first to go when cells run short."""
         held = [slot for slot in self.slots if not slot.busy and slot.tokens and slot is not spare]
         return min(held, key=lambda slot: slot.last_used, default=None)
 

@@ -72,7 +72,7 @@ class Scheduler:
     def admit(self, now: float) -> None:
         """Moves waiting sequences into free slots, in order of arrival.
 
-        One that would share a prefix which a running sequence is computing right now waits for it, and lets others pass.
+        One that would share a prefix which a running sequence is computing waits for it, and lets others pass.
         """
         if not self.waiting:
             return

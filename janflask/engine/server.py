@@ -1,8 +1,8 @@
 """The engine's sockets: requests in, frames out. One thread runs ``serve``; the loop's thread writes through the sinks.
 
-A connection is one generation (or asks for stats). Output goes straight from the loop's thread into the socket; what the
-socket does not take is kept and written by this thread when there is room, so a client that reads slowly holds nobody up.
-One that falls ``MAX_BUFFER`` behind is cut off.
+A connection is one generation (or asks for stats). Output goes straight from the loop's thread into the socket; what
+the socket does not take is kept and written by this thread when there is room, so a client that reads slowly holds
+nobody up. One that falls ``MAX_BUFFER`` behind is cut off.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import threading
 import time
 from array import array
 from pathlib import Path
+from typing import Protocol
 
-from janflask.engine.backend import Model
+from janflask.engine.connection import Connection
 from janflask.engine.loop import Loop
-from janflask.engine.sequence import Sequence
+from janflask.engine.sequence import Sampler, Sequence, TextStream
 from janflask.errors import (
     ContextLengthExceededError,
     EngineError,
@@ -30,19 +31,16 @@ from janflask.errors import (
     QueueFullError,
 )
 from janflask.ipc.protocol import (
-    Chunk,
     Done,
     ErrorReply,
     Finished,
-    FrameReader,
     Generate,
     GetStats,
     Message,
     Started,
     Stats,
-    encode,
 )
-from janflask.types import FinishReason, GenerateRequest, SamplingParams, Timings, TokenLogprob, Usage
+from janflask.types import FinishReason, GenerateRequest, SamplingParams, Timings, Usage
 
 log = logging.getLogger(__name__)
 
@@ -51,76 +49,14 @@ RECEIVE_SIZE = 256 * 1024
 FLUSH_TIME = 1.0  # seconds that last words may take when the engine stops
 
 
-class Connection:
-    """One client. It is the sink of its generation's sequences."""
-
-    def __init__(self, sock: socket.socket, server: EngineServer) -> None:
-        self.sock = sock
-        self.server = server
-        self.reader = FrameReader()
-        self.sequences: list[Sequence] = []
-        self.unfinished = 0
-        self.closed = False
-        self._out = bytearray()
-        self._lock = threading.Lock()
-
-    # --- the loop's thread --------------------------------------------------------------------------------------
-
-    def chunk(self, index: int, text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
-        self.send(Chunk(index, text, logprobs))
-
-    def finished(self, sequence: Sequence, reason: FinishReason) -> None:
-        self.send(Finished(sequence.index, reason))
-        self.unfinished -= 1
-        if self.unfinished == 0:
-            self.send(Done(usage(self.sequences), timings(self.sequences)))
-
-    def failed(self, sequence: Sequence, error: JanflaskError) -> None:
-        """The whole generation fails with its first failing choice."""
-        others = [other for other in self.sequences if other is not sequence]
-        if self.unfinished > 0:
-            self.unfinished = 0
-            self.send(ErrorReply.of(error))
-            self.server.loop.cancel(others)
-
-    # --- any thread ---------------------------------------------------------------------------------------------
-
-    def send(self, message: Message) -> None:
-        """Writes now what the socket takes; the rest waits for the server's thread."""
-        data = encode(message)
-        with self._lock:
-            if self.closed:
-                return
-            if not self._out:
-                data = data[self._write(data) :]
-            self._out += data
-            behind = len(self._out)
-        if behind:
-            self.server.wants_attention(self)
-
-    def flush(self) -> bool:
-        """Writes what waits. True when nothing is left."""
-        with self._lock:
-            if self._out and not self.closed:
-                del self._out[: self._write(self._out)]
-            return not self._out
-
-    def _write(self, data: bytes | bytearray) -> int:
-        try:
-            return self.sock.send(data)
-        except BlockingIOError:
-            return 0
-        except OSError:
-            return len(data)  # the peer is gone; the server's thread will read the end of stream and cancel
+class TextModel(Protocol):
+    """What a request needs of a model before the loop sees it; ``backend.Model``, or a fake in tests."""
 
     @property
-    def behind(self) -> int:
-        return len(self._out)
-
-    def close(self) -> None:
-        with self._lock:
-            self.closed = True
-            self.sock.close()
+    def n_vocab(self) -> int: ...
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> array[int]: ...
+    def make_sampler(self, params: SamplingParams, seed: int, prompt: array[int], n_ctx: int) -> Sampler: ...
+    def make_text(self, stop: tuple[str, ...]) -> TextStream: ...
 
 
 class EngineServer:
@@ -133,7 +69,7 @@ class EngineServer:
         queue_limit: requests that may wait beyond the slots.
     """
 
-    def __init__(self, model: Model, loop: Loop, path: Path, queue_limit: int) -> None:
+    def __init__(self, model: TextModel, loop: Loop, path: Path, queue_limit: int) -> None:
         self.model = model
         self.loop = loop
         self.path = path
@@ -207,7 +143,7 @@ class EngineServer:
             log.error("a connection could not be accepted: %s", error)
             return
         sock.setblocking(False)
-        connection = Connection(sock, self)
+        connection = Connection(sock, self.loop, self.wants_attention)
         self._connections.add(connection)
         self._selector.register(sock, selectors.EVENT_READ, connection)
 
@@ -315,9 +251,7 @@ class EngineServer:
             )
         return tokens
 
-    def _sequence(
-        self, connection: Connection, request: GenerateRequest, prompt: array[int], index: int
-    ) -> Sequence:
+    def _sequence(self, connection: Connection, request: GenerateRequest, prompt: array[int], index: int) -> Sequence:
         params = request.sampling
         for token, _ in params.logit_bias:
             if not 0 <= token < self.model.n_vocab:
@@ -350,29 +284,3 @@ class EngineServer:
 def _seed(params: SamplingParams, index: int) -> int:
     """Each choice draws from a stream of its own; without a seed, from one nobody can guess."""
     return secrets.randbits(63) if params.seed is None else (params.seed + index) % 2**64
-
-
-def usage(sequences: list[Sequence]) -> Usage:
-    """Of all choices together; they share one prompt."""
-    first = sequences[0]
-    return Usage(
-        prompt_tokens=first.n_prompt,
-        completion_tokens=sum(sequence.n_generated for sequence in sequences),
-        cached_tokens=first.n_cached,
-    )
-
-
-def timings(sequences: list[Sequence]) -> Timings:
-    """Of the first choice's prompt and of everybody's generation."""
-    first = sequences[0]
-    admitted = first.admitted or first.arrived
-    first_token = first.first_token or admitted
-    last = max(sequence.last_token or first_token for sequence in sequences)
-    return Timings(
-        cache_n=first.n_cached,
-        prompt_n=first.n_prompt - first.n_cached,
-        prompt_ms=(first_token - admitted) * 1e3,
-        predicted_n=sum(sequence.n_generated for sequence in sequences),
-        predicted_ms=(last - first_token) * 1e3,
-        queue_ms=(admitted - first.arrived) * 1e3,
-    )

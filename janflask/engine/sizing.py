@@ -31,7 +31,7 @@ class Sizing:
 def size_context(model: Model, settings: EngineSettings) -> Sizing:
     """Context sizes; the knobs in it are provisional until ``tune`` has chosen.
 
-    Raises InvalidRequestError when settings contradict each other or ask for more than the model was made for.
+    Raises InvalidRequestError when settings contradict each other.
     """
     _check(model, settings)
     ctx_len = settings.ctx_len or min(DEFAULT_CTX_LEN, model.ctx_train or DEFAULT_CTX_LEN)
@@ -40,7 +40,7 @@ def size_context(model: Model, settings: EngineSettings) -> Sizing:
     kv_cells = settings.kv_cells or n_seq * ctx_len
     if settings.kv_unified is False and kv_cells < n_seq * ctx_len:
         raise InvalidRequestError(
-            f"kv_cells={kv_cells} is less than n_parallel * ctx_len = {n_seq * ctx_len}, which needs a shared KV cache: "
+            f"kv_cells={kv_cells} is less than n_parallel * ctx_len = {n_seq * ctx_len}, which needs a shared KV: "
             "leave kv_unified unset or set it to true",
             param="settings.kv_cells",
         )

@@ -178,7 +178,7 @@ class SupervisedModel:
     def _move(self, status: ModelStatus, error: str | None = None) -> None:
         if status not in _LEGAL[self._status]:
             raise RuntimeError(f"a model cannot go from {self._status} to {status}")
-        level = logging.ERROR if status is ModelStatus.FAILED else logging.INFO
+        level = logging.ERROR if status is ModelStatus.FAILED else logging.WARNING if error else logging.INFO
         log.log(level, "model %s: %s%s", self.model_id, status, f": {error}" if error else "")
         self._status = status
         self._error = error
@@ -249,6 +249,7 @@ class SupervisedModel:
         """Starts one engine and waits until it is gone. Raises the error that a start fails with, or _RunStopped."""
         engine = self._spawn(self.model_id, plan)
         served: float | None = None
+        exit: Exit | None = None
         try:
             self._adopt(engine)
             ready = self._wait_ready(engine)
@@ -260,7 +261,7 @@ class SupervisedModel:
             exit = death.exit
         finally:
             engine.close()
-            self._disown()
+            self._disown(exit)
         life = _Life(exit, served, engine.log_tail())
         self._check_not_stopped()
         return life
@@ -292,14 +293,13 @@ class SupervisedModel:
             self._move(ModelStatus.RUNNING)
             self._settle(self._state())
 
-    def _disown(self) -> None:
+    def _disown(self, exit: Exit | None) -> None:
         """The engine is gone. If it was serving, whoever wants the model now waits for the next one."""
         with self._changed:
             self._engine = None
             if self._status is ModelStatus.RUNNING:
-                self._restarts += 1
                 self._ready = Future()
-                self._move(ModelStatus.STARTING, "its engine died and is being started again")
+                self._move(ModelStatus.STARTING, f"its engine {exit or 'is gone'}; it is being started again")
 
     def _pause(self, seconds: float) -> None:
         """Waits before the next try, less if someone asks for the model meanwhile."""
@@ -307,6 +307,7 @@ class SupervisedModel:
             self._hasten = False
             self._changed.wait_for(lambda: self._hasten or self._status is not ModelStatus.STARTING, seconds)
             self._check_not_stopped()
+            self._restarts += 1
 
     def _check_not_stopped(self) -> None:
         with self._changed:

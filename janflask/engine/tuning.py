@@ -1,9 +1,9 @@
 """Which knobs are fastest here: measured once per machine, model and settings, then remembered.
 
-No constant is right: flash attention on a CPU helps one machine and costs another a factor of five, a unified KV makes
-shared prefixes free and everybody's attention slower. So the start-up proof times real decodes on this machine, with the
-model that will be served, under every combination that the user has not pinned, and keeps the one that takes the least
-time for a typical exchange, alone and with a full house.
+No constant is right: flash attention on a CPU helps one machine and costs another a factor of five, a unified KV
+makes shared prefixes free and everybody's attention slower. So the start-up proof times real decodes on this machine,
+with the model that will be served, under every combination that the user has not pinned, and keeps the one that takes
+the least time for a typical exchange, alone and with a full house.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def thread_candidates(settings: EngineSettings) -> list[int]:
 
 
 def tune(model: Model, settings: EngineSettings, options: ContextOptions, cache_file: Path, report: Report) -> Knobs:
-    """The knobs to run with: pinned by ``settings``, else remembered in ``cache_file``, else measured and remembered."""
+    """The knobs to run with: pinned by ``settings``, remembered in ``cache_file``, or measured now and remembered."""
     flash, unified, size, threads = settings.flash_attn, settings.kv_unified, settings.slice_size, settings.cpu_threads
     if flash is not None and unified is not None and size is not None and threads is not None:
         return Knobs(flash_attn=flash, kv_unified=unified, slice_size=size, cpu_threads=threads, source="pinned")
@@ -166,7 +166,9 @@ def measure(model: Model, settings: EngineSettings, options: ContextOptions, rep
     """Times every combination that is not pinned; see the module's text."""
     combinations = _combinations(model, settings, options)
     depth = _depth(model, options, len(combinations))
-    trial_options = replace(options, ctx_len=depth + max(SLICES) + 8, kv_cells=options.n_seq * (depth + max(SLICES) + 8))
+    trial_options = replace(
+        options, ctx_len=depth + max(SLICES) + 8, kv_cells=options.n_seq * (depth + max(SLICES) + 8)
+    )
     timings: dict[tuple[bool, bool], Timing] = {}
     for done, (flash, unified) in enumerate(combinations):
         trial = Trial(model, replace(trial_options, flash_attn=flash, kv_unified=unified))
@@ -185,7 +187,9 @@ def measure(model: Model, settings: EngineSettings, options: ContextOptions, rep
         threads, by_threads = _measure_threads(trial, settings, depth)
         trial.backend.set_threads(threads)
         step = trial.decode(depth, options.n_seq, 3)
-        sizes = [settings.slice_size] if settings.slice_size else [size for size in SLICES if size <= options.batch_size]
+        sizes = (
+            [settings.slice_size] if settings.slice_size else [size for size in SLICES if size <= options.batch_size]
+        )
         slices = {size: trial.slice(depth, min(size, options.batch_size)) for size in sizes}
     finally:
         trial.close()

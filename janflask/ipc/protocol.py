@@ -7,9 +7,9 @@ A frame::
     | "JF" | version | kind  | length (u32 BE)| MessagePack, length bytes |
     +------+---------+-------+----------------+---------------------------+
 
-``kind`` names the message class (``_KINDS`` below), so a payload is decoded and checked against exactly one type. A frame
-with another magic, version, kind, a length over ``MAX_PAYLOAD`` or fields of a wrong type raises ``ProtocolError``; the
-connection is of no further use then.
+``kind`` names the message class (``_KINDS`` below), so a payload is decoded and checked against exactly one type. A
+frame with another magic, version, kind, a length over ``MAX_PAYLOAD`` or fields of a wrong type raises
+``ProtocolError``; the connection is of no further use then.
 
 Conversations (the side that connected speaks first):
 
@@ -19,8 +19,8 @@ to an engine    ``Generate`` -> ``Started`` | ``ErrorReply``, then ``Chunk``*, a
                 ``GetStats`` -> ``Stats``, any number of times.
 to supervisor   ``StartModel`` -> ``State`` (once it runs) | ``ErrorReply``;  ``StopModel`` -> ``State``;
                 ``GetStates`` -> ``States``. One request a connection.
-engine's birth  on a socket pair that the supervisor made: ``Launch`` -> ``Progress``*, ``Ready`` | ``ErrorReply``; later
-                ``Shutdown``. End of stream on it means that the other process is gone.
+engine's birth  on a socket pair that the supervisor made: ``Launch`` -> ``Progress``*, ``Ready`` | ``ErrorReply``;
+                later ``Shutdown``. End of stream on it means that the other process is gone.
 =============== ===============================================================================================
 """
 
@@ -61,7 +61,7 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Text of one choice. ``text`` may be empty (a token that only held bytes back) when there are log-probabilities."""
+    """Text of one choice. ``text`` may be empty (bytes held back) when there are log-probabilities."""
 
     index: int
     text: str
@@ -112,7 +112,7 @@ class Stats(msgspec.Struct, frozen=True):
 
 
 class StartModel(msgspec.Struct, frozen=True):
-    """Start a model, or join a start under way, or answer at once when it runs. ``settings`` override the model's own."""
+    """Start a model, or join a start under way, or answer at once when it runs. ``settings`` win over the model's."""
 
     model_id: str
     settings: dict[str, Any] = {}
@@ -213,7 +213,7 @@ def encode(message: Message) -> bytes:
 class FrameReader:
     """Bytes in, messages out, however the bytes were cut.
 
-    ``feed`` what was received, then take messages with ``next`` until it gives None. Raises ProtocolError on a bad frame.
+    ``feed`` what was received, then take messages with ``next`` until it gives None; a bad frame is a ProtocolError.
     """
 
     __slots__ = ("_buffer",)
@@ -252,6 +252,6 @@ class FrameReader:
         del buffer[:end]
         try:
             message: Message = decoder.decode(payload)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolError(f"a {_KINDS[kind].__name__} frame does not fit its type: {error}") from error
         return message

@@ -110,7 +110,9 @@ class ChatRequestSchema(InferenceSchema):
         "tool_choice": unless(("none", "auto"), "tools are not supported yet: set `tool_choice` to none"),
         "functions": unless(([],), "functions are not supported yet: leave `functions` out"),
         "function_call": unless(("none", "auto"), "functions are not supported yet: leave `function_call` out"),
-        "response_format": lambda value: None if value == {"type": "text"} else 'only {"type": "text"} is supported yet',
+        "response_format": lambda value: (
+            None if value == {"type": "text"} else 'only {"type": "text"} is supported yet'
+        ),
         "modalities": unless(([], ["text"]), 'only ["text"] is supported'),
         "audio": unless((), "audio is not supported: leave `audio` out"),
         "web_search_options": unless((), "there is no web search here: leave `web_search_options` out"),

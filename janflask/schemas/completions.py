@@ -71,7 +71,9 @@ class CompletionRequestSchema(InferenceSchema):
     REFUSED: Mapping[str, Reason] = {
         **InferenceSchema.REFUSED,
         "suffix": unless(("",), "a suffix (fill in the middle) is not supported yet: leave `suffix` out"),
-        "response_format": lambda value: None if value == {"type": "text"} else 'only {"type": "text"} is supported yet',
+        "response_format": lambda value: (
+            None if value == {"type": "text"} else 'only {"type": "text"} is supported yet'
+        ),
     }
 
     prompt = Prompts(
@@ -90,7 +92,9 @@ class CompletionRequestSchema(InferenceSchema):
     )
     echo = optional_flag("Put the prompt (a text, not token ids) before its answer.", default=False)
     best_of = Whole(
-        allow_none=True, validate=between(1, MAX_CHOICES), metadata={"description": "No other value than `n` is possible."}
+        allow_none=True,
+        validate=between(1, MAX_CHOICES),
+        metadata={"description": "No other value than `n` is possible."},
     )
     logprobs = sampling_whole("top_logprobs", "Answer with log-probabilities, and so many of the likeliest tokens.")
 

@@ -14,7 +14,14 @@ from marshmallow import fields, validate
 
 from janflask.types import SAMPLING_RANGES
 
-JSON_NAMES = {str: "a string", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+JSON_NAMES = {
+    str: "a string",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+}
 
 
 def kind(value: object) -> str:
@@ -52,7 +59,9 @@ class Whole(fields.Integer):
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ma.ValidationError(f"must be a whole number, not {value if isinstance(value, float) else kind(value)}")
+            raise ma.ValidationError(
+                f"must be a whole number, not {value if isinstance(value, float) else kind(value)}"
+            )
         return value
 
 

@@ -98,15 +98,21 @@ class InferenceSchema(Base):
             "nullable": True,
         },
     )
-    seed = sampling_whole("seed", "The same seed and request give the same answer as far as the hardware allows; -1: any.")
+    seed = sampling_whole(
+        "seed", "The same seed and request give the same answer as far as the hardware allows; -1: any."
+    )
     temperature = sampling_number("temperature", "0 always takes the likeliest token.", 0.8)
-    dynatemp_range = sampling_number("dynatemp_range", "Temperature moves this much around its value by entropy; 0: off.")
+    dynatemp_range = sampling_number(
+        "dynatemp_range", "Temperature moves this much around its value by entropy; 0: off."
+    )
     dynatemp_exponent = sampling_number("dynatemp_exponent", "How entropy maps to the temperature.")
     top_k = sampling_whole("top_k", "Keep this many of the likeliest tokens; 0 or less: all.", 40)
     top_p = sampling_number("top_p", "Keep the likeliest tokens that together have this probability; 1: all.", 0.95)
     min_p = sampling_number("min_p", "Keep tokens at least this likely, relative to the likeliest; 0: all.", 0.05)
     typical_p = sampling_number("typical_p", "Locally typical sampling; 1: off.")
-    top_n_sigma = sampling_number("top_n_sigma", "Keep logits within this many deviations of the greatest; 0 or less: off.")
+    top_n_sigma = sampling_number(
+        "top_n_sigma", "Keep logits within this many deviations of the greatest; 0 or less: off."
+    )
     xtc_probability = sampling_number("xtc_probability", "Chance of leaving out the top choices; 0: off.")
     xtc_threshold = sampling_number("xtc_threshold", "What counts as a top choice for XTC; above 0.5: off.")
     repeat_penalty = sampling_number("repeat_penalty", "Divides the logits of recent tokens; 1: off.")

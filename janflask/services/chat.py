@@ -141,4 +141,3 @@ def _check_tokens(prompt: str | tuple[int, ...], number: int, info: EngineInfo) 
             f"prompt {number}: {max(prompt)} is no token of this model, its ids go from 0 to {info.n_vocab - 1}",
             param="prompt",
         )
-

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from janflask.catalog import ModelCatalog, engine_settings
-from janflask.errors import ConflictError, EngineCrashedError, TimeoutExceededError
+from janflask.errors import ConflictError, EngineCrashedError, InvalidRequestError, TimeoutExceededError
 from janflask.ipc.client import SupervisorClient
 from janflask.services.waiting import Waiter
 from janflask.settings import Settings
@@ -68,7 +68,7 @@ class ModelService:
     def start(self, model_id: str, overrides: Mapping[str, Any], waiter: Waiter) -> ModelState:
         """The running model. Raises what ``starting`` raises."""
         self._catalog.get(model_id)
-        engine_settings({}, self._settings, overrides)  # refuses unknown names and bad values before anything is done
+        _check_overrides(self._settings, overrides)
         for state in self.starting(model_id, waiter, beat=self._settings.start_timeout, overrides=overrides):
             if state is not None:
                 return state
@@ -142,6 +142,16 @@ class ModelService:
                 param="model",
                 code="model_not_running",
             )
+
+
+def _check_overrides(settings: Settings, overrides: Mapping[str, Any]) -> None:
+    """Refuses unknown names and bad values before anything is done."""
+    try:
+        engine_settings({}, settings, overrides)
+    except InvalidRequestError as error:
+        # The body of a start is the settings themselves.
+        error.param = error.param and error.param.removeprefix("settings.")
+        raise
 
 
 def _identity(socket_path: str) -> tuple[int, int] | None:

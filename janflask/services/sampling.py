@@ -72,5 +72,6 @@ def _number(card: ModelCard, name: str, given: object, *, whole: bool) -> float 
 
 def _unusable(card: ModelCard, name: str, given: object, reason: str) -> ConflictError:
     return ConflictError(
-        f"parameters.{name} in model.json of {card.id} is {str(given)[:80]!r}: {reason}. Correct the file", param="model"
+        f"parameters.{name} in model.json of {card.id} is {str(given)[:80]!r}: {reason}. Correct the file",
+        param="model",
     )

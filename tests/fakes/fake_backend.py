@@ -1,8 +1,8 @@
 """A model made of a hash: what it says next depends on exactly what its KV memory holds.
 
-The memory is simulated cell by cell, with llama.cpp's rules (positions without gaps, copies only into empty slots, a pool
-of cells in unified mode). A scheduler or prefix cache that mixes up a slot, a position or a length changes the text, or is
-refused at once.
+The memory is simulated cell by cell, with llama.cpp's rules (positions without gaps, copies only into empty slots, a
+pool of cells in unified mode). A scheduler or prefix cache that mixes up a slot, a position or a length changes the
+text, or is refused at once.
 """
 
 from __future__ import annotations

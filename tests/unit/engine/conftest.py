@@ -94,7 +94,9 @@ def make_bench():
         can_trim: bool = True,
         min_copy: int = 1,
     ) -> Bench:
-        backend = FakeBackend(slots=slots, ctx_len=ctx_len, kv_cells=kv_cells, capacity=chunk + slots, can_trim=can_trim)
+        backend = FakeBackend(
+            slots=slots, ctx_len=ctx_len, kv_cells=kv_cells, capacity=chunk + slots, can_trim=can_trim
+        )
         cache = PrefixCache(slots, enabled=enabled, can_trim=can_trim, min_copy=min_copy)
         limits = Limits(
             kv_cells=kv_cells or slots * ctx_len,

@@ -22,7 +22,9 @@ def test_one_sequence_says_what_the_model_says(make_bench):
 
 def test_sixteen_concurrent_sequences_say_what_each_says_alone(make_bench):
     bench = make_bench(slots=8)
-    asked = [(bytes([65 + i]) * (3 * i + 1), bench.ask(bytes([65 + i]) * (3 * i + 1), max_tokens=25)[1]) for i in range(16)]
+    asked = [
+        (bytes([65 + i]) * (3 * i + 1), bench.ask(bytes([65 + i]) * (3 * i + 1), max_tokens=25)[1]) for i in range(16)
+    ]
     bench.drain()
     for prompt, sink in asked:
         assert sink.texts.get(0, "") == expected_text(prompt, 25)
@@ -34,7 +36,9 @@ def test_random_arrivals_cancellations_and_shared_prefixes_change_nobodys_text(m
         bench = make_bench(slots=4, kv_cells=rng.choice([None, 700]), min_copy=rng.choice([1, 32]), ctx_len=400)
         asked = []
         for _ in range(40):
-            prompt = SYSTEM[: rng.choice([0, 50, 190])] + bytes(rng.randrange(97, 123) for _ in range(rng.randrange(1, 90)))
+            prompt = SYSTEM[: rng.choice([0, 50, 190])] + bytes(
+                rng.randrange(97, 123) for _ in range(rng.randrange(1, 90))
+            )
             sequence, sink = bench.ask(prompt, max_tokens=rng.randrange(1, 40), cache_prompt=rng.random() > 0.1)
             asked.append((prompt, sequence, sink))
             for _ in range(rng.randrange(4)):
@@ -94,7 +98,7 @@ def test_cache_prompt_false_computes_the_whole_prompt(make_bench):
 
 def test_memory_that_cannot_forget_a_part_continues_only_where_it_ends(make_bench):
     bench = make_bench(can_trim=False)
-    first, _ = bench.ask(SYSTEM, max_tokens=3)
+    _first, _ = bench.ask(SYSTEM, max_tokens=3)
     bench.drain()
     held = bytes(bench.backend.memory[0])
     again, sink = bench.ask(held + b"more", max_tokens=5)  # continues exactly
@@ -225,12 +229,15 @@ def test_stop_fails_everybody_and_the_thread_returns(make_bench):
 
 def test_logprobs_come_with_every_token(make_bench):
     bench = make_bench()
-    sequence, sink = bench.ask(b"log", max_tokens=6, wants_logprobs=True)
+    _sequence, sink = bench.ask(b"log", max_tokens=6, wants_logprobs=True)
     bench.drain()
     assert len(sink.logprobs) == len(sink.texts[0])
     first = sink.logprobs[0]
     assert (first.token, first.logprob) == (sink.texts[0][0], -0.5)
-    assert [(top.token, top.raw, top.logprob, top.id) for top in first.top] == [("A", b"A", -0.5, 65), ("B", b"B", -1.5, 66)]
+    assert [(top.token, top.raw, top.logprob, top.id) for top in first.top] == [
+        ("A", b"A", -0.5, 65),
+        ("B", b"B", -1.5, 66),
+    ]
 
 
 def test_a_sequence_whose_text_breaks_fails_alone(make_bench):

@@ -1,0 +1,211 @@
+"""A real server to measure, and a client that costs little: one thread, raw sockets, a timestamp for every chunk."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL = "smollm2-135m-instruct"
+START_LIMIT = 180.0  # seconds for a server and its model, measuring included
+REPLY_LIMIT = 600.0  # seconds for the slowest round
+
+
+def data_dir() -> Path:
+    """The data folder with the starter model; ``make run`` and ``make bench`` put it there."""
+    folder = Path(os.environ.get("JANFLASK_DATA_DIR", ROOT / "data"))
+    if not (folder / "models" / MODEL / "model.json").is_file():
+        raise SystemExit(f"{folder} has no {MODEL}: run `make bench`, which installs it")
+    return folder
+
+
+def model_file() -> Path:
+    return next((data_dir() / "models" / MODEL).glob("*.gguf"))
+
+
+def random_tokens(count: int, seed: int) -> list[int]:
+    """Ordinary tokens that say nothing; the same for the same seed."""
+    import random
+
+    rng = random.Random(seed)
+    return [rng.randrange(1000, 40000) for _ in range(count)]
+
+
+@dataclass
+class Server:
+    """A running janflask."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as reply:
+            return json.load(reply)
+
+    def put(self, path: str, timeout: float = START_LIMIT) -> Any:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method="PUT")
+        with urllib.request.urlopen(request, timeout=timeout) as reply:
+            return json.load(reply)
+
+    def model(self) -> Any:
+        return self.get(f"/v1/models/{MODEL}")
+
+
+@contextmanager
+def serving(**settings: object) -> Iterator[Server]:
+    """gunicorn with its supervisor and the starter model running; ended by process id.
+
+    Settings are ``JANFLASK_*`` names in lower case.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="janflask-bench-") as folder:
+        data = Path(folder) / "data"
+        model = data / "models" / MODEL
+        model.mkdir(parents=True)
+        for file in (data_dir() / "models" / MODEL).iterdir():
+            (model / file.name).symlink_to(file.resolve())
+        env = dict(os.environ) | {f"JANFLASK_{name.upper()}": str(value) for name, value in settings.items()}
+        env |= {"JANFLASK_PORT": str(port), "JANFLASK_HOST": "127.0.0.1", "JANFLASK_DATA_DIR": str(data)}
+        log = Path(folder) / "server.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", "-c", "conf/gunicorn.conf.py", "wsgi:app"],
+                cwd=ROOT,
+                env=env,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            server = Server(port, process, log)
+            _await(server)
+            server.put(f"/v1/models/{MODEL}/start")
+            yield server
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _await(server: Server) -> None:
+    deadline = time.monotonic() + START_LIMIT
+    while True:
+        try:
+            server.get("/healthz")
+            return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            if time.monotonic() > deadline or server.process.poll() is not None:
+                raise SystemExit(f"the server did not start:\n{server.log.read_text()[-3000:]}") from None
+            time.sleep(0.05)
+
+
+# --- the client ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Stream:
+    """One streamed completion: when each chunk came, and the last one's usage."""
+
+    prompt: list[int]
+    max_tokens: int
+    extra: dict[str, object] = field(default_factory=dict)
+    started: float = 0.0
+    ended: float = 0.0
+    arrivals: list[float] = field(default_factory=list)
+    usage: dict[str, Any] = field(default_factory=dict)
+    _sock: socket.socket | None = None
+    _tail: bytes = b""
+
+    @property
+    def gaps(self) -> list[float]:
+        """Seconds between chunks."""
+        return [b - a for a, b in zip(self.arrivals, self.arrivals[1:], strict=False)]
+
+    def open(self, port: int) -> socket.socket:
+        body = json.dumps(
+            {
+                "model": MODEL,
+                "prompt": self.prompt,
+                "max_tokens": self.max_tokens,
+                "temperature": 0,
+                "ignore_eos": True,
+                "stream": True,
+                "stream_options": {"include_usage": True},
+                **self.extra,
+            }
+        ).encode()
+        head = (
+            f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        self._sock = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self.started = time.perf_counter()
+        self._sock.sendall(head.encode() + body)
+        self._sock.setblocking(False)
+        return self._sock
+
+    def read(self) -> bool:
+        """Takes what is there. False at the end."""
+        if self._sock is None:
+            raise RuntimeError("read before open")
+        try:
+            data = self._sock.recv(1 << 16)
+        except BlockingIOError:
+            return True
+        now = time.perf_counter()
+        if not data:
+            self.ended = now
+            self._sock.close()
+            self._finish()
+            return False
+        # One arrival for each chunk with text; several may come in one read.
+        self.arrivals += [now] * data.count(b'"text":')
+        self._tail = (self._tail + data)[-4096:]
+        return True
+
+    def _finish(self) -> None:
+        start = self._tail.rfind(b'"usage":{')
+        if start < 0:
+            raise RuntimeError(f"a stream ended without usage: {self._tail[-500:]!r}")
+        self.usage, _ = json.JSONDecoder().raw_decode(self._tail[start + 8 :].decode())
+
+
+def run_streams(port: int, streams: Sequence[Stream], *, at_once: int | None = None) -> float:
+    """Runs all streams, ``at_once`` of them at a time. Returns the wall time in seconds."""
+    waiting = list(streams)
+    selector = selectors.DefaultSelector()
+    started = time.perf_counter()
+    active = 0
+    while waiting or active:
+        while waiting and (at_once is None or active < at_once):
+            stream = waiting.pop(0)
+            selector.register(stream.open(port), selectors.EVENT_READ, stream)
+            active += 1
+        if time.perf_counter() - started > REPLY_LIMIT:
+            raise SystemExit("a benchmark round took too long")
+        for key, _ in selector.select(1.0):
+            stream = key.data
+            sock = key.fileobj
+            if not stream.read():
+                selector.unregister(sock)
+                active -= 1
+    return time.perf_counter() - started

@@ -1,0 +1,91 @@
+"""flask-smorest's Blueprint and Api, with this API's own rules for bodies and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import flask_smorest
+import marshmallow as ma
+import msgspec
+from flask import Request
+from webargs import core
+from webargs.flaskparser import FlaskParser, is_json_request
+
+from janflask.api import errors, examples
+from janflask.errors import InvalidRequestError, UnsupportedMediaTypeError
+from janflask.schemas.answers import ErrorSchema
+
+MAX_REASONS = 5  # of a body with several mistakes
+
+
+class BodyParser(FlaskParser):
+    """JSON bodies: 415 for another content type, 400 for anything that is not what the schema says."""
+
+    DEFAULT_VALIDATION_STATUS = 400
+
+    def load_json(self, req: Request, schema: ma.Schema) -> Any:
+        """The decoded body. An empty one is right only for a schema without required fields."""
+        body = req.get_data(cache=True)
+        if not body:
+            if any(item.required for item in schema.fields.values()):
+                raise InvalidRequestError("the request has no body: send a JSON object", code="invalid_json")
+            return core.missing
+        if not is_json_request(req):
+            raise UnsupportedMediaTypeError(
+                f"the body's content type is {req.mimetype or 'missing'}: send JSON with Content-Type: application/json"
+            )
+        try:
+            return msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidRequestError(f"the body is not valid JSON: {error}", code="invalid_json") from None
+
+    def handle_error(
+        self, error: ma.ValidationError, req: Request, schema: ma.Schema, *, error_status_code: Any, error_headers: Any
+    ) -> NoReturn:
+        """Raises InvalidRequestError; ``param`` is the first wrong field's path."""
+        messages = error.messages[next(iter(error.messages))] if isinstance(error.messages, dict) else error.messages
+        reasons = list(_flat(messages, ""))
+        param = reasons[0][0] or None
+        shown = [f"{path} {message}" if path else f"the body {message}" for path, message in reasons[:MAX_REASONS]]
+        more = f" (and {len(reasons) - MAX_REASONS} more)" if len(reasons) > MAX_REASONS else ""
+        raise InvalidRequestError("; ".join(shown) + more, param=param, code="invalid_value")
+
+
+def _flat(messages: Any, path: str) -> list[tuple[str, str]]:
+    """(path, message) of every leaf in marshmallow's nested messages: ``messages.0.content``."""
+    if isinstance(messages, dict):
+        return [
+            leaf
+            for key, inner in messages.items()
+            for leaf in _flat(inner, path if key == "_schema" else f"{path}.{key}" if path else str(key))
+        ]
+    if isinstance(messages, list):
+        return [leaf for inner in messages for leaf in _flat(inner, path)]
+    return [(path, str(messages))]
+
+
+class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
+    """A resource."""
+
+    ARGUMENTS_PARSER = BodyParser()
+
+    def refuses(self, *statuses: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Documents the errors that an operation can answer with, each with an example."""
+
+        def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
+            for status in statuses:
+                description, example = examples.ERRORS[status]
+                view = self.alt_response(status, schema=ErrorSchema, description=description, example=example)(view)
+            return view
+
+        return decorate
+
+
+class Api(flask_smorest.Api):  # type: ignore[misc]
+    """The OpenAPI document's maker."""
+
+    ERROR_SCHEMA = ErrorSchema
+
+    def _register_error_handlers(self) -> None:
+        errors.register(self._app)

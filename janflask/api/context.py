@@ -1,0 +1,38 @@
+"""What a view needs of the application it runs in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import current_app, request
+
+from janflask.services.chat import ChatService
+from janflask.services.models import ModelService
+from janflask.services.waiting import Waiter
+from janflask.settings import Settings
+
+EXTENSION = "janflask"
+_CLIENT_SOCKETS = ("gunicorn.socket", "werkzeug.socket")  # where WSGI servers say what the request came over
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One application's services."""
+
+    settings: Settings
+    models: ModelService
+    chat: ChatService
+
+
+def services() -> Services:
+    """The current application's."""
+    found = current_app.extensions[EXTENSION]
+    if not isinstance(found, Services):
+        raise TypeError(f"the application's {EXTENSION} extension is {type(found).__name__}")
+    return found
+
+
+def waiter() -> Waiter:
+    """A waiter that watches the current request's client, where the server tells its socket."""
+    sockets = (request.environ.get(name) for name in _CLIENT_SOCKETS)
+    return Waiter(next((client for client in sockets if client is not None), None))

@@ -1,0 +1,103 @@
+"""Every error as OpenAI's error object: no HTML, no traceback, of an unexpected error only the request's id."""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from typing import Any
+
+from flask import Flask, Response, current_app, g, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.wrappers import Response as BaseResponse
+
+from janflask.api.reply import json_response
+from janflask.errors import ClientDisconnectedError, JanflaskError
+
+REQUEST_ID_HEADER = "X-Request-Id"
+RETRY_AFTER = 1  # seconds, for a 429 or 503 that doesn't say
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large", 415: "unsupported_media_type"}
+
+log = logging.getLogger(__name__)
+
+
+def register(app: Flask) -> None:
+    """Gives every request an id, and every error a body."""
+    app.before_request(_take_request_id)
+    app.after_request(_tell_request_id)
+    app.register_error_handler(JanflaskError, on_janflask_error)
+    app.register_error_handler(HTTPException, on_http_exception)
+    app.register_error_handler(Exception, on_unexpected)
+
+
+def error_body(error: JanflaskError) -> dict[str, Any]:
+    """``{"error": {...}}``."""
+    return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
+
+
+def internal_error(request_id: str) -> JanflaskError:
+    """What a client is told of an error that we did not foresee."""
+    return JanflaskError(
+        f"an unexpected error happened in the server; its log tells more under request id {request_id}",
+        code="internal_error",
+    )
+
+
+def on_janflask_error(error: JanflaskError) -> Response:
+    """Our own errors say all that is needed."""
+    if error.status >= 500:
+        log.warning("request %s: %d %s", g.get("request_id"), error.status, error.message)
+    elif isinstance(error, ClientDisconnectedError):
+        log.info("request %s: %s", g.get("request_id"), error.message)
+    response = json_response(error_body(error), error.status)
+    if error.status in (429, 503) or error.retry_after is not None:
+        response.headers["Retry-After"] = str(RETRY_AFTER if error.retry_after is None else error.retry_after)
+    return response
+
+
+def on_http_exception(error: HTTPException) -> BaseResponse:
+    """Flask's and Werkzeug's: unknown routes, wrong methods, bodies that are too large."""
+    status = error.code or 500
+    if status < 400 or isinstance(error.response, BaseResponse):  # a redirect, or an answer that is made already
+        return error.get_response(request.environ)
+    response = on_janflask_error(
+        JanflaskError(
+            _message(error, status),
+            status=status,
+            type="invalid_request_error" if status < 500 else "server_error",
+            code=_CODES.get(status, "internal_error" if status >= 500 else "invalid_request"),
+        )
+    )
+    for name, value in error.get_headers(request.environ):
+        if name not in ("Content-Type", "Content-Length"):
+            response.headers[name] = value
+    return response
+
+
+def on_unexpected(error: Exception) -> Response:
+    """A bug, or a machine in trouble."""
+    log.error("request %s: %s %s failed", g.get("request_id"), request.method, request.path, exc_info=error)
+    return on_janflask_error(internal_error(g.get("request_id", "unknown")))
+
+
+def _message(error: HTTPException, status: int) -> str:
+    if status == 404:
+        return f"there is no route {request.method} {request.path}; /docs lists what there is"
+    if status == 405:
+        allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+        return f"{request.path} does not know {request.method}" + (f", only {allowed}" if allowed else "")
+    if isinstance(error, RequestEntityTooLarge):
+        return f"the request's body is larger than {(current_app.config['MAX_CONTENT_LENGTH'] or 0) >> 20} MiB"
+    return error.description or error.name
+
+
+def _take_request_id() -> None:
+    given = request.headers.get(REQUEST_ID_HEADER, "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _tell_request_id(response: Response) -> Response:
+    response.headers[REQUEST_ID_HEADER] = g.get("request_id") or uuid.uuid4().hex
+    return response

@@ -1,0 +1,233 @@
+"""Examples for the OpenAPI document. A test loads the requests with their schemas and compares the answers' fields."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+MODEL_ID = "smollm2-135m-instruct"
+CREATED = 1_700_000_000
+
+CHAT_REQUEST: dict[str, Any] = {
+    "model": MODEL_ID,
+    "messages": [
+        {"role": "system", "content": "You are a helpful assistant."},
+        {"role": "user", "content": "What is the capital of France?"},
+    ],
+    "max_tokens": 64,
+    "temperature": 0.8,
+    "stream": False,
+}
+_USAGE = {
+    "prompt_tokens": 31,
+    "completion_tokens": 8,
+    "total_tokens": 39,
+    "prompt_tokens_details": {"cached_tokens": 20},
+}
+_TIMINGS = {
+    "queue_ms": 0.2,
+    "cache_n": 20,
+    "prompt_n": 11,
+    "prompt_ms": 14.6,
+    "prompt_per_second": 753.4,
+    "predicted_n": 8,
+    "predicted_ms": 41.3,
+    "predicted_per_second": 193.7,
+}
+_FINGERPRINT = "janflask-0.1.0"
+
+
+def _answer(prefix: str, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": f"{prefix}-5f2b9c41d8e07a63b1c2d3e4",
+        "object": kind,
+        "created": CREATED,
+        "model": MODEL_ID,
+        "system_fingerprint": _FINGERPRINT,
+        "choices": choices,
+    }
+
+
+def _whole(answer: dict[str, Any]) -> dict[str, Any]:
+    return {**answer, "usage": _USAGE, "timings": _TIMINGS}
+
+
+def _events(*objects: dict[str, Any]) -> str:
+    return "".join(f"data: {json.dumps(item)}\n\n" for item in objects) + "data: [DONE]\n\n"
+
+
+def _chat_chunk(delta: dict[str, Any], reason: str | None) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+    return _answer("chatcmpl", "chat.completion.chunk", [choice])
+
+
+def _completion(text: str, reason: str | None) -> dict[str, Any]:
+    choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
+    return _answer("cmpl", "text_completion", [choice])
+
+
+CHAT_ANSWER = _whole(
+    _answer(
+        "chatcmpl",
+        "chat.completion",
+        [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "The capital of France is Paris.", "refusal": None},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+    )
+)
+CHAT_STREAM = _events(
+    _chat_chunk({"role": "assistant", "content": "", "refusal": None}, None),
+    _chat_chunk({"content": "Paris"}, None),
+    {**_chat_chunk({}, "stop"), "timings": _TIMINGS},
+)
+COMPLETION_REQUEST: dict[str, Any] = {"model": MODEL_ID, "prompt": "The capital of France is", "max_tokens": 8}
+COMPLETION_ANSWER = _whole(_completion(" Paris.", "stop"))
+COMPLETION_STREAM = _events(_completion(" Paris.", None), {**_completion("", "stop"), "timings": _TIMINGS})
+
+_LISTED_MODEL: dict[str, Any] = {
+    "id": MODEL_ID,
+    "object": "model",
+    "type": "model",
+    "name": "SmolLM2 135M Instruct",
+    "version": "1.0",
+    "description": "A small model for a first try.",
+    "created": CREATED,
+    "owned_by": "HuggingFaceTB",
+    "source_url": None,
+    "format": "gguf",
+    "state": "ready",
+    "status": "running",
+    "error": None,
+    "settings": {"ctx_len": 4096},
+    "parameters": {"temperature": 0.7},
+    "metadata": {"author": "HuggingFaceTB", "size": 98362432, "tags": ["instruct"]},
+    "assets": [],
+    "engine": "janflask",
+}
+MODEL_LIST = {"object": "list", "data": [_LISTED_MODEL]}
+MODEL = {
+    **_LISTED_MODEL,
+    "state": "running",
+    "metadata": {
+        **_LISTED_MODEL["metadata"],
+        "description": "llama 135M Q4_1",
+        "architecture": "llama",
+        "parameter_count": 134515008,
+        "context_length": 8192,
+        "vocabulary_size": 49152,
+        "gguf": {"general.name": "Smollm2 135M 8k Lc100K Mix1 Ep2"},
+    },
+    "runtime": {
+        "ctx_len": 4096,
+        "n_parallel": 8,
+        "kv_cells": 32768,
+        "prefix_sharing": True,
+        "use_extra_bufts": True,
+        "knobs": {
+            "flash_attn": False,
+            "kv_unified": False,
+            "slice_size": 64,
+            "cpu_threads": 2,
+            "source": "measured",
+            "measurements": {"flash_attn=on": 9.4, "flash_attn=off": 7.1},
+        },
+        "notes": [],
+        "load_seconds": 0.4,
+        "started_at": CREATED,
+        "restarts": 0,
+        "llama_version": "0.3.36",
+    },
+}
+START_SETTINGS = {"ctx_len": 4096, "n_parallel": 4}
+MODEL_RUNNING = {"id": MODEL_ID, "object": "model", "state": "running"}
+MODEL_STOPPED = {"id": MODEL_ID, "object": "model", "state": "stopped"}
+HEALTH = {"status": "ok", "version": "0.1.0", "models_running": 1}
+
+MESSAGE = {
+    "id": "msg_abc123",
+    "object": "thread.message",
+    "created_at": CREATED,
+    "thread_id": "thread_abc123",
+    "role": "user",
+    "content": [{"type": "text", "text": {"value": "How does AI work?", "annotations": []}}],
+    "file_ids": [],
+    "attachments": [],
+    "assistant_id": None,
+    "run_id": None,
+    "status": "completed",
+    "incomplete_details": None,
+    "completed_at": None,
+    "incomplete_at": None,
+    "metadata": {},
+}
+THREAD = {
+    "id": "thread_abc123",
+    "object": "thread",
+    "title": "A first talk",
+    "summary": "",
+    "assistants": [
+        {
+            "assistant_id": "jan",
+            "assistant_name": "Jan",
+            "instructions": "",
+            "model": {"id": MODEL_ID, "settings": {}, "parameters": {}, "engine": "janflask"},
+        }
+    ],
+    "created": CREATED,
+    "created_at": CREATED,
+    "updated": CREATED,
+    "metadata": {},
+    "messages": ["msg_abc123"],
+    "model_id": MODEL_ID,
+    "settings": {},
+    "parameters": {},
+    "tool_resources": {},
+}
+
+
+def _error(message: str, code: str, param: str | None = None, kind: str = "invalid_request_error") -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+# status -> (what it means, an example)
+ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
+    400: (
+        "The request is malformed or invalid.",
+        _error("temperature must be from 0 to 2, not 3", "invalid_value", "temperature"),
+    ),
+    404: (
+        "There is no such model.",
+        _error("there is no model 'x' on this server; GET /v1/models lists them", "model_not_found", "model"),
+    ),
+    409: (
+        "The model is in the wrong state for the request.",
+        _error(
+            "m is not running and automatic start is off: PUT /v1/models/m/start first", "model_not_running", "model"
+        ),
+    ),
+    413: ("The body is too large.", _error("the request's body is larger than 32 MiB", "request_too_large")),
+    415: (
+        "The body is not JSON by its content type.",
+        _error(
+            "the body's content type is text/plain: send JSON with Content-Type: application/json",
+            "unsupported_media_type",
+        ),
+    ),
+    429: (
+        "Too many requests wait for the model; `Retry-After` says when to try again.",
+        _error("64 requests wait for this model already: try again in a second", "queue_full", kind="rate_limit_error"),
+    ),
+    500: (
+        "The server failed; its log tells more.",
+        _error("the model's file is truncated: download it again", "model_load_failed", kind="server_error"),
+    ),
+    503: (
+        "Something is not there right now; `Retry-After` says when to try again.",
+        _error("the supervisor cannot be reached; try again in a second", "unavailable", kind="server_error"),
+    ),
+}

@@ -1,0 +1,74 @@
+"""POST /chat/completions and /completions."""
+
+from __future__ import annotations
+
+from flask import Response
+
+from janflask.api import examples
+from janflask.api.answers import Heading, whole_chat, whole_completion
+from janflask.api.blueprint import Blueprint
+from janflask.api.chunks import ChatChunks, CompletionChunks
+from janflask.api.context import services, waiter
+from janflask.api.reply import json_response
+from janflask.api.sse import stream
+from janflask.schemas.answers import ChatCompletionSchema, CompletionSchema
+from janflask.schemas.chat import ChatRequestSchema
+from janflask.schemas.completions import CompletionRequestSchema
+from janflask.types import ChatRequest, CompletionRequest
+
+blp = Blueprint(
+    "Chat Completion",
+    __name__,
+    url_prefix="/v1",
+    description="Given a conversation or a text, the model returns a response.",
+)
+_EVENTS = {"type": "string", "description": "Server-sent events, each a JSON object; the last one is `[DONE]`."}
+
+
+@blp.route("/chat/completions", methods=["POST"])
+@blp.doc(operationId="createChatCompletion")
+@blp.arguments(ChatRequestSchema, example=examples.CHAT_REQUEST)
+@blp.response(200, ChatCompletionSchema, description="The answer.", example=examples.CHAT_ANSWER)
+@blp.alt_response(
+    200, schema=_EVENTS, content_type="text/event-stream", example=examples.CHAT_STREAM, description="", success=True
+)
+@blp.refuses(400, 404, 409, 413, 415, 429, 500, 503)
+def create_chat_completion(body: ChatRequest) -> Response:
+    """Create chat completion
+
+    Answers a conversation. With `stream` the answer comes as server-sent events while it is generated; while there is
+    nothing to send (the model is loading, the request waits, a long prompt is computed) comment lines keep the
+    connection alive. A model that is on disk and not running is started. Closing the connection cancels. Unknown fields
+    are ignored.
+    """
+    chat, heading = services().chat, Heading.new(body)
+    events = chat.events(chat.chat(body), waiter(), services().settings.keepalive)
+    if body.stream:
+        return stream(events, ChatChunks(heading, body))
+    return json_response(whole_chat(heading, body, events))
+
+
+@blp.route("/completions", methods=["POST"])
+@blp.doc(operationId="createCompletion")
+@blp.arguments(CompletionRequestSchema, example=examples.COMPLETION_REQUEST)
+@blp.response(200, CompletionSchema, description="The answer.", example=examples.COMPLETION_ANSWER)
+@blp.alt_response(
+    200,
+    schema=_EVENTS,
+    content_type="text/event-stream",
+    example=examples.COMPLETION_STREAM,
+    description="",
+    success=True,
+)
+@blp.refuses(400, 404, 409, 413, 415, 429, 500, 503)
+def create_completion(body: CompletionRequest) -> Response:
+    """Create completion
+
+    Goes on with a text, as it is: no chat template is applied. Several prompts are answered side by side, their choices
+    in order. Without `max_tokens` an answer has at most 16 tokens, unless the model's own parameters say otherwise.
+    """
+    chat, heading = services().chat, Heading.new(body)
+    events = chat.events(chat.completion(body), waiter(), services().settings.keepalive)
+    if body.stream:
+        return stream(events, CompletionChunks(heading, body))
+    return json_response(whole_completion(heading, body, events))

@@ -1,0 +1,100 @@
+"""A model as the API shows it: Jan's fields, OpenAI's, and how it runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from janflask.services.models import Model
+from janflask.types import EngineInfo, ModelState, ModelStatus
+
+# The words of Jan's reference for ``state``: one set in the list, another for a single model.
+LIST_STATE: dict[ModelStatus, str | None] = {
+    ModelStatus.NOT_DOWNLOADED: None,
+    ModelStatus.DOWNLOADING: "downloading",
+    ModelStatus.DOWNLOADED: "ready",
+    ModelStatus.STARTING: "starting",
+    ModelStatus.RUNNING: "ready",
+    ModelStatus.STOPPING: "stopping",
+    ModelStatus.STOPPED: "ready",
+    ModelStatus.FAILED: None,
+}
+ONE_STATE: dict[ModelStatus, str] = {status: str(status) for status in ModelStatus} | {ModelStatus.FAILED: "stopped"}
+
+
+def listed_model(model: Model) -> dict[str, Any]:
+    """``model`` as an entry of the list."""
+    return {**_common(model), "state": LIST_STATE[model.state.status]}
+
+
+def single_model(model: Model) -> dict[str, Any]:
+    """``model`` with all that is known of it."""
+    info = model.state.info
+    metadata = model.card.metadata if info is None else {**model.card.metadata, **_metadata(info)}
+    return {
+        **_common(model),
+        "state": ONE_STATE[model.state.status],
+        "metadata": metadata,
+        "runtime": None if info is None else _runtime(info, model.state),
+    }
+
+
+def _common(model: Model) -> dict[str, Any]:
+    card, raw = model.card, model.card.raw
+    return {
+        "id": card.id,
+        "object": "model",
+        "type": "model",
+        "name": card.name,
+        "version": _text(raw.get("version")) or "1.0",
+        "description": _text(raw.get("description")) or "",
+        "created": card.created,
+        "owned_by": _text(card.metadata.get("author")) or "local",
+        "source_url": _source_url(raw),
+        "format": "gguf",
+        "status": str(model.state.status),
+        "error": model.error,
+        "settings": card.settings,
+        "parameters": card.parameters,
+        "metadata": {"size": card.size_bytes, **card.metadata},
+        "assets": [],
+        "engine": _text(raw.get("engine")) or "janflask",
+    }
+
+
+def _metadata(info: EngineInfo) -> dict[str, Any]:
+    return {
+        "size": info.size_bytes,
+        "description": info.description,
+        "architecture": info.architecture,
+        "parameter_count": info.n_params,
+        "context_length": info.ctx_train,
+        "vocabulary_size": info.n_vocab,
+        "gguf": info.metadata,
+    }
+
+
+def _runtime(info: EngineInfo, state: ModelState) -> dict[str, Any]:
+    return {
+        "ctx_len": info.ctx_len,
+        "n_parallel": info.n_parallel,
+        "kv_cells": info.kv_cells,
+        "prefix_sharing": info.can_share_prefix,
+        "use_extra_bufts": info.use_extra_bufts,
+        "knobs": asdict(info.knobs),
+        "notes": list(state.notes),
+        "load_seconds": info.load_seconds,
+        "started_at": state.started_at,
+        "restarts": state.restarts,
+        "llama_version": info.llama_version,
+    }
+
+
+def _source_url(raw: dict[str, Any]) -> str | None:
+    sources = raw.get("sources")
+    first = sources[0] if isinstance(sources, list) and sources else None
+    return _text(raw.get("source_url")) or (_text(first.get("url")) if isinstance(first, dict) else None)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,298 @@
+"""The commands against a real HTTP server: what is asked, printed, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from flask import Flask
+
+from janflask.cli import register
+from janflask.cli.chat import chat
+from janflask.cli.models import models
+from tests.integration.cli_server import RUNNING, STOPPED, FakeServer, serving
+
+DONE, HANG = FakeServer.DONE, FakeServer.HANG
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with serving() as fake:
+        yield fake
+
+
+@pytest.fixture
+def nowhere() -> str:
+    """A URL where nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def run_models(*args: str) -> Result:
+    return CliRunner().invoke(models, args)
+
+
+def run_chat(server: FakeServer, *args: str, text: str) -> Result:
+    return CliRunner().invoke(chat, ["tiny", "--url", server.url, *args], input=text)
+
+
+def columns(line: str) -> list[str]:
+    return re.split(r"\s{2,}", line.strip())
+
+
+# --- models -----------------------------------------------------------------------------------------------------
+
+
+def test_list_shows_every_model(server: FakeServer) -> None:
+    result = run_models("list", "--url", server.url)
+    assert result.exit_code == 0
+    head, tiny, other = result.stdout.splitlines()
+    assert columns(head) == ["MODEL", "STATE", "SIZE", "QUANTIZATION", "PARAMETERS", "CONTEXT"]
+    assert columns(tiny) == ["tiny", "running", "98.4 MB", "Q4_1", "135M", "8192"]
+    assert columns(other) == ["other", "downloaded", "1.2 kB", "-", "-", "-"]
+
+
+def test_list_json_is_what_the_server_said(server: FakeServer) -> None:
+    result = run_models("list", "--url", server.url, "--json")
+    assert json.loads(result.stdout) == [RUNNING, STOPPED]
+
+
+def test_the_url_may_end_in_v1(server: FakeServer) -> None:
+    assert run_models("list", "--url", server.url + "/v1/").exit_code == 0
+    assert server.requests == [("GET", "/v1/models", None)]
+
+
+def test_the_settings_say_where_the_server_is(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JANFLASK_PORT", server.url.rsplit(":", 1)[1])
+    assert run_models("list", "--json").exit_code == 0
+    assert len(server.requests) == 1
+
+
+def test_show_tells_how_a_model_runs(server: FakeServer) -> None:
+    result = run_models("show", "tiny", "--url", server.url)
+    assert result.exit_code == 0
+    shown = dict(columns(line) for line in result.stdout.splitlines())
+    assert shown["flash attention"] == "off"
+    assert shown["KV layout"] == "unified"
+    assert shown["slice"] == "64 tokens"
+    assert shown["threads"] == "2"
+    assert shown["knobs"] == "measured: flash on 9.4 ms, flash off 13.0 ms"
+    assert shown["note"] == "runs without repacked weights"
+    assert shown["context"] == "2048 tokens (trained for 8192)"
+    assert shown["busy"] == "3/8 slots, 1 waiting"
+    assert shown["settings"] == "ctx_len=2048"
+
+
+def test_show_of_a_stopped_model_leaves_out_what_is_not_known(server: FakeServer) -> None:
+    result = run_models("show", "other", "--url", server.url)
+    assert [columns(line)[0] for line in result.stdout.splitlines()] == ["model", "state", "size"]
+
+
+def test_show_of_an_unknown_model_fails_with_the_servers_words(server: FakeServer) -> None:
+    result = run_models("show", "../etc", "--url", server.url)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: there is no /v1/models/..%2Fetc\n"
+
+
+def test_ps_shows_only_what_runs_with_its_load(server: FakeServer) -> None:
+    result = run_models("ps", "--url", server.url)
+    head, tiny = result.stdout.splitlines()
+    assert columns(head) == ["MODEL", "STATE", "PID", "SLOTS", "WAITING", "KV", "TOKENS", "UPTIME"]
+    assert columns(tiny)[:7] == ["tiny", "running", "4711", "3/8", "1", "512/16384", "90"]
+    assert ("GET", "/v1/models/tiny", None) in server.requests
+
+
+def test_ps_with_nothing_running(server: FakeServer) -> None:
+    del server.models["tiny"]
+    assert run_models("ps", "--url", server.url).stdout == "No model is running.\n"
+    assert json.loads(run_models("ps", "--url", server.url, "--json").stdout) == []
+
+
+def test_start_sends_the_settings_and_tells_the_outcome(server: FakeServer) -> None:
+    overrides = ["--set", "ctx_len=4096", "--set", "flash_attn=true", "--set", "cache_type_k=q8_0"]
+    result = run_models("start", "tiny", "--url", server.url, *overrides)
+    assert (result.exit_code, result.stdout) == (0, "tiny is running.\n")
+    body = {"ctx_len": 4096, "flash_attn": True, "cache_type_k": "q8_0"}
+    assert server.requests == [("PUT", "/v1/models/tiny/start", body)]
+
+
+def test_start_that_fails_says_why(server: FakeServer) -> None:
+    server.start_error = (500, {"error": {"message": "tiny.gguf is truncated", "code": "model_load_failed"}})
+    result = run_models("start", "tiny", "--url", server.url)
+    assert (result.exit_code, result.stderr) == (1, "Error: tiny.gguf is truncated\n")
+
+
+def test_an_error_that_is_not_openai_shaped_tells_its_status(server: FakeServer) -> None:
+    server.start_error = (502, {"oops": 1})
+    assert "502 Bad Gateway" in run_models("start", "tiny", "--url", server.url).stderr
+
+
+def test_stop(server: FakeServer) -> None:
+    assert run_models("stop", "tiny", "--url", server.url).stdout == "tiny is stopped.\n"
+    assert json.loads(run_models("stop", "tiny", "--url", server.url, "--json").stdout)["state"] == "stopped"
+
+
+@pytest.mark.parametrize("args", [["start", "tiny", "--set", "ctx_len"], ["list", "--url", "ftp://x"], ["list", "x"]])
+def test_wrong_usage_exits_with_2(args: list[str]) -> None:
+    assert run_models(*args).exit_code == 2
+
+
+def test_a_bad_setting_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JANFLASK_PORT", "http")
+    result = run_models("list")
+    assert result.exit_code == 2
+    assert "JANFLASK_PORT='http'" in result.stderr
+
+
+@pytest.mark.parametrize("command", [["ps"], ["list"], ["show", "tiny"], ["start", "tiny"], ["stop", "tiny"]])
+def test_without_a_server_the_message_says_how_to_start_one(command: list[str], nowhere: str) -> None:
+    result = run_models(*command, "--url", nowhere)
+    assert result.exit_code == 1
+    assert f"no server answers at {nowhere} (Connection refused)" in result.stderr
+    assert "janflask serve" in result.stderr
+
+
+def test_a_server_that_is_no_janflask_is_told_apart(server: FakeServer) -> None:
+    server.models["odd"] = [1]  # type: ignore[assignment]
+    result = run_models("show", "odd", "--url", server.url)
+    assert (result.exit_code, "not like janflask" in result.stderr) == (1, True)
+
+
+# --- models, from the disk --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_disk(tmp_path: Path, nowhere: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder with one model and one that is broken; no server runs."""
+    folder = tmp_path / "models" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "mine.gguf").write_bytes(b"GGUF" + bytes(996))
+    (folder / "model.json").write_text(json.dumps({"id": "mine", "name": "Mine", "settings": {"ctx_len": 512}}))
+    broken = tmp_path / "models" / "broken"
+    broken.mkdir()
+    (broken / "model.json").write_text("{")
+    monkeypatch.setenv("JANFLASK_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("JANFLASK_PORT", nowhere.rsplit(":", 1)[1])
+    return tmp_path / "models"
+
+
+def test_list_falls_back_to_the_disk(on_disk: Path) -> None:
+    result = run_models("list")
+    assert result.exit_code == 0
+    assert str(on_disk) in result.stderr
+    _, broken, mine = result.stdout.splitlines()
+    assert columns(mine)[:3] == ["mine", "downloaded", "1.0 kB"]
+    assert columns(broken)[0] == "broken"
+    assert "not_downloaded: " in broken
+
+
+def test_list_json_from_the_disk_keeps_standard_output_clean(on_disk: Path) -> None:
+    assert [model["id"] for model in json.loads(run_models("list", "--json").stdout)] == ["broken", "mine"]
+
+
+def test_show_falls_back_to_the_disk(on_disk: Path) -> None:
+    shown = dict(columns(line) for line in run_models("show", "mine").stdout.splitlines())
+    assert (shown["name"], shown["settings"]) == ("Mine", "ctx_len=512")
+
+
+def test_show_of_a_model_that_is_not_on_disk_names_those_that_are(on_disk: Path) -> None:
+    result = run_models("show", "theirs")
+    assert result.exit_code == 1
+    assert "there is no model 'theirs' on disk; there are: broken, mine" in result.stderr
+
+
+# --- chat from a pipe -------------------------------------------------------------------------------------------
+
+
+def test_each_line_is_a_question_and_the_conversation_is_remembered(server: FakeServer) -> None:
+    server.answers = [["Hel", "lo ", "you", DONE], ["Bye", DONE]]
+    result = run_chat(server, "--system", "Be kind.", text="Hi\n\nBye now\n")
+    assert (result.exit_code, result.stdout) == (0, "Hello you\nBye\n")
+    assert server.chats[1]["messages"] == [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello you"},
+        {"role": "user", "content": "Bye now"},
+    ]
+
+
+def test_options_become_fields_of_the_request(server: FakeServer) -> None:
+    server.answers = [["ok", DONE]]
+    run_chat(server, "--temperature", "0", "--max-tokens", "5", "--seed", "7", text="Hi\n")
+    sent = server.chats[0]
+    assert (sent["temperature"], sent["max_tokens"], sent["seed"], sent["stream"]) == (0, 5, 7, True)
+
+
+def test_unset_options_are_not_sent(server: FakeServer) -> None:
+    server.answers = [["ok", DONE]]
+    run_chat(server, text="Hi\n")
+    assert set(server.chats[0]) == {"model", "messages", "stream"}
+
+
+def test_chunks_without_text_and_comments_are_no_part_of_the_answer(server: FakeServer) -> None:
+    role = b'data: {"choices": [{"index": 0, "delta": {"role": "assistant"}}]}\n\n'
+    usage = b'data: {"choices": [], "usage": {"total_tokens": 3}}\n\n'
+    server.answers = [[b": loading\n\n", role, "fine", b":\n\n", usage, DONE]]
+    assert run_chat(server, text="Hi\n").stdout == "fine\n"
+
+
+def test_an_error_in_the_stream_ends_with_its_message(server: FakeServer) -> None:
+    server.answers = [["par", b'data: {"error": {"message": "the engine crashed", "code": "engine_crashed"}}\n\n']]
+    result = run_chat(server, text="Hi\nMore\n")
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "par\n", "Error: the engine crashed\n")
+
+
+@pytest.mark.parametrize("answer", [["par"], ["par", b"data: {\n\n"]])
+def test_an_answer_that_breaks_off_is_an_error(server: FakeServer, answer: list[object]) -> None:
+    server.answers = [answer]
+    result = run_chat(server, text="Hi\n")
+    assert result.exit_code == 1
+    assert "in the middle of the answer" in result.stderr or "no JSON" in result.stderr
+
+
+def test_an_unknown_model_is_told_before_the_first_question(server: FakeServer) -> None:
+    result = CliRunner().invoke(chat, ["nope", "--url", server.url], input="Hi\n")
+    assert result.exit_code == 1
+    assert "the server has no model 'nope'; there are: tiny, other" in result.stderr
+
+
+def test_chat_without_a_server_says_how_to_start_one(nowhere: str) -> None:
+    result = CliRunner().invoke(chat, ["tiny", "--url", nowhere], input="Hi\n")
+    assert (result.exit_code, "janflask serve" in result.stderr) == (1, True)
+
+
+# --- the whole program ------------------------------------------------------------------------------------------
+
+
+def janflask(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "janflask.cli", *args], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_the_program_exits_with_0_1_and_2(server: FakeServer, nowhere: str) -> None:
+    assert janflask("--version").stdout.startswith("janflask, version ")
+    assert janflask("models", "list", "--url", server.url).returncode == 0
+    assert janflask("models", "ps", "--url", nowhere).returncode == 1
+    assert janflask("models", "ps", "--nonsense").returncode == 2
+
+
+def test_the_commands_are_flasks_too(server: FakeServer) -> None:
+    app = Flask("test")
+    register(app)
+    result = app.test_cli_runner().invoke(args=["models", "ps", "--url", server.url, "--json"])
+    assert [model["id"] for model in json.loads(result.stdout)] == ["tiny"]
+
+
+def test_the_command_line_loads_neither_the_engine_nor_numpy() -> None:
+    code = "import sys, janflask.cli; print([n for n in sys.modules if n.split('.')[0] in ('numpy', 'llama_cpp')])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.strip() == "[]"

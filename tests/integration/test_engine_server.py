@@ -1,0 +1,258 @@
+"""The engine's sockets for real, over a loop on the fake model."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from janflask.engine.loop import Loop
+from janflask.engine.prefix_cache import PrefixCache
+from janflask.engine.scheduler import Limits
+from janflask.engine.server import EngineServer
+from janflask.errors import InvalidRequestError, JanflaskError
+from janflask.ipc.client import Generation, engine_stats, open_generation
+from janflask.ipc.protocol import Chunk, Done, Finished, Message, Started
+from janflask.types import EngineStats, GenerateRequest, SamplingParams
+from tests.fakes.fake_backend import N_VOCAB, FakeBackend, FakeSampler, FakeText, expected_text
+
+LIMIT = 20.0  # seconds any wait may take here
+
+
+class FakeModel:
+    n_vocab = N_VOCAB
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> array:
+        return array("i", list(text.encode()))
+
+    def make_sampler(self, params: SamplingParams, seed: int, prompt: array, n_ctx: int) -> FakeSampler:
+        if params.top_p < 0:
+            raise InvalidRequestError("top_p must not be negative", param="top_p")
+        return FakeSampler(0 if params.temperature == 0 else seed)
+
+    def make_text(self, stop: tuple[str, ...]) -> FakeText:
+        return FakeText(stop)
+
+
+class SlowBackend(FakeBackend):
+    """Takes ``pause`` seconds a step, or waits for ``gate`` to open."""
+
+    pause = 0.0
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def decode(self) -> int:
+        self.gate.wait(LIMIT)
+        time.sleep(self.pause)
+        return super().decode()
+
+
+@dataclass
+class Engine:
+    path: str
+    loop: Loop
+    backend: SlowBackend
+    server: EngineServer
+
+    def stats(self) -> EngineStats:
+        return engine_stats(self.path, LIMIT)
+
+    def wait_for(self, condition, what: str) -> None:
+        deadline = time.monotonic() + LIMIT
+        while not condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{what} did not happen")
+            time.sleep(0.005)
+
+
+@pytest.fixture
+def engine(tmp_path: Path):
+    backend = SlowBackend(slots=2, ctx_len=100_000, capacity=128)
+    limits = Limits(kv_cells=200_000, shared_cells=False, chunk_size=64, slice_size=16)
+    loop = Loop(backend, PrefixCache(2), limits)
+    path = tmp_path / "engine.sock"
+    server = EngineServer(FakeModel(), loop, path, queue_limit=2)
+    threads = [threading.Thread(target=loop.run), threading.Thread(target=server.serve)]
+    for thread in threads:
+        thread.start()
+    yield Engine(str(path), loop, backend, server)
+    backend.gate.set()
+    loop.stop()
+    server.stop()
+    for thread in threads:
+        thread.join(LIMIT)
+        assert not thread.is_alive()
+
+
+def greedy(prompt: str | tuple[int, ...], **options: object) -> GenerateRequest:
+    return GenerateRequest(prompt=prompt, sampling=SamplingParams(temperature=0), **options)
+
+
+def collect(generation: Generation) -> list[Message]:
+    """Everything until Done."""
+    import select
+
+    messages: list[Message] = []
+    poll = select.poll()
+    poll.register(generation.fileno(), select.POLLIN)
+    while not any(isinstance(message, Done) for message in messages):
+        assert generation.buffered() or poll.poll(LIMIT * 1000), "nothing came"
+        messages += generation.receive()
+    return messages
+
+
+def text_of(messages: list[Message], index: int = 0) -> str:
+    return "".join(m.text for m in messages if isinstance(m, Chunk) and m.index == index)
+
+
+def endless(base: str, tokens: int) -> str:
+    """A prompt after which the model does not stop for so many tokens."""
+    return next(p for i in range(10**6) if len(expected_text((p := f"{base}{i}").encode(), tokens)) == tokens)
+
+
+def test_a_generation_from_prompt_to_done(engine):
+    with open_generation(engine.path, greedy("hello", max_tokens=12)) as generation:
+        messages = collect(generation)
+    assert messages[0] == Started(5)
+    assert text_of(messages) == expected_text(b"hello", 12)
+    assert isinstance(messages[-2], Finished)
+    done = messages[-1]
+    assert isinstance(done, Done)
+    assert done.usage.prompt_tokens == 5
+    assert done.usage.completion_tokens >= len(text_of(messages))
+
+
+def test_token_ids_are_taken_as_they_are(engine):
+    with open_generation(engine.path, greedy(tuple(b"hello"), max_tokens=12)) as generation:
+        assert text_of(collect(generation)) == expected_text(b"hello", 12)
+
+
+def test_choices_come_with_their_index_and_one_done(engine):
+    request = GenerateRequest(prompt="choose", n=3, max_tokens=8, sampling=SamplingParams(seed=5))
+    with open_generation(engine.path, request) as generation:
+        messages = collect(generation)
+    for index in range(3):
+        assert text_of(messages, index) == expected_text(b"choose", 8, seed=5 + index)
+    assert sorted(m.index for m in messages if isinstance(m, Finished)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "words"),
+    [
+        (greedy(""), "invalid_request", "empty"),
+        (greedy((1, 2, 999)), "invalid_request", "999"),
+        (greedy("x" * 100_001), "context_length_exceeded", "100001 tokens.*100000"),
+        (GenerateRequest(prompt="x", sampling=SamplingParams(logit_bias=((9999, 1.0),))), "invalid_request", "9999"),
+        (GenerateRequest(prompt="x", sampling=SamplingParams(top_p=-1)), "invalid_request", "top_p"),
+        (greedy("x", n=0), "invalid_request", "n must"),
+    ],
+)
+def test_a_bad_request_is_refused_and_the_engine_goes_on(engine, request_, code, words):
+    with open_generation(engine.path, request_) as generation, pytest.raises(JanflaskError, match=words) as caught:
+        collect(generation)
+    assert (caught.value.code, caught.value.status) == (code, 400)
+    with open_generation(engine.path, greedy("after", max_tokens=5)) as generation:
+        assert text_of(collect(generation)) == expected_text(b"after", 5)
+
+
+def test_max_tokens_zero_answers_with_nothing(engine):
+    with open_generation(engine.path, greedy("hello", max_tokens=0)) as generation:
+        messages = collect(generation)
+    assert text_of(messages) == ""
+    assert messages[-1].usage.completion_tokens == 0
+
+
+def test_a_full_queue_is_refused_with_retry_after_and_the_others_are_served(engine):
+    engine.backend.gate.clear()
+    prompts = [f"queue {i}" for i in range(4)]
+    generations = [open_generation(engine.path, greedy(prompt, max_tokens=5)) for prompt in prompts]  # 2 slots + 2
+    engine.wait_for(lambda: sum(c.unfinished for c in engine.server._connections) == 4, "queueing")
+    with open_generation(engine.path, greedy("too many")) as extra, pytest.raises(JanflaskError) as caught:
+        collect(extra)
+    assert (caught.value.status, caught.value.code) == (429, "queue_full")
+    assert caught.value.retry_after
+    engine.backend.gate.set()
+    for prompt, generation in zip(prompts, generations, strict=True):
+        assert text_of(collect(generation)) == expected_text(prompt.encode(), 5)
+        generation.close()
+
+
+def test_closing_the_connection_cancels(engine):
+    engine.backend.pause = 0.002
+    generation = open_generation(engine.path, greedy(endless("go on ", 120), max_tokens=None))
+    engine.wait_for(lambda: engine.stats().generated_tokens > 3, "generating")
+    generation.close()
+    engine.wait_for(lambda: engine.stats().busy == 0, "cancelling")
+    assert engine.stats().cancelled == 1
+
+
+def test_a_waiting_request_is_cancelled_too(engine):
+    engine.backend.gate.clear()
+    running = [open_generation(engine.path, greedy(f"{i} runs", max_tokens=3)) for i in range(2)]
+    waiting = open_generation(engine.path, greedy("waits", max_tokens=3))
+    engine.wait_for(lambda: sum(c.unfinished for c in engine.server._connections) == 3, "queueing")
+    waiting.close()
+    engine.backend.gate.set()
+    for generation in running:
+        collect(generation)
+        generation.close()
+    engine.wait_for(lambda: engine.stats().cancelled == 1, "cancelling")
+    assert engine.stats().busy == 0
+
+
+def test_a_client_that_reads_nothing_does_not_hold_up_the_other(engine):
+    lazy_prompt = endless("lazy ", 150)
+    lazy = socket.socket(socket.AF_UNIX)
+    lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    lazy.connect(engine.path)
+    from janflask.ipc.protocol import FrameReader, Generate, encode
+
+    request = GenerateRequest(
+        prompt=lazy_prompt, n=2, max_tokens=150, sampling=SamplingParams(temperature=0, top_logprobs=2)
+    )
+    lazy.sendall(encode(Generate(request)))
+    engine.wait_for(lambda: engine.stats().generated_tokens > 20, "generating")
+    with open_generation(engine.path, greedy("quick", max_tokens=10)) as generation:
+        assert text_of(collect(generation)) == expected_text(b"quick", 10)
+    engine.wait_for(lambda: engine.stats().busy == 0, "the lazy one's end")
+    reader, messages = FrameReader(), []
+    lazy.settimeout(LIMIT)
+    while not any(isinstance(message, Done) for message in messages):
+        reader.feed(lazy.recv(4096))
+        while (message := reader.next()) is not None:
+            messages.append(message)
+    lazy.close()
+    assert text_of(messages) == expected_text(lazy_prompt.encode(), 150)  # late, and whole
+
+
+def test_garbage_closes_that_connection_only(engine):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(engine.path)
+        sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        sock.settimeout(LIMIT)
+        received = b""
+        while data := sock.recv(4096):
+            received += data
+    assert b"protocol_error" in received
+    with open_generation(engine.path, greedy("after", max_tokens=5)) as generation:
+        assert text_of(collect(generation)) == expected_text(b"after", 5)
+
+
+def test_stop_ends_running_and_waiting_requests_with_a_reason(engine):
+    engine.backend.pause = 0.002
+    generations = [open_generation(engine.path, greedy(endless(f"{i} ", 150), max_tokens=None)) for i in range(4)]
+    engine.wait_for(lambda: engine.stats().generated_tokens > 2, "generating")
+    engine.loop.stop()
+    for generation in generations:
+        with pytest.raises(JanflaskError) as caught:
+            collect(generation)
+        assert caught.value.code == "model_stopped"
+        generation.close()

@@ -1,0 +1,333 @@
+"""The models on disk: Jan's layout read leniently, nothing followed that a client could have written."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from janflask.catalog import ModelCatalog, engine_settings, is_model_id
+from janflask.errors import InvalidRequestError, ModelNotFoundError
+from janflask.settings import Settings
+from janflask.types import EngineSettings, ModelCard
+
+JAN_EXAMPLE: dict[str, Any] = {
+    "sources": [{"filename": "x.gguf", "url": "https://models.example/x.gguf"}],
+    "id": "tiny",
+    "object": "model",
+    "name": "Tiny 1.1B",
+    "version": "1.0",
+    "description": "a tiny model",
+    "format": "gguf",
+    "settings": {
+        "ctx_len": 4096,
+        "prompt_template": "<|system|>\n{system_message}<|user|>\n{prompt}<|assistant|>",
+        "llama_model_path": "x.gguf",
+    },
+    "parameters": {"temperature": 0.7, "stop": []},
+    "metadata": {"author": "someone", "tags": [], "size": 669000000},
+    "engine": "nitro",
+}
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    return folder
+
+
+def put(models: Path, model_id: str, description: object = None, *files: str) -> Path:
+    """A model's folder with ``description`` as its model.json (text as it is) and files of 4 bytes."""
+    folder = models / model_id
+    folder.mkdir()
+    if description is not None:
+        text = description if isinstance(description, str) else json.dumps(description)
+        (folder / "model.json").write_text(text, "utf-8")
+    for name in files:
+        (folder / name).write_bytes(b"GGUF")
+    return folder
+
+
+def only(models: Path) -> ModelCard:
+    (card,) = ModelCatalog(models).list()
+    return card
+
+
+def test_jans_own_example(models: Path) -> None:
+    folder = put(models, "tiny", JAN_EXAMPLE, "x.gguf")
+    card = only(models)
+    assert card.problem is None
+    assert (card.id, card.name, card.path, card.size_bytes) == ("tiny", "Tiny 1.1B", str(folder / "x.gguf"), 4)
+    assert card.settings["ctx_len"] == 4096
+    assert card.parameters == {"temperature": 0.7, "stop": []}
+    assert card.metadata["author"] == "someone"
+    assert card.raw == JAN_EXAMPLE
+
+
+def test_no_folder_is_no_models(tmp_path: Path) -> None:
+    assert ModelCatalog(tmp_path / "nowhere").list() == []
+
+
+def test_a_gguf_alone_is_a_model(models: Path) -> None:
+    folder = put(models, "bare", None, "weights.GGUF", "mmproj-x.gguf")
+    card = only(models)
+    assert (card.name, card.path, card.problem, card.raw) == ("bare", str(folder / "weights.GGUF"), None, {})
+    assert card.created == int(folder.stat().st_mtime)
+
+
+def test_what_is_no_model_is_not_listed(models: Path, caplog: pytest.LogCaptureFixture) -> None:
+    put(models, "empty")
+    put(models, "notes", None, "readme.txt")
+    put(models, "not a model id", None, "x.gguf")
+    put(models, ".hidden", None, "x.gguf")
+    (models / "file.gguf").write_bytes(b"GGUF")
+    with caplog.at_level(logging.WARNING):
+        catalog = ModelCatalog(models)
+        assert catalog.list() == []
+        assert catalog.list() == []
+    assert len([record for record in caplog.records if "not a model id" in record.message]) == 1
+
+
+def test_a_described_model_without_a_file_is_not_downloaded_yet(models: Path) -> None:
+    put(models, "tiny", JAN_EXAMPLE)
+    card = only(models)
+    assert (card.path, card.problem, card.size_bytes) == (None, None, 669000000)
+
+
+@pytest.mark.parametrize(
+    ("description", "says"),
+    [
+        ("{not json", "cannot be read"),
+        ("[]", "holds list"),
+        ("", "cannot be read"),
+        ('{"name": NaN}', "NaN is not JSON"),
+        ("[" * 100_000, "cannot be read"),
+        ('{"settings": []}', "settings in model.json is list"),
+        ('{"parameters": "x"}', "parameters in model.json is str"),
+    ],
+)
+def test_one_unreadable_file_does_not_empty_the_listing(models: Path, description: str, says: str) -> None:
+    put(models, "bad", description, "x.gguf")
+    put(models, "good", JAN_EXAMPLE, "x.gguf")
+    bad, good = ModelCatalog(models).list()
+    assert says in (bad.problem or "")
+    assert good.problem is None
+
+
+def test_bytes_that_are_no_text(models: Path) -> None:
+    (put(models, "bad") / "model.json").write_bytes(b"\xff\xfe{}")
+    assert "cannot be read" in (only(models).problem or "")
+
+
+def test_a_byte_order_mark_is_no_problem(models: Path) -> None:
+    put(models, "m", "\ufeff" + json.dumps(JAN_EXAMPLE), "x.gguf")
+    assert only(models).problem is None
+
+
+def test_a_huge_description_is_refused(models: Path) -> None:
+    put(models, "m", json.dumps({"name": "x" * 5_000_000}), "x.gguf")
+    assert "larger than" in (only(models).problem or "")
+
+
+@pytest.mark.parametrize(
+    ("fields", "created"),
+    [
+        ({"created": 1717666232}, 1717666232),
+        ({"created": 1717666232000}, 1717666232),
+        ({"created_at": 1717666232000}, 1717666232),
+        ({"created_at": "1717666232"}, 1717666232),
+        ({"created": 1, "created_at": 2}, 1),
+        ({"created": None, "created_at": 2}, 2),
+    ],
+)
+def test_timestamps(models: Path, fields: dict[str, Any], created: int) -> None:
+    put(models, "m", fields, "x.gguf")
+    assert only(models).created == created
+
+
+@pytest.mark.parametrize("created", ["soon", -1, True, [], 1e300, "inf", "nan"])
+def test_a_useless_timestamp_gives_the_files(models: Path, created: object) -> None:
+    folder = put(models, "m", json.dumps({"created": created}), "x.gguf")
+    assert only(models).created == int((folder / "model.json").stat().st_mtime)
+
+
+# --- where the weights are ------------------------------------------------------------------------------------------
+
+
+def with_path(place: str) -> dict[str, Any]:
+    return {"settings": {"llama_model_path": place}}
+
+
+@pytest.mark.parametrize("place", ["../x.gguf", "../other/x.gguf", "sub/../../x.gguf", "..", "a\0b.gguf"])
+def test_a_path_may_not_leave_the_folder(models: Path, place: str) -> None:
+    put(models, "other", None, "x.gguf")
+    (models / "x.gguf").write_bytes(b"GGUF")
+    put(models, "m", with_path(place))
+    card = ModelCatalog(models).get("m")
+    assert card.path is None
+    assert "model.json" in (card.problem or "")
+
+
+def test_a_subfolder_is_fine(models: Path) -> None:
+    folder = put(models, "m", with_path("sub/x.gguf"), "y.gguf")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "x.gguf").write_bytes(b"GGUF")
+    assert only(models).path == str(folder / "sub" / "x.gguf")
+
+
+def test_an_absolute_path_by_the_owner(models: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "with space.gguf"
+    elsewhere.write_bytes(b"GGUF")
+    put(models, "a", with_path(str(elsewhere)))
+    put(models, "b", {"sources": [{"filename": "none.gguf", "url": str(elsewhere)}]})
+    put(models, "c", {"sources": [{"url": elsewhere.as_uri()}]})
+    assert [card.path for card in ModelCatalog(models).list()] == [str(elsewhere)] * 3
+
+
+def test_an_absolute_path_to_something_else(models: Path) -> None:
+    put(models, "m", with_path("/etc/passwd"))
+    card = only(models)
+    assert card.path is None
+    assert "not a .gguf" in (card.problem or "")
+
+
+def test_a_missing_absolute_file_heals(models: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "late.gguf"
+    put(models, "m", with_path(str(elsewhere)))
+    catalog = ModelCatalog(models)
+    assert catalog.get("m").path is None
+    elsewhere.write_bytes(b"GGUF")
+    assert catalog.get("m").path == str(elsewhere)
+
+
+def test_a_url_elsewhere_is_not_a_file(models: Path) -> None:
+    put(models, "m", {"sources": [{"url": "https://models.example/x.gguf"}, "junk", {"filename": 3}]})
+    assert (only(models).path, only(models).problem) == (None, None)
+
+
+def test_several_files_need_a_name(models: Path) -> None:
+    put(models, "m", None, "a.gguf", "b.gguf")
+    card = only(models)
+    assert card.path is None
+    assert "a.gguf, b.gguf" in (card.problem or "")
+
+
+def test_the_parts_of_a_split_model_are_one(models: Path) -> None:
+    folder = put(models, "m", None, "x-00001-of-00002.gguf", "x-00002-of-00002.gguf")
+    card = only(models)
+    assert (card.path, card.size_bytes) == (str(folder / "x-00001-of-00002.gguf"), 8)
+
+
+# --- ids ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "model_id", ["", ".", "..", "../m", "m/../m", "/etc", "m\n", "m\0", "-m", ".m", "m" * 129, "é", "a b", "m/"]
+)
+def test_a_hostile_id_is_not_found(models: Path, model_id: str) -> None:
+    put(models, "m", None, "x.gguf")
+    assert not is_model_id(model_id)
+    with pytest.raises(ModelNotFoundError) as caught:
+        ModelCatalog(models).get(model_id)
+    assert caught.value.param == "model"
+
+
+def test_an_unknown_id_is_not_found(models: Path) -> None:
+    put(models, "m", None, "x.gguf")
+    with pytest.raises(ModelNotFoundError, match="'n'"):
+        ModelCatalog(models).get("n")
+    with pytest.raises(ModelNotFoundError):
+        ModelCatalog(models).get("m" * 128)
+
+
+# --- the cache ------------------------------------------------------------------------------------------------------
+
+
+def test_a_listing_reads_a_file_once(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(models, "m", JAN_EXAMPLE, "x.gguf")
+    catalog = ModelCatalog(models)
+    first = catalog.list()
+    monkeypatch.setattr(json, "loads", lambda *_args, **_kwargs: pytest.fail("read again"))
+    assert catalog.list() == first
+
+
+def test_changes_are_seen(models: Path) -> None:
+    folder = put(models, "m", JAN_EXAMPLE, "x.gguf")
+    catalog = ModelCatalog(models)
+    assert catalog.get("m").name == "Tiny 1.1B"
+    (folder / "new.json").write_text(json.dumps(JAN_EXAMPLE | {"name": "Renamed!!"}))
+    os.replace(folder / "new.json", folder / "model.json")  # noqa: PTH105
+    assert catalog.get("m").name == "Renamed!!"
+    with (folder / "x.gguf").open("ab") as file:
+        file.write(b"more")
+    assert catalog.get("m").size_bytes == 8
+    (folder / "x.gguf").unlink()
+    assert catalog.get("m").path is None
+    (folder / "model.json").unlink()
+    assert catalog.list() == []
+
+
+# --- an engine's settings -------------------------------------------------------------------------------------------
+
+DEFAULTS = Settings.from_env({"JANFLASK_CTX_LEN": "1024", "JANFLASK_QUEUE_LIMIT": "3"})
+
+
+def test_request_over_model_over_server() -> None:
+    assert engine_settings({}, DEFAULTS).ctx_len == 1024
+    assert engine_settings({"ctx_len": 2048}, DEFAULTS).ctx_len == 2048
+    assert engine_settings({"ctx_len": 2048}, DEFAULTS, {"ctx_len": 4096}).ctx_len == 4096
+    assert engine_settings({"ctx_len": 2048}, DEFAULTS, {"ctx_len": None}).ctx_len == 2048
+    assert engine_settings({"ctx_len": 2048}, DEFAULTS, {"ctx_len": "auto"}).ctx_len is None
+    assert engine_settings({}, DEFAULTS).queue_limit == 3
+
+
+def test_without_any_wish_it_is_the_default() -> None:
+    assert engine_settings({}, Settings.from_env({})) == EngineSettings()
+
+
+def test_numbers_may_be_text() -> None:
+    given = {"ctx_len": "2048", "n_parallel": 4.0, "flash_attn": "on", "kv_unified": False, "cache_type_k": "Q8_0"}
+    got = engine_settings(given, DEFAULTS)
+    assert (got.ctx_len, got.n_parallel, got.flash_attn, got.kv_unified) == (2048, 4, True, False)
+    assert (got.cache_type_k, got.cache_type_v) == ("q8_0", "f16")
+
+
+def test_jans_other_settings_are_not_ours() -> None:
+    extras = {"prompt_template": "x", "llama_model_path": "/x", "embedding": True, "mmproj": "y"}
+    assert engine_settings(extras | {"anything": 1}, DEFAULTS) == engine_settings({}, DEFAULTS, extras)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("ctx_len", "many", "whole number"),
+        ("ctx_len", 2, "from 16"),
+        ("ctx_len", 20.5, "whole number"),
+        ("ctx_len", True, "whole number"),
+        ("ctx_len", [1], "number or text"),
+        ("ctx_len", b"1", "number or text"),
+        ("n_parallel", 0, "from 1"),
+        ("flash_attn", "maybe", "1 or 0"),
+        ("cache_type_v", "q9", "one of f32"),
+        ("start_timeout", "inf", "seconds"),
+        ("start_timeout", "nan", "seconds"),
+    ],
+)
+def test_a_bad_value_is_named(name: str, value: object, says: str) -> None:
+    with pytest.raises(InvalidRequestError, match=says) as caught:
+        engine_settings({}, DEFAULTS, {name: value})
+    assert caught.value.param == f"settings.{name}"
+    assert "in the request" in caught.value.message
+    with pytest.raises(InvalidRequestError, match=r"in model\.json"):
+        engine_settings({name: value}, DEFAULTS)
+
+
+def test_an_unknown_override_names_the_known() -> None:
+    with pytest.raises(InvalidRequestError, match="ctx_len") as caught:
+        engine_settings({}, DEFAULTS, {"ctx_length": 1})
+    assert caught.value.param == "settings.ctx_length"

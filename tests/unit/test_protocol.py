@@ -1,0 +1,250 @@
+"""The frames between our processes: what goes in comes out, and nothing else gets through."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import msgspec
+import pytest
+
+from janflask.errors import ContextLengthExceededError, JanflaskError, ProtocolError
+from janflask.ipc import protocol
+from janflask.ipc.protocol import (
+    Chunk,
+    Done,
+    ErrorReply,
+    Finished,
+    FrameReader,
+    Generate,
+    GetStates,
+    GetStats,
+    Launch,
+    Message,
+    Progress,
+    Ready,
+    Shutdown,
+    Started,
+    StartModel,
+    State,
+    States,
+    Stats,
+    StopModel,
+    encode,
+)
+from janflask.types import (
+    EngineInfo,
+    EngineSettings,
+    EngineSpec,
+    EngineStats,
+    GenerateRequest,
+    Knobs,
+    ModelState,
+    ModelStatus,
+    SamplingParams,
+    Timings,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
+)
+
+KNOBS = Knobs(
+    flash_attn=False, kv_unified=True, slice_size=64, cpu_threads=2, source="measured", measurements={"flash on": 1.5}
+)
+INFO = EngineInfo(
+    model_id="m",
+    model_path="/models/m/m.gguf",
+    description="llama 135M Q4_1",
+    architecture="llama",
+    n_params=135_000_000,
+    size_bytes=98_362_432,
+    n_vocab=49_152,
+    ctx_train=8192,
+    ctx_len=2048,
+    n_parallel=8,
+    kv_cells=16_384,
+    chat_template="{{ messages }}",
+    bos_token="<|im_start|>",
+    eos_token="<|im_end|>",
+    add_bos=False,
+    can_share_prefix=True,
+    use_extra_bufts=True,
+    knobs=KNOBS,
+    load_seconds=0.25,
+    llama_version="b1",
+    metadata={"general.name": "m"},
+)
+REQUEST = GenerateRequest(
+    prompt="Grüße, 世界 👋",
+    n=2,
+    max_tokens=5,
+    stop=("\n\n", "User:"),
+    sampling=SamplingParams(seed=7, logit_bias=((3, -100.0), (5, 1.5)), top_logprobs=2),
+)
+STATS = EngineStats(**{item.name: index for index, item in enumerate(dataclasses.fields(EngineStats))})
+STATE = ModelState(model_id="m", status=ModelStatus.RUNNING, socket="/run/e.sock", pid=1, notes=("a",), info=INFO)
+TIMINGS = Timings(cache_n=1, prompt_n=2, prompt_ms=3.5, predicted_n=4, predicted_ms=5.5, queue_ms=0.0)
+TOKEN = TokenLogprob("\ufffd", b"\xf0\x9f", -0.5, 17, (TopLogprob("a", b"a", -1.0, 1), TopLogprob("b", b"b", -2.0, 2)))
+
+EVERY_MESSAGE: list[Message] = [
+    Generate(REQUEST),
+    Generate(GenerateRequest(prompt=(1, 2, 3))),
+    Started(12),
+    Chunk(0, "text"),
+    Chunk(1, "", (TOKEN,)),
+    Finished(1, "length"),
+    Done(Usage(prompt_tokens=1, completion_tokens=2, cached_tokens=0), TIMINGS),
+    ErrorReply("no", 429, "rate_limit_error", "queue_full", None, 2),
+    GetStats(),
+    Stats(STATS),
+    StartModel("m", {"ctx_len": "2048", "flash_attn": None}),
+    StopModel("m"),
+    GetStates(),
+    State(STATE),
+    States([STATE, ModelState(model_id="n", status=ModelStatus.FAILED, error="why")]),
+    Launch(
+        EngineSpec(
+            model_id="m",
+            model_path="/m.gguf",
+            socket_path="/run/e.sock",
+            cache_dir="/cache",
+            settings=EngineSettings(ctx_len=64),
+        )
+    ),
+    Progress("loading", 0.5),
+    Ready(INFO, ("a note",)),
+    Shutdown(),
+]
+
+
+def read_all(reader: FrameReader) -> list[Message]:
+    return list(iter(reader.next, None))
+
+
+@pytest.mark.parametrize("message", EVERY_MESSAGE, ids=lambda message: type(message).__name__)
+def test_a_message_survives_the_wire(message: Message) -> None:
+    reader = FrameReader()
+    reader.feed(encode(message))
+    assert read_all(reader) == [message]
+    assert reader.pending == 0
+
+
+def test_every_kind_of_message_is_covered() -> None:
+    assert {type(message) for message in EVERY_MESSAGE} == set(protocol._KINDS.values())
+
+
+@pytest.mark.parametrize(
+    ("message", "frame"),
+    [
+        (Started(12), b"JF\x01\x02\x00\x00\x00\x10\x81\xadprompt_tokens\x0c"),
+        (Chunk(0, "hé"), b"JF\x01\x03\x00\x00\x00\x07\x93\x00\xa3h\xc3\xa9\x90"),
+        (Finished(1, "stop"), b"JF\x01\x04\x00\x00\x00\x14\x82\xa5index\x01\xa6reason\xa4stop"),
+        (GetStats(), b"JF\x01\x07\x00\x00\x00\x01\x80"),
+        (StopModel("m"), b"JF\x01\x11\x00\x00\x00\x0c\x81\xa8model_id\xa1m"),
+        (Shutdown(), b"JF\x01\x23\x00\x00\x00\x01\x80"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_golden_frames(message: Message, frame: bytes) -> None:
+    assert encode(message) == frame
+
+
+def test_cut_at_every_byte() -> None:
+    messages = [Started(3), Chunk(0, "é"), Finished(0, "stop"), Shutdown()]
+    stream = b"".join(encode(message) for message in messages)
+    for cut in range(len(stream) + 1):
+        reader = FrameReader()
+        reader.feed(stream[:cut])
+        got = read_all(reader)
+        reader.feed(stream[cut:])
+        assert got + read_all(reader) == messages
+
+
+def test_byte_by_byte() -> None:
+    reader = FrameReader()
+    got: list[Message] = []
+    for message in EVERY_MESSAGE:
+        for byte in encode(message):
+            assert reader.next() is None
+            reader.feed(bytes([byte]))
+        got += read_all(reader)
+    assert got == EVERY_MESSAGE
+
+
+def frame(payload: bytes, magic: bytes = b"JF", version: int = 1, kind: int = 2, length: int | None = None) -> bytes:
+    return protocol.HEADER.pack(magic, version, kind, len(payload) if length is None else length) + payload
+
+
+GOOD = msgspec.msgpack.encode({"prompt_tokens": 1})
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "not a janflask frame"),
+        (frame(GOOD, magic=b"fJ"), "not a janflask frame"),
+        (frame(GOOD, version=2), "version 2"),
+        (frame(GOOD, version=0), "version 0"),
+        (frame(GOOD, kind=0), "unknown frame kind 0"),
+        (frame(GOOD, kind=255), "unknown frame kind 255"),
+        (frame(b"", length=protocol.MAX_PAYLOAD + 1), "over the"),
+        (frame(b"", length=2**32 - 1), "over the"),
+        (frame(b""), "Started frame"),
+        (frame(GOOD[:-1]), "Started frame"),
+        (frame(GOOD + b"\x00"), "Started frame"),
+        (frame(b"\xc1"), "Started frame"),
+        (frame(msgspec.msgpack.encode([])), "Started frame"),
+        (frame(msgspec.msgpack.encode({})), "prompt_tokens"),
+        (frame(msgspec.msgpack.encode({"prompt_tokens": "1"})), "prompt_tokens"),
+        (frame(msgspec.msgpack.encode({"prompt_tokens": 1.5})), "prompt_tokens"),
+        (frame(msgspec.msgpack.encode({"prompt_tokens": None})), "prompt_tokens"),
+        (frame(msgspec.msgpack.encode({"prompt_tokens": True})), "prompt_tokens"),
+        (frame(msgspec.msgpack.encode([0, b"bytes"]), kind=3), "Chunk frame"),
+        (frame(b"\x92\x00\xa1\xff", kind=3), "Chunk frame"),
+        (frame(b"\x82\xa8model_id\xa1m\xa8settings\x81\xa1x" + b"\x91" * 100_000, kind=16), "StartModel frame"),
+    ],
+)
+def test_a_bad_frame_is_refused(data: bytes, says: str) -> None:
+    reader = FrameReader()
+    reader.feed(data)
+    with pytest.raises(ProtocolError, match=says):
+        reader.next()
+
+
+def test_a_good_frame_before_a_bad_one_is_delivered() -> None:
+    reader = FrameReader()
+    reader.feed(encode(Started(1)) + b"garbage!")
+    assert reader.next() == Started(1)
+    with pytest.raises(ProtocolError):
+        reader.next()
+
+
+def test_a_bad_header_is_refused_before_its_payload_arrives() -> None:
+    reader = FrameReader()
+    reader.feed(frame(b"", length=protocol.MAX_PAYLOAD + 1))
+    with pytest.raises(ProtocolError, match="over the"):
+        reader.next()
+
+
+def test_half_a_frame_is_pending() -> None:
+    reader = FrameReader()
+    reader.feed(encode(Started(1))[:-1])
+    assert reader.next() is None
+    assert reader.pending > 0
+
+
+def test_an_oversize_message_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_PAYLOAD", 100)
+    with pytest.raises(ProtocolError, match="is over the 100 byte limit"):
+        encode(Chunk(0, "x" * 200))
+
+
+def test_an_error_crosses_with_all_its_fields() -> None:
+    error = ContextLengthExceededError("9 tokens, 8 fit", param="messages", retry_after=3)
+    reader = FrameReader()
+    reader.feed(encode(ErrorReply.of(error)))
+    reply = reader.next()
+    assert isinstance(reply, ErrorReply)
+    arrived = reply.to_error()
+    assert type(arrived) is JanflaskError
+    for name in ("message", "status", "type", "code", "param", "retry_after"):
+        assert getattr(arrived, name) == getattr(error, name)
