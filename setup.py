@@ -16,7 +16,8 @@ PACKAGE = Path("ext/janflask_ext")
 DEBUG = os.environ.get("JANFLASK_CYTHON_DEBUG") == "1"
 
 # No -march: a wheel must run on any machine of its architecture; the kernels choose their fast path at run time.
-COMPILE_ARGS = [] if sys.platform == "win32" else ["-O3", "-fno-math-errno", "-fno-trapping-math"]
+# No contraction: passes that must agree on an element's bucket would otherwise round it differently.
+COMPILE_ARGS = [] if sys.platform == "win32" else ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
 
 DIRECTIVES = {
     "language_level": "3",

@@ -136,12 +136,14 @@ def build(plan: Plan, folder: Path, env: Mapping[str, str]) -> Path:
         CommandError: the build failed; the message has the end of its output.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder, prefix="build-", ignore_cleanup_errors=True) as scratch:
         pip = [sys.executable, "-m", "pip", "wheel", "--verbose", "--no-deps", "--no-cache-dir"]
         command = [*pip, "--no-binary", PACKAGE, "--wheel-dir", scratch]
         if BUILD_CONSTRAINTS.exists():
             command += ["--build-constraint", str(BUILD_CONSTRAINTS)]
-        child = compiler.toolchain_env(plan.toolchain, env) | {"CMAKE_ARGS": shlex.join(plan.cmake_args)}
+        # Everything temporary goes into our own folder: an interrupted pip leaves its files where it is.
+        child = compiler.toolchain_env(plan.toolchain, env)
+        child |= {"CMAKE_ARGS": shlex.join(plan.cmake_args), "TMPDIR": scratch}
         label = f"compiling {PACKAGE} {plan.version}"
         run_logged([*command, f"{PACKAGE}=={plan.version}"], label=label, log=folder / "build.log", env=child)
         wheels = list(Path(scratch).glob("*.whl"))

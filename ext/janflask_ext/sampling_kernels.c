@@ -47,13 +47,9 @@ static const float LOG2_E = 1.44269504088896341f;
 #define POLY5(f, ...) POLY5_(f, __VA_ARGS__)
 #define POLY4(f, ...) POLY4_(f, __VA_ARGS__)
 
-static inline int32_t bucket_of(float distance, float near, float scale) {
+static int32_t bucket_of(float distance, float near, float scale) {
     int32_t bucket = (int32_t)((distance - near) * scale);
     return bucket < JF_BUCKETS ? bucket : JF_BUCKETS - 1;
-}
-
-int32_t jf_bucket_of(float distance, float near, float scale) {
-    return bucket_of(distance, near, scale);
 }
 
 static inline int is_allowed(const uint32_t *mask, int32_t id) {
@@ -122,11 +118,11 @@ static void quick_sort(float *logits, int32_t *ids, int32_t first, int32_t last)
     insertion_sort(logits, ids, first, last);
 }
 
-void jf_list_sort(float *logits, int32_t *ids, int32_t n) {
+static void list_sort(float *logits, int32_t *ids, int32_t n) {
     quick_sort(logits, ids, 0, n - 1);
 }
 
-void jf_list_keep(float *logits, int32_t *ids, int32_t n, int32_t k) {
+static void list_keep(float *logits, int32_t *ids, int32_t n, int32_t k) {
     int32_t first = 0, last = n - 1;
     while (first < last) {
         const int32_t split = partition(logits, ids, first, last);

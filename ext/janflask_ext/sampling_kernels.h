@@ -81,18 +81,18 @@ typedef struct {
      * quadratic time: for short lists.
      */
     void (*list_rank)(float *logits, const int32_t *ids, int32_t n, float *sorted_logits, int32_t *sorted_ids);
+
+    /* Sorts a list in place, in the same order (quicksort). */
+    void (*list_sort)(float *logits, int32_t *ids, int32_t n);
+
+    /* Brings the best k of a list to its front, in no order (Hoare's quickselect). */
+    void (*list_keep)(float *logits, int32_t *ids, int32_t n, int32_t k);
+
+    /* The bucket that `histogram` gives to a distance. */
+    int32_t (*bucket_of)(float distance, float near, float scale);
 } jf_kernels;
 
 /* The best set of passes for this processor, or the one named ("avx512", "avx2", "generic"); NULL if it can't run. */
 const jf_kernels *jf_kernels_get(const char *name);
-
-/* The bucket that `histogram` gives to a distance. */
-int32_t jf_bucket_of(float distance, float near, float scale);
-
-/* Brings the best k of a list (falling logit, then rising id) to its front, in no order (Hoare's quickselect). */
-void jf_list_keep(float *logits, int32_t *ids, int32_t n, int32_t k);
-
-/* Sorts a list in place, in the same order (quicksort). */
-void jf_list_sort(float *logits, int32_t *ids, int32_t n);
 
 #endif

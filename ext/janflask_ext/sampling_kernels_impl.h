@@ -72,38 +72,57 @@ TARGET static float NAME(block_maxima)(const float *row, int32_t n, const uint32
     return best;
 }
 
+/* The sum of 2**(logit * LOG2_E + shift) over a whole block, and its maximum, from one read. */
+TARGET INLINE double NAME(full_block_sum)(const float *block, float shift, float *max) {
+    const vf factor = V_SET(LOG2_E), c = V_SET(shift);
+    vf s = V_SET(0.0f), s2 = s, m = V_SET(-INFINITY), m2 = m;
+    for (int32_t i = 0; i < JF_BLOCK; i += 2 * W) {
+        const vf x = V_LOAD(block + i), y = V_LOAD(block + i + W);
+        m = V_MAX(x, m);
+        m2 = V_MAX(y, m2);
+        s = V_ADD(s, V_EXP2_FAST(V_FMA(x, factor, c)));
+        s2 = V_ADD(s2, V_EXP2_FAST(V_FMA(y, factor, c)));
+    }
+    *max = V_HMAX(V_MAX(m, m2));
+    return V_HSUM(V_ADD(s, s2));
+}
+
+/* The sum of exp(logit - ref) in double precision, for the ragged end and for blocks that hold NaN or a new peak. */
+static double NAME(careful_sum)(const float *row, int32_t begin, int32_t end, float ref) {
+    double sum = 0.0;
+    for (int32_t i = begin; i < end; i++) {
+        sum += row[i] > -INFINITY ? exp((double)row[i] - (double)ref) : 0.0;
+    }
+    return sum;
+}
+
 /*
- * One read of the row for both: each block's maximum is known before its exponentials are summed, so the running
- * reference only ever has to grow (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018).
+ * One read of the row for both: exponentials are taken relative to the largest logit so far, and the sum is rescaled
+ * when a block brings a larger one (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018).
  */
 TARGET static jf_softmax NAME(block_maxima_softmax)(const float *row, int32_t n, float *maxima) {
-    const vf factor = V_SET(LOG2_E);
-    float ref = -INFINITY;
-    double sum = 0.0;
+    float ref = n < JF_BLOCK ? NAME(range_max)(row, 0, n, NULL) : NAME(full_block_max)(row);
+    double sum = 0.0, rounding = 1.0; /* 2 to the power of what `shift` lost as a float */
+    float shift = 0.0f;
     for (int32_t begin = 0, b = 0; begin < n; begin += JF_BLOCK, b++) {
         const int32_t end = n - begin < JF_BLOCK ? n : begin + JF_BLOCK;
-        const float m = end - begin == JF_BLOCK ? NAME(full_block_max)(row + begin)
-                                                : NAME(range_max)(row, begin, end, NULL);
+        float m = -INFINITY;
+        double part = NAN;
+        if (end - begin == JF_BLOCK && begin > 0 && ref > -FLT_MAX && ref < FLT_MAX) {
+            part = NAME(full_block_sum)(row + begin, shift, &m) * rounding;
+        } else {
+            m = NAME(range_max)(row, begin, end, NULL);
+        }
         maxima[b] = m;
-        if (m > ref) {
-            sum *= ref == -INFINITY ? 0.0 : exp((double)ref - (double)m);
+        if (m > ref || b == 0) {
+            const double shrink = ref > -INFINITY ? exp((double)ref - (double)m) : 0.0;
+            sum *= shrink;
+            part *= m - ref < 60.0f ? shrink : NAN;
             ref = m;
+            shift = -ref * LOG2_E;
+            rounding = exp2(-((double)shift + (double)ref * (double)LOG2_E));
         }
-        if (m == -INFINITY || m == INFINITY) {
-            continue;
-        }
-        const vf r = V_SET(ref), least = V_SET(-FLT_MAX);
-        vf s = V_SET(0.0f), s2 = s;
-        int32_t i = begin;
-        for (; i + 2 * W <= end; i += 2 * W) {
-            const vf x = V_MAX(V_LOAD(row + i), least), y = V_MAX(V_LOAD(row + i + W), least);
-            s = V_ADD(s, V_EXP2_FAST(V_EXPONENT(x, r, factor)));
-            s2 = V_ADD(s2, V_EXP2_FAST(V_EXPONENT(y, r, factor)));
-        }
-        sum += V_HSUM(V_ADD(s, s2));
-        for (; i < end; i++) {
-            sum += row[i] > -INFINITY ? exp((double)row[i] - (double)ref) : 0.0;
-        }
+        sum += part == part ? part : NAME(careful_sum)(row, begin, end, ref);
     }
     return (jf_softmax){ref, sum};
 }
@@ -339,6 +358,9 @@ static const jf_kernels NAME(kernels) = {
     .histogram = NAME(histogram),
     .list_weights = NAME(list_weights),
     .list_rank = NAME(list_rank),
+    .list_sort = list_sort,
+    .list_keep = list_keep,
+    .bucket_of = bucket_of,
 };
 
 #undef VECTOR_BEGIN

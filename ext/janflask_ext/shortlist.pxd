@@ -19,3 +19,8 @@ cdef double list_temperature(const Row* row, const Settings* s, Shortlist* cands
 cdef double weigh(const Row* row, Shortlist* cands, double beta) noexcept nogil
 cdef int32_t pick_from_list(const Row* row, Shortlist* cands, double temperature, double u, double* p) noexcept nogil
 cdef double dynamic_temperature(const Settings* s, double entropy, int64_t size) noexcept nogil
+
+
+cdef inline double inverse(double temperature) noexcept nogil:
+    """1 / temperature, finite in float32: below 1e-30 all of the mass is the best token's anyway."""
+    return 1.0 / (temperature if temperature > 1e-30 else 1e-30)

@@ -12,7 +12,7 @@ from libc.math cimport INFINITY, fabsf, fmax, log, logf, nextafterf, pow
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy
 
-from janflask_ext.kernels cimport JF_BLOCK, Row, Settings, Shortlist, jf_list_keep, jf_list_sort
+from janflask_ext.kernels cimport JF_BLOCK, Row, Settings, Shortlist
 
 
 cdef float top_threshold(const Row* row, int32_t k) noexcept nogil:
@@ -58,7 +58,7 @@ cdef void sort_found(const Row* row, Shortlist* found, int32_t n, bint rising_id
     else:
         memcpy(found.logits, found.found_logits, n * sizeof(float))
         memcpy(found.ids, found.found_ids, n * sizeof(int32_t))
-        jf_list_sort(found.logits, found.ids, n)
+        row.kernels.list_sort(found.logits, found.ids, n)
     found.n = n
     found.start = 0
     found.end = n
@@ -74,7 +74,7 @@ cdef void gather_top(const Row* row, Shortlist* found, int32_t k, float lo) noex
             continue
         if n > found.capacity - JF_BLOCK:
             # Ids come in rising order: from here on a logit equal to the k-th best has lost its tie.
-            jf_list_keep(found.found_logits, found.found_ids, n, k)
+            row.kernels.list_keep(found.found_logits, found.found_ids, n, k)
             rising_ids = False
             n = k
             threshold = nextafterf(worst_of(found.found_logits, k), INFINITY)
@@ -86,7 +86,7 @@ cdef void gather_top(const Row* row, Shortlist* found, int32_t k, float lo) noex
             found.found_ids + n, found.found_logits + n,
         )
     if n > k and n > RANK_LIMIT:
-        jf_list_keep(found.found_logits, found.found_ids, n, k)
+        row.kernels.list_keep(found.found_logits, found.found_ids, n, k)
         rising_ids = False
         n = k
     sort_found(row, found, n, rising_ids)
@@ -224,7 +224,7 @@ cdef int32_t pick_from_list(
         p[0] = 1.0
         cands.end = cands.start + 1
         return cands.ids[cands.start]
-    total = weigh(row, cands, 1.0 / temperature)
+    total = weigh(row, cands, inverse(temperature))
     rest = u * total
     for i in range(cands.start, cands.end - 1):
         rest -= cands.weights[i]

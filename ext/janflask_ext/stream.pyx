@@ -15,6 +15,9 @@ Three stages, byte by byte, without the GIL and without an allocation except for
    the longest suffix of the text that a stop string may begin with. That suffix, and no more, stays in the buffer.
 
 The stop string that ends first wins; of several that end together, the longest.
+
+Without the GIL a field is changed by ``self.x = self.x + 1``: with ``JANFLASK_CYTHON_DEBUG=1`` Cython wants the GIL for
+the None check of ``self.x += 1``.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -282,8 +285,8 @@ cdef class TextStream:
         if self.need > 0:
             if self.low <= byte <= self.high:
                 self.half[self.half_size] = byte
-                self.half_size += 1
-                self.need -= 1
+                self.half_size = self.half_size + 1
+                self.need = self.need - 1
                 self.low, self.high = 0x80, 0xBF
                 if self.need == 0:
                     self._append(self.half, self.half_size)
@@ -330,12 +333,12 @@ cdef class TextStream:
         cdef Py_ssize_t i
         cdef int node
         memcpy(self.buffer + self.length, data, size)
-        self.length += size
+        self.length = self.length + size
         if not self.matching:
             return
         for i in range(size):
             node = self.node = self.stops.step(self.node, data[i])
             if self.stops.match[node] != 0:
                 self.matched = self.stops.index[self.stops.match[node]]
-                self.length -= self.stops.depth[self.stops.match[node]]
+                self.length = self.length - self.stops.depth[self.stops.match[node]]
                 return

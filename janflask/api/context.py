@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from flask import current_app, request
 
-from janflask.services.chat import ChatService
-from janflask.services.models import ModelService
+from janflask.services.container import Services
 from janflask.services.waiting import Waiter
-from janflask.settings import Settings
 
 EXTENSION = "janflask"
 _CLIENT_SOCKETS = ("gunicorn.socket", "werkzeug.socket")  # where WSGI servers say what the request came over
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """One application's services."""
-
-    settings: Settings
-    models: ModelService
-    chat: ChatService
 
 
 def services() -> Services:

@@ -30,7 +30,12 @@ _EVENTS = {"type": "string", "description": "Server-sent events, each a JSON obj
 @blp.arguments(ChatRequestSchema, example=examples.CHAT_REQUEST)
 @blp.response(200, ChatCompletionSchema, description="The answer.", example=examples.CHAT_ANSWER)
 @blp.alt_response(
-    200, schema=_EVENTS, content_type="text/event-stream", example=examples.CHAT_STREAM, description="", success=True
+    200,
+    schema=_EVENTS,
+    content_type="text/event-stream",
+    example=examples.CHAT_STREAM,
+    description="The answer.",
+    success=True,
 )
 @blp.refuses(400, 404, 409, 413, 415, 429, 500, 503)
 def create_chat_completion(body: ChatRequest) -> Response:
@@ -57,7 +62,7 @@ def create_chat_completion(body: ChatRequest) -> Response:
     schema=_EVENTS,
     content_type="text/event-stream",
     example=examples.COMPLETION_STREAM,
-    description="",
+    description="The answer.",
     success=True,
 )
 @blp.refuses(400, 404, 409, 413, 415, 429, 500, 503)

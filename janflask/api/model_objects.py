@@ -36,6 +36,7 @@ def single_model(model: Model) -> dict[str, Any]:
         "state": ONE_STATE[model.state.status],
         "metadata": metadata,
         "runtime": None if info is None else _runtime(info, model.state),
+        "stats": None if model.stats is None else asdict(model.stats),
     }
 
 
@@ -84,6 +85,7 @@ def _runtime(info: EngineInfo, state: ModelState) -> dict[str, Any]:
         "knobs": asdict(info.knobs),
         "notes": list(state.notes),
         "load_seconds": info.load_seconds,
+        "pid": state.pid,
         "started_at": state.started_at,
         "restarts": state.restarts,
         "llama_version": info.llama_version,

@@ -58,63 +58,68 @@ def print_processes(models: Iterable[Json], out: Console) -> None:
     """Running models; where the server tells no statistics there is a dash."""
     table = _table("MODEL", "STATE", "PID", "SLOTS", "WAITING", "KV", "TOKENS", "UPTIME")
     for model in models:
-        stats = _part(model, "stats")
-        row = [str(model.get("id")), status_of(model), text(model.get("pid")), _share(stats, "busy", "slots")]
+        runtime, stats = _part(model, "runtime"), _part(model, "stats")
+        row = [str(model.get("id")), status_of(model), text(runtime.get("pid")), _share(stats, "busy", "slots")]
         row += [text(stats.get("waiting")), _share(stats, "kv_used", "kv_cells"), text(stats.get("generated_tokens"))]
-        table.add_row(*row, _uptime(model.get("started_at")))
+        table.add_row(*row, _uptime(runtime.get("started_at")))
     out.print(table)
 
 
 def print_model(model: Json, out: Console) -> None:
     """One model: what it is, how it runs (the knobs, and whether they were measured or pinned), and what to know."""
-    meta, info, stats = _part(model, "metadata"), _part(model, "info"), _part(model, "stats")
+    meta, runtime = _part(model, "metadata"), _part(model, "runtime")
+    rows = [
+        ("model", model.get("id")),
+        ("name", model.get("name")),
+        ("description", model.get("description")),
+        ("state", status_of(model)),
+        ("error", model.get("error")),
+        ("format", meta.get("description") or meta.get("quantization")),
+        ("size", size(meta.get("size"))),
+        ("parameters", quantity(meta.get("parameter_count"))),
+        ("trained for", _count(meta.get("context_length"), "tokens")),
+        *_runtime_rows(runtime),
+        *_load_rows(_part(model, "stats")),
+        ("settings", pairs(_part(model, "settings"))),
+        ("defaults", pairs(_part(model, "parameters"))),
+        *(("note", note) for note in runtime.get("notes") or ()),
+    ]
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for label, value in [
-        ("model", model.get("id")),
-        ("name", model.get("name")),
-        ("description", model.get("description") or info.get("description")),
-        ("state", status_of(model)),
-        ("error", model.get("error")),
-        ("size", size(meta.get("size") or info.get("size_bytes"))),
-        ("parameters", quantity(info.get("n_params") or meta.get("parameter_count"))),
-        *_engine_rows(model, info, stats),
-        ("settings", pairs(_part(model, "settings"))),
-        ("defaults", pairs(_part(model, "parameters"))),
-    ]:
+    for label, value in rows:
         if text(value) != MISSING:
             table.add_row(label, text(value))
-    for note in model.get("notes") or ():
-        table.add_row("note", str(note))
     out.print(table)
 
 
-def _engine_rows(model: Json, info: Json, stats: Json) -> list[tuple[str, object]]:
-    if not info:
-        return []
-    rows: list[tuple[str, object]] = [
-        ("context", f"{text(info.get('ctx_len'))} tokens (trained for {text(info.get('ctx_train'))})"),
-        ("slots", info.get("n_parallel")),
-        ("KV cells", info.get("kv_cells")),
-        *_knob_rows(_part(info, "knobs")),
-        ("llama.cpp", info.get("llama_version")),
-        ("loaded in", _seconds(info.get("load_seconds"))),
-        ("pid", model.get("pid")),
-        ("uptime", _uptime(model.get("started_at"))),
-        ("restarts", model.get("restarts") or None),
+def _runtime_rows(runtime: Json) -> list[tuple[str, object]]:
+    return [
+        ("context", _count(runtime.get("ctx_len"), "tokens")),
+        ("slots", runtime.get("n_parallel")),
+        ("KV cells", runtime.get("kv_cells")),
+        *_knob_rows(_part(runtime, "knobs")),
+        ("llama.cpp", runtime.get("llama_version")),
+        ("loaded in", _seconds(runtime.get("load_seconds"))),
+        ("pid", runtime.get("pid")),
+        ("uptime", _uptime(runtime.get("started_at"))),
+        ("restarts", runtime.get("restarts") or None),
     ]
-    if stats:
-        rows += [
-            ("busy", f"{_share(stats, 'busy', 'slots')} slots, {text(stats.get('waiting'))} waiting"),
-            ("KV used", _share(stats, "kv_used", "kv_cells")),
-            (
-                "tokens",
-                f"{text(stats.get('generated_tokens'))} generated, {text(stats.get('prompt_tokens'))} of prompts, "
-                f"{text(stats.get('cached_tokens'))} from the prefix cache",
-            ),
-        ]
-    return rows
+
+
+def _load_rows(stats: Json) -> list[tuple[str, object]]:
+    if not stats:
+        return []
+    tokens = [
+        ("generated_tokens", "generated"),
+        ("prompt_tokens", "of prompts"),
+        ("cached_tokens", "from the prefix cache"),
+    ]
+    return [
+        ("busy", f"{_share(stats, 'busy', 'slots')} slots, {text(stats.get('waiting'))} waiting"),
+        ("KV used", _share(stats, "kv_used", "kv_cells")),
+        ("tokens", ", ".join(f"{text(stats.get(name))} {words}" for name, words in tokens)),
+    ]
 
 
 def _knob_rows(knobs: Json) -> list[tuple[str, object]]:
@@ -192,6 +197,10 @@ def _number(value: object) -> float | None:
 
 def _share(stats: Json, part: str, whole: str) -> str:
     return f"{stats[part]}/{stats[whole]}" if part in stats and whole in stats else MISSING
+
+
+def _count(value: object, unit: str) -> str | None:
+    return None if value is None else f"{value} {unit}"
 
 
 def _seconds(value: object) -> str | None:

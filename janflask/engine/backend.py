@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import logging
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import llama_cpp
 from janflask_ext.sampling import Sampler, process_dry_breakers
 from llama_cpp import llama_cpp as lib
 
-from janflask.errors import InvalidRequestError, ModelLoadError
+from janflask.errors import EngineError, InvalidRequestError, ModelLoadError
 from janflask.types import EngineSettings, SamplingParams
 from janflask_ext import backend as hot
 from janflask_ext.stream import TextStream, Vocab
@@ -276,6 +276,16 @@ class LlamaBackend:
     def trim(self, slot: int, length: int) -> bool:
         """Forgets all but the first ``length`` tokens of a slot. False: this memory cannot, the slot is as it was."""
         return self._context.seq_rm(slot, length, -1)
+
+    def clone(self, source: int, targets: Iterable[int]) -> None:
+        """Each target becomes what ``source`` is, in cells of its own. Raises EngineError when llama.cpp refuses."""
+        size = lib.llama_state_seq_get_size(self._pointer, source)
+        state = (ctypes.c_uint8 * size)()
+        if lib.llama_state_seq_get_data(self._pointer, state, size, source) != size:
+            raise EngineError("llama.cpp did not hand out a sequence's state")
+        for target in targets:
+            if lib.llama_state_seq_set_data(self._pointer, state, size, target) == 0:
+                raise EngineError("llama.cpp did not take a sequence's state")
 
     def close(self) -> None:
         lib.llama_free(self._pointer)

@@ -21,12 +21,11 @@ import time
 from typing import Any, NoReturn
 
 from janflask.engine import lifeline
-from janflask.engine.runtime_dir import RuntimeDir
+from janflask.engine.runtime_dir import CHANNEL_VARIABLE, RuntimeDir
 from janflask.errors import SettingsError
 from janflask.settings import Settings
 
 RUNTIME_VARIABLE = "JANFLASK_RUNTIME_DIR"
-CHANNEL_VARIABLE = "JANFLASK_SUPERVISOR_FD"
 START_TIMEOUT = 30.0  # seconds until the supervisor has to listen
 STOP_MARGIN = 3.0  # seconds that a stop may take beyond stop_timeout
 FIRST_DELAY = 0.25  # seconds before a dead supervisor is started again; doubled up to MAX_DELAY

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from janflask.errors import SettingsError
 
+CHANNEL_VARIABLE = "JANFLASK_SUPERVISOR_FD"  # the supervisor's end of its socket pair with the launcher
 MAX_SOCKET_PATH = 104  # bytes with the closing NUL: sockaddr_un on macOS and the BSDs; Linux has 108
 LONGEST_NAME = "engine-4194304-999999.sock"  # of the files in the folder
 LOCK_NAME = "lock"

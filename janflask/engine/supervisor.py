@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 from janflask.catalog import ModelCatalog, engine_settings
 from janflask.engine import lifeline
 from janflask.engine.process import EngineProcess
-from janflask.engine.runtime_dir import check_private, check_socket_path, is_fresh
+from janflask.engine.runtime_dir import CHANNEL_VARIABLE, check_private, check_socket_path, is_fresh
 from janflask.engine.supervised import Plan, RestartPolicy, SupervisedModel
 from janflask.errors import (
     ConflictError,
@@ -52,7 +52,6 @@ from janflask.ipc.protocol import (
 from janflask.settings import Settings
 from janflask.types import EngineSpec, ModelState, ModelStatus
 
-CHANNEL_VARIABLE = "JANFLASK_SUPERVISOR_FD"  # its end of a socket pair with the launcher: one byte says that it listens
 COMMAND_VARIABLE = "JANFLASK_ENGINE_COMMAND"  # replaces the engine's command line; for tests
 QUESTION_TIMEOUT = 10.0  # seconds a client has to say what it wants, and to take the answer
 RUNNING_FILE = "running.json"
@@ -309,9 +308,9 @@ def _tidy(runtime_dir: Path) -> None:
 
 
 def _say_listening(channel: str | None) -> None:
-    if channel is None:
-        return
-    os.write(int(channel), b"L")  # the descriptor stays open: its end tells the launcher that this process is gone
+    """One byte for the launcher. The descriptor stays open: its end will say that this process is gone."""
+    if channel is not None:
+        os.write(int(channel), b"L")
 
 
 if __name__ == "__main__":

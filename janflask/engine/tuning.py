@@ -18,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import psutil
@@ -34,6 +33,9 @@ DEPTHS = (512, 256, 128, 64)  # tokens of context to measure at: the deepest tha
 BUDGET = 6.0  # seconds that the prompts of one measurement may take in all
 EXCHANGE = (256, 128)  # prompt and generated tokens of the exchange that combinations are compared by
 SLICES = (32, 64, 128, 256)
+PROBE = 64  # tokens of the slice that a prompt token's cost is taken from
+TRIES = 4
+CLEARLY = 1.05
 SLICE_STEPS = 2.0  # a slice may lengthen a full house's step by this many ordinary steps
 SLICE_WASTE = 1.5  # and may cost this much more a token than the cheapest size
 
@@ -80,30 +82,32 @@ class Trial:
             raise EngineError(f"the start-up proof failed: llama_decode gave {code}")
         return (time.perf_counter() - started) * 1e3
 
-    def fill(self, depth: int) -> float:
-        """Computes a prompt in slot 0 and copies it to all others. Milliseconds a prompt token took."""
+    def fill(self, depth: int) -> None:
+        """A prompt of ``depth`` tokens in every slot, each in cells of its own, as real conversations are."""
         chunk = self.backend.options.batch_size
-        spent = sum(self.step([(0, start, min(chunk, depth - start))]) for start in range(0, depth, chunk))
-        for slot in range(1, self.n_seq):
-            self.backend.copy(0, slot, depth)
-        return spent / depth
+        for start in range(0, depth, chunk):
+            self.step([(0, start, min(chunk, depth - start))])
+        self.backend.clone(0, range(1, self.n_seq))
 
-    def decode(self, depth: int, slots: int, repeats: int) -> float:
-        """Median milliseconds of a step in which ``slots`` sequences decode one token."""
+    def decode(self, depth: int, slots: int) -> float:
+        """Milliseconds of a step in which ``slots`` sequences decode one token; the best of some tries.
+
+        The best, not the median: other processes make a step longer, never shorter.
+        """
         times = []
-        for _ in range(repeats + 1):  # the first one carries the copies
+        for _ in range(TRIES):
             times.append(self.step([(slot, depth, 1) for slot in range(slots)]))
             for slot in range(slots):
                 self.backend.trim(slot, depth)
-        return median(times[1:])
+        return min(times)
 
-    def slice(self, depth: int, count: int) -> float:
-        """Median milliseconds of a prompt slice of ``count`` tokens."""
+    def slice(self, depth: int, count: int, tries: int = 2) -> float:
+        """Milliseconds of a prompt slice of ``count`` tokens; the best of some tries."""
         times = []
-        for _ in range(3):
+        for _ in range(tries):
             times.append(self.step([(0, depth, count)]))
             self.backend.trim(0, depth)
-        return median(times)
+        return min(times)
 
     def close(self) -> None:
         self.backend.close()
@@ -173,9 +177,12 @@ def measure(model: Model, settings: EngineSettings, options: ContextOptions, rep
     for done, (flash, unified) in enumerate(combinations):
         trial = Trial(model, replace(trial_options, flash_attn=flash, kv_unified=unified))
         try:
-            prompt_token = trial.fill(depth)
+            trial.fill(depth)
             timings[flash, unified] = Timing(
-                prompt_token, trial.decode(depth, 1, 5), trial.decode(depth, options.n_seq, 3), options.n_seq
+                trial.slice(depth, PROBE) / PROBE,
+                trial.decode(depth, 1),
+                trial.decode(depth, options.n_seq),
+                options.n_seq,
             )
         finally:
             trial.close()
@@ -186,7 +193,7 @@ def measure(model: Model, settings: EngineSettings, options: ContextOptions, rep
         trial.fill(depth)
         threads, by_threads = _measure_threads(trial, settings, depth)
         trial.backend.set_threads(threads)
-        step = trial.decode(depth, options.n_seq, 3)
+        step = trial.decode(depth, options.n_seq)
         sizes = (
             [settings.slice_size] if settings.slice_size else [size for size in SLICES if size <= options.batch_size]
         )
@@ -243,13 +250,16 @@ def _depth(model: Model, options: ContextOptions, combinations: int) -> int:
 
 
 def fastest(timings: dict[tuple[bool, bool], Timing]) -> tuple[bool, bool]:
-    """The combination with the least cost of an exchange: alone and in a full house, weighed alike."""
+    """The (flash_attn, kv_unified) with the least cost of an exchange: alone and in a full house, weighed alike.
+
+    A unified KV shares prefixes for free, so it is taken unless a stream for each sequence is clearly faster.
+    """
     alone = min(timing.exchange()[0] for timing in timings.values())
     full = min(timing.exchange()[1] for timing in timings.values())
 
     def cost(key: tuple[bool, bool]) -> float:
         mine = timings[key].exchange()
-        return (mine[0] / alone) * (mine[1] / full)
+        return (mine[0] / alone) * (mine[1] / full) * (1.0 if key[1] else CLEARLY)
 
     return min(timings, key=cost)
 
@@ -274,7 +284,7 @@ def _measure_threads(trial: Trial, settings: EngineSettings, depth: int) -> tupl
         return candidates[0], {}
     for count in candidates:
         trial.backend.set_threads(count)
-        times[count] = trial.decode(depth, trial.n_seq, 3)
+        times[count] = trial.decode(depth, trial.n_seq)
     return min(times, key=lambda count: times[count]), times
 
 

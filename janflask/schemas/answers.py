@@ -179,9 +179,27 @@ class RuntimeSchema(ma.Schema):
     knobs = fields.Nested(KnobsSchema)
     notes = fields.List(fields.String(), metadata={"description": "What its user should know."})
     load_seconds = fields.Float()
+    pid = _whole("The engine's process.", nullable=True)
     started_at = _whole("Seconds since the epoch.", nullable=True)
     restarts = _whole("Restarts after crashes since it was last started on request.")
     llama_version = fields.String()
+
+
+class StatsSchema(ma.Schema):
+    """A running model's load."""
+
+    slots = _whole("Sequences that can be generated at once.")
+    busy = _whole("Sequences being generated.")
+    waiting = _whole("Requests in the queue.")
+    kv_cells = _whole("Tokens the KV cache holds.")
+    kv_used = _whole("Tokens in it.")
+    requests = _whole("Requests since the start.")
+    prompt_tokens = _whole("Prompt tokens computed since the start.")
+    cached_tokens = _whole("Prompt tokens taken from the prefix cache since the start.")
+    generated_tokens = _whole("Tokens generated since the start.")
+    preempted = _whole("Sequences put back because the KV cache ran short, since the start.")
+    cancelled = _whole("Sequences cancelled since the start.")
+    steps = _whole("Decode steps since the start.")
 
 
 class ModelObjectSchema(ma.Schema):
@@ -214,6 +232,9 @@ class ModelObjectSchema(ma.Schema):
     engine = fields.String()
     runtime = fields.Nested(
         RuntimeSchema, metadata={"nullable": True, "description": "Only of one model; null unless it runs."}
+    )
+    stats = fields.Nested(
+        StatsSchema, metadata={"nullable": True, "description": "Only of one model; null unless it runs."}
     )
 
 

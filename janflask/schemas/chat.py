@@ -40,10 +40,10 @@ class MessageContent(fields.Field[str]):
             raise wrong_type('an object like {"type": "text", "text": "..."}', part)
         if part.get("type") not in ("text", "refusal"):
             found = str(part.get("type"))[:40]
-            raise ma.ValidationError(f"only text parts can be read by the models here, not {found!r}", "type")
+            raise ma.ValidationError({"type": [f"only text parts can be read by the models here, not {found!r}"]})
         text = part.get(part["type"])
         if not isinstance(text, str):
-            raise ma.ValidationError(f"must be a string, not {kind(text)}", part["type"])
+            raise ma.ValidationError({part["type"]: [f"must be a string, not {kind(text)}"]})
         return text
 
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from janflask.catalog import ModelCatalog, engine_settings
-from janflask.errors import ConflictError, EngineCrashedError, InvalidRequestError, TimeoutExceededError
-from janflask.ipc.client import SupervisorClient
+from janflask.errors import ConflictError, EngineCrashedError, InvalidRequestError, JanflaskError, TimeoutExceededError
+from janflask.ipc.client import SupervisorClient, engine_stats
 from janflask.services.waiting import Waiter
 from janflask.settings import Settings
-from janflask.types import EngineInfo, ModelCard, ModelState, ModelStatus
+from janflask.types import EngineInfo, EngineStats, ModelCard, ModelState, ModelStatus
 
 STATES_TIMEOUT = 5.0  # seconds; the supervisor answers from memory
+STATS_TIMEOUT = 2.0  # seconds
 STOP_MARGIN = 30.0  # seconds on top of stop_timeout, for a process that has to be killed and reaped
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,7 @@ class Model:
 
     card: ModelCard
     state: ModelState
+    stats: EngineStats | None = None  # only of a single model, while it runs
 
     @property
     def error(self) -> str | None:
@@ -61,9 +67,16 @@ class ModelService:
         return [_joined(card, states) for card in self._catalog.list()]
 
     def get(self, model_id: str) -> Model:
-        """Raises ModelNotFoundError, UnavailableError."""
+        """With its load, while it runs. Raises ModelNotFoundError, UnavailableError."""
         card = self._catalog.get(model_id)
-        return _joined(card, self._supervisor.states(STATES_TIMEOUT))
+        model = _joined(card, self._supervisor.states(STATES_TIMEOUT))
+        if model.state.status is not ModelStatus.RUNNING or model.state.socket is None:
+            return model
+        try:
+            return replace(model, stats=engine_stats(model.state.socket, STATS_TIMEOUT))
+        except JanflaskError as error:  # it may end between the two questions; the rest is still worth an answer
+            log.warning("no statistics of %s: %s", model_id, error.message)
+            return model
 
     def start(self, model_id: str, overrides: Mapping[str, Any], waiter: Waiter) -> ModelState:
         """The running model. Raises what ``starting`` raises."""

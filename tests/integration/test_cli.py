@@ -19,7 +19,8 @@ from janflask.cli.chat import chat
 from janflask.cli.models import models
 from tests.integration.cli_server import RUNNING, STOPPED, FakeServer, serving
 
-DONE, HANG = FakeServer.DONE, FakeServer.HANG
+ROOT = Path(__file__).resolve().parents[2]
+DONE = FakeServer.DONE
 
 
 @pytest.fixture
@@ -86,7 +87,11 @@ def test_show_tells_how_a_model_runs(server: FakeServer) -> None:
     assert shown["threads"] == "2"
     assert shown["knobs"] == "measured: flash on 9.4 ms, flash off 13.0 ms"
     assert shown["note"] == "runs without repacked weights"
-    assert shown["context"] == "2048 tokens (trained for 8192)"
+    assert (shown["context"], shown["trained for"]) == ("2048 tokens", "8192 tokens")
+    assert shown["format"] == "llama 135M Q4_1"
+    assert shown["loaded in"] == "1.2 s"
+    assert (shown["pid"], shown["restarts"]) == ("4711", "1")
+    assert shown["tokens"] == "90 generated, 80 of prompts, 70 from the prefix cache"
     assert shown["busy"] == "3/8 slots, 1 waiting"
     assert shown["settings"] == "ctx_len=2048"
 
@@ -289,6 +294,12 @@ def test_the_commands_are_flasks_too(server: FakeServer) -> None:
     app = Flask("test")
     register(app)
     result = app.test_cli_runner().invoke(args=["models", "ps", "--url", server.url, "--json"])
+    assert [model["id"] for model in json.loads(result.stdout)] == ["tiny"]
+
+
+def test_flask_finds_the_commands_through_wsgi(server: FakeServer) -> None:
+    command = [sys.executable, "-m", "flask", "--app", "wsgi", "models", "ps", "--json", "--url", server.url]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert [model["id"] for model in json.loads(result.stdout)] == ["tiny"]
 
 

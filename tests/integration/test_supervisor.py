@@ -1,4 +1,4 @@
-"""The supervisor with engines that misbehave as they are told (tests/fakes/fake_engine.py): real processes, no model."""
+"""The supervisor with engines that misbehave as they are told (tests/fakes/fake_engine.py): real processes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ import pytest
 
 from janflask.engine import lifeline
 from janflask.engine.process import LOG_LIMIT
+from janflask.engine.runtime_dir import CHANNEL_VARIABLE
 from janflask.engine.supervised import RestartPolicy
-from janflask.engine.supervisor import CHANNEL_VARIABLE, COMMAND_VARIABLE, RUNNING_FILE, Supervisor, SupervisorServer
+from janflask.engine.supervisor import COMMAND_VARIABLE, RUNNING_FILE, Supervisor, SupervisorServer
 from janflask.errors import (
     ConflictError,
     EngineCrashedError,
@@ -89,12 +90,13 @@ def world() -> Iterator[World]:
         yield world
         for supervisor in world.made:
             supervisor.close()
-        assert not alive(pid for model in (world.data_dir / "models").iterdir() for pid in world.pids(model.name))
+        pids = [pid for model in (world.data_dir / "models").iterdir() for pid in world.pids(model.name)]
+        wait_for(lambda: not alive(pids))
 
 
-def alive(pids: object) -> list[int]:
+def alive(pids: list[int]) -> list[int]:
     found = []
-    for pid in pids:  # type: ignore[attr-defined]
+    for pid in pids:
         try:
             if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
                 found.append(pid)
@@ -549,11 +551,12 @@ def test_a_damaged_memory_is_no_obstacle(world: World, text: str) -> None:
 
 @contextmanager
 def supervisor_process(world: World, *, parent: bool = False) -> Iterator[subprocess.Popen[bytes]]:
-    """``python -m janflask.engine.supervisor``, listening; with ``parent`` as the child of a process that only waits."""
+    """``python -m janflask.engine.supervisor``, listening; with ``parent`` a process in between that only waits."""
     ours, theirs = socket.socketpair()
     env = os.environ | {
         "JANFLASK_DATA_DIR": str(world.data_dir),
         "JANFLASK_RUNTIME_DIR": str(world.runtime_dir),
+        "JANFLASK_STOP_TIMEOUT": "0.3",
         COMMAND_VARIABLE: " ".join(FAKE_ENGINE),
         CHANNEL_VARIABLE: str(theirs.fileno()),
     }

@@ -65,6 +65,24 @@ def test_commands_and_variables_are_there(page: Path) -> None:
     assert set(VARIABLE.findall(text)) - variables == set()
 
 
+def test_the_architecture_page_has_a_line_for_every_module() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    packages = [path.parent.name for path in ROOT.glob("janflask/*/__init__.py")]
+    # In these every module has a line; of the others the page tells the package.
+    modules = [path for part in (".", "engine", "ipc") for path in (ROOT / "janflask" / part).glob("*.py")]
+    names = {path.name for path in modules if path.name != "__init__.py"}
+    assert sorted(name for name in names if name not in page) == []
+    assert sorted(name for name in packages if f"{name}/" not in page) == []
+    kernels = [path.stem for path in ROOT.glob("ext/janflask_ext/*.pyx")]
+    assert sorted(name for name in kernels if f"`{name}`" not in page and f"janflask_ext/{name}`" not in page) == []
+
+
+def test_the_architecture_page_names_no_module_that_is_not_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    there = {path.name for path in ROOT.rglob("*.py") if ".venv" not in path.parts}
+    assert set(re.findall(r"\b(\w+\.py)\b", page)) - there == set()
+
+
 def test_what_is_wanted_is_locked() -> None:
     """Each dependency in pyproject.toml has its exact version in a lock file."""
     locked = {

@@ -46,7 +46,7 @@ def printed(show: object, value: object, width: int = 200) -> str:
 def test_a_model_object_may_lack_everything() -> None:
     assert "x" in printed(print_model, {"id": "x"})
     assert "x" in printed(print_list, [{"id": "x"}])
-    assert "x" in printed(print_processes, [{"id": "x", "stats": None, "info": None}])
+    assert "x" in printed(print_processes, [{"id": "x", "stats": None, "runtime": None}])
 
 
 def test_text_from_elsewhere_is_no_markup() -> None:

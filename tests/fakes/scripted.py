@@ -1,0 +1,236 @@
+"""An engine and a supervisor that speak the protocol over real Unix sockets and say what a test tells them."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from janflask.errors import JanflaskError, ModelNotFoundError
+from janflask.ipc.protocol import (
+    SUPERVISOR_SOCKET,
+    Chunk,
+    Done,
+    ErrorReply,
+    Finished,
+    FrameReader,
+    Generate,
+    GetStates,
+    GetStats,
+    Message,
+    Started,
+    StartModel,
+    State,
+    States,
+    Stats,
+    StopModel,
+    encode,
+)
+from janflask.types import (
+    EngineInfo,
+    EngineStats,
+    GenerateRequest,
+    Knobs,
+    ModelState,
+    ModelStatus,
+    Timings,
+    Usage,
+)
+
+PATIENCE = 20.0  # seconds after which a fake gives up; no test waits for it unless something is wrong
+
+INFO = EngineInfo(
+    model_id="tiny",
+    model_path="/models/tiny/tiny.gguf",
+    description="llama 1M F32",
+    architecture="llama",
+    n_params=1_000_000,
+    size_bytes=4_000_000,
+    n_vocab=1000,
+    ctx_train=2048,
+    ctx_len=512,
+    n_parallel=4,
+    kv_cells=2048,
+    chat_template="{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}[assistant] ",
+    bos_token="<s>",
+    eos_token="</s>",
+    add_bos=True,
+    can_share_prefix=True,
+    use_extra_bufts=True,
+    knobs=Knobs(
+        flash_attn=False,
+        kv_unified=True,
+        slice_size=64,
+        cpu_threads=2,
+        source="measured",
+        measurements={"flash_attn=on": 9.5},
+    ),
+    load_seconds=0.25,
+    llama_version="0.3.36",
+    metadata={"general.name": "Tiny"},
+)
+STATS = EngineStats(
+    slots=4,
+    busy=1,
+    waiting=0,
+    kv_cells=2048,
+    kv_used=17,
+    requests=3,
+    prompt_tokens=30,
+    cached_tokens=10,
+    generated_tokens=12,
+    preempted=0,
+    cancelled=0,
+    steps=12,
+)
+USAGE = Usage(prompt_tokens=7, completion_tokens=3, cached_tokens=4)
+TIMINGS = Timings(cache_n=4, prompt_n=3, prompt_ms=10.0, predicted_n=3, predicted_ms=20.0, queue_ms=0.5)
+DONE = Done(USAGE, TIMINGS)
+
+
+class Conversation:
+    """One connection that a test's script answers."""
+
+    def __init__(self, connection: socket.socket, request: GenerateRequest) -> None:
+        self._connection = connection
+        self.request = request
+
+    def send(self, *messages: Message) -> None:
+        """All of them in one write."""
+        self._connection.sendall(b"".join(encode(message) for message in messages))
+
+    def fail(self, error: JanflaskError) -> None:
+        self.send(ErrorReply.of(error))
+
+    def is_closed_by_peer(self) -> bool:
+        """Waits until the other side closes; False when it doesn't."""
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        return bool(poll.poll(PATIENCE * 1000)) and self._connection.recv(1) == b""
+
+
+Script = Callable[[Conversation], None]
+
+
+def say(*texts: str, reason: str = "stop") -> Script:
+    """The same texts for each choice, all at once."""
+
+    def script(conversation: Conversation) -> None:
+        chunks = [Chunk(i, text) for text in texts for i in range(conversation.request.n)]
+        ends = [Finished(i, reason) for i in range(conversation.request.n)]
+        conversation.send(Started(7), *chunks, *ends, DONE)
+
+    return script
+
+
+class _Server:
+    """Accepts on a Unix socket; a thread for each connection."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.bind(str(path))
+        self._socket.listen(64)
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(PATIENCE)
+        self._socket.close()
+        self.path.unlink(missing_ok=True)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            thread = threading.Thread(target=self._serve, args=(connection,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            connection.settimeout(PATIENCE)
+            reader = FrameReader()
+            while (message := reader.next()) is None:
+                data = connection.recv(65536)
+                if not data:
+                    return
+                reader.feed(data)
+            try:
+                self.answer(connection, message)
+            except (BrokenPipeError, ConnectionResetError):
+                return  # the other side left while we spoke
+
+    def answer(self, connection: socket.socket, message: Message) -> None:
+        raise NotImplementedError
+
+
+class ScriptedEngine(_Server):
+    """Plays ``script`` for each generation and keeps the requests."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.script: Script = say("Hello", " world")
+        self.requests: list[GenerateRequest] = []
+
+    def answer(self, connection: socket.socket, message: Message) -> None:
+        if isinstance(message, GetStats):
+            connection.sendall(encode(Stats(STATS)))
+        elif isinstance(message, Generate):
+            self.requests.append(message.request)
+            self.script(Conversation(connection, message.request))
+
+
+class ScriptedSupervisor(_Server):
+    """Knows the states that a test gives it; a start waits for ``may_start`` and then makes the model run."""
+
+    def __init__(self, runtime_dir: Path) -> None:
+        super().__init__(runtime_dir / SUPERVISOR_SOCKET)
+        self.states: dict[str, ModelState] = {}
+        self.running: dict[str, ModelState] = {}  # what a start makes of a model
+        self.starts: list[StartModel] = []
+        self.asked = 0
+        self.refusal: JanflaskError | None = None
+        self.may_start = threading.Event()
+        self.may_start.set()
+
+    def run(self, model_id: str, engine: ScriptedEngine, info: EngineInfo = INFO) -> ModelState:
+        """Makes a start of ``model_id`` lead to ``engine``."""
+        self.running[model_id] = ModelState(
+            model_id=model_id,
+            status=ModelStatus.RUNNING,
+            socket=str(engine.path),
+            pid=4242,
+            started_at=1_700_000_000,
+            notes=("a note",),
+            info=replace(info, model_id=model_id),
+        )
+        return self.running[model_id]
+
+    def answer(self, connection: socket.socket, message: Message) -> None:
+        if isinstance(message, GetStates):
+            self.asked += 1
+            connection.sendall(encode(States(list(self.states.values()))))
+        elif isinstance(message, StopModel):
+            self.states[message.model_id] = ModelState(model_id=message.model_id, status=ModelStatus.STOPPED)
+            connection.sendall(encode(State(self.states[message.model_id])))
+        elif isinstance(message, StartModel):
+            self.starts.append(message)
+            if not self.may_start.wait(PATIENCE):
+                return
+            connection.sendall(encode(self._start(message.model_id)))
+
+    def _start(self, model_id: str) -> Message:
+        if self.refusal is not None:
+            return ErrorReply.of(self.refusal)
+        if model_id not in self.running:
+            return ErrorReply.of(ModelNotFoundError(f"no {model_id}"))
+        self.states[model_id] = self.running[model_id]
+        return State(self.running[model_id])

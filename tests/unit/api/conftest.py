@@ -1,0 +1,87 @@
+"""The application over a scripted engine and supervisor, with the model ``tiny`` on disk and running."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.serving import make_server
+
+from janflask import create_app
+from janflask.settings import Settings
+from tests.fakes.scripted import ScriptedEngine, ScriptedSupervisor
+
+
+@dataclass
+class World:
+    """What stands behind the application."""
+
+    folder: Path
+    settings: Settings
+    supervisor: ScriptedSupervisor
+    engine: ScriptedEngine
+
+    def write_model(self, model_id: str = "tiny", weights: bool = True, **content: Any) -> None:
+        folder = self.settings.models_dir / model_id
+        folder.mkdir(parents=True, exist_ok=True)
+        if weights:
+            (folder / "model.gguf").write_bytes(b"GGUF")
+        (folder / "model.json").write_text(json.dumps({"id": model_id, "created": 1_700_000_000, **content}))
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    # Not pytest's own folder: its name may be too long for the address of a Unix socket.
+    with tempfile.TemporaryDirectory(prefix="jf-") as name:
+        folder = Path(name)
+        settings = Settings(data_dir=folder / "data", runtime_dir=folder, keepalive=0.05, request_timeout=20.0)
+        supervisor = ScriptedSupervisor(folder)
+        engine = ScriptedEngine(folder / "engine.sock")
+        world = World(folder, settings, supervisor, engine)
+        world.write_model()
+        supervisor.states["tiny"] = supervisor.run("tiny", engine)
+        try:
+            yield world
+        finally:
+            supervisor.may_start.set()
+            supervisor.close()
+            world.engine.close()
+
+
+@pytest.fixture
+def app(world: World) -> Flask:
+    return create_app(world.settings)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def server(app: Flask) -> Iterator[str]:
+    """The application behind a real HTTP server; its base URL."""
+    httpd = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{httpd.server_port}"
+    finally:
+        httpd.shutdown()
+        thread.join()
+        httpd.server_close()
+
+
+@pytest.fixture
+def sdk(server: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0, timeout=30.0) as client:
+        yield client

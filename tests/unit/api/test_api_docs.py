@@ -1,0 +1,223 @@
+"""The OpenAPI document describes every operation, and the documentation page needs no other host."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from janflask import __version__
+from janflask.schemas.chat import ChatRequestSchema
+from janflask.schemas.completions import CompletionRequestSchema
+from tests.unit.api.conftest import World
+
+ROOT = Path(__file__).resolve().parents[3]
+METHODS = {"get", "post", "put", "patch", "delete"}
+
+
+@pytest.fixture
+def document(client: FlaskClient) -> dict[str, Any]:
+    response = client.get("/openapi.json")
+    assert response.status_code == 200
+    assert response.content_type == "application/json"
+    document: dict[str, Any] = json.loads(response.data)
+    return document
+
+
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{method.upper()} {path}": operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if method in METHODS
+    }
+
+
+def resolve(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
+    if "allOf" in schema:
+        return resolve(document, schema["allOf"][0])
+    return schema
+
+
+def check_fits(document: dict[str, Any], value: Any, schema: dict[str, Any], path: str = "") -> None:
+    """Every field of an example or answer is described, and every described field of an object is there."""
+    schema = resolve(document, schema)
+    if isinstance(value, dict) and "properties" in schema:
+        assert set(value) <= set(schema["properties"]), path
+        for name, inner in value.items():
+            check_fits(document, inner, schema["properties"][name], f"{path}.{name}")
+    elif isinstance(value, list) and "items" in schema:
+        for number, inner in enumerate(value):
+            check_fits(document, inner, schema["items"], f"{path}.{number}")
+
+
+def test_the_document(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.")
+    info = document["info"]
+    assert (info["title"], info["version"]) == ("janflask", __version__)
+    assert info["description"]
+    assert info["license"]["name"] == "Apache-2.0"
+
+
+def test_the_routes(document: dict[str, Any]) -> None:
+    assert set(operations(document)) >= {
+        "GET /v1/models",
+        "GET /v1/models/{model_id}",
+        "PUT /v1/models/{model_id}/start",
+        "PUT /v1/models/{model_id}/stop",
+        "POST /v1/chat/completions",
+        "POST /v1/completions",
+        "GET /healthz",
+    }
+
+
+def test_every_operation_is_described(document: dict[str, Any]) -> None:
+    ids = [operation["operationId"] for operation in operations(document).values()]
+    assert len(ids) == len(set(ids))
+    for name, operation in operations(document).items():
+        assert operation["summary"], name
+        assert len(operation["description"]) > 40, name
+        assert operation["tags"], name
+        assert any(status.startswith(("4", "5")) for status in operation["responses"]), name
+        for status, response in operation["responses"].items():
+            response = document["components"]["responses"].get(response.get("$ref", "").rsplit("/", 1)[-1], response)
+            assert response["description"], (name, status)
+            if status != "default":
+                assert all("example" in content for content in response["content"].values()), (name, status)
+        if "requestBody" in operation:
+            assert "example" in operation["requestBody"]["content"]["application/json"], name
+
+
+def test_the_examples_fit_their_schemas(document: dict[str, Any]) -> None:
+    for name, operation in operations(document).items():
+        for status, response in operation["responses"].items():
+            content = response.get("content", {}).get("application/json")
+            if content and "example" in content:
+                check_fits(document, content["example"], content["schema"], f"{name} {status}")
+    for name, webhook in document["x-webhooks"].items():
+        content = webhook["post"]["requestBody"]["content"]["application/json"]
+        check_fits(document, content["example"], content["schema"], name)
+
+
+@pytest.mark.parametrize(
+    ("path", "schema"), [("/v1/chat/completions", ChatRequestSchema()), ("/v1/completions", CompletionRequestSchema())]
+)
+def test_the_example_requests_work(
+    client: FlaskClient, world: World, document: dict[str, Any], path: str, schema: Any
+) -> None:
+    body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["example"]
+    schema.load(body)
+    world.write_model(body["model"])
+    world.supervisor.states[body["model"]] = world.supervisor.run(body["model"], world.engine)
+    answer = client.post(path, json=body).json
+    content = document["paths"][path]["post"]["responses"]["200"]["content"]
+    assert set(content) == {"application/json", "text/event-stream"}
+    assert answer is not None
+    check_fits(document, answer, content["application/json"]["schema"], path)
+    assert set(answer) == set(content["application/json"]["example"])
+    assert content["text/event-stream"]["example"].endswith("data: [DONE]\n\n")
+
+
+def test_model_answers_fit_their_schemas(client: FlaskClient, document: dict[str, Any]) -> None:
+    for path, route in (
+        ("/v1/models", "/v1/models"),
+        ("/v1/models/tiny", "/v1/models/{model_id}"),
+        ("/healthz", "/healthz"),
+    ):
+        content = document["paths"][route]["get"]["responses"]["200"]["content"]["application/json"]
+        answer = client.get(path).json
+        assert answer is not None
+        check_fits(document, answer, content["schema"], path)
+        assert set(answer) == set(content["example"])
+    runtime = content_of_model(client)["runtime"]
+    described = document["components"]["schemas"]["Runtime"]["properties"]
+    assert set(runtime) == set(described)
+
+
+def content_of_model(client: FlaskClient) -> dict[str, Any]:
+    model: dict[str, Any] | None = client.get("/v1/models/tiny").json
+    assert model is not None
+    return model
+
+
+def test_the_objects_out_of_band(document: dict[str, Any]) -> None:
+    assert set(document["x-webhooks"]) == {"ModelObject", "MessageObject", "ThreadObject"}
+    for name in document["x-webhooks"]:
+        assert document["components"]["schemas"][name]["properties"]
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    for reference in set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(document))):
+        found: Any = document
+        for part in reference.removeprefix("#/").split("/"):
+            found = found[part]
+        assert found
+
+
+def test_the_way_to_the_documentation(client: FlaskClient) -> None:
+    response = client.get("/")
+    assert response.status_code == 302
+    assert response.headers["Location"] == "/docs"
+
+
+def test_the_page_is_served_from_here(client: FlaskClient) -> None:
+    page = client.get("/docs")
+    assert page.status_code == 200
+    links = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(links) == 3
+    for link in links:
+        assert link.startswith("/docs/assets/")
+        with client.get(link) as asset:
+            assert asset.status_code == 200
+            assert len(asset.data) > 1000
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+    assert '"validatorUrl": null' in page.text
+    assert "/openapi.json" in page.text
+
+
+def test_health(client: FlaskClient) -> None:
+    response = client.get("/healthz")
+    assert (response.status_code, response.json) == (
+        200,
+        {"status": "ok", "version": __version__, "models_running": 1},
+    )
+
+
+def test_the_version_is_the_packages() -> None:
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == __version__
+
+
+WORKER = """
+import resource, sys
+from pathlib import Path
+before = set(sys.modules)
+import janflask
+assert "flask" not in sys.modules, "importing janflask must load nothing"
+from janflask.settings import Settings
+app = janflask.create_app(Settings(data_dir=Path(sys.argv[1]), runtime_dir=Path(sys.argv[1])))
+client = app.test_client()
+for path in ("/openapi.json", "/docs", "/v1/models"):
+    client.get(path)
+client.post("/v1/chat/completions", json={"model": "x", "messages": [{"role": "user", "content": "Hi"}]})
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(*sys.modules)
+"""
+
+
+def test_a_worker_is_small_and_has_nothing_native(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", WORKER, str(tmp_path)]
+    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+    size, modules = run.stdout.split("\n", 1)
+    assert int(size) < 150 * 1024  # KiB
+    loaded = set(modules.split())
+    assert {"numpy", "llama_cpp", "janflask_ext", "janflask.engine"} & loaded == set()
