@@ -88,7 +88,7 @@ class BareLoop:
 def main() -> None:
     """Reads rounds as JSON lines, answers with tokens/s of every combination."""
     from janflask.engine.backend import LibraryLog, Model
-    from janflask.engine.tuning import usable_cores
+    from janflask.engine.cores import usable_cores
     from janflask.types import EngineSettings
 
     model = Model(Path(sys.argv[1]), EngineSettings(), LibraryLog(), lambda fraction: None)

@@ -21,8 +21,9 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
-from janflask_ext.sampling import Sampler, kernel
 from numpy.typing import NDArray
+
+from janflask_ext.sampling import Sampler, kernel
 
 VOCABULARIES = (49_152, 128_256, 262_144)
 N_ROWS = 8

@@ -4,12 +4,23 @@ Everything here follows the ``JANFLASK_*`` settings (docs/settings.md); gunicorn
 """
 
 import os
+from typing import Any
 
-from janflask.engine.launcher import bind_address, on_exit, on_starting, pre_exec, read_settings, when_ready
+from janflask.engine import launcher
+from janflask.engine.launcher import bind_address, on_exit, on_starting, pre_exec, read_settings
 
 __all__ = ["on_exit", "on_starting", "pre_exec", "when_ready"]  # gunicorn finds its hooks by these names
 
 _settings = read_settings()
+
+
+def when_ready(server: Any) -> None:
+    """The port is ours: start the supervisor, then say what to try."""
+    launcher.when_ready(server)
+    from janflask.cli.banner import welcome  # here: it loads Flask, which a refused start has no need of
+
+    print(welcome(_settings, str(server.LISTENERS[0])), flush=True)
+
 
 proc_name = "janflask"
 bind = bind_address(_settings)

@@ -276,17 +276,22 @@ cdef int32_t gather_boundary(const Row* row, const Run* run, Workspace* work, co
     return n
 
 
-cdef float bucket_edge(const Row* row, float near, float far, float scale, int32_t bucket, bint upper) noexcept nogil:
+cdef float bucket_edge(
+    const Row* row, float near, float far, float scale, int32_t bucket, bint upper
+) noexcept nogil:
     """The smallest distance in [near, far] of a bucket (or the largest, if `upper`), by bisection."""
+    cdef int32_t beyond_edge = bucket + 1 if upper else bucket      # the first bucket on the far side of the edge
     cdef float lo = near, hi = far, middle
-    if (row.kernels.bucket_of(hi, near, scale) <= bucket) if upper else (row.kernels.bucket_of(lo, near, scale) >= bucket):
-        return hi if upper else lo
+    if upper and row.kernels.bucket_of(hi, near, scale) <= bucket:
+        return hi
+    if not upper and row.kernels.bucket_of(lo, near, scale) >= bucket:
+        return lo
     # lo is on the near side of the edge and hi on the far side of it, until they are neighbours.
     while nextafterf(lo, INFINITY) < hi:
         middle = lo + (hi - lo) * <float>0.5
         if not lo < middle < hi:
             middle = nextafterf(lo, INFINITY)
-        if (row.kernels.bucket_of(middle, near, scale) > bucket) if upper else (row.kernels.bucket_of(middle, near, scale) >= bucket):
+        if row.kernels.bucket_of(middle, near, scale) >= beyond_edge:
             hi = middle
         else:
             lo = middle

@@ -1,9 +1,9 @@
 """What was said before, and the samplers that punish saying it again: penalties and DRY.
 
 PenaltyWindow: llama.cpp's repeat, frequency and presence penalties over the last tokens. DryWindow: "Don't Repeat
-Yourself" by p-e-w (oobabooga/text-generation-webui pull request 5677) in the form that llama.cpp has: the longest suffix
-of the context that occurred before is found for every earlier position with the Z algorithm (D. Gusfield, "Algorithms
-on Strings, Trees and Sequences", 1997, section 1.4) on the tokens read backwards.
+Yourself" by p-e-w (oobabooga/text-generation-webui pull request 5677) in the form that llama.cpp has: for every earlier
+position, the longest suffix of the context that ends there as well. The Z algorithm finds them (D. Gusfield,
+"Algorithms on Strings, Trees and Sequences", 1997, section 1.4), on the tokens read backwards.
 
 Both change only the logits of tokens they know, and note what stood there before.
 """
@@ -12,6 +12,9 @@ from libc.math cimport log, pow
 from libc.stdint cimport int32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memmove
+
+from bisect import bisect_right
+from itertools import accumulate
 
 MAX_BREAKER_BYTES = 40      # llama.cpp's limits: longer breakers are cut
 MAX_TAIL_TOKENS = 20
@@ -143,7 +146,13 @@ cdef class DryWindow:
     """The last tokens, and what each token would repeat if it came next."""
 
     def __cinit__(
-        self, int32_t n_vocab, int32_t size, float multiplier, float base, int32_t allowed, DryBreakers breakers not None
+        self,
+        int32_t n_vocab,
+        int32_t size,
+        float multiplier,
+        float base,
+        int32_t allowed,
+        DryBreakers breakers not None,
     ):
         self.n_vocab = n_vocab
         self.size = size
@@ -224,25 +233,27 @@ cdef void z_function(const int32_t* newest, int32_t n, int32_t* z) noexcept nogi
 
 def process_dry_breakers(breakers, pieces, tokenize):
     """Finds the token sequences in which a breaker can show up; see history.pyi."""
+    blob = b"".join(pieces)
+    offsets = list(accumulate(map(len, pieces), initial=0))
     sequences = {}
     tails = {}
     for breaker in breakers:
         text = (breaker.encode() if isinstance(breaker, str) else bytes(breaker))[:MAX_BREAKER_BYTES]
         if not text:
             continue
-        first = text[:1]
-        for token, piece in enumerate(pieces):
-            if text in piece:
-                sequences.setdefault(token, []).append(())
-                continue
-            position = piece.find(first)
-            while position >= 0:
+        position = blob.find(text[:1])
+        while position >= 0:
+            token = bisect_right(offsets, position) - 1
+            known = sequences.setdefault(token, [])
+            if text in pieces[token]:
+                known.append(())
+                position = offsets[token + 1] - 1
+            elif text.startswith(pieces[token][position - offsets[token]:]):
                 # The piece ends in the breaker's beginning: the rest must come as the tokens after it.
-                if text.startswith(piece[position:]):
-                    rest = text[len(piece) - position:]
-                    if rest not in tails:
-                        tails[rest] = tuple(tokenize(rest))[:MAX_TAIL_TOKENS]
-                    if tails[rest] not in sequences.setdefault(token, []):
-                        sequences[token].append(tails[rest])
-                position = piece.find(first, position + 1)
-    return DryBreakers(sequences)
+                rest = text[offsets[token + 1] - position:]
+                if rest not in tails:
+                    tails[rest] = tuple(tokenize(rest))[:MAX_TAIL_TOKENS]
+                if tails[rest] not in known:
+                    known.append(tails[rest])
+            position = blob.find(text[:1], position + 1)
+    return DryBreakers({token: known for token, known in sequences.items() if known})

@@ -22,7 +22,9 @@ cdef extern from "sampling_kernels.h" nogil:
         jf_softmax (*block_maxima_softmax)(const float*, int32_t, float*) noexcept nogil
         float (*range_max)(const float*, int32_t, int32_t, const uint32_t*) noexcept nogil
         int32_t (*count_at_least)(const float*, int32_t, float) noexcept nogil
-        int32_t (*gather)(const float*, int32_t, int32_t, const uint32_t*, float, float, int32_t*, float*) noexcept nogil
+        int32_t (*gather)(
+            const float*, int32_t, int32_t, const uint32_t*, float, float, int32_t*, float*
+        ) noexcept nogil
         void (*moments)(const float*, int32_t, int32_t, const uint32_t*, float, float, double, double*) noexcept nogil
         void (*extent)(const float*, int32_t, int32_t, const uint32_t*, float, float, float*) noexcept nogil
         double (*exp_sum)(const float*, int32_t, int32_t, const uint32_t*, float, float, float, float) noexcept nogil

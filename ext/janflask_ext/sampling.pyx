@@ -529,9 +529,10 @@ cdef class Sampler:
     def _mask(self, mask):
         if mask is None:
             return None
+        words = (self.n_vocab + 31) // 32
         view = memoryview(mask)
-        if view.ndim != 1 or view.format not in ("I", "L") or view.itemsize != 4 or view.shape[0] != (self.n_vocab + 31) // 32:
-            raise ValueError(f"mask must be {(self.n_vocab + 31) // 32} uint32 values in one dimension")
+        if view.ndim != 1 or view.format not in ("I", "L") or view.itemsize != 4 or view.shape[0] != words:
+            raise ValueError(f"mask must be {words} uint32 values in one dimension")
         return mask
 
     def logprobs(self):

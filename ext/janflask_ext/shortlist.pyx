@@ -19,7 +19,7 @@ cdef float top_threshold(const Row* row, int32_t k) noexcept nogil:
     """A lower bound for the k-th largest logit, by bisection over the block maxima."""
     cdef float[2] extent
     cdef float lo, hi, middle
-    cdef int32_t count, step
+    cdef int32_t count, _step
     if row.n_blocks <= k:
         return -FLT_MAX
     extent[0] = INFINITY
@@ -29,7 +29,7 @@ cdef float top_threshold(const Row* row, int32_t k) noexcept nogil:
     hi = extent[1]
     if row.kernels.count_at_least(row.maxima, row.n_blocks, lo) < k:
         return -FLT_MAX
-    for step in range(32):
+    for _step in range(32):
         middle = lo + (hi - lo) * <float>0.5
         if not lo < middle < hi:
             break

@@ -29,12 +29,11 @@ def listed_model(model: Model) -> dict[str, Any]:
 
 def single_model(model: Model) -> dict[str, Any]:
     """``model`` with all that is known of it."""
-    info = model.state.info
-    metadata = model.card.metadata if info is None else {**model.card.metadata, **_metadata(info)}
+    info, common = model.state.info, _common(model)
     return {
-        **_common(model),
+        **common,
         "state": ONE_STATE[model.state.status],
-        "metadata": metadata,
+        "metadata": common["metadata"] if info is None else {**common["metadata"], **_metadata(info)},
         "runtime": None if info is None else _runtime(info, model.state),
         "stats": None if model.stats is None else asdict(model.stats),
     }

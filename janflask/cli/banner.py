@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from pathlib import Path
+
 from janflask.catalog import ModelCatalog
 from janflask.cli.client import server_url
 from janflask.settings import Settings
@@ -26,9 +30,18 @@ def welcome(settings: Settings, url: str | None = None) -> str:
         body = f'{{"model": "{model_id}", "stream": true, "messages": [{{"role": "user", "content": "{QUESTION}"}}]}}'
         lines += [
             f"Ask something  curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'",
-            f"Chat           janflask chat {model_id}",
+            f"Chat           {_command()} chat {model_id}",
         ]
     return "\n".join([*lines, f"Documentation  {url}/docs", ""])
+
+
+def _command() -> str:
+    """How ``janflask`` is called from here: by its path where the shell would not find it."""
+    script = Path(sys.executable).with_name("janflask")
+    if shutil.which("janflask") or not script.exists():
+        return "janflask"
+    here = Path.cwd()
+    return str(script.relative_to(here) if script.is_relative_to(here) else script)
 
 
 def _first_model(settings: Settings) -> str | None:

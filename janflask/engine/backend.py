@@ -250,6 +250,7 @@ class LlamaBackend:
                 f"llama.cpp could not make a context for {options.n_seq} sequences of {options.ctx_len} tokens "
                 f"({model._log.reason()}): lower ctx_len or n_parallel"
             )
+        self.step_tokens: int = lib.llama_n_batch(self._pointer)  # llama.cpp lowers it for a small context
         self._context = hot.Context(_address(self._pointer), _address(lib.llama_get_memory(self._pointer)))
         self.batch = hot.Batch(options.batch_size + options.n_seq)
 

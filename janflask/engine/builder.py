@@ -40,7 +40,6 @@ def prepare(model: Model, spec: EngineSpec, report: Callable[[float], None]) -> 
         flash_attn=knobs.flash_attn,
         kv_unified=knobs.kv_unified,
         cpu_threads=knobs.cpu_threads,
-        batch_size=max(sizing.options.batch_size, knobs.slice_size),
     )
     return Plan(options, knobs, _min_copy(model, options, knobs), sizing.notes)
 
@@ -65,11 +64,12 @@ def build_loop(backend: LlamaBackend, plan: Plan, settings: EngineSettings) -> L
         can_trim=backend.model.can_trim,
         min_copy=plan.min_copy,
     )
+    prompt_tokens = backend.step_tokens - options.n_seq  # of a step, beside one token for each sequence
     limits = Limits(
         kv_cells=options.kv_cells,
         shared_cells=options.kv_unified,
-        chunk_size=options.batch_size,
-        slice_size=knobs.slice_size,
+        chunk_size=min(options.batch_size, prompt_tokens),
+        slice_size=min(knobs.slice_size, prompt_tokens),
     )
     floor = FLASH_FLOOR if options.flash_attn and not backend.model.on_gpu else 8
     return Loop(backend, cache, limits, Governor(knobs.slice_size, knobs.measurements.get("slice_ms"), floor))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import psutil
 
 from janflask.engine.backend import CACHE_TYPES, ContextOptions, Model
-from janflask.engine.tuning import usable_cores
+from janflask.engine.cores import usable_cores
 from janflask.errors import InvalidRequestError
 from janflask.types import EngineSettings
 
@@ -51,7 +51,7 @@ def size_context(model: Model, settings: EngineSettings) -> Sizing:
         flash_attn=bool(settings.flash_attn),
         kv_unified=bool(settings.kv_unified),
         cpu_threads=settings.cpu_threads or usable_cores(),
-        batch_size=min(CHUNK_GPU if model.on_gpu else CHUNK_CPU, kv_cells),
+        batch_size=max(CHUNK_GPU if model.on_gpu else CHUNK_CPU, settings.slice_size or 0),
         cache_type_k=settings.cache_type_k,
         cache_type_v=settings.cache_type_v,
     )

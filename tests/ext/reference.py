@@ -130,8 +130,11 @@ def candidates_of(logits: Floats) -> Candidates:
 
 def top_n_sigma(cands: Candidates, n: float) -> None:
     least = cands.logits.max() - n * cands.logits.std()
-    cands.margins.extend(abs(cands.logits - least) / max(1e-30, abs(least)))
-    cands.keep(cands.logits >= least)
+    below_best = cands.logits[cands.logits < cands.logits.max()]
+    cands.margins.extend(abs(below_best - least) / max(1e-30, abs(least)))
+    kept = cands.logits >= least
+    kept[0] = True
+    cands.keep(kept)
 
 
 def top_k(cands: Candidates, k: int) -> None:

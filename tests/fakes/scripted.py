@@ -109,7 +109,12 @@ class Conversation:
         """Waits until the other side closes; False when it doesn't."""
         poll = select.poll()
         poll.register(self._connection, select.POLLIN)
-        return bool(poll.poll(PATIENCE * 1000)) and self._connection.recv(1) == b""
+        if not poll.poll(PATIENCE * 1000):
+            return False
+        try:
+            return self._connection.recv(1) == b""
+        except ConnectionResetError:  # it closed without having read all that was sent
+            return True
 
 
 Script = Callable[[Conversation], None]

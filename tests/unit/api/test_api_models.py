@@ -70,6 +70,7 @@ def test_one_model_that_does_not_run(client: FlaskClient, world: World) -> None:
     world.write_model("other")
     model = client.get("/v1/models/other").json
     assert model is not None
+    assert model["metadata"] == {"size": 4}
     assert (model["state"], model["status"], model["runtime"], model["stats"]) == (
         "downloaded",
         "downloaded",

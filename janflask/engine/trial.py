@@ -1,0 +1,64 @@
+"""Times real decodes on a context opened for it."""
+
+from __future__ import annotations
+
+import time
+from array import array
+
+from janflask.engine.backend import ContextOptions, LlamaBackend, Model
+from janflask.errors import EngineError
+
+TRIES = 4
+ENOUGH = 1000.0  # milliseconds spent on one figure, after which it is not tried again
+
+
+class Trial:
+    """A context opened for measuring, with a prompt of ``depth`` tokens in every slot."""
+
+    def __init__(self, model: Model, options: ContextOptions) -> None:
+        self.backend = LlamaBackend(model, options)
+        self.n_seq = options.n_seq
+        # Any tokens do, as long as they are real ones and vary: the time does not depend on what they say.
+        self.tokens = array("i", (1000 + 7919 * i % max(1, model.n_vocab // 2) for i in range(options.ctx_len)))
+        self.tokens = array("i", (token % model.n_vocab for token in self.tokens))
+
+    def step(self, parts: list[tuple[int, int, int]]) -> float:
+        """Milliseconds of one decode of (slot, start, count) parts."""
+        batch = self.backend.batch
+        batch.clear()
+        for slot, start, count in parts:
+            batch.add(self.tokens, start, count, slot, True)
+        started = time.perf_counter()
+        code = self.backend.decode()
+        if code != 0:
+            raise EngineError(f"the start-up proof failed: llama_decode gave {code}")
+        return (time.perf_counter() - started) * 1e3
+
+    def fill(self, depth: int) -> None:
+        """A prompt of ``depth`` tokens in every slot, each in cells of its own, as real conversations are."""
+        chunk = self.backend.options.batch_size
+        for start in range(0, depth, chunk):
+            self.step([(0, start, min(chunk, depth - start))])
+        self.backend.clone(0, range(1, self.n_seq))
+
+    def decode(self, depth: int, slots: int) -> float:
+        """Milliseconds of a step in which ``slots`` sequences decode one token; the best of some tries.
+
+        The best, not the median: other processes make a step longer, never shorter.
+        """
+        return self._best([(slot, depth, 1) for slot in range(slots)], depth)
+
+    def slice(self, depth: int, count: int) -> float:
+        """Milliseconds of a prompt slice of ``count`` tokens; the best of some tries."""
+        return self._best([(0, depth, count)], depth)
+
+    def _best(self, parts: list[tuple[int, int, int]], depth: int) -> float:
+        times: list[float] = []
+        while len(times) < TRIES and sum(times) < ENOUGH:
+            times.append(self.step(parts))
+            for slot, _, _ in parts:
+                self.backend.trim(slot, depth)
+        return min(times)
+
+    def close(self) -> None:
+        self.backend.close()

@@ -1,0 +1,106 @@
+"""A request's sampling fields over the model's parameters over the defaults."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from janflask.errors import ConflictError
+from janflask.services.sampling import model_max_tokens, model_stop, sampling_params
+from janflask.types import SAMPLING_RANGES, ModelCard, SamplingParams
+
+
+def card(**parameters: Any) -> ModelCard:
+    return ModelCard(
+        id="m",
+        name="m",
+        path="/m.gguf",
+        size_bytes=1,
+        created=1,
+        settings={},
+        parameters=parameters,
+        metadata={},
+        raw={},
+    )
+
+
+def test_defaults() -> None:
+    assert sampling_params(card(), {}) == SamplingParams()
+
+
+def test_the_order() -> None:
+    params = sampling_params(card(temperature=0.2, top_k=5), {"top_k": 7})
+    assert (params.temperature, params.top_k, params.top_p) == (0.2, 7, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("given", "value"), [("0.5", 0.5), (1, 1.0), ("1", 1.0), (0.25, 0.25), (None, SamplingParams().temperature)]
+)
+def test_numbers_may_be_text(given: object, value: float) -> None:
+    assert sampling_params(card(temperature=given), {}).temperature == value
+
+
+@pytest.mark.parametrize(("given", "value"), [("7", 7), (7.0, 7), (" 7 ", 7)])
+def test_whole_numbers_may_be_text(given: object, value: int) -> None:
+    top_k = sampling_params(card(top_k=given), {}).top_k
+    assert top_k == value
+    assert isinstance(top_k, int)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"temperature": "hot"},
+        {"temperature": True},
+        {"temperature": []},
+        {"temperature": "nan"},
+        {"temperature": "inf"},
+        {"temperature": 3},
+        {"top_k": 1.5},
+        {"top_k": "1.5"},
+        {"seed": "x"},
+    ],
+)
+def test_unusable_parameters(parameters: dict[str, Any]) -> None:
+    with pytest.raises(ConflictError, match=f"parameters.{next(iter(parameters))} in model.json"):
+        sampling_params(card(**parameters), {})
+
+
+def test_what_is_no_number_of_the_sampler_is_left_alone() -> None:
+    given = card(stream=True, engine="nitro", top_logprobs=5, logit_bias={"1": 2})
+    assert sampling_params(given, {}) == SamplingParams()
+
+
+@pytest.mark.parametrize(
+    ("seed", "used"), [(None, None), (-1, None), (0, 0), (5, 5), (-2, (1 << 64) - 2), ((1 << 64) - 1, (1 << 64) - 1)]
+)
+def test_seeds(seed: int | None, used: int | None) -> None:
+    assert sampling_params(card(), {} if seed is None else {"seed": seed}).seed == used
+
+
+@pytest.mark.parametrize(("given", "value"), [(None, None), (5, 5), ("5", 5), (0, None), (-1, None), ("2048", 2048)])
+def test_max_tokens(given: object, value: int | None) -> None:
+    assert model_max_tokens(card(max_tokens=given)) == value
+
+
+@pytest.mark.parametrize(
+    ("given", "value"), [(None, ()), ([], ()), ("a", ("a",)), (["a", "", "b"], ("a", "b")), ("", ())]
+)
+def test_stop(given: object, value: tuple[str, ...]) -> None:
+    assert model_stop(card(stop=given)) == value
+
+
+@pytest.mark.parametrize("given", [5, ["a", 5], {"a": 1}])
+def test_unusable_stop(given: object) -> None:
+    with pytest.raises(ConflictError, match="stop"):
+        model_stop(card(stop=given))
+
+
+def test_every_range_belongs_to_a_field_and_holds_its_default() -> None:
+    defaults = SamplingParams()
+    assert set(SAMPLING_RANGES) <= {item.name for item in fields(SamplingParams)}
+    for name, (low, high) in SAMPLING_RANGES.items():
+        value = getattr(defaults, name)
+        assert value is None or low <= value <= high, name
