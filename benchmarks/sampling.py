@@ -139,12 +139,30 @@ def bench_chain(name: str, n_vocab: int, rounds: int) -> list[Target]:
         llama.close()
     ours = measure(draws, rounds)
     ratio = theirs["llama.cpp"] / theirs["plain"]
-    targets = [Target(f"{name}: times faster than llama.cpp", n_vocab, theirs["plain"], theirs["llama.cpp"], ratio,
-                      least, ratio >= least)]
+    targets = [
+        Target(
+            f"{name}: times faster than llama.cpp",
+            n_vocab,
+            theirs["plain"],
+            theirs["llama.cpp"],
+            ratio,
+            least,
+            ratio >= least,
+        )
+    ]
     for extra in EXTRAS:
         cost = ours[extra] / ours["plain"]
-        targets.append(Target(f"{name} with {extra}: times the plain cost", n_vocab, ours[extra], ours["plain"], cost,
-                              1.5, cost <= 1.5))
+        targets.append(
+            Target(
+                f"{name} with {extra}: times the plain cost",
+                n_vocab,
+                ours[extra],
+                ours["plain"],
+                cost,
+                1.5,
+                cost <= 1.5,
+            )
+        )
     return targets
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer
 
-from janflask_ext.history import DryBreakers as DryBreakers
+from janflask_ext.history import DryBreakers
 from janflask_ext.history import process_dry_breakers as process_dry_breakers
 
 def kernel(name: str | None = None) -> str:

@@ -49,9 +49,9 @@ from janflask_ext.shortlist cimport (
 
 import numpy as np
 
-from janflask_ext.history import DryBreakers, process_dry_breakers
+from janflask_ext.history import process_dry_breakers
 
-__all__ = ["DryBreakers", "Sampler", "kernel", "process_dry_breakers"]
+__all__ = ["Sampler", "kernel", "process_dry_breakers"]
 
 cdef enum:
     MIROSTAT_TOP = 100      # tokens from which mirostat 1 estimates the distribution's exponent

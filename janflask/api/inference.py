@@ -45,6 +45,10 @@ def create_chat_completion(body: ChatRequest) -> Response:
     nothing to send (the model is loading, the request waits, a long prompt is computed) comment lines keep the
     connection alive. A model that is on disk and not running is started. Closing the connection cancels. Unknown fields
     are ignored.
+
+    The conversation is laid out by the `prompt_template` in the model's settings, else by the chat template in its
+    file, else as ChatML. A `prompt_template` is cut at `{system_message}` and `{prompt}`: its beginning and the system
+    message come once, the rest for each turn with the user's words in it and the assistant's answer after it.
     """
     chat, heading = services().chat, Heading.new(body)
     events = chat.events(chat.chat(body), waiter(), services().settings.keepalive)

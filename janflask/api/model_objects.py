@@ -64,7 +64,6 @@ def _common(model: Model) -> dict[str, Any]:
 
 def _metadata(info: EngineInfo) -> dict[str, Any]:
     return {
-        "size": info.size_bytes,
         "description": info.description,
         "architecture": info.architecture,
         "parameter_count": info.n_params,

@@ -53,8 +53,9 @@ def _lines(events: Iterator[Sequence[Event]], writer: ChunkWriter) -> Iterator[b
             elif isinstance(event, Started) and silence is LOADING:
                 silence = KEEP_ALIVE
                 pieces.append(writer.opening())
-            elif isinstance(event, Done) and held is not None:
-                pieces.append(writer.finish(held, event) + DONE)
+            elif isinstance(event, Done):
+                pieces.append(b"" if held is None else writer.finish(held, event))
+                pieces.append(DONE)
         if piece := b"".join(pieces):
             yield piece
 

@@ -29,6 +29,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 LENGTH = struct.Struct(">I")
 MAX_SECONDS = 5.0  # of one rendering
 MAX_MEMORY = 1 << 30  # bytes of address space
+MAX_REASON = 1000  # characters of what it says against the messages
 MAX_CHARACTERS = 8_000_000  # of a rendered prompt; some two million tokens
 
 
@@ -88,7 +89,7 @@ def render(template: Template, context: dict[str, Any]) -> dict[str, str]:
     except RecursionError:
         return {"error": "it calls itself without an end"}
     except Exception as error:  # a template can provoke any exception in the filters that it calls
-        return {"error": str(error) or type(error).__name__}
+        return {"error": str(error)[:MAX_REASON] or type(error).__name__}
     return {"text": "".join(pieces)}
 
 
@@ -119,9 +120,10 @@ def write_frame(stream: BinaryIO, content: Any) -> None:
 
 def main() -> None:
     """Renders until its input ends."""
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = MAX_MEMORY if hard == resource.RLIM_INFINITY else min(MAX_MEMORY, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    if sys.platform == "linux":  # macOS has the name and refuses the limit; there the time and the output are bounded
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limit = MAX_MEMORY if hard == resource.RLIM_INFINITY else min(MAX_MEMORY, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # deadly even inside one long call into C
     rendered: Callable[[dict[str, Any]], dict[str, str]] | None = None

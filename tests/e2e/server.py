@@ -157,6 +157,10 @@ class Server:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
+    def press_ctrl_c(self) -> None:
+        """SIGINT for the whole foreground process group, as a terminal sends it."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
     def logs(self) -> str:
         engines = sorted((self.data_dir / "logs").glob("engine-*.log"))
         parts = [f"--- {file.name}\n{file.read_text(errors='replace')[-LOG_TAIL:]}" for file in [self.log, *engines]]
@@ -177,6 +181,7 @@ def serving(data_dir: Path, *, command: Sequence[str] = GUNICORN, **settings: st
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
+            start_new_session=True,  # a process group as a terminal's, for `press_ctrl_c`
         )
     server = Server(process, port, data_dir, log)
     Server.alive.append(server)

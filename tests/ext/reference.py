@@ -71,7 +71,9 @@ def clean(row: NDArray[np.float32], allowed: Iterable[int] | None = None) -> Flo
     return logits
 
 
-def penalise(logits: Floats, chain: Chain, history: Sequence[int], breakers: Mapping[int, Sequence[tuple[int, ...]]]) -> None:
+def penalise(
+    logits: Floats, chain: Chain, history: Sequence[int], breakers: Mapping[int, Sequence[tuple[int, ...]]]
+) -> None:
     """Biases, penalties and DRY, in place."""
     for token, bias in chain.logit_bias:
         logits[token] += bias
@@ -97,7 +99,9 @@ def dry_penalties(
     limit = n
     for back in range(n):
         after = window[n - back :]
-        matches = [len(tail) for tail in breakers.get(window[-1 - back], ()) if tuple(after[: len(tail)]) == tuple(tail)]
+        matches = [
+            len(tail) for tail in breakers.get(window[-1 - back], ()) if tuple(after[: len(tail)]) == tuple(tail)
+        ]
         if matches:
             limit = back - max(matches)
             break

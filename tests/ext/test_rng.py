@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from janflask_ext.rng import Rng
 
 MASK = (1 << 64) - 1

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from janflask_ext.sampling import Sampler, kernel
 from numpy.typing import NDArray
+
+from janflask_ext.sampling import Sampler, kernel
 from tests.ext.reference import Chain, distribution
 
 MARGIN = 2e-6

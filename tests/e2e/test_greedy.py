@@ -1,0 +1,160 @@
+"""The same greedy text however it is computed: by llama-cpp-python, streamed, from a cached prefix, in a full batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from tests.e2e.server import PINNED, Server, run
+from tests.e2e.texts import END, MARGIN, Answer, Step, greedy, greedy_streamed, same_or_tie
+
+FACTS = "The lighthouse keeper climbs one hundred and twelve steps each evening, lights the lamp, and writes a log. "
+
+
+def asking(*turns: str, system: str | None = None) -> list[dict[str, str]]:
+    """A conversation of alternating turns, the user's first."""
+    said = [{"role": ("user", "assistant")[number % 2], "content": text} for number, text in enumerate(turns)]
+    return [{"role": "system", "content": system}, *said] if system else said
+
+
+CONVERSATIONS = {
+    "one question": asking("Why is the sky blue?"),
+    "a system prompt": asking("List three colours.", system="You are a poet. Answer in one sentence."),
+    "several turns": asking("My name is Ada.", "Nice to meet you, Ada!", "What is my name, and who had it before me?"),
+    "longer than a chunk": asking(f"{FACTS * 12}How many steps does the keeper climb?"),
+    "not only ASCII": asking("Translate into French: the coffee and the crème brûlée were très good. ☕"),
+}
+LENGTH = 40  # tokens of an answer
+
+
+@pytest.fixture(scope="module")
+def references(starter_gguf: Path) -> dict[str, Answer]:
+    """What llama-cpp-python's ``Llama`` answers, with the knobs that the server is pinned to."""
+    job = {
+        "model_path": str(starter_gguf),
+        "threads": int(PINNED["JANFLASK_CPU_THREADS"]),
+        "flash_attn": PINNED["JANFLASK_FLASH_ATTN"] == "1",
+        "max_tokens": LENGTH,
+        "conversations": list(CONVERSATIONS.values()),
+    }
+    done = run([sys.executable, "-m", "tests.e2e.reference_llama"], dict(os.environ), json.dumps(job))
+    assert done.returncode == 0, done.stderr
+    answers = [_reference(answer) for answer in json.loads(done.stdout)]
+    return dict(zip(CONVERSATIONS, answers, strict=True))
+
+
+def _reference(answer: dict[str, Any]) -> Answer:
+    choice = answer["choices"][0]
+    steps = [
+        Step(entry["token"], entry["logprob"], {top["token"]: top["logprob"] for top in entry["top_logprobs"]})
+        for entry in choice["logprobs"]["content"]
+    ]
+    return Answer(choice["message"]["content"], steps, choice["finish_reason"], answer["usage"]["prompt_tokens"])
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_as_llama_cpp_python_answers(name: str, sdk: openai.OpenAI, references: dict[str, Answer]) -> None:
+    ours = greedy(sdk, CONVERSATIONS[name], LENGTH, cache=False)
+    assert ours.text
+    assert ours.prompt_tokens == references[name].prompt_tokens, "the prompt was laid out in the same way"
+    same_or_tie(ours, references[name])
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_streamed_as_unstreamed(name: str, sdk: openai.OpenAI) -> None:
+    whole = greedy(sdk, CONVERSATIONS[name], LENGTH, cache=False)
+    streamed = greedy_streamed(sdk, CONVERSATIONS[name], LENGTH, cache=False)
+    assert streamed.prompt_tokens == whole.prompt_tokens
+    same_or_tie(whole, streamed)
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_from_a_cached_prefix_as_without(name: str, sdk: openai.OpenAI) -> None:
+    conversation = CONVERSATIONS[name]
+    uncached = greedy(sdk, conversation, LENGTH, cache=False)
+    assert uncached.cached_tokens == 0
+    cached = greedy(sdk, conversation, LENGTH)
+    assert cached.cached_tokens == cached.prompt_tokens - 1, "all but the last token, which gives the first logits"
+    same_or_tie(uncached, cached)
+
+
+def test_a_conversation_goes_on_from_its_cached_beginning(sdk: openai.OpenAI) -> None:
+    turns = ["Name a fruit."]
+    first = greedy(sdk, asking(*turns), 12)
+    turns += [first.text, "And a vegetable?"]
+    second = greedy(sdk, asking(*turns), LENGTH)
+    assert second.cached_tokens >= first.prompt_tokens
+    same_or_tie(second, greedy(sdk, asking(*turns), LENGTH, cache=False))
+
+
+def test_sixteen_at_once_as_one_by_one(server: Server, sdk: openai.OpenAI) -> None:
+    """Twice as many as there are slots, with a system prompt in common that nobody has computed before."""
+    things = [
+        "rain",
+        "snow",
+        "fog",
+        "wind",
+        "ice",
+        "fire",
+        "sand",
+        "salt",
+        "iron",
+        "gold",
+        "wood",
+        "glass",
+        "wool",
+        "silk",
+    ]
+    things += ["paper", "clay"]
+    system = "You are the archivist of a small museum by the sea. Answer briefly, and be exact."
+    conversations = [asking(f"What is {thing} made of?", system=system) for thing in things]
+    assert len(conversations) == 2 * server.stats()["slots"]
+    with ThreadPoolExecutor(len(conversations)) as pool:
+        together = list(pool.map(lambda conversation: greedy(sdk, conversation, 20), conversations))
+    shared = [answer.cached_tokens for answer in together]
+    assert sum(shared) > 8 * 20, f"the system prompt was computed once and shared: {shared}"
+    alone = [greedy(sdk, conversation, 20, cache=False) for conversation in conversations]
+    ties = [same_or_tie(*pair) for pair in zip(alone, together, strict=True)]
+    print("ties at", ties)
+    assert ties.count(None) >= len(ties) // 2, f"ties are rare; these are too many: {ties}"
+
+
+# --- the comparison itself ------------------------------------------------------------------------------------------
+
+
+def answer(*steps: Step, text: str = "", finish_reason: str = "length") -> Answer:
+    return Answer(text or "".join(step.token for step in steps), steps, finish_reason, 1)
+
+
+A = Step("a", -0.1, {"a": -0.1, "b": -3.0})
+NEAR_B = Step("b", -0.9, {"b": -0.9, "c": -0.9 - MARGIN / 2, END: -0.9 - MARGIN / 2})
+NEAR_C = Step("c", -0.9, {"c": -0.9, "b": -0.9 - MARGIN / 2})
+CLEAR_C = Step("c", -0.1, {"c": -0.1, "b": -0.1 - 2 * MARGIN, END: -4.0})
+UNAWARE_C = Step("c", -0.9, {"c": -0.9})
+
+
+def test_equal_answers_and_ties() -> None:
+    assert same_or_tie(answer(A, NEAR_B), answer(A, NEAR_B)) is None
+    assert same_or_tie(answer(A, NEAR_B, A), answer(A, NEAR_C, NEAR_B)) == 1
+    assert same_or_tie(answer(A, finish_reason="stop"), answer(A, NEAR_B)) == 1
+
+
+@pytest.mark.parametrize("other", [CLEAR_C, UNAWARE_C])
+def test_what_is_no_tie(other: Step) -> None:
+    for pair in [(answer(A, NEAR_B), answer(A, other)), (answer(A, other), answer(A, NEAR_B))]:
+        with pytest.raises(AssertionError, match="no tie"):
+            same_or_tie(*pair)
+    with pytest.raises(AssertionError, match="no tie"):
+        same_or_tie(answer(A, finish_reason="stop"), answer(A, CLEAR_C))
+
+
+def test_the_same_tokens_with_another_text() -> None:
+    with pytest.raises(AssertionError, match="the same tokens"):
+        same_or_tie(answer(A), answer(A, text="z"))
