@@ -61,6 +61,8 @@ def remember(cache_file: Path, fingerprint: str, knobs: Knobs) -> None:
     try:
         entries = json.loads(cache_file.read_text())
     except (OSError, ValueError):
+        entries = None
+    if not isinstance(entries, dict):
         entries = {}
     entries[fingerprint] = asdict(knobs)
     try:
