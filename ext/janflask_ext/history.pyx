@@ -44,14 +44,16 @@ cdef class PenaltyWindow:
         free(self.counts)
 
     cdef void push(self, int32_t token) noexcept nogil:
+        # Written out: an augmented assignment to a field has a None check that needs the GIL in a debug build.
+        cdef int32_t* counts = self.counts
         if self.filled == self.size:
-            self.counts[self.tokens[self.oldest]] -= 1
+            counts[self.tokens[self.oldest]] -= 1
             self.tokens[self.oldest] = token
             self.oldest = self.oldest + 1 if self.oldest + 1 < self.size else 0
         else:
             self.tokens[self.filled] = token
-            self.filled += 1
-        self.counts[token] += 1
+            self.filled = self.filled + 1
+        counts[token] += 1
 
     cdef void apply(self, float* row, Patch* patches, int32_t* n) noexcept nogil:
         cdef int32_t i, token, count
@@ -176,7 +178,7 @@ cdef class DryWindow:
             memmove(self.tokens, self.tokens + self.size, self.size * sizeof(int32_t))
             self.end = self.size
         self.tokens[self.end] = token
-        self.end += 1
+        self.end = self.end + 1
 
     cdef int32_t repeat_limit(self, const int32_t* newest, int32_t n) noexcept nogil:
         """How long a repeat can count: up to the newest breaker."""

@@ -1,13 +1,16 @@
 """Choosing a token from a row of logits: llama.cpp's samplers in llama.cpp's order, on the row where it lies."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Buffer
+from typing_extensions import Buffer as AnyBuffer
 
 from janflask_ext.history import DryBreakers
 from janflask_ext.history import process_dry_breakers as process_dry_breakers
+
+Buffer = AnyBuffer | NDArray[Any]  # NumPy's arrays say that they are buffers from Python 3.12 on
 
 def kernel(name: str | None = None) -> str:
     """The instruction set of the passes over a row: "avx512", "avx2" or "generic".

@@ -9,6 +9,7 @@
  *   V_CHOOSE(m, x, y)     x where m, else y
  *   V_ALLOWED(words, i)   mask of the lanes whose bits are set in the bitmask, i a multiple of W
  *   V_BITS(m)             the mask as an integer
+ *   V_PACK(i, f, m, x, y) the lanes in m of x, truncated to integers, and of y, moved together; writes W elements
  *   V_EXP2(t), V_EXP2_FAST(t)  2**t for t <= 0 and little above, relative error 2e-7 and 4e-6; 0 for t < -126
  *
  * Products and sums are fused only where V_FMA says so (setup.py turns contraction off), so that two passes which
@@ -189,11 +190,15 @@ INLINE v4f exp2_fast_generic(v4f t) {
 #define V_EXP2(t) exp2_generic(t)
 #define V_EXP2_FAST(t) exp2_fast_generic(t)
 #define V_EXPONENT(x, ref, factor) V_MUL(V_SUB(x, ref), factor)
-#define V_BUCKET(p, x) \
-    do { \
-        v4i b_ = __builtin_convertvector(x, v4i); \
-        memcpy(p, &b_, sizeof b_); \
-    } while (0)
+INLINE void pack_generic(int32_t *integers, float *floats, uint32_t bits, v4f x, v4f y) {
+    const v4i truncated = __builtin_convertvector(x, v4i);
+    for (int lane = 0, n = 0; lane < 4; lane++) {
+        integers[n] = truncated[lane];
+        floats[n] = y[lane];
+        n += bits >> lane & 1;
+    }
+}
+#define V_PACK(integers, floats, m, x, y) pack_generic(integers, floats, V_BITS(m), x, y)
 #define V_STORE(p, x) \
     do { \
         v4f s_ = (x); \
@@ -260,7 +265,18 @@ TARGET INLINE __m256 exp2_fast_avx2(__m256 t) {
 #define V_EXP2(t) exp2_avx2(t)
 #define V_EXP2_FAST(t) exp2_fast_avx2(t)
 #define V_EXPONENT(x, ref, factor) V_MUL(V_SUB(x, ref), factor)
-#define V_BUCKET(p, x) _mm256_storeu_si256((__m256i *)(p), _mm256_cvttps_epi32(x))
+TARGET INLINE void pack_avx2(int32_t *integers, float *floats, uint32_t bits, __m256 x, __m256 y) {
+    int32_t truncated[8];
+    float values[8];
+    _mm256_storeu_si256((__m256i *)truncated, _mm256_cvttps_epi32(x));
+    _mm256_storeu_ps(values, y);
+    for (int lane = 0, n = 0; lane < 8; lane++) {
+        integers[n] = truncated[lane];
+        floats[n] = values[lane];
+        n += bits >> lane & 1;
+    }
+}
+#define V_PACK(integers, floats, m, x, y) pack_avx2(integers, floats, V_BITS(m), x, y)
 #include "sampling_kernels_impl.h"
 
 /* ----------------------------------------------------------------------------------------------------------- AVX-512 */
@@ -299,7 +315,11 @@ TARGET INLINE __m512 exp2_fast_avx512(__m512 t) {
 #define V_EXP2(t) exp2_avx512(t)
 #define V_EXP2_FAST(t) exp2_fast_avx512(t)
 #define V_EXPONENT(x, ref, factor) V_MUL(V_SUB(x, ref), factor)
-#define V_BUCKET(p, x) _mm512_storeu_si512(p, _mm512_cvttps_epi32(x))
+TARGET INLINE void pack_avx512(int32_t *integers, float *floats, __mmask16 m, __m512 x, __m512 y) {
+    _mm512_storeu_si512(integers, _mm512_maskz_compress_epi32(m, _mm512_cvttps_epi32(x)));
+    _mm512_storeu_ps(floats, _mm512_maskz_compress_ps(m, y));
+}
+#define V_PACK(integers, floats, m, x, y) pack_avx512(integers, floats, m, x, y)
 #include "sampling_kernels_impl.h"
 #endif
 

@@ -265,14 +265,25 @@ TARGET static void NAME(exp_moment)(const float *row, int32_t begin, int32_t end
     }
 }
 
+/* Empties what `histogram` has collected into the buckets. */
+INLINE int32_t NAME(count)(const int32_t *index, const float *mass, int32_t n, jf_bucket *buckets) {
+    for (int32_t i = 0; i < n; i++) {
+        jf_bucket *bucket = buckets + (index[i] < JF_BUCKETS ? index[i] : JF_BUCKETS - 1);
+        bucket->mass += (double)mass[i];
+        bucket->count += 1.0;
+    }
+    return 0;
+}
+
 TARGET static void NAME(histogram)(const float *row, int32_t begin, int32_t end, const uint32_t *mask, float lo,
                                    float hi, float center, float near, float far, float scale, float ref,
                                    jf_bucket *buckets) {
     const vf vlo = V_SET(lo), vhi = V_SET(hi), c = V_SET(center), vnear = V_SET(near), vfar = V_SET(far);
     const vf vscale = V_SET(scale), r = V_SET(ref), factor = V_SET(LOG2_E);
-    int32_t index[W];
-    float mass[W];
-    int32_t i = begin, start = VECTOR_BEGIN(begin, end);
+    /* Elements are collected first and counted in one go: a branch for each of a vector's lanes would be mispredicted. */
+    int32_t index[JF_BLOCK + W];
+    float mass[JF_BLOCK + W];
+    int32_t n = 0, i = begin, start = VECTOR_BEGIN(begin, end);
     for (;;) {
         for (; i < start; i++) {
             const float d = fabsf(row[i] - center);
@@ -285,20 +296,15 @@ TARGET static void NAME(histogram)(const float *row, int32_t begin, int32_t end,
         for (; i + W <= end; i += W) {
             const vf x = V_LOAD(row + i);
             const vf d = V_ABS(V_SUB(x, c));
-            uint32_t bits = V_BITS(V_AND(NAME(inside)(x, i, mask, vlo, vhi), V_IN(d, vnear, vfar)));
-            if (bits == 0) {
-                continue;
-            }
-            V_BUCKET(index, V_MUL(V_SUB(d, vnear), vscale));
-            V_STORE(mass, V_EXP2(V_EXPONENT(x, r, factor)));
-            for (; bits; bits &= bits - 1) {
-                const int lane = __builtin_ctz(bits);
-                jf_bucket *bucket = buckets + (index[lane] < JF_BUCKETS ? index[lane] : JF_BUCKETS - 1);
-                bucket->mass += (double)mass[lane];
-                bucket->count += 1.0;
+            const vm m = V_AND(NAME(inside)(x, i, mask, vlo, vhi), V_IN(d, vnear, vfar));
+            if (V_ANY(m)) {
+                V_PACK(index + n, mass + n, m, V_MUL(V_SUB(d, vnear), vscale), V_EXP2(V_EXPONENT(x, r, factor)));
+                n += __builtin_popcount(V_BITS(m));
+                n = n < JF_BLOCK ? n : NAME(count)(index, mass, n, buckets);
             }
         }
         if (i >= end) {
+            NAME(count)(index, mass, n, buckets);
             return;
         }
         start = end;
@@ -390,4 +396,4 @@ static const jf_kernels NAME(kernels) = {
 #undef V_EXP2
 #undef V_EXP2_FAST
 #undef V_EXPONENT
-#undef V_BUCKET
+#undef V_PACK

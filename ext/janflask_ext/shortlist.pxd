@@ -9,6 +9,11 @@ cdef enum:
     LIST_TOP = 1024         # the largest top_k that is answered with a list
     RANK_LIMIT = 160        # elements that are sorted by counting ranks
 
+cdef void* zeroed(size_t count, size_t size) except NULL
+cdef int allocate_list(Shortlist* cands, int32_t capacity) except -1
+cdef void free_list(Shortlist* cands) noexcept
+cdef void copy_list(const Shortlist* source, Shortlist* copy, int32_t most) noexcept nogil
+cdef int64_t list_infinite(const Row* row, Shortlist* found) noexcept nogil
 cdef void gather_top(const Row* row, Shortlist* found, int32_t k, float lo) noexcept nogil
 cdef void sort_found(const Row* row, Shortlist* found, int32_t n, bint rising_ids) noexcept nogil
 cdef double keep_outward(

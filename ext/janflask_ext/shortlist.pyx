@@ -10,9 +10,35 @@ Meaning and order are llama.cpp's; sums are kept in double precision.
 from libc.float cimport FLT_MAX
 from libc.math cimport INFINITY, fabsf, fmax, log, logf, nextafterf, pow
 from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from janflask_ext.kernels cimport JF_BLOCK, Row, Settings, Shortlist
+from janflask_ext.kernels cimport JF_BLOCK, JF_PAD, Row, Settings, Shortlist
+
+
+cdef void* zeroed(size_t count, size_t size) except NULL:
+    cdef void* memory = calloc(count, size)
+    if memory == NULL:
+        raise MemoryError
+    return memory
+
+
+cdef int allocate_list(Shortlist* cands, int32_t capacity) except -1:
+    cands.capacity = capacity
+    cands.logits = <float*>zeroed(capacity + JF_PAD, sizeof(float))
+    cands.ids = <int32_t*>zeroed(capacity + JF_PAD, sizeof(int32_t))
+    cands.weights = <float*>zeroed(capacity + JF_PAD, sizeof(float))
+    cands.found_logits = <float*>zeroed(capacity + JF_PAD, sizeof(float))
+    cands.found_ids = <int32_t*>zeroed(capacity + JF_PAD, sizeof(int32_t))
+    return 0
+
+
+cdef void free_list(Shortlist* cands) noexcept:
+    free(cands.logits)
+    free(cands.ids)
+    free(cands.weights)
+    free(cands.found_logits)
+    free(cands.found_ids)
 
 
 cdef float top_threshold(const Row* row, int32_t k) noexcept nogil:
@@ -234,3 +260,34 @@ cdef int32_t pick_from_list(
         i = cands.end - 1
     p[0] = cands.weights[i] / total
     return cands.ids[i]
+
+
+cdef void copy_list(const Shortlist* source, Shortlist* copy, int32_t most) noexcept nogil:
+    """Copies the best of a sorted list."""
+    copy.start = 0
+    copy.end = min(source.end, most)
+    copy.n = copy.end
+    memcpy(copy.logits, source.logits, copy.end * sizeof(float))
+    memcpy(copy.ids, source.ids, copy.end * sizeof(int32_t))
+
+
+cdef int64_t list_infinite(const Row* row, Shortlist* found) noexcept nogil:
+    """Lists the tokens with a logit of +inf, as many as fit, all with the logit 0; returns how many there are."""
+    cdef int64_t total = 0
+    cdef int32_t b, got, i, n = 0
+    for b in range(row.n_blocks):
+        if row.maxima[b] < INFINITY:
+            continue
+        got = row.kernels.gather(
+            row.x, b * JF_BLOCK, min((b + 1) * JF_BLOCK, row.n), row.mask, INFINITY, INFINITY, found.ids + n,
+            found.logits + n,
+        )
+        total += got
+        if n + got <= found.capacity - JF_BLOCK:
+            n += got
+    for i in range(n):
+        found.logits[i] = 0.0
+    found.n = n
+    found.start = 0
+    found.end = n
+    return total

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import llama_cpp
-from janflask_ext.sampling import Sampler, process_dry_breakers
 from llama_cpp import llama_cpp as lib
 
 from janflask.errors import EngineError, InvalidRequestError, ModelLoadError
 from janflask.types import EngineSettings, SamplingParams
 from janflask_ext import backend as hot
+from janflask_ext.sampling import Sampler, process_dry_breakers
 from janflask_ext.stream import TextStream, Vocab
 
 log = logging.getLogger(__name__)

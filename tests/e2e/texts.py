@@ -1,11 +1,17 @@
 """Comparing greedy answers that were computed in different ways.
 
-A greedy answer is a function of the prompt, but only up to float rounding: how many rows are computed together decides
-which kernels run and in which order they add, and the last bits of the logits follow. Where the two likeliest tokens
-are almost equally likely, those bits choose, and from there on the answers are about different things.
+A greedy answer is a function of the prompt, but only up to rounding: how many rows are computed together decides which
+kernels run and in which order they add, and llama.cpp rounds activations to 8 bits on the way. Where the two likeliest
+tokens are almost equally likely the rounding chooses, and from there on the answers are about different things.
 
-So ``same_or_tie`` compares token by token. The first difference must be such a tie: given the same tokens before it,
-each side itself must say that the other side's token is within ``MARGIN`` of its own choice.
+How much is rounding? Measured with llama-cpp-python alone, on 60 tokens of one text: computing them one by one instead
+of as one batch moves the likeliest token's log-probability by 0.036 on average, and its lead over the second by 0.085
+on average and 0.38 at most; flash attention instead of the plain one moves them as much. So ``same_or_tie`` wants
+
+* before the answers part, the same tokens with almost the same log-probabilities (``SHIFT``, on average): a cache that
+  gave back something else would show here even if the words happened to be the same,
+* at the first difference a tie: each side tells its lead over the other's token, and the two leads together, which are
+  what rounding must have moved, stay within ``TIE``.
 """
 
 from __future__ import annotations
@@ -19,7 +25,8 @@ import openai
 
 from tests.e2e.server import MODEL
 
-MARGIN = 0.1  # natural logarithm: one token is at most 10 % likelier than the other
+SHIFT = 0.15  # natural logarithm
+TIE = 0.5  # natural logarithm
 END = "<|im_end|>"  # the starter model's end-of-turn token; it is in no answer
 
 
@@ -109,21 +116,21 @@ def steps_of(choices: Sequence[Any]) -> list[Step]:
 
 
 def same_or_tie(first: Answer, second: Answer) -> int | None:
-    """None for equal answers; else where the tie is that they part at. AssertionError when they part at no tie."""
-    if first.text == second.text and first.finish_reason == second.finish_reason:
-        return None
+    """None for equal answers; else where the tie is at which they part. AssertionError when it is no tie."""
+    both = f"\n{first.text!r}\n{second.text!r}"
     place = _first_difference(first.steps, second.steps)
+    shifts = [abs(a.logprob - b.logprob) for a, b in zip(first.steps[:place], second.steps[:place], strict=True)]
+    assert sum(shifts) <= SHIFT * len(shifts), f"the same tokens, but other log-probabilities: {shifts}{both}"
     ours, theirs = _token(first, place), _token(second, place)
-    assert ours != theirs, f"the same tokens, but other texts: {first.text!r} and {second.text!r}"
+    if ours == theirs:
+        assert (first.text, first.finish_reason) == (second.text, second.finish_reason)
+        return None
     leads = [
         answer.steps[place].lead_over(other)
         for answer, other in ((first, theirs), (second, ours))
         if place < len(answer.steps)  # where one ended there is no step to ask
     ]
-    assert max(leads) < MARGIN, (
-        f"token {place} is {ours!r} in one and {theirs!r} in the other, and that is no tie (leads {leads}):\n"
-        f"{first.text!r}\n{second.text!r}"
-    )
+    assert sum(leads) < TIE, f"token {place} is {ours!r} or {theirs!r}, and that is no tie: leads {leads}{both}"
     return place
 
 

@@ -75,8 +75,8 @@ def llama_distribution(
         llama_cpp.llama_sampler_apply(chain, ctypes.byref(array))
         left = [array.data[i] for i in range(array.size)]
         if draws:
-            return {entry.id: entry.p for entry in left}
-        ids = [entry.id for entry in left if entry.logit > -np.inf]
+            return {int(entry.id): float(entry.p) for entry in left}
+        ids = [int(entry.id) for entry in left if entry.logit > -np.inf]
         logits = np.array([entry.logit for entry in left if entry.logit > -np.inf], np.float64)
         weights = np.exp(logits - logits.max())
         return dict(zip(ids, (weights / weights.sum()).tolist(), strict=True))

@@ -54,8 +54,8 @@ class Candidates:
     margins: list[float] = field(default_factory=list)
 
     def softmax(self) -> Floats:
-        weights = np.exp(self.logits - self.logits.max())
-        return weights / weights.sum()
+        weights: Floats = np.exp(self.logits - self.logits.max())
+        return weights / float(weights.sum())
 
     def keep(self, which: NDArray[np.intp] | slice) -> None:
         self.ids, self.logits = self.ids[which], self.logits[which]

@@ -25,7 +25,7 @@ def compare(chain: Chain, history: list[int], sampler: Sampler, seed: int = 0) -
     assert all(abs(got[token] - want[token]) < 1e-5 for token in want)
 
 
-PENALTIES = [
+PENALTIES: list[dict[str, Any]] = [
     {"repeat_penalty": 1.3},
     {"repeat_penalty": 0.7},
     {"frequency_penalty": 0.3},
@@ -36,7 +36,7 @@ PENALTIES = [
 
 @pytest.mark.parametrize("last_n", [0, 1, 5, 64, -1])
 @pytest.mark.parametrize("settings", PENALTIES)
-def test_penalties_follow_their_window(settings: dict[str, float], last_n: int) -> None:
+def test_penalties_follow_their_window(settings: dict[str, Any], last_n: int) -> None:
     chain = Chain(repeat_last_n=last_n, n_ctx=90, **settings)
     tokens = np.random.default_rng(1).integers(0, 30, 200).tolist()
     sampler = Sampler(N_VOCAB, **asdict(chain))

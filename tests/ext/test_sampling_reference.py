@@ -69,7 +69,8 @@ def gaussian(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
 
 
 def tied(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
-    return np.round(gaussian(rng, size))
+    row: NDArray[np.float32] = np.round(gaussian(rng, size))
+    return row
 
 
 def broken(rng: np.random.Generator, size: int) -> NDArray[np.float32]:

@@ -41,7 +41,7 @@ def raising(world: World, error: Exception) -> FlaskClient:
     app = create_app(world.settings)
 
     @app.get("/raise")
-    def view() -> None:
+    def view() -> str:
         raise error
 
     return app.test_client()
