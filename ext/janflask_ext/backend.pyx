@@ -148,7 +148,7 @@ cdef class Batch:
     def clear(self):
         self.c.n_tokens = 0
 
-    def add(self, const int32_t[::1] tokens, Py_ssize_t start, Py_ssize_t count, int seq, bint output):
+    def add(self, const int32_t[::1] tokens not None, Py_ssize_t start, Py_ssize_t count, int seq, bint output):
         """Appends ``tokens[start:start + count]`` of sequence ``seq``; a token's position is its index.
 
         With ``output`` the last of them gets logits. Returns the batch row of that last token.

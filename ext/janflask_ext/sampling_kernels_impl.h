@@ -236,6 +236,7 @@ TARGET static double NAME(exp_sum)(const float *row, int32_t begin, int32_t end,
 TARGET static void NAME(exp_moment)(const float *row, int32_t begin, int32_t end, const uint32_t *mask, float lo,
                                     float hi, float ref, float beta, double *out) {
     const vf vlo = V_SET(lo), vhi = V_SET(hi), r = V_SET(ref), vbeta = V_SET(beta), factor = V_SET(LOG2_E);
+    const vf underflow = V_SET(-200.0f);
     vf s = V_SET(0.0f), sx = s;
     int32_t i = begin, start = VECTOR_BEGIN(begin, end);
     for (;;) {
@@ -243,14 +244,14 @@ TARGET static void NAME(exp_moment)(const float *row, int32_t begin, int32_t end
             if (NAME(one_inside)(row, i, mask, lo, hi)) {
                 const double x = ((double)row[i] - (double)ref) * beta, e = exp(x);
                 out[0] += e;
-                out[1] += e * x;
+                out[1] += e > 0.0 ? e * x : 0.0;
             }
         }
         for (; i + W <= end; i += W) {
             const vf raw = V_LOAD(row + i);
             const vm m = NAME(inside)(raw, i, mask, vlo, vhi);
             if (V_ANY(m)) {
-                const vf x = V_KEEP(m, V_MUL(V_SUB(raw, r), vbeta));
+                const vf x = V_MAX(V_MUL(V_SUB(raw, r), vbeta), underflow); /* 0 * -inf would be NaN */
                 const vf e = V_KEEP(m, V_EXP2(V_MUL(x, factor)));
                 s = V_ADD(s, e);
                 sx = V_FMA(e, x, sx);

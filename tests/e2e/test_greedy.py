@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import openai
 import pytest
 
-from tests.e2e.server import PINNED, Server, run
+from tests.conftest import make_data_dir
+from tests.e2e.server import Server, follow_settings, run, serving
 from tests.e2e.texts import END, SHIFT, TIE, Answer, Step, greedy, greedy_streamed, same_or_tie
 
 FACTS = "The lighthouse keeper climbs one hundred and twelve steps each evening, lights the lamp, and writes a log. "
@@ -34,35 +35,47 @@ CONVERSATIONS = {
 LENGTH = 24  # tokens of an answer
 
 
+@pytest.fixture(scope="module", params=["plain attention, a stream for each", "flash attention, unified"])
+def layout(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The knobs that change how the numbers are computed: the shared server has the first pair of them."""
+    if "unified" not in request.param:
+        yield request.getfixturevalue("server")
+        return
+    folder = make_data_dir(tmp_path_factory.mktemp("unified") / "data", request.getfixturevalue("starter_gguf"))
+    with serving(follow_settings(folder), JANFLASK_FLASH_ATTN="1", JANFLASK_KV_UNIFIED="1") as server:
+        server.start().raise_for_status()
+        yield server
+
+
+@pytest.fixture
+def sdk(layout: Server) -> Iterator[openai.OpenAI]:
+    with layout.sdk() as client:
+        yield client
+
+
 @pytest.fixture(scope="module")
-def references(starter_gguf: Path) -> dict[str, Answer]:
-    """What llama-cpp-python's ``Llama`` answers, with the knobs that the server is pinned to."""
+def references(starter_gguf: Path, layout: Server) -> dict[str, Answer]:
+    """What llama-cpp-python's ``Llama`` answers, with the knobs that it shares with the server."""
+    knobs = layout.model()["runtime"]["knobs"]
     job = {
         "model_path": str(starter_gguf),
-        "threads": int(PINNED["JANFLASK_CPU_THREADS"]),
-        "flash_attn": PINNED["JANFLASK_FLASH_ATTN"] == "1",
+        "threads": knobs["cpu_threads"],
+        "flash_attn": knobs["flash_attn"],
         "max_tokens": LENGTH,
         "conversations": list(CONVERSATIONS.values()),
     }
     done = run([sys.executable, "-m", "tests.e2e.reference_llama"], dict(os.environ), json.dumps(job))
     assert done.returncode == 0, done.stderr
-    answers = [_reference(answer) for answer in json.loads(done.stdout)]
+    answers = [
+        Answer(**{**given, "steps": [Step(**step) for step in given["steps"]]}) for given in json.loads(done.stdout)
+    ]
     return dict(zip(CONVERSATIONS, answers, strict=True))
 
 
-def _reference(answer: dict[str, Any]) -> Answer:
-    choice = answer["choices"][0]
-    steps = [
-        Step(entry["token"], entry["logprob"], {top["token"]: top["logprob"] for top in entry["top_logprobs"]})
-        for entry in choice["logprobs"]["content"]
-    ]
-    return Answer(choice["message"]["content"], steps, choice["finish_reason"], answer["usage"]["prompt_tokens"])
-
-
 @pytest.fixture(scope="module")
-def uncached(server: Server) -> dict[str, Answer]:
+def uncached(layout: Server) -> dict[str, Answer]:
     """What the server answers when it computes every prompt whole, one after the other."""
-    with server.sdk() as sdk:
+    with layout.sdk() as sdk:
         return {name: greedy(sdk, messages, LENGTH, cache=False) for name, messages in CONVERSATIONS.items()}
 
 
@@ -99,7 +112,7 @@ def test_a_conversation_goes_on_from_its_cached_beginning(sdk: openai.OpenAI) ->
     same_or_tie(second, greedy(sdk, asking(*turns), LENGTH, cache=False))
 
 
-def test_sixteen_at_once_as_one_by_one(server: Server, sdk: openai.OpenAI) -> None:
+def test_sixteen_at_once_as_one_by_one(layout: Server, sdk: openai.OpenAI) -> None:
     """Twice as many as there are slots, with a system prompt in common that nobody has computed before."""
     things = [
         "rain",
@@ -120,7 +133,7 @@ def test_sixteen_at_once_as_one_by_one(server: Server, sdk: openai.OpenAI) -> No
     things += ["paper", "clay"]
     system = "You are the archivist of a small museum by the sea. Answer briefly, and be exact."
     conversations = [asking(f"What is {thing} made of?", system=system) for thing in things]
-    assert len(conversations) == 2 * server.stats()["slots"]
+    assert len(conversations) == 2 * layout.stats()["slots"]
     with ThreadPoolExecutor(len(conversations)) as pool:
         together = list(pool.map(lambda conversation: greedy(sdk, conversation, 20), conversations))
     shared = [answer.cached_tokens for answer in together]

@@ -235,6 +235,19 @@ def test_the_largest_floats() -> None:
         assert Sampler(400, temperature=1.0, **more).sample(row) % 2 == 0
 
 
+@pytest.mark.parametrize("more", [{"top_p": 0.6}, {"typical_p": 0.5}, {"top_k": 7000}, {"mirostat": 1}])
+def test_thousands_of_the_largest_floats(more: dict[str, Any]) -> None:
+    """Distances overflow float32, and more ties than a list holds."""
+    most = np.finfo(np.float32).max
+    row = np.array([most, -most] * 10_000, np.float32)
+    settings = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0} | more
+    ids, probs = Sampler(len(row), **settings).candidates(row)
+    likely = ids[probs > 0]
+    wanted = {0.6: 6000, 0.5: 5000, 7000: 7000, 1: 10_000}[next(iter(more.values()))]
+    assert len(likely) in (wanted, wanted + 1)
+    assert likely.tolist() == list(range(0, 2 * len(likely), 2))
+
+
 BAD: list[tuple[str, Any]] = [
     ("temperature", float("nan")),
     ("temperature", "warm"),

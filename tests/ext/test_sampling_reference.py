@@ -65,12 +65,11 @@ def each_kernel(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def gaussian(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
-    return (rng.standard_normal(size) * rng.choice([0.5, 3.0, 10.0])).astype(np.float32)
+    return np.asarray(rng.standard_normal(size) * rng.choice([0.5, 3.0, 10.0]), np.float32)
 
 
 def tied(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
-    row: NDArray[np.float32] = np.round(gaussian(rng, size))
-    return row
+    return np.asarray(np.round(gaussian(rng, size)), np.float32)
 
 
 def broken(rng: np.random.Generator, size: int) -> NDArray[np.float32]:

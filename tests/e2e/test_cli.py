@@ -1,0 +1,65 @@
+"""The command line against the running server, as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.server import JANFLASK, MODEL, Server, environment, run
+
+Janflask = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def janflask(server: Server) -> Janflask:
+    """Runs ``janflask ...`` with the server's own settings around it."""
+
+    def call(*args: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        done = run([*JANFLASK, *args], environment(server.data_dir, server.port), text)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return call
+
+
+def test_list_and_show(server: Server, janflask: Janflask) -> None:
+    server.start().raise_for_status()
+    lines = janflask("models", "list").stdout.splitlines()
+    assert [line.split()[:2] for line in lines] == [["MODEL", "STATE"], [MODEL, "running"]]
+    shown = janflask("models", "show", MODEL).stdout
+    assert "135M" in shown
+    assert "pinned" in shown
+    assert json.loads(janflask("models", "show", MODEL, "--json").stdout)["status"] == "running"
+
+
+def test_stop_start_and_ps(server: Server, janflask: Janflask) -> None:
+    assert janflask("models", "stop", MODEL).stdout == f"{MODEL} is stopped.\n"
+    assert server.engines() == []
+    assert janflask("models", "ps").stdout == "No model is running.\n"
+    assert janflask("models", "start", MODEL, "--set", "n_parallel=3").stdout == f"{MODEL} is running.\n"
+    (engine,) = server.engines()
+    head, line = (row.split() for row in janflask("models", "ps").stdout.splitlines())
+    shown = dict(zip(head, line, strict=False))
+    assert (shown["MODEL"], shown["PID"], shown["SLOTS"]) == (MODEL, str(engine.pid), "0/3")
+    janflask("models", "stop", MODEL)
+
+
+def test_a_chat_from_a_pipe(server: Server, janflask: Janflask) -> None:
+    """Two questions, the second of which needs the first; the model is started by the first."""
+    server.stop().raise_for_status()
+    questions = "My name is Ada.\n\nWhat is my name?\n"
+    done = janflask("chat", MODEL, "--temperature", "0", "--max-tokens", "16", text=questions)
+    first, second = [line for line in done.stdout.splitlines() if line.strip()][:2]
+    assert first
+    assert "Ada" in second
+    again = janflask("chat", MODEL, "--temperature", "0", "--max-tokens", "4", "--system", "Be brief.", text="Hi\n")
+    assert again.stdout.strip()
+
+
+def test_a_chat_with_an_unknown_model(server: Server) -> None:
+    done = run([*JANFLASK, "chat", "nobody", "--url", server.url], environment(server.data_dir, 1), "Hi\n")
+    assert done.returncode == 1
+    assert MODEL in done.stderr

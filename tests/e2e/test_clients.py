@@ -1,0 +1,102 @@
+"""Clients that read slowly or go away: nobody else notices, and nothing stays occupied."""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import openai
+
+from tests.e2e.server import LIMIT, MODEL, Server, wait_for
+
+MESSAGES: Any = [{"role": "user", "content": "Tell me a story."}]
+# Long enough that it cannot be over before the test has looked, and ended by the test.
+ENDLESS: Any = {"model": MODEL, "messages": MESSAGES, "max_tokens": 1900, "ignore_eos": True}
+
+
+@contextmanager
+def raw_request(server: Server, body: dict[str, Any], receive_buffer: int | None = None) -> Iterator[socket.socket]:
+    """A chat request over a bare socket, of whose answer nothing is read."""
+    content = json.dumps(body).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(content)}\r\n"
+    with socket.socket() as sock:
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.settimeout(LIMIT)
+        sock.connect(("127.0.0.1", server.port))
+        sock.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + content)
+        yield sock
+
+
+def read_all(sock: socket.socket) -> bytes:
+    parts = []
+    while data := sock.recv(65536):
+        parts.append(data)
+    return b"".join(parts)
+
+
+def short_chat(sdk: openai.OpenAI) -> str:
+    answer = sdk.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=8)
+    return answer.choices[0].message.content or ""
+
+
+def free_again(server: Server, cancelled: int) -> None:
+    """Waits until the model is idle, one more sequence having been cancelled than before."""
+    wait_for(lambda: server.stats()["busy"] == 0 and server.stats()["waiting"] == 0, "the model to be idle")
+    assert server.stats()["cancelled"] == cancelled + 1
+
+
+def test_one_that_reads_slowly_does_not_hold_the_others(server: Server, sdk: openai.OpenAI) -> None:
+    """Its answer is larger than what the sockets on the way hold, so that it is held up at every place there is."""
+    choices, length = 4, 200
+    body = {"model": MODEL, "messages": MESSAGES, "n": choices, "max_tokens": length, "ignore_eos": True}
+    body |= {"stream": True, "logprobs": True, "top_logprobs": 20}
+    with raw_request(server, body, receive_buffer=2048) as slow:
+        wait_for(lambda: select.select([slow], [], [], 0)[0], "the slow client's first byte")
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(lambda _: short_chat(sdk), range(8)))
+        wait_for(lambda: server.stats()["busy"] == 0, "the slow client's answer to be generated though it is not read")
+        assert short_chat(sdk)
+        answer = read_all(slow).decode()
+    assert len(answer) > 1_000_000
+    assert answer.count('"top_logprobs":[{') == choices * length
+    assert answer.count('"finish_reason":"length"') == choices
+    assert "data: [DONE]" in answer
+
+
+def test_one_that_closes_its_stream(server: Server, sdk: openai.OpenAI) -> None:
+    cancelled = server.stats()["cancelled"]
+    given = {name: value for name, value in ENDLESS.items() if name != "ignore_eos"}
+    with sdk.chat.completions.create(**given, stream=True, extra_body={"ignore_eos": True}) as stream:
+        chunks = iter(stream)
+        assert [next(chunks) for _ in range(3)]
+        assert server.stats()["busy"] == 1
+    free_again(server, cancelled)
+    assert short_chat(sdk)
+
+
+def test_one_that_leaves_before_its_whole_answer(server: Server, sdk: openai.OpenAI) -> None:
+    cancelled = server.stats()["cancelled"]
+    with raw_request(server, ENDLESS):
+        wait_for(lambda: server.stats()["busy"] == 1, "the request to be computed")
+    free_again(server, cancelled)
+    assert short_chat(sdk)
+
+
+def test_one_that_leaves_while_it_waits_for_a_slot(server: Server, sdk: openai.OpenAI) -> None:
+    cancelled = server.stats()["cancelled"]
+    with raw_request(server, {**ENDLESS, "n": server.stats()["slots"], "stream": True}) as first:
+        wait_for(lambda: server.stats()["busy"] == 8, "all slots to be taken")
+        with raw_request(server, ENDLESS):
+            wait_for(lambda: server.stats()["waiting"] == 1, "the second request to wait")
+        wait_for(lambda: server.stats()["waiting"] == 0, "the second request to be gone")
+        assert server.stats()["cancelled"] == cancelled + 1
+        assert select.select([first], [], [], 0)[0]
+    wait_for(lambda: server.stats()["busy"] == 0, "the model to be idle")
+    assert server.stats()["cancelled"] == cancelled + 9
+    assert short_chat(sdk)
