@@ -7,9 +7,15 @@ import os
 from typing import Any
 
 from janflask.engine import launcher
-from janflask.engine.launcher import bind_address, on_exit, on_starting, pre_exec, read_settings
+from janflask.engine.launcher import bind_address, on_exit, on_starting, post_worker_init, pre_exec, read_settings
 
-__all__ = ["on_exit", "on_starting", "pre_exec", "when_ready"]  # gunicorn finds its hooks by these names
+__all__ = [
+    "on_exit",
+    "on_starting",
+    "post_worker_init",
+    "pre_exec",
+    "when_ready",
+]  # gunicorn finds its hooks by these names
 
 _settings = read_settings()
 

@@ -83,6 +83,22 @@ class ModelCatalog:
             )
         return card
 
+    def find(self, name: str) -> ModelCard:
+        """The model whose id, or else one of whose ``source_urls``, is ``name``; of several the first by id.
+
+        A URL is only ever compared. Raises ModelNotFoundError.
+        """
+        if is_model_id(name):
+            return self.get(name)
+        for card in self.list():
+            if name in source_urls(card):
+                return card
+        raise ModelNotFoundError(
+            f"there is no model {name[:500]!r} on this server, neither by id nor by source URL; "
+            "GET /v1/models lists them",
+            param="model",
+        )
+
     def _folders(self) -> Sequence[str]:
         try:
             with os.scandir(self._root) as entries:
@@ -113,6 +129,13 @@ class ModelCatalog:
         with self._lock:
             self._cache[model_id] = (before, card)
         return card
+
+
+def source_urls(card: ModelCard) -> Sequence[str]:
+    """Where ``model.json`` says the model came from: its ``source_url``, then each ``url`` of its ``sources``."""
+    sources = card.raw.get("sources")
+    listed = [source.get("url") for source in sources if isinstance(source, dict)] if isinstance(sources, list) else []
+    return [url for url in (card.raw.get("source_url"), *listed) if isinstance(url, str) and url]
 
 
 @dataclass(frozen=True, slots=True)

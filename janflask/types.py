@@ -37,11 +37,13 @@ class SamplingParams:
     """How a token is chosen from logits; llama.cpp's names, order and meaning.
 
     The chain is: logit bias, penalties, DRY, top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature, draw.
-    ``temperature <= 0`` is greedy. ``mirostat`` 1 or 2 replaces the truncating samplers, as in llama.cpp.
+    ``temperature <= 0`` is greedy: it takes the likeliest token of those that the samplers before it left. Not so with
+    ``dynatemp_range`` > 0: then the temperature lies between max(0, temperature - range) and temperature + range, and is
+    higher the less sure the model is. ``mirostat`` 1 or 2 replaces the truncating samplers, as in llama.cpp.
     """
 
     temperature: float = 0.8
-    dynatemp_range: float = 0.0
+    dynatemp_range: float = 0.0  # <= 0: off
     dynatemp_exponent: float = 1.0
     top_k: int = 40  # <= 0: off
     top_p: float = 0.95  # >= 1: off

@@ -7,6 +7,7 @@ from flask import Flask
 from janflask.api import inference, models, openapi, system
 from janflask.api.blueprint import Api
 from janflask.api.context import EXTENSION
+from janflask.api.converters import URL, UrlConverter
 from janflask.services.container import Services
 from janflask.settings import Settings
 
@@ -17,6 +18,7 @@ def build(settings: Settings) -> Flask:
     app.config.update(openapi.CONFIG, MAX_CONTENT_LENGTH=settings.max_body_mb << 20)
     app.extensions[EXTENSION] = Services.of(settings)
     app.url_map.strict_slashes = False
+    app.url_map.converters[URL] = UrlConverter
     api = Api(app)
     for blueprint in (models.blp, inference.blp, system.blp):
         api.register_blueprint(blueprint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from janflask.catalog import source_urls
 from janflask.services.models import Model
 from janflask.types import EngineInfo, ModelState, ModelStatus
 
@@ -50,10 +51,11 @@ def _common(model: Model) -> dict[str, Any]:
         "description": _text(raw.get("description")) or "",
         "created": card.created,
         "owned_by": _text(card.metadata.get("author")) or "local",
-        "source_url": _source_url(raw),
+        "source_url": next(iter(source_urls(card)), None),
         "format": "gguf",
         "status": str(model.state.status),
         "error": model.error,
+        "notes": list(model.state.notes),
         "settings": card.settings,
         "parameters": card.parameters,
         "metadata": {"size": card.size_bytes, **card.metadata},
@@ -81,19 +83,12 @@ def _runtime(info: EngineInfo, state: ModelState) -> dict[str, Any]:
         "prefix_sharing": info.can_share_prefix,
         "use_extra_bufts": info.use_extra_bufts,
         "knobs": asdict(info.knobs),
-        "notes": list(state.notes),
         "load_seconds": info.load_seconds,
         "pid": state.pid,
         "started_at": state.started_at,
         "restarts": state.restarts,
         "llama_version": info.llama_version,
     }
-
-
-def _source_url(raw: dict[str, Any]) -> str | None:
-    sources = raw.get("sources")
-    first = sources[0] if isinstance(sources, list) and sources else None
-    return _text(raw.get("source_url")) or (_text(first.get("url")) if isinstance(first, dict) else None)
 
 
 def _text(value: object) -> str | None:

@@ -52,7 +52,7 @@ def show(model_id: str, url: str | None, as_json: bool) -> None:
     except ServerUnreachableError as error:
         catalog = _catalog(url, error)
         try:
-            model = tables.card_object(catalog.get(model_id))
+            model = tables.card_object(catalog.find(model_id))
         except ModelNotFoundError:
             known = tables.ids([tables.card_object(card) for card in catalog.list()]) or "none"
             raise click.ClickException(f"there is no model {model_id!r} on disk; there are: {known}") from None

@@ -32,6 +32,7 @@ def card_object(card: ModelCard) -> dict[str, Any]:
         "state": "not_downloaded" if card.path is None else "downloaded",
         "status": "not_downloaded" if card.path is None else "downloaded",
         "error": card.problem,
+        "notes": [],
         "settings": card.settings,
         "parameters": card.parameters,
         "metadata": {**card.metadata, "size": card.size_bytes},
@@ -82,7 +83,7 @@ def print_model(model: Json, out: Console) -> None:
         *_load_rows(_part(model, "stats")),
         ("settings", pairs(_part(model, "settings"))),
         ("defaults", pairs(_part(model, "parameters"))),
-        *(("note", note) for note in runtime.get("notes") or ()),
+        *(("note", note) for note in model.get("notes") or ()),
     ]
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)

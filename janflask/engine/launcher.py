@@ -13,6 +13,7 @@ import atexit
 import errno
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -173,6 +174,15 @@ def when_ready(server: Any) -> None:
         _launcher.start()
     except (SettingsError, OSError) as error:
         _give_up(f"the supervisor did not start: {error}")
+
+
+def post_worker_init(worker: Any) -> None:
+    """Hook, in a worker: leaves a Ctrl-C in the terminal, which reaches all of them, to the master.
+
+    The master hands it on as SIGQUIT. gunicorn's handler takes a lock of the thread pool, and one signal in the middle
+    of the other would wait for it for ever.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def on_exit(server: Any) -> None:

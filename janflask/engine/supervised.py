@@ -162,6 +162,7 @@ class SupervisedModel:
 
     def _state(self) -> ModelState:
         running = self._status is ModelStatus.RUNNING
+        noted = running or self._status is ModelStatus.FAILED
         engine = self._engine
         return ModelState(
             model_id=self.model_id,
@@ -171,7 +172,7 @@ class SupervisedModel:
             pid=engine.pid if engine else None,
             started_at=self._started_at if running else None,
             restarts=self._restarts,
-            notes=self._notes if running else (),
+            notes=self._notes if noted else (),
             info=self._info if running else None,
         )
 
@@ -197,6 +198,7 @@ class SupervisedModel:
         self._move(ModelStatus.STARTING)
         self._ready = Future()
         self._restarts = 0
+        self._notes = ()
         if self._fallback_note and not plan.insists_on_extra_bufts:
             plan = _without_extra_bufts(plan)
         threading.Thread(target=self._run, args=(plan,), name=f"model {self.model_id}", daemon=True).start()
@@ -235,6 +237,8 @@ class SupervisedModel:
                 log.warning("model %s: its engine %s in its start; again without repacked weights", self.model_id, life)
                 crash = life.exit
                 plan = _without_extra_bufts(plan)
+                with self._changed:
+                    self._notes = (f"with repacked CPU weights its engine {crash} in its start: tried without them",)
                 continue
             if not was_ready:
                 raise ModelLoadError(f"the engine of {self.model_id} {life} before it was ready{life.last_words}")

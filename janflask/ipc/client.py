@@ -41,6 +41,7 @@ from janflask.types import EngineStats, GenerateRequest, ModelState
 
 RECEIVE_SIZE = 256 * 1024  # bytes of one recv
 SEND_TIMEOUT = 10.0  # seconds to connect and hand a request over; a healthy peer takes microseconds
+RETRY_INTERVAL = 0.05  # seconds
 
 GenerationMessage = Started | Chunk | Finished | Done
 T = TypeVar("T")
@@ -249,10 +250,16 @@ class PendingStart:
 
 
 class SupervisorClient:
-    """Asks the supervisor whose socket is in ``runtime_dir``. One connection a question; usable from any thread."""
+    """Asks the supervisor whose socket is in ``runtime_dir``. One connection a question; usable from any thread.
 
-    def __init__(self, runtime_dir: Path) -> None:
+    A supervisor that died is followed by another within a second or so: ``patience`` is how many seconds a question
+    waits for it while nobody listens. It does not wait for a server that is gone with its runtime folder.
+    """
+
+    def __init__(self, runtime_dir: Path, patience: float = 0.0) -> None:
         self._path = str(runtime_dir / protocol.SUPERVISOR_SOCKET)
+        self._runtime_dir = runtime_dir
+        self._patience = patience
 
     def start(self, model_id: str, settings: dict[str, Any]) -> PendingStart:
         """Asks for a start and returns at once. ``settings`` override the model's own for this run."""
@@ -271,10 +278,16 @@ class SupervisorClient:
         return {state.model_id: state for state in self._ask(GetStates(), States, timeout).states}
 
     def _connect(self, question: Message, timeout: float = SEND_TIMEOUT) -> _Connection:
-        try:
-            return _Connection(self._path, "the supervisor", question, timeout)
-        except OSError as error:
-            raise _no_supervisor(error) from error
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return _Connection(self._path, "the supervisor", question, timeout)
+            except (FileNotFoundError, ConnectionRefusedError) as error:
+                if time.monotonic() >= deadline or not self._runtime_dir.exists():
+                    raise _no_supervisor(error) from error
+            except OSError as error:
+                raise _no_supervisor(error) from error
+            time.sleep(RETRY_INTERVAL)
 
     def _ask(self, question: Message, expected: type[T], timeout: float) -> T:
         connection = self._connect(question, min(timeout, SEND_TIMEOUT))

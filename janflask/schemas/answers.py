@@ -177,7 +177,6 @@ class RuntimeSchema(ma.Schema):
     prefix_sharing = fields.Boolean(metadata={"description": "Computed prompt prefixes can be used again."})
     use_extra_bufts = fields.Boolean(metadata={"description": "llama.cpp's repacked CPU weights are in use."})
     knobs = fields.Nested(KnobsSchema)
-    notes = fields.List(fields.String(), metadata={"description": "What its user should know."})
     load_seconds = fields.Float()
     pid = _whole("The engine's process.", nullable=True)
     started_at = _whole("Seconds since the epoch.", nullable=True)
@@ -225,6 +224,9 @@ class ModelObjectSchema(ma.Schema):
         metadata={"description": "The whole state machine, in the list and of one model."},
     )
     error = _text("Why it failed or can't be used.", nullable=True)
+    notes = fields.List(
+        fields.String(), metadata={"description": "What its user should know of how it runs, or of how it failed."}
+    )
     settings = fields.Dict(metadata={"description": "How it is started; model.json's."})
     parameters = fields.Dict(metadata={"description": "Defaults of requests; model.json's."})
     metadata = fields.Dict(metadata={"description": "model.json's, and what the running model says of itself."})

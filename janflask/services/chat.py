@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 
 from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError, UnavailableError
@@ -15,6 +16,8 @@ from janflask.settings import Settings
 from janflask.types import ChatRequest, CompletionRequest, EngineInfo, GenerateRequest, InferenceRequest, ModelCard
 
 COMPLETION_MAX_TOKENS = 16  # OpenAI's default for the legacy completions
+ATTEMPTS = 5  # to hand a request over to an engine that has just died and is being started again
+PAUSE = 0.1  # seconds between them: as long as the supervisor may take to notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +80,31 @@ class ChatService:
         Raises everything the engine, the supervisor and the template can, and ClientDisconnectedError.
         """
         try:
-            endpoint = self._models.endpoint(job.model_id)
-            if endpoint is None:
-                endpoint = yield from self._load(job.model_id, waiter, beat)
-            try:
-                generations = Generations(endpoint.socket, job.prepare(endpoint.info), waiter)
-            except EngineCrashedError:
-                # What was remembered is out of date: the engine is gone, or about to come back.
-                endpoint = yield from self._load(job.model_id, waiter, beat)
-                generations = Generations(endpoint.socket, job.prepare(endpoint.info), waiter)
-            yield from generations.events(beat, self._settings.request_timeout)
+            for attempt in range(ATTEMPTS):
+                heard = False
+                try:
+                    with closing(self._attempt(job, waiter, beat, again=attempt > 0)) as events:
+                        for batch in events:
+                            heard = heard or bool(batch)
+                            yield batch
+                    return
+                except EngineCrashedError:
+                    # Before its first word a request can be asked again without harm: what was remembered of the engine
+                    # is out of date, it is gone or about to come back.
+                    if heard or attempt == ATTEMPTS - 1:
+                        raise
+                waiter.wait(PAUSE)
         except JanflaskError as error:
             if error.param == "prompt":
                 error.param = job.prompt_field
             raise
+
+    def _attempt(self, job: Job, waiter: Waiter, beat: float, *, again: bool) -> Generator[list[Event], None, None]:
+        endpoint = None if again else self._models.endpoint(job.model_id)
+        if endpoint is None:
+            endpoint = yield from self._load(job.model_id, waiter, beat)
+        generations = Generations(endpoint.socket, job.prepare(endpoint.info), waiter)
+        yield from generations.events(beat, self._settings.request_timeout)
 
     def _load(self, model_id: str, waiter: Waiter, beat: float) -> Generator[list[Event], None, Endpoint]:
         self._models.forget(model_id)

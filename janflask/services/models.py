@@ -66,21 +66,21 @@ class ModelService:
         states = self._supervisor.states(STATES_TIMEOUT)
         return [_joined(card, states) for card in self._catalog.list()]
 
-    def get(self, model_id: str) -> Model:
-        """With its load, while it runs. Raises ModelNotFoundError, UnavailableError."""
-        card = self._catalog.get(model_id)
+    def get(self, name: str) -> Model:
+        """By id or source URL; with its load, while it runs. Raises ModelNotFoundError, UnavailableError."""
+        card = self._catalog.find(name)
         model = _joined(card, self._supervisor.states(STATES_TIMEOUT))
         if model.state.status is not ModelStatus.RUNNING or model.state.socket is None:
             return model
         try:
             return replace(model, stats=engine_stats(model.state.socket, STATS_TIMEOUT))
         except JanflaskError as error:  # it may end between the two questions; the rest is still worth an answer
-            log.warning("no statistics of %s: %s", model_id, error.message)
+            log.warning("no statistics of %s: %s", card.id, error.message)
             return model
 
-    def start(self, model_id: str, overrides: Mapping[str, Any], waiter: Waiter) -> ModelState:
-        """The running model. Raises what ``starting`` raises."""
-        self._catalog.get(model_id)
+    def start(self, name: str, overrides: Mapping[str, Any], waiter: Waiter) -> ModelState:
+        """The running model, named by id or source URL. Raises ModelNotFoundError and what ``starting`` raises."""
+        model_id = self._catalog.find(name).id
         _check_overrides(self._settings, overrides)
         for state in self.starting(model_id, waiter, beat=self._settings.start_timeout, overrides=overrides):
             if state is not None:
@@ -108,9 +108,12 @@ class ModelService:
                 waiter.unwatch(pending)
         raise TimeoutExceededError(f"{model_id} did not start in {self._settings.start_timeout:g} s", retry_after=5)
 
-    def stop(self, model_id: str) -> ModelState:
-        """The stopped model; its requests under way have ended. Stopping a model that does not run is no error."""
-        self._catalog.get(model_id)
+    def stop(self, name: str) -> ModelState:
+        """The stopped model, named by id or source URL; its requests under way have ended.
+
+        Stopping a model that does not run is no error. Raises ModelNotFoundError, UnavailableError.
+        """
+        model_id = self._catalog.find(name).id
         self.forget(model_id)
         return self._supervisor.stop(model_id, self._settings.stop_timeout + STOP_MARGIN)
 

@@ -40,6 +40,17 @@ PINNED = {
 }
 
 
+# A stream of some kilobytes for each token.
+LARGE = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "Tell me a story."}],
+    "stream": True,
+    "ignore_eos": True,
+    "logprobs": True,
+    "top_logprobs": 20,
+}
+
+
 def wait_for(condition: Callable[[], Any], what: str) -> None:
     """Polls until ``condition`` holds; TimeoutError with ``what`` when it does not come true."""
     deadline = time.monotonic() + LIMIT
@@ -193,6 +204,20 @@ def serving(data_dir: Path, *, command: Sequence[str] = GUNICORN, **settings: st
     finally:
         Server.alive.remove(server)
         server.kill()
+
+
+@contextmanager
+def raw_request(server: Server, body: dict[str, Any], receive_buffer: int | None = None) -> Iterator[socket.socket]:
+    """A chat request over a bare socket, of whose answer nothing is read here."""
+    content = json.dumps(body).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(content)}\r\n"
+    with socket.socket() as sock:
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.settimeout(LIMIT)
+        sock.connect(("127.0.0.1", server.port))
+        sock.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + content)
+        yield sock
 
 
 def run(command: Sequence[str], env: Mapping[str, str], text: str = "") -> subprocess.CompletedProcess[str]:

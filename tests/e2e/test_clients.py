@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import select
 import socket
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import openai
 
-from tests.e2e.server import LIMIT, MODEL, Server, wait_for
+from tests.e2e.server import LARGE, MODEL, Server, raw_request, wait_for
 
 MESSAGES: Any = [{"role": "user", "content": "Tell me a story."}]
 # Long enough that it cannot be over before the test has looked, and ended by the test.
 ENDLESS: Any = {"model": MODEL, "messages": MESSAGES, "max_tokens": 1900, "ignore_eos": True}
-
-
-@contextmanager
-def raw_request(server: Server, body: dict[str, Any], receive_buffer: int | None = None) -> Iterator[socket.socket]:
-    """A chat request over a bare socket, of whose answer nothing is read."""
-    content = json.dumps(body).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(content)}\r\n"
-    with socket.socket() as sock:
-        if receive_buffer is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.settimeout(LIMIT)
-        sock.connect(("127.0.0.1", server.port))
-        sock.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + content)
-        yield sock
 
 
 def read_all(sock: socket.socket) -> bytes:
@@ -54,8 +37,7 @@ def free_again(server: Server, cancelled: int) -> None:
 def test_one_that_reads_slowly_does_not_hold_the_others(server: Server, sdk: openai.OpenAI) -> None:
     """Its answer is larger than what the sockets on the way hold, so that it is held up at every place there is."""
     choices, length = 4, 200
-    body = {"model": MODEL, "messages": MESSAGES, "n": choices, "max_tokens": length, "ignore_eos": True}
-    body |= {"stream": True, "logprobs": True, "top_logprobs": 20}
+    body = {**LARGE, "n": choices, "max_tokens": length}
     with raw_request(server, body, receive_buffer=2048) as slow:
         wait_for(lambda: select.select([slow], [], [], 0)[0], "the slow client's first byte")
         with ThreadPoolExecutor(4) as pool:

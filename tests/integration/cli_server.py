@@ -18,6 +18,7 @@ RUNNING = {
     "state": "running",
     "status": "running",
     "error": None,
+    "notes": ["runs without repacked weights"],
     "settings": {"ctx_len": 2048, "prompt_template": ""},
     "parameters": {"temperature": 0.7},
     "metadata": {
@@ -39,7 +40,6 @@ RUNNING = {
             "source": "measured",
             "measurements": {"flash on": 9.4, "flash off": 13.0},
         },
-        "notes": ["runs without repacked weights"],
         "load_seconds": 1.25,
         "started_at": 1_700_000_000,
         "restarts": 1,

@@ -289,6 +289,10 @@ def test_a_signal_in_both_starts_fails(world: World) -> None:
     with pytest.raises(ModelLoadError, match="died of SIGSEGV before it was ready"):
         supervisor.start("m", {})
     assert len(world.pids("m")) == 2
+    state = state_of(supervisor, "m")
+    assert state.status is ModelStatus.FAILED
+    assert state.notes == ("with repacked CPU weights its engine died of SIGSEGV in its start: tried without them",)
+    assert supervisor.stop("m").notes == ()
 
 
 def test_no_second_try_where_repacking_was_off(world: World) -> None:

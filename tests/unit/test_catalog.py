@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from janflask.catalog import ModelCatalog, engine_settings, is_model_id
+from janflask.catalog import ModelCatalog, engine_settings, is_model_id, source_urls
 from janflask.errors import InvalidRequestError, ModelNotFoundError
 from janflask.settings import Settings
 from janflask.types import EngineSettings, ModelCard
@@ -331,3 +331,16 @@ def test_an_unknown_override_names_the_known() -> None:
     with pytest.raises(InvalidRequestError, match="ctx_len") as caught:
         engine_settings({}, DEFAULTS, {"ctx_length": 1})
     assert caught.value.param == "settings.ctx_length"
+
+
+def test_a_model_is_found_by_id_and_by_any_of_its_urls(models: Path) -> None:
+    urls = ["https://models.example/first.gguf", "https://models.example/a.gguf", "https://models.example/b.gguf"]
+    sources = [{"filename": "a.gguf", "url": urls[1]}, {"url": urls[2]}, {"url": 5}, "text"]
+    put(models, "a", {"source_url": urls[0], "sources": sources})
+    put(models, "b", {"source_url": urls[2], "sources": {"url": urls[1]}})
+    catalog = ModelCatalog(models)
+    assert [catalog.find(name).id for name in ("a", "b", *urls)] == ["a", "b", "a", "a", "a"]
+    assert list(source_urls(catalog.get("a"))) == urls
+    for name in ("c", "text", "../a", str(models / "a"), urls[0] + "x", ""):
+        with pytest.raises(ModelNotFoundError):
+            catalog.find(name)

@@ -49,6 +49,16 @@ def test_a_model_object_may_lack_everything() -> None:
     assert "x" in printed(print_processes, [{"id": "x", "stats": None, "runtime": None}])
 
 
+def test_notes_are_shown_of_a_model_that_failed() -> None:
+    failed = {"id": "a", "status": "failed", "error": "too big", "notes": ["tried twice", "no luck"], "runtime": None}
+    shown = printed(print_model, failed)
+    assert [line.strip().split(maxsplit=1) for line in shown.splitlines()[-2:]] == [
+        ["note", "tried twice"],
+        ["note", "no luck"],
+    ]
+    assert "too big" in shown
+
+
 def test_text_from_elsewhere_is_no_markup() -> None:
     assert "[bold]x[/bold] [link=1]" in printed(print_model, {"id": "a", "name": "[bold]x[/bold] [link=1]"})
 
