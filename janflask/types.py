@@ -38,7 +38,7 @@ class SamplingParams:
 
     The chain is: logit bias, penalties, DRY, top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature, draw.
     ``temperature <= 0`` is greedy: it takes the likeliest token of those that the samplers before it left. Not so with
-    ``dynatemp_range`` > 0: then the temperature lies between max(0, temperature - range) and temperature + range, and is
+    ``dynatemp_range`` > 0: the temperature then lies between max(0, temperature - range) and temperature + range, the
     higher the less sure the model is. ``mirostat`` 1 or 2 replaces the truncating samplers, as in llama.cpp.
     """
 
@@ -213,7 +213,7 @@ class Knobs:
     kv_unified: bool
     slice_size: int
     cpu_threads: int
-    source: str  # "measured", "remembered" or "pinned" (all of them set by the user)
+    source: str  # "measured", "remembered", "provisional" (measured on a busy machine), "pinned" (all set by the user)
     measurements: dict[str, float] = field(default_factory=dict)  # what decided: name -> milliseconds
 
 

@@ -187,7 +187,7 @@ cdef class Context:
         self.memory = <void *>memory
 
     def decode(self, Batch batch not None):
-        """Runs the batch without the GIL. llama.cpp's codes: 0 done, 1 no room in the KV cache, 2 aborted, < 0 error."""
+        """Runs the batch, without the GIL. llama.cpp's codes: 0 done, 1 no room in the KV, 2 aborted, < 0 failed."""
         cdef int32_t code
         with nogil:
             code = llama_decode(self.ctx, batch.c)
@@ -271,7 +271,7 @@ def pieces(uintptr_t vocab, int32_t n_vocab):
 
 
 def tokenize(uintptr_t vocab, bytes text not None, bint add_special, bint parse_special):
-    """Token ids of UTF-8 ``text`` as an ``array('i')``. Runs without the GIL. Raises ValueError when llama.cpp fails."""
+    """Token ids of UTF-8 ``text`` as an ``array('i')``. Runs without the GIL. ValueError when llama.cpp fails."""
     from array import array
 
     cdef int32_t capacity = <int32_t>len(text) + 8

@@ -10,7 +10,9 @@
  *   V_ALLOWED(words, i)   mask of the lanes whose bits are set in the bitmask, i a multiple of W
  *   V_BITS(m)             the mask as an integer
  *   V_PACK(i, f, m, x, y) the lanes in m of x, truncated to integers, and of y, moved together; writes W elements
- *   V_EXP2(t), V_EXP2_FAST(t)  2**t for t <= 0 and little above, relative error 2e-7 and 4e-6; 0 for t < -126
+ *   V_EXP2(t)             2**t for t <= 0 and little above, relative error 2e-7; 0 for t < -126
+ *   V_ADD_WEIGHTS(s, x, t, y, seen, reference)  adds exp(x - ref) / unit to s, that of y to t; relative error 7e-7
+ *   V_FAR(seen)           whether one of them was too far from ref for this
  *
  * Products and sums are fused only where V_FMA says so (setup.py turns contraction off), so that two passes which
  * compute the same bucket for an element agree on it.
@@ -38,15 +40,60 @@ static const float LOG2_E = 1.44269504088896341f;
 
 /* Minimax polynomials of 2**f, coefficients from the constant up: NEAR for f in [-1/2, 1/2], UNIT for f in [0, 1). */
 #define NEAR5 1.000000072e+00f, 6.931469671e-01f, 2.402211972e-01f, 5.550713273e-02f, 9.675541334e-03f, 1.327647199e-03f
-#define NEAR4 9.999992614e-01f, 6.931218147e-01f, 2.402474483e-01f, 5.591786032e-02f, 9.570101911e-03f
 #define UNIT5 9.999999251e-01f, 6.931530732e-01f, 2.401536170e-01f, 5.582631805e-02f, 8.989340091e-03f, 1.877576675e-03f
-#define UNIT4 1.000002593e+00f, 6.930038345e-01f, 2.414427569e-01f, 5.201146061e-02f, 1.353416792e-02f
 
 #define POLY5_(f, a, b, c, d, e, g) \
     V_FMA(V_FMA(V_FMA(V_FMA(V_FMA(V_SET(g), f, V_SET(e)), f, V_SET(d)), f, V_SET(c)), f, V_SET(b)), f, V_SET(a))
-#define POLY4_(f, a, b, c, d, e) V_FMA(V_FMA(V_FMA(V_FMA(V_SET(e), f, V_SET(d)), f, V_SET(c)), f, V_SET(b)), f, V_SET(a))
 #define POLY5(f, ...) POLY5_(f, __VA_ARGS__)
-#define POLY4(f, ...) POLY4_(f, __VA_ARGS__)
+
+/*
+ * Weights, the exponentials of the softmax sum, in fewer and cheaper instructions than V_EXP2: by a table of roots of
+ * two and a short polynomial (Tang, "Table-driven implementation of the exponential function in IEEE floating-point
+ * arithmetic", 1989). A logit is counted in steps of ln(2) / 16 (or 8), relative to the reference:
+ *
+ *   t = x * steps + magic          this float's low bits are the nearest whole number of steps: an index into the
+ *                                  table, and above it the octaves, biased as a float's exponent is
+ *   r = x * steps - (t - magic)    what is left, in [-1/2, 1/2]; both products are fused, so it is exact
+ *
+ * So t shifted to the left is a power of two, with the index in its mantissa; adding the table's entry, an integer,
+ * makes that the mantissa of the root. This holds within a float's range: for logits up to 87 below the reference. The
+ * bits of every t are collected, and where one has left the range the sum is of no use.
+ *
+ * The shift to the reference is part of magic, as a whole number of steps. What that rounds away is in the unit.
+ */
+typedef struct {
+    float ref;
+    float steps; /* in a logit of 1 */
+    float magic;
+    float back; /* taken off t for the polynomial's argument */
+    double unit;
+} jf_reference;
+
+enum {
+    CHUNK = 8 * JF_BLOCK,       /* logits that are summed in single precision, and to one reference */
+    EXPONENT_BIAS = 127,        /* of a float */
+    MAGIC_BITS = 0x4b400000,    /* of MAGIC; the low bits are free to count */
+};
+static const float MAGIC = 12582912.0f;    /* 1.5 * 2**23, where floats are whole numbers */
+static const float LARGEST_REF = 1e5f;     /* beyond, magic would leave the range of these */
+static const float FARTHEST_ABOVE = 40.0f; /* exp of it, and sums of that, well within a float */
+
+/* 2**(argument / steps) / unit is what the instruction set's polynomial gives for argument + offset. */
+static jf_reference reference_at(float ref, int steps, float offset, double unit) {
+    const float per_logit = (float)steps * LOG2_E, shift = rintf(-ref * per_logit);
+    const float magic = MAGIC + shift + (float)(steps * EXPONENT_BIAS);
+    const double lost = (double)shift + (double)ref * (double)per_logit;
+    return (jf_reference){ref, per_logit, magic, magic + offset, exp2(-lost / steps) * unit};
+}
+
+/* The mantissas of 2**(i / 8) and 2**(i / 16), less i in their highest bits. */
+static const int32_t ROOTS8[8] = {
+    0, -289342, -509968, -655657, -719629, -694486, -572163, -343865,
+};
+static const int32_t ROOTS16[16] = {
+    0, -152893, -289342, -408621, -509968, -592590, -655657, -698305,
+    -719629, -718684, -694486, -646004, -572163, -471841, -343865, -187011,
+};
 
 static int32_t bucket_of(float distance, float near, float scale) {
     int32_t bucket = (int32_t)((distance - near) * scale);
@@ -183,13 +230,16 @@ INLINE v4f exp2_generic(v4f t) {
     v4f f, scale = scale_generic(t, &f);
     return V_KEEP(t >= V_SET(-126.0f), POLY5(f, NEAR5) * scale);
 }
-INLINE v4f exp2_fast_generic(v4f t) {
-    v4f f, scale = scale_generic(t, &f);
-    return V_KEEP(t >= V_SET(-126.0f), POLY4(f, NEAR4) * scale);
-}
 #define V_EXP2(t) exp2_generic(t)
-#define V_EXP2_FAST(t) exp2_fast_generic(t)
 #define V_EXPONENT(x, ref, factor) V_MUL(V_SUB(x, ref), factor)
+/* Without fused products x * steps would lose digits, so by the exact difference; no distance is too far for that. */
+#define V_REFERENCE(at) ((jf_reference){.ref = (at), .unit = 1.0})
+#define V_ADD_WEIGHTS(s, x, t, y, seen, reference) \
+    do { \
+        (s) += V_EXP2(V_EXPONENT(x, V_SET((reference).ref), V_SET(LOG2_E))); \
+        (t) += V_EXP2(V_EXPONENT(y, V_SET((reference).ref), V_SET(LOG2_E))); \
+    } while (0)
+#define V_FAR(seen) ((void)(seen), 0)
 INLINE void pack_generic(int32_t *integers, float *floats, uint32_t bits, v4f x, v4f y) {
     const v4i truncated = __builtin_convertvector(x, v4i);
     for (int lane = 0, n = 0; lane < 4; lane++) {
@@ -257,14 +307,32 @@ TARGET INLINE __m256 exp2_avx2(__m256 t) {
     __m256 e = _mm256_mul_ps(POLY5(f, NEAR5), scale);
     return _mm256_and_ps(_mm256_cmp_ps(t, _mm256_set1_ps(-126.0f), _CMP_GE_OQ), e);
 }
-TARGET INLINE __m256 exp2_fast_avx2(__m256 t) {
-    __m256 f, scale = scale_avx2(t, &f);
-    __m256 e = _mm256_mul_ps(POLY4(f, NEAR4), scale);
-    return _mm256_and_ps(_mm256_cmp_ps(t, _mm256_set1_ps(-126.0f), _CMP_GE_OQ), e);
-}
 #define V_EXP2(t) exp2_avx2(t)
-#define V_EXP2_FAST(t) exp2_fast_avx2(t)
 #define V_EXPONENT(x, ref, factor) V_MUL(V_SUB(x, ref), factor)
+/* Eight roots fit a register; minimax polynomial of 2**(r / 8), relative error 2e-8. */
+#define V_REFERENCE(at) reference_at(at, 8, 0.0f, 1.0)
+TARGET INLINE __m256 add_weight_avx2(__m256 s, __m256 x, __m256 t, jf_reference reference) {
+    const __m256 r = _mm256_fmsub_ps(x, V_SET(reference.steps), V_SUB(t, V_SET(reference.back)));
+    const __m256i n = _mm256_castps_si256(t);
+    const __m256i root = _mm256_permutevar8x32_epi32(_mm256_loadu_si256((const __m256i *)ROOTS8), n);
+    const __m256 scale = _mm256_castsi256_ps(_mm256_add_epi32(root, _mm256_slli_epi32(n, 20)));
+    __m256 p = V_FMA(V_SET(1.083963080e-04f), r, V_SET(3.754126178e-03f));
+    p = V_FMA(V_FMA(p, r, V_SET(8.664340106e-02f)), r, V_SET(9.999999817e-01f));
+    return V_FMA(scale, p, s);
+}
+TARGET INLINE int far_avx2(__m256 seen) {
+    const __m256i range = _mm256_set1_epi32(MAGIC_BITS | 0x7ff);
+    return !_mm256_testc_si256(range, _mm256_castps_si256(seen));
+}
+#define V_ADD_WEIGHTS(s, x, t, y, seen, reference) \
+    do { \
+        const __m256 n_ = V_FMA(x, V_SET((reference).steps), V_SET((reference).magic)); \
+        const __m256 m_ = V_FMA(y, V_SET((reference).steps), V_SET((reference).magic)); \
+        (s) = add_weight_avx2(s, x, n_, reference); \
+        (t) = add_weight_avx2(t, y, m_, reference); \
+        (seen) = _mm256_or_ps(seen, _mm256_or_ps(n_, m_)); \
+    } while (0)
+#define V_FAR(seen) far_avx2(seen)
 TARGET INLINE void pack_avx2(int32_t *integers, float *floats, uint32_t bits, __m256 x, __m256 y) {
     int32_t truncated[8];
     float values[8];
@@ -308,13 +376,34 @@ TARGET INLINE __m512 exp2_avx512(__m512 t) {
     __m512 f = _mm512_reduce_ps(t, 0x09);
     return _mm512_scalef_ps(POLY5(f, UNIT5), t);
 }
-TARGET INLINE __m512 exp2_fast_avx512(__m512 t) {
-    __m512 f = _mm512_reduce_ps(t, 0x09);
-    return _mm512_scalef_ps(POLY4(f, UNIT4), t);
-}
 #define V_EXP2(t) exp2_avx512(t)
-#define V_EXP2_FAST(t) exp2_fast_avx512(t)
 #define V_EXPONENT(x, ref, factor) V_MUL(V_SUB(x, ref), factor)
+/*
+ * Sixteen roots, and a parabola. A multiplication less by its vertex: 2**(r / 16) = unit * ((r + 23)**2 + 532.74...),
+ * where 23 is not quite the best offset, but a whole number, so that t - back is exact. Relative error 7e-7.
+ */
+#define V_REFERENCE(at) reference_at(at, 16, 23.0f, 9.418457876e-04)
+TARGET INLINE __m512 add_weight_avx512(__m512 s, __m512 x, __m512 t, jf_reference reference) {
+    const __m512 r = _mm512_fmsub_ps(x, V_SET(reference.steps), V_SUB(t, V_SET(reference.back)));
+    const __m512i n = _mm512_castps_si512(t);
+    const __m512i root = _mm512_permutexvar_epi32(n, _mm512_loadu_si512(ROOTS16));
+    const __m512 scale = _mm512_castsi512_ps(_mm512_add_epi32(root, _mm512_slli_epi32(n, 19)));
+    return V_FMA(scale, V_FMA(r, r, V_SET(532.744644f)), s);
+}
+/* All bits of three. */
+TARGET INLINE __m512 or3_avx512(__m512 a, __m512 b, __m512 c) {
+    return _mm512_castsi512_ps(
+        _mm512_ternarylogic_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b), _mm512_castps_si512(c), 0xfe));
+}
+#define V_ADD_WEIGHTS(s, x, t, y, seen, reference) \
+    do { \
+        const __m512 n_ = V_FMA(x, V_SET((reference).steps), V_SET((reference).magic)); \
+        const __m512 m_ = V_FMA(y, V_SET((reference).steps), V_SET((reference).magic)); \
+        (s) = add_weight_avx512(s, x, n_, reference); \
+        (t) = add_weight_avx512(t, y, m_, reference); \
+        (seen) = or3_avx512(seen, n_, m_); \
+    } while (0)
+#define V_FAR(seen) (_mm512_test_epi32_mask(_mm512_castps_si512(seen), _mm512_set1_epi32(~(MAGIC_BITS | 0xfff))) != 0)
 TARGET INLINE void pack_avx512(int32_t *integers, float *floats, __mmask16 m, __m512 x, __m512 y) {
     _mm512_storeu_si512(integers, _mm512_maskz_compress_epi32(m, _mm512_cvttps_epi32(x)));
     _mm512_storeu_ps(floats, _mm512_maskz_compress_ps(m, y));

@@ -72,61 +72,6 @@ TARGET static float NAME(block_maxima)(const float *row, int32_t n, const uint32
     return best;
 }
 
-/* The sum of 2**(logit * LOG2_E + shift) over a whole block, and its maximum, from one read. */
-TARGET INLINE double NAME(full_block_sum)(const float *block, float shift, float *max) {
-    const vf factor = V_SET(LOG2_E), c = V_SET(shift);
-    vf s = V_SET(0.0f), s2 = s, m = V_SET(-INFINITY), m2 = m;
-    for (int32_t i = 0; i < JF_BLOCK; i += 2 * W) {
-        const vf x = V_LOAD(block + i), y = V_LOAD(block + i + W);
-        m = V_MAX(x, m);
-        m2 = V_MAX(y, m2);
-        s = V_ADD(s, V_EXP2_FAST(V_FMA(x, factor, c)));
-        s2 = V_ADD(s2, V_EXP2_FAST(V_FMA(y, factor, c)));
-    }
-    *max = V_HMAX(V_MAX(m, m2));
-    return V_HSUM(V_ADD(s, s2));
-}
-
-/* The sum of exp(logit - ref) in double precision, for the ragged end and for blocks that hold NaN or a new peak. */
-static double NAME(careful_sum)(const float *row, int32_t begin, int32_t end, float ref) {
-    double sum = 0.0;
-    for (int32_t i = begin; i < end; i++) {
-        sum += row[i] > -INFINITY ? exp((double)row[i] - (double)ref) : 0.0;
-    }
-    return sum;
-}
-
-/*
- * One read of the row for both: exponentials are taken relative to the largest logit so far, and the sum is rescaled
- * when a block brings a larger one (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018).
- */
-TARGET static jf_softmax NAME(block_maxima_softmax)(const float *row, int32_t n, float *maxima) {
-    float ref = n < JF_BLOCK ? NAME(range_max)(row, 0, n, NULL) : NAME(full_block_max)(row);
-    double sum = 0.0, rounding = 1.0; /* 2 to the power of what `shift` lost as a float */
-    float shift = 0.0f;
-    for (int32_t begin = 0, b = 0; begin < n; begin += JF_BLOCK, b++) {
-        const int32_t end = n - begin < JF_BLOCK ? n : begin + JF_BLOCK;
-        float m = -INFINITY;
-        double part = NAN;
-        if (end - begin == JF_BLOCK && begin > 0 && ref > -FLT_MAX && ref < FLT_MAX) {
-            part = NAME(full_block_sum)(row + begin, shift, &m) * rounding;
-        } else {
-            m = NAME(range_max)(row, begin, end, NULL);
-        }
-        maxima[b] = m;
-        if (m > ref || b == 0) {
-            const double shrink = ref > -INFINITY ? exp((double)ref - (double)m) : 0.0;
-            sum *= shrink;
-            part *= m - ref < 60.0f ? shrink : NAN;
-            ref = m;
-            shift = -ref * LOG2_E;
-            rounding = exp2(-((double)shift + (double)ref * (double)LOG2_E));
-        }
-        sum += part == part ? part : NAME(careful_sum)(row, begin, end, ref);
-    }
-    return (jf_softmax){ref, sum};
-}
-
 TARGET static int32_t NAME(count_at_least)(const float *values, int32_t n, float threshold) {
     int32_t count = 0;
     for (int32_t i = 0; i < n; i++) {
@@ -231,6 +176,74 @@ TARGET static double NAME(exp_sum)(const float *row, int32_t begin, int32_t end,
         }
         start = end;
     }
+}
+
+/* Adds the weights of a whole block to the sums; returns its maximum. One read for both. */
+TARGET INLINE float NAME(full_block_weights)(const float *block, jf_reference reference, vf *sums, vf *seen) {
+    vf a = V_SET(-INFINITY), b = a, s = sums[0], t = sums[1], bits = *seen;
+    for (int32_t i = 0; i < JF_BLOCK; i += 2 * W) {
+        const vf x = V_LOAD(block + i), y = V_LOAD(block + i + W);
+        a = V_MAX(x, a);
+        b = V_MAX(y, b);
+        V_ADD_WEIGHTS(s, x, t, y, bits, reference);
+    }
+    sums[0] = s;
+    sums[1] = t;
+    *seen = bits;
+    return V_HMAX(V_MAX(a, b));
+}
+
+/*
+ * Writes the maxima of whole blocks, the largest of them to `max`; returns their sum of exp(logit - ref), or NaN if one
+ * of the logits is NaN, infinite or too far from ref.
+ */
+TARGET static double NAME(chunk_softmax)(const float *row, int32_t n_blocks, const jf_reference *reference,
+                                         float *maxima, float *max) {
+    const jf_reference local = *reference; /* the maxima could alias the original */
+    vf sums[2] = {V_SET(0.0f), V_SET(0.0f)}, seen = V_SET(0.0f);
+    float best = -INFINITY;
+    for (int32_t b = 0; b < n_blocks; b++) {
+        const float m = NAME(full_block_weights)(row + b * JF_BLOCK, local, sums, &seen);
+        maxima[b] = m;
+        best = m > best ? m : best;
+    }
+    *max = best;
+    return V_FAR(seen) ? NAN : (V_HSUM(sums[0]) + V_HSUM(sums[1])) * local.unit;
+}
+
+/*
+ * One read of the row for both: exponentials are taken relative to the largest logit before the chunk, and the sum is
+ * rescaled when a chunk brings a larger one (Milakov and Gimelshein, "Online normalizer calculation for softmax",
+ * 2018). A chunk whose weights may have overflowed or lost digits is summed again, with more care: it is in the cache.
+ */
+TARGET static jf_softmax NAME(block_maxima_softmax)(const float *row, int32_t n, float *maxima) {
+    jf_reference reference = V_REFERENCE(NAME(range_max)(row, 0, n < JF_BLOCK ? n : JF_BLOCK, NULL));
+    double sum = 0.0;
+    for (int32_t begin = 0; begin < n; begin += CHUNK) {
+        const int32_t end = n - begin < CHUNK ? n : begin + CHUNK, whole = (end - begin) / JF_BLOCK;
+        float max, *chunk_maxima = maxima + begin / JF_BLOCK;
+        double part = NAME(chunk_softmax)(row + begin, whole, &reference, chunk_maxima, &max);
+        int32_t summed = begin + whole * JF_BLOCK;
+        if (summed < end) {
+            chunk_maxima[whole] = NAME(range_max)(row, summed, end, NULL);
+            max = chunk_maxima[whole] > max ? chunk_maxima[whole] : max;
+        }
+        if (!(fabsf(reference.ref) < LARGEST_REF && max - reference.ref < FARTHEST_ABOVE && part == part)) {
+            part = 0.0;
+            summed = begin;
+        }
+        if (max > reference.ref) {
+            const double shrink = exp((double)reference.ref - (double)max);
+            sum *= shrink;
+            part *= shrink;
+            reference = V_REFERENCE(max);
+        }
+        sum += part;
+        if (summed < end) {
+            sum += NAME(exp_sum)(row, summed, end, NULL, -FLT_MAX, FLT_MAX, reference.ref, 1.0f);
+        }
+    }
+    return (jf_softmax){reference.ref, sum};
 }
 
 TARGET static void NAME(exp_moment)(const float *row, int32_t begin, int32_t end, const uint32_t *mask, float lo,
@@ -395,6 +408,8 @@ static const jf_kernels NAME(kernels) = {
 #undef V_HMAX
 #undef V_HSUM
 #undef V_EXP2
-#undef V_EXP2_FAST
+#undef V_REFERENCE
+#undef V_ADD_WEIGHTS
+#undef V_FAR
 #undef V_EXPONENT
 #undef V_PACK

@@ -17,6 +17,7 @@ from janflask.errors import InvalidRequestError, UnsupportedMediaTypeError
 from janflask.schemas.answers import ErrorSchema
 
 MAX_REASONS = 5  # of a body with several mistakes
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer"}}}
 
 
 class BodyParser(FlaskParser):
@@ -76,7 +77,11 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
         def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
             for status in statuses:
                 description, example = examples.ERRORS[status]
-                view = self.alt_response(status, schema=ErrorSchema, description=description, example=example)(view)
+                headers = _RETRY_AFTER if status in (429, 503) else None
+                document = self.alt_response(
+                    status, schema=ErrorSchema, description=description, example=example, headers=headers
+                )
+                view = document(view)
             return view
 
         return decorate

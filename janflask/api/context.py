@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+
 from flask import current_app, request
 
 from janflask.services.container import Services
 from janflask.services.waiting import Waiter
 
 EXTENSION = "janflask"
+STALLED = 120.0  # seconds a client may take nothing of what is sent to it
 _CLIENT_SOCKETS = ("gunicorn.socket", "werkzeug.socket")  # where WSGI servers say what the request came over
 
 
@@ -22,4 +25,16 @@ def services() -> Services:
 def waiter() -> Waiter:
     """A waiter that watches the current request's client, where the server tells its socket."""
     sockets = (request.environ.get(name) for name in _CLIENT_SOCKETS)
-    return Waiter(next((client for client in sockets if client is not None), None))
+    client = next((client for client in sockets if client is not None), None)
+    if client is not None:
+        _limit_stalls(client)
+    return Waiter(client)
+
+
+def _limit_stalls(client: socket.socket) -> None:
+    """Lets the kernel give a client up that stays connected and stops reading, or that vanished without a word.
+
+    Without it a thread that writes to such a client waits for ever, or for the quarter of an hour that TCP tries.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT") and client.family in (socket.AF_INET, socket.AF_INET6):
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALLED * 1000))

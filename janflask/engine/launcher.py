@@ -177,11 +177,13 @@ def when_ready(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Hook, in a worker: leaves a Ctrl-C in the terminal, which reaches all of them, to the master.
+    """Hook, in a worker: it ends with its master at once, and leaves a Ctrl-C in the terminal to the master.
 
-    The master hands it on as SIGQUIT. gunicorn's handler takes a lock of the thread pool, and one signal in the middle
-    of the other would wait for it for ever.
+    gunicorn's worker looks after its master, too, but then waits for its clients, who may be slow to read. The Ctrl-C
+    reaches the worker twice, from the terminal and as the master's SIGQUIT; gunicorn's handler takes a lock of the
+    thread pool, and one signal in the middle of the other would wait for it for ever.
     """
+    lifeline.hold(worker.ppid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

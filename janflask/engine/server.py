@@ -247,7 +247,7 @@ class EngineServer:
             raise ContextLengthExceededError(
                 f"the prompt has {len(tokens)} tokens, the model's context holds {self.loop.capacity}, one of them for "
                 "the answer: shorten the prompt or start the model with a larger ctx_len",
-                param="messages",
+                param="prompt",
             )
         return tokens
 

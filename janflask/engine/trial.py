@@ -18,6 +18,7 @@ class Trial:
     def __init__(self, model: Model, options: ContextOptions) -> None:
         self.backend = LlamaBackend(model, options)
         self.n_seq = options.n_seq
+        self.spread = 1.0  # the worst ratio of a figure's median to its best: how much others disturbed
         # Any tokens do, as long as they are real ones and vary: the time does not depend on what they say.
         self.tokens = array("i", (1000 + 7919 * i % max(1, model.n_vocab // 2) for i in range(options.ctx_len)))
         self.tokens = array("i", (token % model.n_vocab for token in self.tokens))
@@ -58,6 +59,7 @@ class Trial:
             times.append(self.step(parts))
             for slot, _, _ in parts:
                 self.backend.trim(slot, depth)
+        self.spread = max(self.spread, sorted(times)[len(times) // 2] / min(times))
         return min(times)
 
     def close(self) -> None:

@@ -26,6 +26,7 @@ from janflask.types import EngineSettings, Knobs
 
 log = logging.getLogger(__name__)
 
+STEADY = 1.5  # a figure whose median is further from its best was measured on a busy machine
 LIMIT = 30.0  # seconds after which no further combination is measured
 DEPTHS = (512, 256, 128, 64)  # tokens of context to measure at: the deepest that fits the budget
 BUDGET = 6.0  # seconds that the prompts of one measurement may take in all
@@ -47,6 +48,7 @@ class Timing:
     decode_one: float
     decode_all: float
     n_seq: int
+    spread: float = 1.0  # see Trial
 
     def exchange(self) -> tuple[float, float]:
         """A typical exchange's cost, alone and as a share of a full house."""
@@ -78,10 +80,10 @@ def tune(model: Model, settings: EngineSettings, options: ContextOptions, cache_
     deadline = started + LIMIT
     knobs = measure(model, settings, options, report, deadline)
     log.info("measured the knobs in %.1f s: %s", time.monotonic() - started, knobs)
-    if time.monotonic() < deadline:
+    if knobs.source == "measured":
         remember(cache_file, key, knobs)
     else:
-        log.warning("the machine is too busy to measure well: the knobs are not remembered")
+        log.warning("the machine is too busy to measure well: these knobs serve now, the next start measures again")
     return knobs
 
 
@@ -115,7 +117,8 @@ def measure(model: Model, settings: EngineSettings, options: ContextOptions, rep
     threads, slices, figures = _time_slices(model, settings, options, depth, timings[flash, unified].decode_all)
     report(1.0)
     size = best_slice(slices, timings[flash, unified].decode_all)
-    figures |= {"depth": float(depth), "slice_ms": slices[size]}
+    figures["slice_ms"] = slices[size]
+    steady = time.monotonic() < deadline and max(timing.spread for timing in timings.values()) <= STEADY
     for (fa, kvu), timing in timings.items():
         name = f"flash_attn={int(fa)} kv_unified={int(kvu)}"
         figures[f"{name}: prompt token"] = timing.prompt_token
@@ -126,7 +129,7 @@ def measure(model: Model, settings: EngineSettings, options: ContextOptions, rep
         kv_unified=unified,
         slice_size=size,
         cpu_threads=threads,
-        source="measured",
+        source="measured" if steady else "provisional",
         measurements={name: round(value, 3) for name, value in figures.items()},
     )
 
@@ -135,9 +138,8 @@ def _time(model: Model, options: ContextOptions, depth: int) -> Timing:
     """One combination's figures."""
     with closing(Trial(model, options)) as trial:
         trial.fill(depth)
-        return Timing(
-            trial.slice(depth, PROBE) / PROBE, trial.decode(depth, 1), trial.decode(depth, options.n_seq), options.n_seq
-        )
+        token, one = trial.slice(depth, PROBE) / PROBE, trial.decode(depth, 1)
+        return Timing(token, one, trial.decode(depth, options.n_seq), options.n_seq, trial.spread)
 
 
 def _time_slices(

@@ -8,7 +8,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.e2e.server import MODEL, Server, follow_settings, serving
+from tests.e2e.server import Server, follow_settings, serving
 
 HERE = Path(__file__).parent
 
@@ -45,8 +45,3 @@ def sdk(server: Server) -> Iterator[openai.OpenAI]:
 def own_dir(data_dir: Path) -> Path:
     """A data folder of the test's own, whose model follows the server's settings."""
     return follow_settings(data_dir)
-
-
-@pytest.fixture
-def model() -> str:
-    return MODEL

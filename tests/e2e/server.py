@@ -40,14 +40,16 @@ PINNED = {
 }
 
 
-# A stream of some kilobytes for each token.
-LARGE = {
+# A stream that begins with megabytes, more than the sockets on its way hold: every choice repeats a prompt whose tokens
+# have 64 characters each.
+LARGE: dict[str, Any] = {
     "model": MODEL,
-    "messages": [{"role": "user", "content": "Tell me a story."}],
-    "stream": True,
+    "prompt": "-" * 64 * 1200,
+    "echo": True,
+    "n": 64,
+    "max_tokens": 2,
     "ignore_eos": True,
-    "logprobs": True,
-    "top_logprobs": 20,
+    "stream": True,
 }
 
 
@@ -208,9 +210,10 @@ def serving(data_dir: Path, *, command: Sequence[str] = GUNICORN, **settings: st
 
 @contextmanager
 def raw_request(server: Server, body: dict[str, Any], receive_buffer: int | None = None) -> Iterator[socket.socket]:
-    """A chat request over a bare socket, of whose answer nothing is read here."""
+    """A request over a bare socket, of whose answer nothing is read here."""
     content = json.dumps(body).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(content)}\r\n"
+    path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(content)}\r\n"
     with socket.socket() as sock:
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -230,7 +233,3 @@ def run(command: Sequence[str], env: Mapping[str, str], text: str = "") -> subpr
 def gone(processes: Sequence[psutil.Process], seconds: float) -> bool:
     """Whether every one of them has ended within ``seconds``."""
     return not psutil.wait_procs(processes, seconds)[1]
-
-
-def kill(process: psutil.Process) -> None:
-    process.send_signal(signal.SIGKILL)

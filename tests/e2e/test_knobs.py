@@ -20,18 +20,21 @@ def test_measured_then_remembered(own_dir: Path) -> None:
     with serving(own_dir, **UNPINNED, **SMALL) as server:
         server.start().raise_for_status()
         measured = server.model()["runtime"]["knobs"]
-        assert measured["source"] == "measured"
+        # "provisional": something else kept this machine so busy that the figures are not worth remembering.
+        assert measured["source"] in ("measured", "provisional")
         assert measured["cpu_threads"] == 1, "what is pinned is not measured"
         compared = [name for name in measured["measurements"] if name.endswith("decode 1")]
         assert len(compared) == 4, "flash attention on and off, KV unified and not"
         assert all(value > 0 for value in measured["measurements"].values())
-        (entry,) = json.loads((own_dir / "cache" / "tuning" / f"{MODEL}.json").read_text()).values()
-        assert entry == measured
+        memory = own_dir / "cache" / "tuning" / f"{MODEL}.json"
+        kept = json.loads(memory.read_text()) if memory.exists() else {}
+        assert list(kept.values()) == ([measured] if measured["source"] == "measured" else [])
     with serving(own_dir, **UNPINNED, **SMALL) as server:
         server.start().raise_for_status()
-        remembered = server.model()["runtime"]["knobs"]
-        assert remembered["source"] == "remembered"
-        assert chosen(remembered) == chosen(measured)
+        again = server.model()["runtime"]["knobs"]
+        assert (again["source"] == "remembered") == (measured["source"] == "measured")
+        if kept:
+            assert chosen(again) == chosen(measured)
         server.stop().raise_for_status()
         pinned = {"flash_attn": True, "kv_unified": True, "slice_size": 48, "cpu_threads": 1}
         server.start(**pinned).raise_for_status()

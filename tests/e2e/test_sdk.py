@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from typing import Any
+from urllib.parse import quote
 
 import openai
 import pytest
@@ -197,6 +199,19 @@ def test_models(sdk: openai.OpenAI) -> None:
     assert model.model_extra is not None
     assert model.model_extra["status"] == "running"
     assert model.model_extra["runtime"]["knobs"]["source"] == "pinned"
+
+
+def test_a_model_by_its_source_url(server: Server) -> None:
+    url = "https://models.example/org/repo/resolve/main/x%20y.gguf?download=true"
+    file = server.data_dir / "models" / "elsewhere" / "model.json"
+    file.parent.mkdir()
+    try:
+        file.write_text(json.dumps({"sources": [{"filename": "x.gguf", "url": url}]}))
+        model = server.model(quote(url, safe=""))
+    finally:
+        shutil.rmtree(file.parent)
+    assert (model["id"], model["source_url"], model["status"]) == ("elsewhere", url, "not_downloaded")
+    assert server.get(f"/v1/models/{quote(url, safe='')}").status_code == 404
 
 
 def test_stop_start_and_a_request_that_starts_it(server: Server, sdk: openai.OpenAI) -> None:

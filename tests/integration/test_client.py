@@ -6,6 +6,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -283,6 +284,27 @@ def test_no_supervisor(folder: Path) -> None:
         with pytest.raises(UnavailableError, match="supervisor") as caught:
             ask()
         assert caught.value.retry_after == 1
+
+
+def test_a_supervisor_that_is_back_in_time(folder: Path) -> None:
+    """First there is no socket, then one at which nobody listens any more, then a new one."""
+    stale = Peer(folder / SUPERVISOR_SOCKET)
+    stale.listener.close()
+    returning = threading.Timer(0.2, lambda: (folder / SUPERVISOR_SOCKET).unlink())
+    returning.start()
+    with ThreadPoolExecutor(1) as pool:
+        states = pool.submit(SupervisorClient(folder, patience=60.0).states, 60.0)
+        returning.join()
+        successor = Peer(folder / SUPERVISOR_SOCKET)
+        with successor.listener:
+            question = successor.answer_once(States([RUNNING]))
+            assert states.result() == {"m": RUNNING}
+    assert question() == GetStates()
+
+
+def test_a_supervisor_that_is_gone_with_its_folder(folder: Path) -> None:
+    with pytest.raises(UnavailableError):
+        SupervisorClient(folder / "gone", patience=1e9).states(1.0)
 
 
 def test_a_supervisor_that_dies_while_it_is_asked(folder: Path, supervisor: Peer) -> None:

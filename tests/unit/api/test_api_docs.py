@@ -90,6 +90,7 @@ def test_every_operation_is_described(document: dict[str, Any]) -> None:
         assert any(status.startswith(("4", "5")) for status in operation["responses"]), name
         for status, response in operation["responses"].items():
             response = document["components"]["responses"].get(response.get("$ref", "").rsplit("/", 1)[-1], response)
+            assert ("Retry-After" in response.get("headers", {})) == (status in ("429", "503")), (name, status)
             assert response["description"], (name, status)
             if status != "default":
                 assert all("example" in content for content in response["content"].values()), (name, status)

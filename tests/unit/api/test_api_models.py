@@ -13,9 +13,10 @@ from flask.testing import FlaskClient
 from janflask import create_app
 from janflask.api.model_objects import LIST_STATE, ONE_STATE
 from janflask.errors import ModelLoadError
+from janflask.ipc.protocol import Chunk, Finished, Started
 from janflask.services.chat import ATTEMPTS
 from janflask.types import ModelState, ModelStatus
-from tests.fakes.scripted import INFO, STATS, ScriptedEngine, say
+from tests.fakes.scripted import DONE, INFO, STATS, Conversation, ScriptedEngine, say
 from tests.unit.api.conftest import World
 
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
@@ -289,6 +290,27 @@ def test_an_engine_that_nobody_serves_is_started_once_more(client: FlaskClient, 
     world.supervisor.states["tiny"] = replace(world.supervisor.states["tiny"], socket=str(dead))
     assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
     assert len(world.supervisor.starts) == 1
+
+
+def test_an_engine_that_ends_before_its_first_word_is_asked_again(client: FlaskClient, world: World) -> None:
+    """It had taken the request, but no answer was begun: the client need not know."""
+    ends = [True, False]
+
+    def script(conversation: Conversation) -> None:
+        if not ends.pop(0):
+            conversation.send(Started(7), Chunk(0, "at last"), Finished(0, "stop"), DONE)
+
+    world.engine.script = script
+    response = client.post("/v1/chat/completions", json=CHAT)
+    assert response.get_json()["choices"][0]["message"]["content"] == "at last"
+    assert len(world.engine.requests) == 2
+
+
+def test_an_engine_that_ends_after_its_first_word_is_not(client: FlaskClient, world: World) -> None:
+    world.engine.script = lambda conversation: conversation.send(Started(7), Chunk(0, "so f"))
+    response = client.post("/v1/chat/completions", json=CHAT)
+    assert response.get_json()["error"]["code"] == "engine_crashed"
+    assert len(world.engine.requests) == 1
 
 
 def test_an_engine_that_stays_away(client: FlaskClient, world: World) -> None:

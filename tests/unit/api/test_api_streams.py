@@ -269,6 +269,26 @@ def test_a_client_that_leaves_while_the_model_loads(world: World, quiet_server: 
     assert len(world.engine.requests) == 1
 
 
+def test_a_client_that_stops_reading_is_given_up(
+    world: World, quiet_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays connected: only that it takes nothing tells that it must not hold a thread any longer."""
+    monkeypatch.setattr("janflask.api.context.STALLED", 0.5)
+    left: queue.Queue[bool] = queue.Queue()
+
+    def script(conversation: Conversation) -> None:
+        conversation.send(Started(7))
+        try:
+            while True:
+                conversation.send(Chunk(0, "x" * 1_000_000))
+        except OSError as error:
+            left.put(isinstance(error, ConnectionError))
+
+    world.engine.script = script
+    with send_request(quiet_server, "/v1/chat/completions", CHAT):
+        assert left.get(timeout=PATIENCE)
+
+
 def test_a_pipelined_request_is_no_lost_client(world: World, quiet_server: tuple[str, int]) -> None:
     go_on = threading.Event()
 
