@@ -49,17 +49,17 @@ static const float LOG2_E = 1.44269504088896341f;
 /*
  * Weights, the exponentials of the softmax sum, in fewer and cheaper instructions than V_EXP2: by a table of roots of
  * two and a short polynomial (Tang, "Table-driven implementation of the exponential function in IEEE floating-point
- * arithmetic", 1989). A logit is counted in steps of ln(2) / 16 (or 8), relative to the reference:
+ * arithmetic", 1989). Logits are measured downward from the reference, in steps of ln(2) / 16 (or 8):
  *
- *   t = x * steps + magic          this float's low bits are the nearest whole number of steps: an index into the
- *                                  table, and above it the octaves, biased as a float's exponent is
- *   r = x * steps - (t - magic)    what is left, in [-1/2, 1/2]; both products are fused, so it is exact
+ *   t = magic - x * steps          this float's low bits are the nearest whole number of steps: an index into the
+ *                                  table, and above it octaves
+ *   r = x * steps + (t - magic)    what is left, in [-1/2, 1/2]; both products are fused, so it is exact
  *
- * So t shifted to the left is a power of two, with the index in its mantissa; adding the table's entry, an integer,
- * makes that the mantissa of the root. This holds within a float's range: for logits up to 87 below the reference. The
- * bits of every t are collected, and where one has left the range the sum is of no use.
+ * Shifted to where a float's exponent is, and taken off a root as an integer, t divides it by its octaves. This holds
+ * for logits up to 87 below the reference. Those farther down set higher bits of t, for it grows: the bits of every
+ * t are collected, and tell afterwards whether the sum is of any use.
  *
- * The shift to the reference is part of magic, as a whole number of steps. What that rounds away is in the unit.
+ * The reference is part of magic, rounded to a whole number of steps. What that loses is in the unit.
  */
 typedef struct {
     float ref;
@@ -70,29 +70,29 @@ typedef struct {
 } jf_reference;
 
 enum {
-    CHUNK = 8 * JF_BLOCK,       /* logits that are summed in single precision, and to one reference */
-    EXPONENT_BIAS = 127,        /* of a float */
-    MAGIC_BITS = 0x4b400000,    /* of MAGIC; the low bits are free to count */
+    CHUNK = 8 * JF_BLOCK,    /* logits that are summed in single precision, and to one reference */
+    MAGIC_BITS = 0x4b400000, /* of MAGIC, whose low bits are free to count with */
+    OCTAVES_ABOVE = 129,     /* that t starts from, of 256; in the 127 below, the weight is a normal float */
 };
 static const float MAGIC = 12582912.0f;    /* 1.5 * 2**23, where floats are whole numbers */
 static const float LARGEST_REF = 1e5f;     /* beyond, magic would leave the range of these */
 static const float FARTHEST_ABOVE = 40.0f; /* exp of it, and sums of that, well within a float */
 
-/* 2**(argument / steps) / unit is what the instruction set's polynomial gives for argument + offset. */
+/* 2**(r / steps) / unit is what the instruction set's polynomial gives for r + offset. */
 static jf_reference reference_at(float ref, int steps, float offset, double unit) {
-    const float per_logit = (float)steps * LOG2_E, shift = rintf(-ref * per_logit);
-    const float magic = MAGIC + shift + (float)(steps * EXPONENT_BIAS);
-    const double lost = (double)shift + (double)ref * (double)per_logit;
-    return (jf_reference){ref, per_logit, magic, magic + offset, exp2(-lost / steps) * unit};
+    const float per_logit = (float)steps * LOG2_E, whole = rintf(ref * per_logit);
+    const float magic = MAGIC + whole + (float)(steps * OCTAVES_ABOVE);
+    const double lost = (double)ref * (double)per_logit - (double)whole;
+    return (jf_reference){ref, per_logit, magic, magic - offset, exp2(-lost / steps) * unit};
 }
 
-/* The mantissas of 2**(i / 8) and 2**(i / 16), less i in their highest bits. */
-static const int32_t ROOTS8[8] = {
-    0, -289342, -509968, -655657, -719629, -694486, -572163, -343865,
+/* Bits of 2**(-i / 8) and 2**(-i / 16), plus what t has too much: OCTAVES_ABOVE, and i below them. */
+static const uint32_t ROOTS8[8] = {
+    0x80000000, 0x7ffac0c7, 0x7ff744fd, 0x7ff5672a, 0x7ff504f3, 0x7ff5fed7, 0x7ff837f0, 0x7ffb95c2,
 };
-static const int32_t ROOTS16[16] = {
-    0, -152893, -289342, -408621, -509968, -592590, -655657, -698305,
-    -719629, -718684, -694486, -646004, -572163, -471841, -343865, -187011,
+static const uint32_t ROOTS16[16] = {
+    0x80000000, 0x7ffd257d, 0x7ffac0c7, 0x7ff8ccdf, 0x7ff744fd, 0x7ff6248c, 0x7ff5672a, 0x7ff508a4,
+    0x7ff504f3, 0x7ff5583f, 0x7ff5fed7, 0x7ff6f532, 0x7ff837f0, 0x7ff9c3d3, 0x7ffb95c2, 0x7ffdaac3,
 };
 
 static int32_t bucket_of(float distance, float near, float scale) {
@@ -312,10 +312,10 @@ TARGET INLINE __m256 exp2_avx2(__m256 t) {
 /* Eight roots fit a register; minimax polynomial of 2**(r / 8), relative error 2e-8. */
 #define V_REFERENCE(at) reference_at(at, 8, 0.0f, 1.0)
 TARGET INLINE __m256 add_weight_avx2(__m256 s, __m256 x, __m256 t, jf_reference reference) {
-    const __m256 r = _mm256_fmsub_ps(x, V_SET(reference.steps), V_SUB(t, V_SET(reference.back)));
+    const __m256 r = V_FMA(x, V_SET(reference.steps), V_SUB(t, V_SET(reference.back)));
     const __m256i n = _mm256_castps_si256(t);
     const __m256i root = _mm256_permutevar8x32_epi32(_mm256_loadu_si256((const __m256i *)ROOTS8), n);
-    const __m256 scale = _mm256_castsi256_ps(_mm256_add_epi32(root, _mm256_slli_epi32(n, 20)));
+    const __m256 scale = _mm256_castsi256_ps(_mm256_sub_epi32(root, _mm256_slli_epi32(n, 20)));
     __m256 p = V_FMA(V_SET(1.083963080e-04f), r, V_SET(3.754126178e-03f));
     p = V_FMA(V_FMA(p, r, V_SET(8.664340106e-02f)), r, V_SET(9.999999817e-01f));
     return V_FMA(scale, p, s);
@@ -326,8 +326,8 @@ TARGET INLINE int far_avx2(__m256 seen) {
 }
 #define V_ADD_WEIGHTS(s, x, t, y, seen, reference) \
     do { \
-        const __m256 n_ = V_FMA(x, V_SET((reference).steps), V_SET((reference).magic)); \
-        const __m256 m_ = V_FMA(y, V_SET((reference).steps), V_SET((reference).magic)); \
+        const __m256 n_ = _mm256_fnmadd_ps(x, V_SET((reference).steps), V_SET((reference).magic)); \
+        const __m256 m_ = _mm256_fnmadd_ps(y, V_SET((reference).steps), V_SET((reference).magic)); \
         (s) = add_weight_avx2(s, x, n_, reference); \
         (t) = add_weight_avx2(t, y, m_, reference); \
         (seen) = _mm256_or_ps(seen, _mm256_or_ps(n_, m_)); \
@@ -384,10 +384,10 @@ TARGET INLINE __m512 exp2_avx512(__m512 t) {
  */
 #define V_REFERENCE(at) reference_at(at, 16, 23.0f, 9.418457876e-04)
 TARGET INLINE __m512 add_weight_avx512(__m512 s, __m512 x, __m512 t, jf_reference reference) {
-    const __m512 r = _mm512_fmsub_ps(x, V_SET(reference.steps), V_SUB(t, V_SET(reference.back)));
+    const __m512 r = V_FMA(x, V_SET(reference.steps), V_SUB(t, V_SET(reference.back)));
     const __m512i n = _mm512_castps_si512(t);
     const __m512i root = _mm512_permutexvar_epi32(n, _mm512_loadu_si512(ROOTS16));
-    const __m512 scale = _mm512_castsi512_ps(_mm512_add_epi32(root, _mm512_slli_epi32(n, 19)));
+    const __m512 scale = _mm512_castsi512_ps(_mm512_sub_epi32(root, _mm512_slli_epi32(n, 19)));
     return V_FMA(scale, V_FMA(r, r, V_SET(532.744644f)), s);
 }
 /* All bits of three. */
@@ -397,8 +397,8 @@ TARGET INLINE __m512 or3_avx512(__m512 a, __m512 b, __m512 c) {
 }
 #define V_ADD_WEIGHTS(s, x, t, y, seen, reference) \
     do { \
-        const __m512 n_ = V_FMA(x, V_SET((reference).steps), V_SET((reference).magic)); \
-        const __m512 m_ = V_FMA(y, V_SET((reference).steps), V_SET((reference).magic)); \
+        const __m512 n_ = _mm512_fnmadd_ps(x, V_SET((reference).steps), V_SET((reference).magic)); \
+        const __m512 m_ = _mm512_fnmadd_ps(y, V_SET((reference).steps), V_SET((reference).magic)); \
         (s) = add_weight_avx512(s, x, n_, reference); \
         (t) = add_weight_avx512(t, y, m_, reference); \
         (seen) = or3_avx512(seen, n_, m_); \

@@ -26,7 +26,7 @@ log = logging.getLogger("janflask.engine")
 FD_VARIABLE = "JANFLASK_ENGINE_FD"
 # Turns of a GCC OpenMP thread at a barrier before it sleeps. libgomp's own 300,000 keep a core from the very thread
 # that is waited for as soon as anything else runs: two engines on two cores then took four times as long.
-SPIN_COUNT = "2000"
+SPIN_COUNT = "1000"
 LAUNCH_TIMEOUT = 30.0  # seconds the supervisor may take to say what to load
 SWITCH_INTERVAL = 0.0005  # seconds; the loop's thread must not wait 5 ms for the GIL when it comes back from a decode
 

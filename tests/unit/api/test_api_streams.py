@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from janflask import create_app
 from janflask.errors import ModelLoadError
@@ -189,10 +189,16 @@ def test_a_response_that_is_not_read_to_its_end_cancels(client: FlaskClient, wor
 # --- a client that leaves, over real sockets; the keep-alive is so rare that it can't be what notices ---------------
 
 
+class KeepAliveHandler(WSGIRequestHandler):
+    """Leaves a connection open after an answer: closing it over unread bytes could take the answer back."""
+
+    protocol_version = "HTTP/1.1"
+
+
 @pytest.fixture
 def quiet_server(world: World) -> Iterator[tuple[str, int]]:
     app: Flask = create_app(replace(world.settings, keepalive=3600.0))
-    httpd = make_server("127.0.0.1", 0, app, threaded=True)
+    httpd = make_server("127.0.0.1", 0, app, threaded=True, request_handler=KeepAliveHandler)
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -209,6 +215,14 @@ def send_request(address: tuple[str, int], path: str, body: dict[str, Any]) -> s
     connection = socket.create_connection(address, timeout=PATIENCE)
     connection.sendall(head.encode() + f"Content-Length: {len(payload)}\r\n\r\n".encode() + payload)
     return connection
+
+
+def read_until(connection: socket.socket, end: bytes) -> bytes:
+    """What comes up to and with ``end``, or to the end of the stream."""
+    received = b""
+    while end not in received and (data := connection.recv(65536)):
+        received += data
+    return received
 
 
 @pytest.mark.parametrize("first", [[Started(7)], [Started(7), Chunk(0, "x")], []], ids=["queued", "running", "sent"])
@@ -255,17 +269,11 @@ def test_a_client_that_leaves_while_the_model_loads(world: World, quiet_server: 
     world.supervisor.states.clear()
     world.supervisor.may_start.clear()
     connection = send_request(quiet_server, "/v1/chat/completions", CHAT)
-    received = b""
-    while b": loading the model" not in received:
-        received += connection.recv(4096)
+    assert b": loading the model" in read_until(connection, b": loading the model")
     connection.close()
-    second = send_request(quiet_server, "/v1/chat/completions", {**CHAT, "stream": False})
-    world.supervisor.may_start.set()
-    answer = b""
-    while data := second.recv(65536):
-        answer += data
-    second.close()
-    assert b"Hello world" in answer
+    with send_request(quiet_server, "/v1/chat/completions", {**CHAT, "stream": False}) as second:
+        world.supervisor.may_start.set()
+        assert b"Hello world" in read_until(second, b'"finish_reason"')
     assert len(world.engine.requests) == 1
 
 
@@ -298,13 +306,10 @@ def test_a_pipelined_request_is_no_lost_client(world: World, quiet_server: tuple
         say("done")(conversation)
 
     world.engine.script = script
-    connection = send_request(quiet_server, "/v1/chat/completions", {**CHAT, "stream": False})
-    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-    go_on.set()
-    answer = b""
-    while data := connection.recv(65536):
-        answer += data
-    connection.close()
+    with send_request(quiet_server, "/v1/chat/completions", {**CHAT, "stream": False}) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        go_on.set()
+        answer = read_until(connection, b'"finish_reason"')
     assert answer.startswith(b"HTTP/1.1 200")
     assert b"done" in answer
 
