@@ -10,7 +10,7 @@ from benchmarks.report import Row
 
 TARGETS = {1: 0.92, 4: 0.90, 8: 0.88}  # clients -> share of the bare loop
 PROMPT, NEW = 80, 128
-ROUNDS = 5
+ROUNDS = 3
 
 
 def run() -> list[Row]:

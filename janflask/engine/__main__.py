@@ -108,7 +108,7 @@ def run(spec: EngineSpec, cord: Cord) -> None:
     server = EngineServer(model, loop, Path(spec.socket_path), spec.settings.queue_limit)
     info: EngineInfo = describe(model, plan, spec, time.monotonic() - started)
     sys.setswitchinterval(SWITCH_INTERVAL)
-    serving = threading.Thread(target=server.serve, name="sockets", daemon=True)
+    serving = threading.Thread(target=_serve, args=(server.serve,), name="sockets", daemon=True)
     serving.start()
     threading.Thread(target=_await_end, args=(cord, loop.stop), name="cord", daemon=True).start()
     log.info("%s is ready after %.1f s: %s", spec.model_id, info.load_seconds, info.knobs)
@@ -117,6 +117,15 @@ def run(spec: EngineSpec, cord: Cord) -> None:
     server.stop()
     serving.join(2.0)
     log.info("%s stopped", spec.model_id)
+
+
+def _serve(serve: Callable[[], None]) -> None:
+    """Runs the sockets' thread. Without it every client would wait in vain, so its failure is the engine's end."""
+    try:
+        serve()
+    except Exception:
+        log.exception("the engine's sockets failed: it ends, to be started again")
+        os._exit(1)
 
 
 def _await_end(cord: Cord, stop: Callable[[], None]) -> None:

@@ -145,9 +145,16 @@ class Loop:
         if code != 0:
             self._fail_step(slices, code)
             return True
-        ended = self.clock()
-        self._book(slices, started, ended)
+        step_ms = (self.clock() - started) * 1e3
+        prompt_tokens = sum(part.count for part in slices if part.sequence.n_left > 1)
+        for part in slices:
+            self.scheduler.computed(part)
         self._sample([part.sequence for part in slices if part.sequence.n_left == 0])
+        # Booked after the tokens are out: whoever reads them works while this thread does.
+        self._counts["steps"] += 1
+        self._counts["prompt"] += prompt_tokens
+        decoding = sum(part.count == 1 for part in slices)
+        self.scheduler.slice_size = self.governor.observe(step_ms, prompt_tokens, decoding)
         return True
 
     def _take_inbox(self) -> None:
@@ -173,15 +180,6 @@ class Loop:
                 raise RuntimeError("a sequence without a slot in a step")
             sequence.row = batch.add(sequence.tokens, sequence.n_computed, part.count, sequence.slot, part.wants_logits)
         return self.backend.decode()
-
-    def _book(self, slices: list[Slice], started: float, ended: float) -> None:
-        prompt_tokens = sum(part.count for part in slices if part.sequence.n_left > 1)
-        decoding = sum(part.sequence.n_left == 1 for part in slices)
-        for part in slices:
-            self.scheduler.computed(part)
-        self._counts["steps"] += 1
-        self._counts["prompt"] += prompt_tokens
-        self.scheduler.slice_size = self.governor.observe((ended - started) * 1e3, prompt_tokens, decoding)
 
     # --- tokens to text -----------------------------------------------------------------------------------------
 

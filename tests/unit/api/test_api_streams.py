@@ -298,15 +298,17 @@ def test_a_client_that_stops_reading_is_given_up(
 
 
 def test_a_pipelined_request_is_no_lost_client(world: World, quiet_server: tuple[str, int]) -> None:
-    go_on = threading.Event()
+    entered, go_on = threading.Event(), threading.Event()
 
     def script(conversation: Conversation) -> None:
         conversation.send(Started(7))
+        entered.set()
         go_on.wait(PATIENCE)
         say("done")(conversation)
 
     world.engine.script = script
     with send_request(quiet_server, "/v1/chat/completions", {**CHAT, "stream": False}) as connection:
+        assert entered.wait(PATIENCE)
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         go_on.set()
         answer = read_until(connection, b'"finish_reason"')

@@ -1,0 +1,24 @@
+"""The engine process's own threads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+BROKEN = """
+import threading, time
+from janflask.engine.__main__ import _serve
+
+def broken():
+    raise ZeroDivisionError("the sockets broke")
+
+threading.Thread(target=_serve, args=(broken,), daemon=True).start()
+time.sleep(60)
+"""
+
+
+def test_an_engine_ends_when_its_sockets_fail() -> None:
+    """It could take no request any more, and would still look alive."""
+    run = subprocess.run([sys.executable, "-c", BROKEN], stderr=subprocess.PIPE, text=True, timeout=50, check=False)
+    assert run.returncode == 1
+    assert "the sockets broke" in run.stderr
