@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 MAX_BUFFER = 32 * 1024 * 1024  # bytes a client may fall behind: more than any context's worth of tokens
 RECEIVE_SIZE = 256 * 1024
+ACCEPT_PAUSE = 0.05  # seconds; a connection that waits would otherwise wake this thread again at once
 FLUSH_TIME = 1.0  # seconds that last words may take when the engine stops
 
 
@@ -141,6 +142,7 @@ class EngineServer:
             return
         except OSError as error:  # out of descriptors: those in use go on, the client tries again
             log.error("a connection could not be accepted: %s", error)
+            time.sleep(ACCEPT_PAUSE)
             return
         sock.setblocking(False)
         connection = Connection(sock, self.loop, self.wants_attention)
