@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from janflask.errors import JanflaskError
@@ -59,7 +59,6 @@ class Sequence:
     waits_for: Sequence | None = None  # computes a prefix that this one wants to share
     preempted: bool = False
     row: int = -1  # the batch row of its logits in the step under way
-    pending_logprobs: list[TokenLogprob] = field(default_factory=list)
 
     arrived: float = 0.0  # clock readings, seconds
     admitted: float | None = None
@@ -72,12 +71,8 @@ class Sequence:
 
     @property
     def n_left(self) -> int:
-        """Tokens that are not computed yet; 1 while decoding."""
+        """Tokens that are not computed yet; 1 while it decodes."""
         return len(self.tokens) - self.n_computed
-
-    @property
-    def decoding(self) -> bool:
-        return self.n_left == 1 and self.n_generated > 0
 
     def is_exhausted(self) -> bool:
         return self.max_tokens is not None and self.n_generated >= self.max_tokens
