@@ -19,7 +19,6 @@ from janflask_ext.llama cimport (
     jf_decode_fn,
     jf_get_logits_ith_fn,
     jf_memory_seq_cp_fn,
-    jf_memory_seq_pos_fn,
     jf_memory_seq_rm_fn,
     jf_synchronize_fn,
     jf_token_to_piece_fn,
@@ -36,8 +35,6 @@ cdef jf_get_logits_ith_fn llama_get_logits_ith
 cdef jf_synchronize_fn llama_synchronize
 cdef jf_memory_seq_rm_fn llama_memory_seq_rm
 cdef jf_memory_seq_cp_fn llama_memory_seq_cp
-cdef jf_memory_seq_pos_fn llama_memory_seq_pos_min
-cdef jf_memory_seq_pos_fn llama_memory_seq_pos_max
 cdef jf_token_to_piece_fn llama_token_to_piece
 cdef jf_tokenize_fn llama_tokenize
 
@@ -86,7 +83,7 @@ def check_abi(structure, version):
 
 def _bind():
     global llama_decode, llama_get_logits_ith, llama_synchronize, llama_memory_seq_rm, llama_memory_seq_cp
-    global llama_memory_seq_pos_min, llama_memory_seq_pos_max, llama_token_to_piece, llama_tokenize
+    global llama_token_to_piece, llama_tokenize
     import llama_cpp
 
     check_abi(_library.llama_batch, llama_cpp.__version__)
@@ -95,8 +92,6 @@ def _bind():
     llama_synchronize = <jf_synchronize_fn>address_of("llama_synchronize")
     llama_memory_seq_rm = <jf_memory_seq_rm_fn>address_of("llama_memory_seq_rm")
     llama_memory_seq_cp = <jf_memory_seq_cp_fn>address_of("llama_memory_seq_cp")
-    llama_memory_seq_pos_min = <jf_memory_seq_pos_fn>address_of("llama_memory_seq_pos_min")
-    llama_memory_seq_pos_max = <jf_memory_seq_pos_fn>address_of("llama_memory_seq_pos_max")
     llama_token_to_piece = <jf_token_to_piece_fn>address_of("llama_token_to_piece")
     llama_tokenize = <jf_tokenize_fn>address_of("llama_tokenize")
 
@@ -233,12 +228,6 @@ cdef class Context:
         """Makes ``dst`` share positions [p0, p1) of ``src``."""
         with nogil:
             llama_memory_seq_cp(self.memory, src, dst, p0, p1)
-
-    def seq_pos_min(self, int32_t seq):
-        return llama_memory_seq_pos_min(self.memory, seq)
-
-    def seq_pos_max(self, int32_t seq):
-        return llama_memory_seq_pos_max(self.memory, seq)
 
 
 # --- vocabulary ---------------------------------------------------------------------------------------------------

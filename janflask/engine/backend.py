@@ -221,9 +221,6 @@ class Model:
     def make_text(self, stop: tuple[str, ...]) -> TextStream:
         return TextStream(self.vocab, stop)
 
-    def close(self) -> None:
-        lib.llama_model_free(self.pointer)
-
 
 class LlamaBackend:
     """A context over a model: the KV memory, the batch, decode and sample."""

@@ -122,7 +122,7 @@ class Loop:
     # --- the loop -----------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Steps until ``stop``. An error in a step fails the requests that were in it, not the engine."""
+        """Steps until ``stop``. A decode that llama.cpp refuses fails its requests; anything else ends the process."""
         while self._stopping is None:
             if not self.step():
                 self._wake.wait()
@@ -146,15 +146,14 @@ class Loop:
             self._fail_step(slices, code)
             return True
         step_ms = (self.clock() - started) * 1e3
-        prompt_tokens = sum(part.count for part in slices if part.sequence.n_left > 1)
+        prompts = [part.count for part in slices if part.sequence.n_left > 1]
         for part in slices:
             self.scheduler.computed(part)
         self._sample([part.sequence for part in slices if part.sequence.n_left == 0])
         # Booked after the tokens are out: whoever reads them works while this thread does.
         self._counts["steps"] += 1
-        self._counts["prompt"] += prompt_tokens
-        decoding = sum(part.count == 1 for part in slices)
-        self.scheduler.slice_size = self.governor.observe(step_ms, prompt_tokens, decoding)
+        self._counts["prompt"] += sum(prompts)
+        self.scheduler.slice_size = self.governor.observe(step_ms, sum(prompts), len(slices) - len(prompts))
         return True
 
     def _take_inbox(self) -> None:

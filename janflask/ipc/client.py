@@ -107,16 +107,11 @@ class _Connection:
         return message
 
 
-class Generation:
-    """One generation under way in an engine. Closing it cancels what is left of it.
-
-    Use: wait until ``fileno()`` is readable (or ``wait``), then ``receive``, until a ``Done`` comes. Not thread-safe.
-    """
+class _Waitable:
+    """A connection whose answer can be waited for with poll, beside others; a context manager that closes it."""
 
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
-        self._failure: JanflaskError | None = None
-        self._done = False
 
     def __enter__(self) -> Self:
         return self
@@ -127,6 +122,22 @@ class Generation:
     def fileno(self) -> int:
         """The socket's descriptor, for poll."""
         return self._connection.fileno()
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._connection.close()
+
+
+class Generation(_Waitable):
+    """One generation under way in an engine. Closing it cancels what is left of it.
+
+    Use: wait until ``fileno()`` is readable (or ``wait``), then ``receive``, until a ``Done`` comes. Not thread-safe.
+    """
+
+    def __init__(self, connection: _Connection) -> None:
+        super().__init__(connection)
+        self._failure: JanflaskError | None = None
+        self._done = False
 
     @property
     def done(self) -> bool:
@@ -164,10 +175,6 @@ class Generation:
         if self._failure is not None and not messages:
             raise self._failure
         return messages
-
-    def close(self) -> None:
-        """Idempotent. Before ``Done`` this cancels the generation."""
-        self._connection.close()
 
     def _collect(self, messages: list[GenerationMessage]) -> None:
         if not self._connection.receive():
@@ -208,24 +215,11 @@ def engine_stats(socket_path: str, timeout: float) -> EngineStats:
     return _expect(message, Stats).stats
 
 
-class PendingStart:
+class PendingStart(_Waitable):
     """A start that was asked for; ``fileno()`` becomes readable when the supervisor answers.
 
     Closing it gives up waiting for the start, not the start itself.
     """
-
-    def __init__(self, connection: _Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
-    def fileno(self) -> int:
-        """The socket's descriptor, for poll."""
-        return self._connection.fileno()
 
     def wait(self, timeout: float) -> bool:
         """True when ``receive`` has something to do, False after ``timeout`` seconds."""
@@ -243,10 +237,6 @@ class PendingStart:
             raise _no_supervisor(error) from error
         message = self._connection.next()
         return None if message is None else _expect(message, State).state
-
-    def close(self) -> None:
-        """Idempotent."""
-        self._connection.close()
 
 
 class SupervisorClient:
