@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import selectors
@@ -12,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TextIO
 
@@ -109,26 +110,26 @@ def run_logged(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     line, phase = ProgressLine(label, stream or sys.stdout), Phase()
-    with (
-        log.open("wb") as out,
-        # A session of its own makes it the leader of a group that can be ended as a whole.
-        subprocess.Popen(
-            command,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            bufsize=0,
-            start_new_session=True,
-        ) as process,
-    ):
+    process = None
+    with log.open("wb") as out:
         try:
+            with _signals_held():
+                # A session of its own makes it the leader of a group that can be ended as a whole.
+                process = subprocess.Popen(
+                    command,
+                    env=env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    bufsize=0,
+                    start_new_session=True,
+                )
             if process.stdout is None:
                 raise RuntimeError("a pipe was asked for and not given")
             _follow(process.stdout, out, phase, line)
             status = process.wait()
         finally:
-            if process.poll() is None:
+            if process is not None:
                 _end(process)
     if status != 0:
         line.finish(f"failed (status {status})")
@@ -137,14 +138,36 @@ def run_logged(
     line.finish("done")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process that leads its group, and the group with it."""
-    os.killpg(process.pid, signal.SIGTERM)
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Lets SIGTERM and SIGINT take effect only at the end of the block.
+
+    A child may run before ``Popen`` has returned; an exception raised there would leave it behind. Blocking the signals
+    instead would not do: the child would inherit that.
+    """
+    arrived: list[int] = []
+    held = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda number, frame: arrived.append(number)) for number in held]
     try:
-        process.wait(timeout=GRACE)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        yield
+    finally:
+        for number, handler in zip(held, before, strict=True):
+            signal.signal(number, handler)
+    for late in arrived:
+        signal.raise_signal(late)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process that leads its group, if it still runs, and the group with it; closes our end of its pipe."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=GRACE)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def _follow(source: IO[bytes], out: IO[bytes], phase: Phase, line: ProgressLine) -> None:

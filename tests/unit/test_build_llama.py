@@ -13,13 +13,14 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tools import build_llama, compiler
 from tools.build_llama import Plan
 from tools.compiler import Toolchain
-from tools.progress import CommandError, Phase, ProgressLine, run_logged
+from tools.progress import CommandError, Phase, ProgressLine, exit_on_sigterm, run_logged
 
 AMX = ("amx_tile", "avx512f")
 ROOT = Path(__file__).resolve().parents[2]
@@ -331,6 +332,29 @@ def test_output_goes_to_the_log_and_the_status_is_told(tmp_path: Path) -> None:
         run_logged(command, label="job", log=tmp_path / "x.log", env=os.environ, stream=stream)
     assert (tmp_path / "x.log").read_text() == "[1/2] cc -c a.c\nlast words\n"
     assert "failed (status 3)" in stream.getvalue()
+
+
+def test_a_signal_while_the_command_is_being_started_still_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command runs before its start has returned to us; that is when the SIGTERM comes here."""
+    started = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            started.append(self)
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("tools.progress.subprocess.Popen", Interrupted)
+    before = signal.getsignal(signal.SIGTERM)
+    exit_on_sigterm()
+    try:
+        with pytest.raises(SystemExit):
+            run_logged(["sleep", "300"], label="job", log=tmp_path / "x.log", env=os.environ, stream=io.StringIO())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [process.returncode for process in started] == [-signal.SIGTERM]
 
 
 def test_a_terminated_build_takes_its_children_along(tmp_path: Path) -> None:
