@@ -80,6 +80,13 @@ class ConflictError(InvalidRequestError):
     code = "conflict"
 
 
+class RequestTooLargeError(InvalidRequestError):
+    """A body, a message or a file is larger than a setting allows."""
+
+    status = 413
+    code = "request_too_large"
+
+
 class UnsupportedMediaTypeError(InvalidRequestError):
     status = 415
     code = "unsupported_media_type"
@@ -138,6 +145,25 @@ class UnavailableError(JanflaskError):
 
 class TimeoutExceededError(UnavailableError):
     code = "timeout"
+
+
+class StoreBusyError(UnavailableError):
+    """Another process or thread keeps what is to be changed locked; nothing was changed."""
+
+    code = "store_busy"
+
+
+class StorageFullError(JanflaskError):
+    """The disk or a quota is full, or a file may grow no further; nothing was changed."""
+
+    status = 507
+    code = "insufficient_storage"
+
+
+class StoreDamagedError(JanflaskError):
+    """A file of the store cannot be understood; what could be read is not touched."""
+
+    code = "store_damaged"
 
 
 class ProtocolError(JanflaskError):

@@ -98,6 +98,16 @@ class Settings:
     log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "how much is logged")
     max_body_mb: int = _setting(32, _integer(1, 4096), "largest request body in MiB (413 above it)")
 
+    # the store
+    durability: str = _setting(
+        "disk",
+        _choice("disk", "os"),
+        "what an acknowledged write survives; disk: a power cut, os: an end of the server only, but writes are faster",
+    )
+    lock_timeout: float = _setting(5.0, _seconds, "longest wait for another writer of the same thread (503 after it)")
+    max_message_mb: int = _setting(4, _integer(1, 1024), "largest message in MiB (413 above it)")
+    max_upload_mb: int = _setting(512, _integer(1, 1 << 20), "largest uploaded file in MiB (413 above it)")
+
     # requests
     auto_start: bool = _setting(True, _boolean, "a request starts its model if it is on disk and not running")
     keepalive: float = _setting(5.0, _seconds, "seconds of silence in a stream before an SSE comment is sent")
@@ -162,6 +172,18 @@ class Settings:
     @property
     def models_dir(self) -> Path:
         return self.data_dir / "models"
+
+    @property
+    def threads_dir(self) -> Path:
+        return self.data_dir / "threads"
+
+    @property
+    def assistants_dir(self) -> Path:
+        return self.data_dir / "assistants"
+
+    @property
+    def files_dir(self) -> Path:
+        return self.data_dir / "files"
 
     @property
     def cache_dir(self) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from janflask.api import inference, models, openapi, system
+from janflask.api import assistants, files, inference, messages, models, openapi, system, threads, transfer
 from janflask.api.blueprint import Api
 from janflask.api.context import EXTENSION
 from janflask.api.converters import URL, UrlConverter
@@ -20,8 +20,9 @@ def build(settings: Settings) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.converters[URL] = UrlConverter
     api = Api(app)
-    for blueprint in (models.blp, inference.blp, system.blp):
-        api.register_blueprint(blueprint)
+    openapi.add_components(api.spec)
+    for module in (models, inference, threads, messages, transfer, assistants, files, system):
+        api.register_blueprint(module.blp)
     app.register_blueprint(system.pages)
     openapi.add_webhooks(api.spec)
     return app

@@ -7,7 +7,7 @@ import re
 import uuid
 from typing import Any
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -89,7 +89,7 @@ def _message(error: HTTPException, status: int) -> str:
         allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
         return f"{request.path} does not know {request.method}" + (f", only {allowed}" if allowed else "")
     if isinstance(error, RequestEntityTooLarge):
-        return f"the request's body is larger than {(current_app.config['MAX_CONTENT_LENGTH'] or 0) >> 20} MiB"
+        return f"the request's body is larger than {(request.max_content_length or 0) >> 20} MiB"
     return error.description or error.name
 
 

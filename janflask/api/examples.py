@@ -163,13 +163,18 @@ MODEL_RUNNING = {"id": MODEL_ID, "object": "model", "state": "running"}
 MODEL_STOPPED = {"id": MODEL_ID, "object": "model", "state": "stopped"}
 HEALTH = {"status": "ok", "version": "0.1.0", "models_running": 1}
 
-MESSAGE = {
-    "id": "msg_abc123",
+THREAD_ID, MESSAGE_ID, FILE_ID = "thread_abc123", "msg_abc123", "file-abc123"
+MESSAGE_REQUEST: dict[str, Any] = {"role": "user", "content": "How does AI work? Explain it in simple terms."}
+MESSAGE_CHANGES: dict[str, Any] = {"metadata": {"starred": "yes"}}
+MESSAGE: dict[str, Any] = {
+    "id": MESSAGE_ID,
     "object": "thread.message",
     "created_at": CREATED,
-    "thread_id": "thread_abc123",
+    "thread_id": THREAD_ID,
     "role": "user",
-    "content": [{"type": "text", "text": {"value": "How does AI work?", "annotations": []}}],
+    "content": [
+        {"type": "text", "text": {"value": "How does AI work? Explain it in simple terms.", "annotations": []}}
+    ],
     "file_ids": [],
     "attachments": [],
     "assistant_id": None,
@@ -180,28 +185,70 @@ MESSAGE = {
     "incomplete_at": None,
     "metadata": {},
 }
-THREAD = {
-    "id": "thread_abc123",
+MESSAGE_DELETED = {"id": MESSAGE_ID, "object": "thread.message.deleted", "deleted": True}
+MESSAGE_FILE = {"id": FILE_ID, "object": "thread.message.file", "created_at": CREATED, "message_id": MESSAGE_ID}
+
+
+def _page(item: dict[str, Any]) -> dict[str, Any]:
+    return {"object": "list", "data": [item], "has_more": False, "first_id": item["id"], "last_id": item["id"]}
+
+
+MESSAGE_LIST = _page(MESSAGE)
+MESSAGE_FILE_LIST = _page(MESSAGE_FILE)
+
+THREAD_REQUEST: dict[str, Any] = {
+    "title": "A first talk",
+    "messages": [MESSAGE_REQUEST],
+    "metadata": {"topic": "AI"},
+    "parameters": {"temperature": 0.7},
+}
+THREAD_CHANGES: dict[str, Any] = {"title": "A second look", "settings": {"ctx_len": 4096}}
+THREAD_ASSISTANT_CHANGES: dict[str, Any] = {"instructions": "Be brief.", "model": {"id": MODEL_ID}}
+_LISTED_THREAD: dict[str, Any] = {
+    "id": THREAD_ID,
     "object": "thread",
     "title": "A first talk",
     "summary": "",
     "assistants": [
-        {
-            "assistant_id": "jan",
-            "assistant_name": "Jan",
-            "instructions": "",
-            "model": {"id": MODEL_ID, "settings": {}, "parameters": {}, "engine": "janflask"},
-        }
+        {"assistant_id": "jan", "assistant_name": "Jan", "instructions": "", "model": {"id": MODEL_ID}},
     ],
     "created": CREATED,
     "created_at": CREATED,
     "updated": CREATED,
-    "metadata": {},
-    "messages": ["msg_abc123"],
-    "model_id": MODEL_ID,
+    "metadata": {"topic": "AI"},
+    "model_id": None,
     "settings": {},
-    "parameters": {},
+    "parameters": {"temperature": 0.7},
     "tool_resources": {},
+}
+THREAD_LIST = [_LISTED_THREAD]
+THREAD: dict[str, Any] = {**_LISTED_THREAD, "messages": [MESSAGE_ID]}
+WHOLE_THREAD: dict[str, Any] = {**_LISTED_THREAD, "messages": [MESSAGE]}
+THREAD_DELETED = {"id": THREAD_ID, "object": "thread.deleted", "deleted": True}
+ARCHIVE = "PK..."
+THREAD_DOCUMENT: dict[str, Any] = {
+    "object": "thread.export",
+    "version": 1,
+    "exported_at": CREATED,
+    "thread": {"id": THREAD_ID, "title": "A first talk", "created": CREATED * 1000},
+    "messages": [
+        {
+            "id": MESSAGE_ID,
+            "role": "user",
+            "created": CREATED * 1000,
+            "content": [{"type": "text", "text": {"value": "How does AI work?", "annotations": []}}],
+        }
+    ],
+    "thread_files": [],
+    "files": [],
+}
+IMPORT_REPORT: dict[str, Any] = {
+    "object": "thread.import",
+    "threads": [THREAD_ID],
+    "assistants": [],
+    "files": [FILE_ID],
+    "renamed": {},
+    "skipped": [{"path": "threads/broken/thread.json", "reason": "it is not valid JSON"}],
 }
 
 
@@ -216,22 +263,29 @@ ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
         _error("temperature must be from 0 to 2, not 3", "invalid_value", "temperature"),
     ),
     404: (
-        "There is no such model.",
+        "There is nothing of that name.",
         _error("there is no model 'x' on this server; GET /v1/models lists them", "model_not_found", "model"),
     ),
     409: (
-        "The model is in the wrong state for the request.",
+        "The object is in the wrong state for the request, or its id is taken.",
         _error(
             "m is not running and automatic start is off: PUT /v1/models/m/start first", "model_not_running", "model"
         ),
     ),
-    413: ("The body is too large.", _error("the request's body is larger than 32 MiB", "request_too_large")),
+    413: (
+        "The body, or a part of it, is too large.",
+        _error("the request's body is larger than 32 MiB", "request_too_large"),
+    ),
     415: (
         "The body is not JSON by its content type.",
         _error(
             "the body's content type is text/plain: send JSON with Content-Type: application/json",
             "unsupported_media_type",
         ),
+    ),
+    416: (
+        "The file has no such range.",
+        _error("The server cannot provide the requested range.", "invalid_request"),
     ),
     429: (
         "Too many requests wait for the model; `Retry-After` says when to try again.",
@@ -244,5 +298,13 @@ ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
     503: (
         "Something is not there right now; `Retry-After` says when to try again.",
         _error("the supervisor cannot be reached; try again in a second", "unavailable", kind="server_error"),
+    ),
+    507: (
+        "The disk or a quota is full; nothing was changed.",
+        _error(
+            "the disk is full: free some space, then send the request again",
+            "insufficient_storage",
+            kind="server_error",
+        ),
     ),
 }

@@ -10,7 +10,9 @@ import marshmallow as ma
 from janflask import __version__
 from janflask.api import examples
 from janflask.api.system import ASSETS_PATH, DOCS_PATH
-from janflask.schemas.answers import MessageObjectSchema, ModelObjectSchema, ThreadObjectSchema
+from janflask.schemas.answers import ModelObjectSchema
+from janflask.schemas.thread_answers import MessageObjectSchema, ThreadObjectSchema
+from janflask.schemas.threads import COMPONENTS
 
 DESCRIPTION = """\
 Language models on your own machine, behind the API that [Jan](https://jan.ai) and OpenAI's clients speak.
@@ -56,6 +58,12 @@ _WEBHOOKS: dict[str, tuple[type[ma.Schema], str, str, str, Any]] = {
         examples.THREAD,
     ),
 }
+
+
+def add_components(spec: apispec.APISpec) -> None:
+    """Names the schemas that fields refer to by name; before the operations."""
+    for schema in COMPONENTS:
+        spec.components.schema(schema.__name__.removesuffix("Schema"), schema=schema)
 
 
 def add_webhooks(spec: apispec.APISpec) -> None:

@@ -6,10 +6,17 @@ from dataclasses import dataclass
 
 from janflask.catalog import ModelCatalog
 from janflask.ipc.client import SupervisorClient
+from janflask.services.assistants import AssistantService
 from janflask.services.chat import ChatService
+from janflask.services.files import FileService
+from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
+from janflask.services.portable import PortableService
 from janflask.services.templates import ChatTemplates
+from janflask.services.threads import ThreadService
 from janflask.settings import Settings
+from janflask.storage import open_repository
+from janflask.storage.base import Repository
 
 SUPERVISOR_PATIENCE = 3.0  # seconds a request waits for a supervisor that was killed to be back
 
@@ -21,11 +28,27 @@ class Services:
     settings: Settings
     models: ModelService
     chat: ChatService
+    assistants: AssistantService
+    threads: ThreadService
+    messages: MessageService
+    files: FileService
+    portable: PortableService
 
     @classmethod
-    def of(cls, settings: Settings) -> Services:
-        """Over ``settings``' data folder and the supervisor in its runtime folder."""
+    def of(cls, settings: Settings, repository: Repository | None = None) -> Services:
+        """Over ``settings``' data folder (or another ``repository``) and the supervisor in its runtime folder."""
         # Without a runtime folder nobody can have started a supervisor for us: each question to it fails with a 503.
         supervisor = SupervisorClient(settings.runtime_dir or settings.data_dir / "run", SUPERVISOR_PATIENCE)
         models = ModelService(settings, ModelCatalog(settings.models_dir), supervisor)
-        return cls(settings, models, ChatService(settings, models, ChatTemplates()))
+        repository = open_repository(settings) if repository is None else repository
+        assistants, messages = AssistantService(repository), MessageService(settings, repository)
+        return cls(
+            settings=settings,
+            models=models,
+            chat=ChatService(settings, models, ChatTemplates()),
+            assistants=assistants,
+            threads=ThreadService(settings, repository, assistants, messages),
+            messages=messages,
+            files=FileService(settings, repository),
+            portable=PortableService(settings, repository),
+        )

@@ -1,0 +1,154 @@
+"""What the store keeps: threads, messages, assistants and uploaded files, as frozen dataclasses. Standard library only.
+
+Times are whole milliseconds since the epoch, as Jan keeps them on disk; the API tells seconds. ``extra`` holds the
+fields of an object on disk that we don't know: they are written back whenever the object is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+DEFAULT_ASSISTANT = "jan"  # always exists
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadAssistant:
+    """An assistant as a thread has it; ``model`` is Jan's ``{id, settings, parameters, engine}``, each optional."""
+
+    assistant_id: str
+    assistant_name: str = ""
+    instructions: str = ""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thread:
+    """A conversation without its messages.
+
+    ``updated_ms`` is the later of the thread's own last change and its last message.
+    """
+
+    id: str
+    created_ms: int
+    updated_ms: int
+    title: str = ""
+    summary: str = ""
+    assistants: tuple[ThreadAssistant, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    model_id: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    tool_resources: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One message. ``content`` are OpenAI's parts: ``{"type": "text", "text": {"value", "annotations"}}`` and others.
+
+    ``status`` is ``completed``, ``in_progress`` or ``incomplete``.
+    """
+
+    id: str
+    thread_id: str
+    created_ms: int
+    role: str = "user"
+    content: tuple[Mapping[str, Any], ...] = ()
+    file_ids: tuple[str, ...] = ()
+    attachments: tuple[Mapping[str, Any], ...] = ()
+    assistant_id: str | None = None
+    run_id: str | None = None
+    status: str = "completed"
+    incomplete_details: Mapping[str, Any] | None = None
+    completed_ms: int | None = None
+    incomplete_ms: int | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The text of all its text parts."""
+        parts = (part.get("text") for part in self.content if part.get("type") == "text")
+        values = (part.get("value") if isinstance(part, Mapping) else part for part in parts)
+        return "\n".join(value for value in values if isinstance(value, str))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The id of every uploaded file that it holds, once each: ``file_ids``, attachments, image parts."""
+        attached = (item.get("file_id") for item in self.attachments)
+        images = (part.get("image_file") for part in self.content if part.get("type") == "image_file")
+        pictured = (image.get("file_id") for image in images if isinstance(image, Mapping))
+        return tuple(dict.fromkeys(x for x in (*self.file_ids, *attached, *pictured) if isinstance(x, str)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assistant:
+    """Who answers: a model, instructions and sampling. ``model`` ``"*"`` is any."""
+
+    id: str
+    created_ms: int
+    name: str = ""
+    description: str = ""
+    avatar: str = ""
+    model: str = "*"
+    models: tuple[Mapping[str, Any], ...] = ()
+    instructions: str = ""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    tool_resources: Mapping[str, Any] | None = None
+    file_ids: tuple[str, ...] = ()
+    events: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    temperature: float | None = None
+    top_p: float | None = None
+    response_format: Any = None
+    version: str = "1.0"
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """An uploaded file. ``filename`` is what its sender called it, never a path here."""
+
+    id: str
+    created_ms: int
+    filename: str
+    purpose: str
+    bytes: int
+    sha256: str  # hexadecimal
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadFile:
+    """A file in a thread's own ``files/`` folder, where Jan puts what is attached there."""
+
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageDraft:
+    """A message that a client wants stored. ``content`` is as in ``Message``; ``id`` may name one that it replaces."""
+
+    role: str
+    content: tuple[Mapping[str, Any], ...]
+    file_ids: tuple[str, ...] = ()
+    attachments: tuple[Mapping[str, Any], ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadDraft:
+    """What a client gives of a thread, new or not; None is what it does not give.
+
+    ``fields`` are those of ``Thread`` by name. An assistant or a message may be named by its id alone.
+    """
+
+    id: str | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    assistants: tuple[str | ThreadAssistant, ...] | None = None
+    messages: tuple[str | MessageDraft, ...] | None = None

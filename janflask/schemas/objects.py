@@ -1,0 +1,160 @@
+"""What the bodies and queries of stored objects have in common: JSON objects with limits, and pages of lists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import marshmallow as ma
+from marshmallow import fields, validate
+
+from janflask.schemas.fields import Text, between, kind, wrong_type
+from janflask.schemas.sampling import Base
+
+MAX_DEPTH = 32  # of an object in an object
+MAX_OBJECT_BYTES = 64 << 10  # as JSON in UTF-8
+MAX_PAGE = 100
+DEFAULT_PAGE = 20
+
+
+def depth(value: object) -> int:
+    """How deep objects and lists lie in each other: 0 for a plain value, 1 for ``{}``."""
+    deepest, pending = 0, [(value, 1)]
+    while pending:
+        item, level = pending.pop()
+        inner = item.values() if isinstance(item, dict) else item if isinstance(item, list) else None
+        if inner is not None:
+            deepest = max(deepest, level)
+            pending.extend((part, level + 1) for part in inner)
+    return deepest
+
+
+def check_object(value: object, max_bytes: int = MAX_OBJECT_BYTES) -> dict[str, Any]:
+    """``value``. Raises ValidationError unless it is a JSON object that is neither too deep nor too large."""
+    if not isinstance(value, dict):
+        raise wrong_type("an object", value)
+    if depth(value) > MAX_DEPTH:
+        raise ma.ValidationError(f"must be nested at most {MAX_DEPTH} deep")
+    size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    if size > max_bytes:
+        raise ma.ValidationError(f"must have at most {max_bytes} bytes as JSON, not {size}")
+    return value
+
+
+class JsonObject(fields.Dict):
+    """Any JSON object within the limits of ``check_object``."""
+
+    default_error_messages = {"required": "is required", "null": "must not be null"}  # noqa: RUF012 - marshmallow's
+
+    def __init__(self, *, max_bytes: int = MAX_OBJECT_BYTES, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._max_bytes = max_bytes
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> dict[Any, Any]:
+        return check_object(value, self._max_bytes)
+
+
+class JsonObjects(fields.List[dict[str, Any]]):
+    """A list of JSON objects, each within the limits of ``check_object``; given as a tuple."""
+
+    def __init__(self, *, max_items: int = 100, **kwargs: Any) -> None:
+        super().__init__(fields.Dict(), **kwargs)
+        self._max_items = max_items
+
+    def _deserialize(  # type: ignore[override]  # a tuple, since what is loaded goes into frozen dataclasses
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> tuple[dict[str, Any], ...]:
+        return tuple(each(value, check_object, "a list of objects", self._max_items))
+
+
+def each(value: object, check: Any, expected: str, max_items: int) -> list[Any]:
+    """``check`` of every item of a list; the errors of all of them at once."""
+    if not isinstance(value, list):
+        raise wrong_type(expected, value)
+    if len(value) > max_items:
+        raise ma.ValidationError(f"must hold at most {max_items} items, not {len(value)}")
+    errors: dict[int, Any] = {}
+    checked: list[Any] = []
+    for number, item in enumerate(value):
+        try:
+            checked.append(check(item))
+        except ma.ValidationError as error:
+            errors[number] = error.messages
+    if errors:
+        raise ma.ValidationError(errors)
+    return checked
+
+
+def metadata_field() -> JsonObject:
+    """An object's ``metadata``."""
+    about = f"Anything, as an object: nested at most {MAX_DEPTH} deep, at most {MAX_OBJECT_BYTES >> 10} KiB as JSON."
+    return JsonObject(allow_none=True, metadata={"description": about, "additionalProperties": {}})
+
+
+class QueryWhole(fields.Integer):
+    """A whole number in a query, where everything is text."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int:
+        text = value.removeprefix("-") if isinstance(value, str) else ""
+        if not text.isascii() or not text.isdigit() or len(text) > 18:
+            shown = repr(value[:40]) if isinstance(value, str) else kind(value)
+            raise ma.ValidationError(f"must be a whole number, not {shown}")
+        return int(value)
+
+
+class PageQuerySchema(Base):
+    """Which part of a list is wanted; given as the arguments of ``janflask.services.paging.page``."""
+
+    limit = QueryWhole(
+        load_default=DEFAULT_PAGE,
+        validate=between(1, MAX_PAGE),
+        metadata={"description": "How many at most.", "example": 20},
+    )
+    order = Text(
+        load_default="desc",
+        validate=validate.OneOf(("asc", "desc"), error="must be one of {choices}, not {input!r}"),
+        metadata={"description": "By creation: `desc` newest first, `asc` oldest first."},
+    )
+    after = Text(
+        load_default=None, metadata={"description": "The id of an item of the list: those that come after it."}
+    )
+    before = Text(
+        load_default=None,
+        metadata={
+            "description": "The id of an item of the list: those that come before it; without `after` the nearest."
+        },
+    )
+
+
+def _tool_resources(value: object) -> dict[str, Any]:
+    checked = check_object(value)
+    errors = {
+        name: [f"must be an object, not {kind(item)}"] for name, item in checked.items() if type(item) is not dict
+    }
+    if errors:
+        raise ma.ValidationError(errors)
+    return checked
+
+
+class ToolResources(fields.Dict):
+    """OpenAI's ``tool_resources``: an object for each kind of tool."""
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> dict[Any, Any]:
+        return _tool_resources(value)
+
+
+def tool_resources_field() -> ToolResources:
+    """An object's ``tool_resources``."""
+    return ToolResources(
+        allow_none=True,
+        metadata={
+            "description": "What the tools may use, by the kind of tool.",
+            "additionalProperties": {"type": "object"},
+            "example": {"code_interpreter": {"file_ids": []}},
+        },
+    )

@@ -1,0 +1,186 @@
+"""Threads and messages as they are answered, for the OpenAPI document. They are built as plain objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import marshmallow as ma
+from marshmallow import fields, validate
+
+
+def _told(description: str, **about: Any) -> fields.String:
+    return fields.String(required=True, metadata={"description": description, **about})
+
+
+def _always(word: str) -> fields.String:
+    return fields.String(required=True, validate=validate.OneOf([word]))
+
+
+def _time(description: str = "Seconds since the epoch.", **about: Any) -> fields.Integer:
+    return fields.Integer(required=True, metadata={"description": description, **about})
+
+
+def _object(description: str, **about: Any) -> fields.Dict:
+    return fields.Dict(required=True, metadata={"description": description, **about})
+
+
+class TextValueSchema(ma.Schema):
+    """Text and what is marked in it."""
+
+    value = fields.String(required=True)
+    annotations = fields.List(fields.Dict(), required=True)
+
+
+class ImageUrlSchema(ma.Schema):
+    """A picture elsewhere, or in the URL itself."""
+
+    url = fields.String(required=True)
+    detail = fields.String()
+
+
+class ImageFileSchema(ma.Schema):
+    """A picture that was uploaded."""
+
+    file_id = fields.String(required=True)
+    detail = fields.String()
+
+
+class MessageContentSchema(ma.Schema):
+    """A part of a message: its `type` names the field that it has."""
+
+    type = _told("`text`, `image_url` or `image_file`.")
+    text = fields.Nested(TextValueSchema)
+    image_url = fields.Nested(ImageUrlSchema)
+    image_file = fields.Nested(ImageFileSchema)
+
+
+class MessageObjectSchema(ma.Schema):
+    """A message of a thread; a line of its `messages.jsonl`."""
+
+    id = _told("Its id.")
+    object = _always("thread.message")
+    created_at = _time()
+    thread_id = _told("The thread that it belongs to.")
+    role = _told("`user` or `assistant`.")
+    content = fields.List(fields.Nested(MessageContentSchema), required=True)
+    file_ids = fields.List(
+        fields.String(), required=True, metadata={"description": "The uploaded files that are attached to it."}
+    )
+    attachments = fields.List(
+        fields.Dict(),
+        required=True,
+        metadata={"description": "The same files, each with the `tools` that it is for: `{file_id, tools: [{type}]}`."},
+    )
+    assistant_id = _told("Who wrote it, if an assistant did.", nullable=True)
+    run_id = _told("The run that made it.", nullable=True)
+    status = _told("`completed`, `in_progress` or `incomplete`.")
+    incomplete_details = _object("Why it is incomplete.", nullable=True)
+    completed_at = _time(nullable=True)
+    incomplete_at = _time(nullable=True)
+    metadata = _object("Its sender's own.")
+
+
+class _ListSchema(ma.Schema):
+    object = _always("list")
+    first_id = _told("The first one's id; null for an empty page.", nullable=True)
+    last_id = _told("The last one's id; null for an empty page.", nullable=True)
+    has_more = fields.Boolean(required=True, metadata={"description": "Whether the list goes on."})
+
+
+class MessageListSchema(_ListSchema):
+    """A page of messages."""
+
+    data = fields.List(fields.Nested(MessageObjectSchema), required=True)
+
+
+class MessageFileSchema(ma.Schema):
+    """A file of a message."""
+
+    id = _told("The file's id.")
+    object = _always("thread.message.file")
+    created_at = _time("When the message was made, in seconds since the epoch.")
+    message_id = _told("The message.")
+
+
+class MessageFileListSchema(_ListSchema):
+    """A page of a message's files."""
+
+    data = fields.List(fields.Nested(MessageFileSchema), required=True)
+
+
+class _DeletedSchema(ma.Schema):
+    id = _told("Its id.")
+    deleted = fields.Boolean(required=True, metadata={"description": "Always true."})
+
+
+class MessageDeletedSchema(_DeletedSchema):
+    """A message that is gone."""
+
+    object = _always("thread.message.deleted")
+
+
+class ThreadDeletedSchema(_DeletedSchema):
+    """A thread that is gone."""
+
+    object = _always("thread.deleted")
+
+
+class ThreadAssistantSchema(ma.Schema):
+    """An assistant in a thread."""
+
+    assistant_id = _told("Its id; it need not be one of this server's.")
+    assistant_name = _told("What it is called.")
+    instructions = _told("What it is told before the conversation.")
+    model = _object("The model it uses here: `{id, settings, parameters, engine}`, each optional.")
+
+
+class ListedThreadSchema(ma.Schema):
+    """A conversation, as an entry of the list."""
+
+    id = _told("Its id.")
+    object = _always("thread")
+    title = _told("What it is called.")
+    summary = _told("What it is about.")
+    assistants = fields.List(fields.Nested(ThreadAssistantSchema), required=True)
+    created = _time()
+    created_at = _time()
+    updated = _time("When it or the last of its messages changed, in seconds since the epoch.")
+    metadata = _object("Its owner's own.")
+    model_id = _told("The model that answers here, over the assistant's.", nullable=True)
+    settings = _object("How the model is started, over its own settings.")
+    parameters = _object("Defaults of requests, over the model's own.")
+    tool_resources = _object("What the tools may use.")
+
+
+class ThreadObjectSchema(ListedThreadSchema):
+    """A conversation; its folder's `thread.json`. No field is required there."""
+
+    messages = fields.List(
+        fields.String(), required=True, metadata={"description": "The ids of its messages, in order."}
+    )
+
+
+class WholeThreadSchema(ListedThreadSchema):
+    """A conversation with its messages."""
+
+    messages = fields.List(fields.Nested(MessageObjectSchema), required=True)
+
+
+class SkippedSchema(ma.Schema):
+    """What was left out."""
+
+    path = _told("Its path in the archive.")
+    reason = _told("Why it was left out.")
+
+
+class ImportReportSchema(ma.Schema):
+    """What came out of an archive."""
+
+    object = _always("thread.import")
+    threads = fields.List(fields.String(), required=True, metadata={"description": "The threads' ids here."})
+    assistants = fields.List(fields.String(), required=True, metadata={"description": "The assistants' ids here."})
+    files = fields.List(fields.String(), required=True, metadata={"description": "The files' ids here."})
+    renamed = fields.Dict(
+        required=True, metadata={"description": "The new id for each that was taken, by the one in the archive."}
+    )
+    skipped = fields.List(fields.Nested(SkippedSchema), required=True)

@@ -1,0 +1,174 @@
+"""The messages of a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from janflask.errors import InvalidRequestError, NotFoundError, RequestTooLargeError
+from janflask.records import Message, MessageDraft
+from janflask.settings import Settings
+from janflask.storage import ids
+from janflask.storage.base import Page, Repository, Slice
+from janflask.storage.paging import cut
+
+
+class MessageService:
+    """Stores, changes and lists messages. Thread-safe.
+
+    Besides what is said here, every method raises what the repository's do (``janflask.storage.base``).
+    """
+
+    def __init__(self, settings: Settings, repository: Repository) -> None:
+        self._max_bytes = settings.max_message_mb << 20
+        self._threads = repository.threads
+        self._files = repository.files
+
+    def create(self, thread_id: str, draft: MessageDraft) -> Message:
+        """The message, stored at the thread's end.
+
+        Raises RequestTooLargeError, and InvalidRequestError for a file that does not exist.
+        """
+        check_thread_id(thread_id)
+        message = self.drafted(thread_id, draft)
+        if message.files:
+            self._threads.get(thread_id)  # nothing is remembered as a holder that does not exist
+        with self.holding(thread_id, {"": message}):
+            self._threads.append(thread_id, [message])
+        return message
+
+    def list(self, thread_id: str, page: Page, run_id: str | None = None) -> Slice[Message]:
+        """A page of the thread's messages; with ``run_id`` of those that this run made."""
+        check_thread_id(thread_id)
+        return self._threads.list_messages(thread_id, page, run_id=run_id)
+
+    def get(self, thread_id: str, message_id: str) -> Message:
+        """One message."""
+        _check_ids(thread_id, message_id)
+        return self._threads.get_message(thread_id, message_id)
+
+    def modify(self, thread_id: str, message_id: str, changes: Mapping[str, Any]) -> Message:
+        """The message with ``changes`` (``content``, ``metadata``) made, in its place. Raises what ``create`` does."""
+        message = self.get(thread_id, message_id)
+        if not changes:
+            return message
+
+        def change(current: Message) -> Message:
+            changed = replace(current, **changes)
+            self._check_size(changed)
+            return changed
+
+        # Only what comes in anew has to exist: a message found on disk may name a file that never was here.
+        pictured = replace(message, file_ids=(), attachments=(), content=changes.get("content", ()))
+        with self.holding(thread_id, {"": pictured}):
+            return self._threads.update_message(thread_id, message_id, change)
+
+    def delete(self, thread_id: str, message_id: str) -> None:
+        """Its files stay."""
+        _check_ids(thread_id, message_id)
+        self._threads.delete_message(thread_id, message_id)
+
+    def files(self, thread_id: str, message_id: str, page: Page) -> tuple[Message, Slice[str]]:
+        """The message and a page of the ids of its files, which are in the order in which it names them."""
+        message = self.get(thread_id, message_id)
+        return message, cut([(0, file_id) for file_id in message.files], page, lambda file_id: file_id)
+
+    def with_file(self, thread_id: str, message_id: str, file_id: str) -> Message:
+        """The message. Raises NotFoundError unless it holds the file."""
+        message = self.get(thread_id, message_id)
+        if file_id not in message.files:
+            raise NotFoundError(
+                f"message {message_id} has no file {file_id[:128]!r}; "
+                f"GET /v1/threads/{thread_id}/messages/{message_id}/files lists them",
+                param="file_id",
+            )
+        return message
+
+    def drafted(self, thread_id: str, draft: MessageDraft, *, over: Message | None = None, param: str = "") -> Message:
+        """A message out of ``draft``, not yet stored; with ``over`` that one, changed. ``param`` is where it came from.
+
+        Each of ``file_ids`` and ``attachments`` names the files of both: OpenAI's first API had the one, its second
+        the other, and a client of either sees them all. Raises RequestTooLargeError.
+        """
+        attached = tuple(item["file_id"] for item in draft.attachments)
+        attachments = draft.attachments + tuple(
+            {"file_id": file_id, "tools": []} for file_id in dict.fromkeys(draft.file_ids) if file_id not in attached
+        )
+        content: dict[str, Any] = {
+            "role": draft.role,
+            "content": draft.content,
+            "file_ids": tuple(dict.fromkeys((*draft.file_ids, *attached))),
+            "attachments": attachments,
+            "metadata": draft.metadata,
+        }
+        if over is not None:
+            message = replace(over, **content)
+        else:
+            message = Message(id=ids.new_id(ids.MESSAGE), thread_id=thread_id, created_ms=ids.now_ms(), **content)
+        self._check_size(message, param)
+        return message
+
+    @contextmanager
+    def holding(self, thread_id: str, messages: Mapping[str, Message]) -> Iterator[None]:
+        """Keeps the messages' files from being deleted while they are stored; the keys are where they came from.
+
+        Raises InvalidRequestError for a file that does not exist.
+        """
+        files = tuple(dict.fromkeys(file_id for message in messages.values() for file_id in message.files))
+        with ExitStack() as stack:
+            if files:
+                self._check_files(messages)
+                try:
+                    stack.enter_context(self._files.holding(files, thread_id))
+                except NotFoundError as error:  # one of them was deleted just now
+                    raise InvalidRequestError(error.message, param="file_ids", code="file_not_found") from None
+            yield
+
+    def _check_files(self, messages: Mapping[str, Message]) -> None:
+        known: set[str] = set()
+        for where, message in messages.items():
+            for file_id in message.files:
+                if file_id not in known and not self._exists(file_id):
+                    field = "file_ids" if file_id in message.file_ids else "content"
+                    raise InvalidRequestError(
+                        f"there is no file {file_id[:128]!r}; upload it with POST /v1/files first",
+                        param=f"{where}.{field}" if where else field,
+                        code="file_not_found",
+                    )
+                known.add(file_id)
+
+    def _exists(self, file_id: str) -> bool:
+        if not ids.is_id(file_id):
+            return False
+        try:
+            self._files.get(file_id)
+        except NotFoundError:
+            return False
+        return True
+
+    def _check_size(self, message: Message, param: str = "") -> None:
+        size = len(msgspec.json.encode((message.content, message.attachments, message.file_ids, message.metadata)))
+        if size > self._max_bytes:
+            raise RequestTooLargeError(
+                f"the message has {size} bytes as JSON; {self._max_bytes >> 20} MiB is the most",
+                param=param or "content",
+            )
+
+
+def check_thread_id(thread_id: str) -> None:
+    """Raises NotFoundError unless ``thread_id`` may be an id."""
+    if not ids.is_id(thread_id):
+        raise NotFoundError(f"there is no thread {thread_id[:128]!r}; GET /v1/threads lists them", param="thread_id")
+
+
+def _check_ids(thread_id: str, message_id: str) -> None:
+    check_thread_id(thread_id)
+    if not ids.is_id(message_id):
+        raise NotFoundError(
+            f"there is no message {message_id[:128]!r}; GET /v1/threads/{thread_id}/messages lists them",
+            param="message_id",
+        )

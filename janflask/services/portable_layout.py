@@ -1,0 +1,89 @@
+"""The store's objects as the files of its folder layout, for an archive or for another folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from janflask.errors import NotFoundError, StoreDamagedError
+from janflask.records import Assistant, StoredFile, Thread
+from janflask.services.portable_streams import pieces_of
+from janflask.storage.base import Page, Repository
+from janflask.storage.file_uploads import CONTENT_FILE, DESCRIPTION_FILE, encode_file
+from janflask.storage.jan import FILES_FOLDER, MESSAGES_FILE, THREAD_FILE, encode_message, encode_thread
+from janflask.storage.jan_assistants import ASSISTANT_FILE, encode_assistant
+
+THREADS, ASSISTANTS, FILES = "threads", "assistants", "files"
+_PAGE = 100
+
+Progress = Callable[[int, int], None]  # done, of how many
+
+
+def no_progress(done: int, total: int) -> None:
+    """Tells nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file: its path with ``/``, its time in milliseconds, its bytes (read once, to the end)."""
+
+    path: str
+    modified_ms: int
+    pieces: Iterable[bytes]
+
+
+def thread_entries(repository: Repository, thread: Thread) -> Iterator[Entry]:
+    """A thread's files; none if it is gone."""
+    try:
+        messages = repository.threads.all_messages(thread.id)
+        names = [item.name for item in repository.threads.files(thread.id)]
+    except NotFoundError:
+        return
+    folder = f"{THREADS}/{thread.id}"
+    yield Entry(f"{folder}/{THREAD_FILE}", thread.updated_ms, [encode_thread(thread)])
+    yield Entry(f"{folder}/{MESSAGES_FILE}", thread.updated_ms, (encode_message(message) for message in messages))
+    for name in names:
+        try:
+            file = repository.threads.open_file(thread.id, name)
+        except NotFoundError:
+            continue
+        yield Entry(f"{folder}/{FILES_FOLDER}/{name}", thread.updated_ms, pieces_of(file))
+
+
+def assistant_entry(assistant: Assistant) -> Entry:
+    """An assistant's file."""
+    path = f"{ASSISTANTS}/{assistant.id}/{ASSISTANT_FILE}"
+    return Entry(path, assistant.created_ms, [encode_assistant(assistant)])
+
+
+def file_entries(repository: Repository, stored: StoredFile) -> Iterator[Entry]:
+    """An uploaded file's description and content; nothing if it is gone."""
+    try:
+        content = repository.files.open(stored.id)
+    except (NotFoundError, StoreDamagedError):
+        return
+    folder = f"{FILES}/{stored.id}"
+    yield Entry(f"{folder}/{CONTENT_FILE}", stored.created_ms, pieces_of(content))
+    yield Entry(f"{folder}/{DESCRIPTION_FILE}", stored.created_ms, [encode_file(stored)])
+
+
+def all_entries(repository: Repository) -> Iterator[Entry]:
+    """Everything: assistants, uploaded files, threads."""
+    for assistant in repository.assistants.list(Page(limit=None)).items:
+        yield assistant_entry(assistant)
+    for stored in all_files(repository):
+        yield from file_entries(repository, stored)
+    for thread in repository.threads.all():
+        yield from thread_entries(repository, thread)
+
+
+def all_files(repository: Repository) -> Iterator[StoredFile]:
+    """Every uploaded file, a page at a time."""
+    page = repository.files.list(Page(limit=_PAGE))
+    yield from page.items
+    while page.has_more and page.items:
+        try:
+            page = repository.files.list(Page(limit=_PAGE, after=page.items[-1].id))
+        except NotFoundError:
+            return
+        yield from page.items

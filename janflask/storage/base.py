@@ -1,0 +1,175 @@
+"""The repository's protocol. ``tests/unit/storage`` has one suite for every implementation.
+
+All methods are thread-safe. Any of them may raise the errors named here:
+
+* NotFoundError: there is no such object, or the id is not one (``ids.is_id``).
+* ConflictError: the id is taken, or what is on disk is not a plain file (a symbolic link).
+* StoreBusyError: another writer held the object's lock for longer than ``JANFLASK_LOCK_TIMEOUT``; nothing changed.
+* StorageFullError: the disk or a quota is full, or a file may grow no further; nothing changed.
+* StoreDamagedError: a file that is needed cannot be understood; ``janflask doctor`` says what to do.
+
+When a method that changes something returns, the change is on disk (unless ``JANFLASK_DURABILITY=os``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import BinaryIO, Generic, Literal, Protocol, TypeVar
+
+from janflask.records import Assistant, Message, StoredFile, Thread, ThreadFile
+
+T = TypeVar("T")
+Order = Literal["asc", "desc"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Which part of a list is wanted.
+
+    ``after`` and ``before`` are ids of the list: its items between the two, both excluded. Of these the first ``limit``
+    in the list's order, or the last ones where only ``before`` is given (the page before a page). A limit of None means
+    all. An id that is not in the list is an InvalidRequestError that names the field, except one of our own making,
+    which still tells its place after its object was deleted.
+    """
+
+    limit: int | None = 20
+    order: Order = "desc"
+    after: str | None = None
+    before: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Slice(Generic[T]):
+    """A page's items in the list's order; ``has_more``: the list goes on (backwards for a page by ``before`` alone)."""
+
+    items: Sequence[T]
+    has_more: bool
+
+
+class ThreadStore(Protocol):
+    """Threads and their messages. Threads are listed by creation, messages in the order in which they were appended."""
+
+    def create(
+        self, thread: Thread, messages: Sequence[Message] = (), files: Sequence[tuple[str, BinaryIO]] = ()
+    ) -> Thread:
+        """Stores a new thread with its messages and its own files (name, content), all in one step.
+
+        Where the id is one by ``ids.new_id``, its time should be the thread's ``created_ms``: either may be sorted by.
+        Names of files are made safe (``ids.safe_name``).
+        """
+
+    def get(self, thread_id: str) -> Thread: ...
+
+    def list(self, page: Page) -> Slice[Thread]:
+        """A thread that cannot be read is left out, and logged."""
+
+    def count(self) -> int:
+        """How many threads there are."""
+
+    def all(self) -> Iterator[Thread]:
+        """Every readable thread, newest first, one at a time; threads that come or go meanwhile may be missing."""
+
+    def search(self, query: str, page: Page) -> Slice[Thread]:
+        """The threads whose title or one of whose messages' text has every word of ``query``, case apart."""
+
+    def update(
+        self, thread_id: str, change: Callable[[Thread], Thread], messages: Sequence[Message] | None = None
+    ) -> Thread:
+        """Replaces the thread by ``change(thread)``, and its messages by ``messages`` unless None.
+
+        ``change`` runs under the thread's lock; what it raises leaves everything as it was. The id stays, and
+        ``updated_ms`` becomes now.
+        """
+
+    def delete(self, thread_id: str) -> None:
+        """The thread, its messages and its own files are gone in one step."""
+
+    def append(self, thread_id: str, messages: Sequence[Message]) -> None:
+        """Adds messages at the end: all of them or, on an error, none.
+
+        ConflictError for an id that another message has; one by ``ids.new_id`` is taken to be new.
+        """
+
+    def message_ids(self, thread_id: str) -> Sequence[str]: ...
+
+    def all_messages(self, thread_id: str) -> Iterator[Message]:
+        """In order, one at a time, as they were when it was called. What cannot be read is left out, and logged."""
+
+    def list_messages(self, thread_id: str, page: Page, *, run_id: str | None = None) -> Slice[Message]: ...
+
+    def get_message(self, thread_id: str, message_id: str) -> Message: ...
+
+    def update_message(self, thread_id: str, message_id: str, change: Callable[[Message], Message]) -> Message:
+        """Replaces the message, in its place; ``change`` runs under the thread's lock. Its id stays."""
+
+    def delete_message(self, thread_id: str, message_id: str) -> None: ...
+
+    def files(self, thread_id: str) -> Sequence[ThreadFile]:
+        """What is in the thread's own ``files/`` folder, by name."""
+
+    def open_file(self, thread_id: str, name: str) -> BinaryIO:
+        """One of them, to read; the caller closes it."""
+
+
+class AssistantStore(Protocol):
+    """Assistants. ``jan`` is there even where no file describes it."""
+
+    def create(self, assistant: Assistant) -> Assistant: ...
+
+    def get(self, assistant_id: str) -> Assistant: ...
+
+    def list(self, page: Page) -> Slice[Assistant]:
+        """By creation; one that cannot be read is left out, and logged."""
+
+    def update(self, assistant_id: str, change: Callable[[Assistant], Assistant]) -> Assistant: ...
+
+    def delete(self, assistant_id: str) -> None:
+        """ConflictError for ``jan``."""
+
+
+class Upload(Protocol):
+    """A file that is being received. It is nowhere to be seen until ``commit``; exactly one of the two ends it."""
+
+    def write(self, data: bytes, /) -> int: ...
+
+    def commit(
+        self, filename: str, purpose: str, *, file_id: str | None = None, created_ms: int | None = None
+    ) -> StoredFile:
+        """Stores it under a new id, now; an import names the id (ConflictError if it is taken) and the time it had."""
+
+    def discard(self) -> None:
+        """Forgets it; harmless after ``commit``."""
+
+
+class FileStore(Protocol):
+    """Uploaded files."""
+
+    def begin(self) -> Upload: ...
+
+    def get(self, file_id: str) -> StoredFile: ...
+
+    def list(self, page: Page, *, purpose: str | None = None) -> Slice[StoredFile]:
+        """By creation; one that cannot be read is left out, and logged."""
+
+    def open(self, file_id: str) -> BinaryIO:
+        """Its content, to read; the caller closes it."""
+
+    def holding(self, file_ids: Sequence[str], thread_id: str) -> AbstractContextManager[None]:
+        """While it lasts, none of the files can be deleted; from then on ``thread_id`` counts as a possible holder.
+
+        Messages that hold files are stored inside. NotFoundError names the first file that does not exist.
+        """
+
+    def delete(self, file_id: str, is_held: Callable[[str], bool]) -> None:
+        """ConflictError if ``is_held(thread_id)`` is true for one of its possible holders."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """All that is stored."""
+
+    threads: ThreadStore
+    assistants: AssistantStore
+    files: FileStore

@@ -1,0 +1,89 @@
+"""Ids: what may be one, and new ones that sort by the time of their making.
+
+A new id is a prefix and 26 characters of Crockford's base 32 (the layout of https://github.com/ulid/spec, in lower
+case, since some file systems take two names that differ only by case for one): 48 bits of milliseconds, 80 random bits.
+Within one process they ascend strictly.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+import time
+from collections.abc import Container
+
+THREAD, MESSAGE, ASSISTANT, FILE, RUN = "thread_", "msg_", "asst_", "file-", "run_"
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_LENGTH = 26
+_DIGITS = {character: value for value, character in enumerate(_ALPHABET)}
+_OWN = re.compile(rf"[a-z]+[_-]([0-7][{_ALPHABET}]{{{_LENGTH - 1}}})")
+_RANDOM_BITS = 80
+
+# Routes of the API, and names that mean something else to a file system somewhere.
+_DEVICES = {"con", "prn", "aux", "nul"} | {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
+RESERVED = frozenset({"import", "export", "runs"} | _DEVICES)
+
+_lock = threading.Lock()
+_last = 0
+
+
+def is_id(text: str) -> bool:
+    """Whether ``text`` may be an id from outside, and so the name of a folder."""
+    return _ID.fullmatch(text) is not None
+
+
+def is_reserved(text: str) -> bool:
+    """Whether a new object must not be called so, although it would be an id."""
+    return text.split(".", 1)[0].lower() in RESERVED or text.endswith(".")
+
+
+def now_ms() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def new_id(prefix: str, at_ms: int | None = None) -> str:
+    """A new id; ``at_ms`` is its time, now by default."""
+    global _last
+    value = (now_ms() if at_ms is None else at_ms) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
+    if at_ms is None:
+        with _lock:
+            # A clock that stands still or goes back must not break the order.
+            value = _last = max(value, _last + 1 + secrets.randbits(32))
+    return prefix + "".join(_ALPHABET[value >> shift & 31] for shift in range(5 * (_LENGTH - 1), -1, -5))
+
+
+def time_of(text: str) -> int | None:
+    """When ``new_id`` made ``text``, in milliseconds; None for an id from elsewhere."""
+    match = _OWN.fullmatch(text)
+    if match is None:
+        return None
+    value = 0
+    for character in match[1]:
+        value = value << 5 | _DIGITS[character]
+    return value >> _RANDOM_BITS
+
+
+def safe_name(text: str, fallback: str = "file") -> str:
+    """A file name out of a stranger's: no folder, nothing but letters, digits and ``._-``, at most 100 characters."""
+    name = re.split(r"[/\\]", text)[-1]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".-_")
+    stem, dot, suffix = name.rpartition(".")
+    if dot and len(suffix) <= 16:
+        name = f"{stem[: 99 - len(suffix)]}.{suffix}"
+    return name[:100].rstrip(".") or fallback
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """``name``, with a number before its suffix if there is one already."""
+    stem, dot, suffix = name.rpartition(".")
+    if not dot:
+        stem, suffix = name, ""
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{stem}-{number}{dot}{suffix}"
+    return name

@@ -1,0 +1,62 @@
+"""Cutting a page out of a list whose order is known, by cursors that are ids. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from janflask.errors import InvalidRequestError
+from janflask.storage import ids
+from janflask.storage.base import Page, Slice
+
+T = TypeVar("T")
+Key = tuple[int, str]  # an object's time in milliseconds, and its id
+
+
+def cut(keys: Sequence[Key], page: Page, load: Callable[[str], T | None]) -> Slice[T]:
+    """The page of a list whose ascending order is that of ``keys``.
+
+    ``load`` gets an id and gives its object, or None for one that has to be left out; it is called for no more objects
+    than are needed: those on the page, those left out and, to know whether the list goes on, one more. ``has_more`` is
+    about what the cursors leave of the list. Raises InvalidRequestError for a cursor that has no place in the list.
+    """
+    start, stop = _range(keys, page)
+    backwards = page.before is not None and page.after is None
+    descending = (page.order == "desc") is not backwards
+    items: list[T] = []
+    has_more = False
+    for index in reversed(range(start, stop)) if descending else range(start, stop):
+        item = load(keys[index][1])
+        if item is None:
+            continue
+        if len(items) == page.limit:
+            has_more = True
+            break
+        items.append(item)
+    return Slice(items[::-1] if backwards else items, has_more)
+
+
+def _range(keys: Sequence[Key], page: Page) -> tuple[int, int]:
+    """Where in ``keys`` the items between the page's cursors begin and end."""
+    lower, upper = ("after", page.after), ("before", page.before)
+    if page.order == "desc":
+        lower, upper = upper, lower
+    start = 0 if lower[1] is None else _place(keys, lower[1], lower[0])[1]
+    stop = len(keys) if upper[1] is None else _place(keys, upper[1], upper[0])[0]
+    return start, stop
+
+
+def _place(keys: Sequence[Key], cursor: str, param: str) -> tuple[int, int]:
+    """How many keys come before the cursor's, and how many if it is counted, too."""
+    for index, (_, found) in enumerate(keys):
+        if found == cursor:
+            return index, index + 1
+    made_ms = ids.time_of(cursor)
+    if made_ms is None:
+        raise InvalidRequestError(
+            f"{cursor[:200]!r} is not in this list; {param!r} has to be the id of one of its items", param=param
+        )
+    # Not a binary search: a list of messages is in the order of their arrival, which need not be that of their times.
+    gone = (made_ms, cursor)
+    index = next((index for index, key in enumerate(keys) if key > gone), len(keys))
+    return index, index

@@ -1,0 +1,244 @@
+"""Uploads and downloads through gunicorn: little memory, clients that vanish, bodies that lie about their length."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 30.0  # seconds that anything here may take on a slow machine
+MAX_MB = 65
+MB = 1 << 20
+HEAD = b'--frontier\r\nContent-Disposition: form-data; name="file"; filename="big.bin"\r\n\r\n'
+TAIL = b'\r\n--frontier\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nassistants\r\n--frontier--\r\n'
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("it did not come true")
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """gunicorn with one worker and the whole application."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, data_dir: Path) -> None:
+        self.process = process
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}/v1/files"
+        self.folder = data_dir / "files"
+
+    def answers(self) -> bool:
+        if self.process.poll() is not None:
+            raise RuntimeError("gunicorn ended")
+        try:
+            return httpx.get(self.url, timeout=LIMIT).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def files(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = httpx.get(self.url, timeout=LIMIT).json()["data"]
+        return found
+
+    def on_disk(self) -> dict[Path, int]:
+        """Every file in the folder of the uploads and its size, whatever it is."""
+        sizes = {}
+        for path in self.folder.rglob("*"):
+            try:
+                if path.is_file():
+                    sizes[path] = path.stat().st_size
+            except FileNotFoundError:
+                continue  # it went away meanwhile
+        return sizes
+
+    @property
+    def worker(self) -> int:
+        (child,) = psutil.Process(self.process.pid).children()
+        return child.pid
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=LIMIT)
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Server]:
+    port = free_port()
+    env = os.environ | {
+        "JANFLASK_DATA_DIR": str(folder / "data"),
+        "JANFLASK_RUNTIME_DIR": str(folder / "run"),
+        "JANFLASK_MAX_UPLOAD_MB": str(MAX_MB),
+        "JANFLASK_MAX_BODY_MB": "1",
+    }
+    options = ["-k", "gthread", "--threads", "8", "--no-control-socket", "-b", f"127.0.0.1:{port}", "wsgi:app"]
+    with (folder / "log").open("w") as log:
+        command = [sys.executable, "-m", "gunicorn", *options]
+        with subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log) as process:
+            server = Server(process, port, folder / "data")
+            try:
+                wait_for(server.answers)
+                yield server
+            finally:
+                process.terminate()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("uploads")) as server:
+        yield server
+
+
+def content(megabytes: int) -> Iterator[bytes]:
+    """So many MiB, in pieces, of which no two are the same."""
+    for number in range(megabytes):
+        yield hashlib.sha256(str(number).encode()).digest() * (MB // 32)
+
+
+def upload(server: Server, megabytes: int) -> dict[str, Any]:
+    def body() -> Iterator[bytes]:
+        yield HEAD
+        yield from content(megabytes)
+        yield TAIL
+
+    length = len(HEAD) + megabytes * MB + len(TAIL)
+    headers = {"Content-Type": "multipart/form-data; boundary=frontier", "Content-Length": str(length)}
+    response = httpx.post(server.url, content=body(), headers=headers, timeout=LIMIT)
+    assert response.status_code == 200, response.text
+    file: dict[str, Any] = response.json()
+    return file
+
+
+def peak_kib(pid: int) -> int:
+    """The most memory that the process has had resident."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+
+def test_a_large_file_costs_little_memory(server: Server) -> None:
+    upload(server, 1)  # what is loaded once
+    worker = server.worker
+    Path(f"/proc/{worker}/clear_refs").write_text("5")  # the peak so far was that of the start
+    before = peak_kib(worker)
+    file = upload(server, 64)
+    assert file["bytes"] == 64 * MB
+    assert peak_kib(worker) - before < 10 * 1024
+    digest = hashlib.sha256()
+    with httpx.stream("GET", f"{server.url}/{file['id']}/content", timeout=LIMIT) as download:
+        assert download.headers["Content-Length"] == str(64 * MB)
+        for piece in download.iter_bytes():
+            digest.update(piece)
+    expected = hashlib.sha256()
+    for piece in content(64):
+        expected.update(piece)
+    assert digest.digest() == expected.digest()
+    assert download.headers["ETag"] == f'"{expected.hexdigest()}"'
+    assert peak_kib(worker) - before < 10 * 1024
+    part = httpx.get(f"{server.url}/{file['id']}/content", headers={"Range": f"bytes={50 * MB}-{50 * MB + 9}"})
+    assert (part.status_code, part.content) == (206, list(content(51))[50][:10])
+    assert httpx.delete(f"{server.url}/{file['id']}", timeout=LIMIT).status_code == 200
+
+
+def request_head(framing: str) -> bytes:
+    return (
+        "POST /v1/files HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Type: multipart/form-data; boundary=frontier\r\n{framing}\r\n\r\n"
+    ).encode()
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 40000000", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+def test_a_client_that_vanishes_leaves_nothing_behind(server: Server, framing: str, reset: bool) -> None:
+    before, known = server.on_disk(), server.files()
+    with server.connect() as client:
+        data = HEAD + b"x" * (4 * MB)
+        client.sendall(request_head(framing) + (chunk(data) if "chunked" in framing else data))
+        wait_for(lambda: sum(server.on_disk().values()) > sum(before.values()))  # it is being written
+        if reset:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    wait_for(lambda: server.on_disk() == before)
+    assert server.files() == known
+
+
+def answer(client: socket.socket) -> bytes:
+    """What the server sends first: an error is one small piece."""
+    received = b""
+    while b"\r\n\r\n" not in received or b'"code"' not in received:
+        piece = client.recv(65536)
+        if not piece:
+            break
+        received += piece
+    return received
+
+
+def test_a_length_beyond_the_limit_is_refused_before_the_body(server: Server) -> None:
+    with server.connect() as client:
+        client.sendall(request_head(f"Content-Length: {(MAX_MB + 2) * MB}"))
+        received = answer(client)
+    assert received.startswith(b"HTTP/1.1 413 ")
+    assert b"larger than 65 MiB" in received
+
+
+def test_a_body_beyond_the_limit_is_refused_while_it_comes(server: Server) -> None:
+    before = server.on_disk()
+    with server.connect() as client:
+        client.sendall(request_head("Transfer-Encoding: chunked") + chunk(HEAD))
+        for _ in range(MAX_MB):
+            client.sendall(chunk(b"x" * MB))
+        client.sendall(chunk(b"x" * 100_000))  # the server reads 64 KiB at a time
+        received = answer(client)
+    assert received.startswith(b"HTTP/1.1 413 ")
+    assert b"larger than 65 MiB" in received
+    wait_for(lambda: server.on_disk() == before)
+
+
+def test_a_body_that_is_shorter_than_its_parts_say(server: Server) -> None:
+    before = server.on_disk()
+    with server.connect() as client:
+        client.sendall(request_head(f"Content-Length: {len(HEAD) + 5}") + HEAD + b"hello" + TAIL)
+        received = answer(client)
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert b"not complete" in received
+    wait_for(lambda: server.on_disk() == before)
+
+
+def test_chunked_uploads(server: Server) -> None:
+    with server.connect() as client:
+        client.sendall(request_head("Transfer-Encoding: chunked\r\nConnection: close"))
+        for piece in (HEAD[:20], HEAD[20:], b"hel", b"lo", TAIL[:7], TAIL[7:]):
+            client.sendall(chunk(piece))
+        client.sendall(b"0\r\n\r\n")
+        received = b"".join(iter(lambda: client.recv(65536), b""))
+    assert received.startswith(b"HTTP/1.1 200 ")
+    file = server.files()[0]
+    assert (file["filename"], file["bytes"]) == ("big.bin", 5)
+    assert httpx.get(f"{server.url}/{file['id']}/content", timeout=LIMIT).content == b"hello"
+
+
+def test_other_bodies_keep_their_own_limit(server: Server) -> None:
+    url = server.url.replace("/files", "/assistants")
+    response = httpx.post(url, json={"instructions": "x" * (2 * MB)}, timeout=LIMIT)
+    assert response.status_code == 413

@@ -1,0 +1,197 @@
+"""``messages.jsonl``: whole lines only, whatever was left behind at whichever byte."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from janflask.storage import message_log
+from janflask.storage.disk import Disk, opened_folder
+from janflask.storage.message_index import MessageIndex
+from janflask.storage.message_log import BLOCK, Log
+
+LINES = [b'{"id":"a","content":"one"}', '{"id":"b","content":"zwölf {}"}'.encode(), b'{"id":"c","content":"\\n\\u007d"}']
+WHOLE = b"".join(line + b"\n" for line in LINES)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[int]:
+    with opened_folder(tmp_path) as fd:
+        yield fd
+
+
+def write(fd: int, data: bytes) -> None:
+    file = os.open("messages.jsonl", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=fd)
+    os.write(file, data)
+    os.close(file)
+
+
+def forward(fd: int) -> list[bytes]:
+    with message_log.opened(fd, "t") as log:
+        return [] if log is None else [line.data for line in log.forward()]
+
+
+def backward(fd: int) -> list[bytes]:
+    with message_log.opened(fd, "t") as log:
+        return [] if log is None else [line.data for line in log.backward()]
+
+
+def starts(fd: int) -> list[int]:
+    with message_log.opened(fd, "t") as log:
+        return [] if log is None else [line.start for line in log.forward()]
+
+
+@pytest.mark.parametrize("length", range(len(WHOLE) + 1))
+def test_a_file_cut_anywhere_has_its_whole_lines(folder: int, length: int) -> None:
+    """A line counts once its last brace is there, with or without the line's end."""
+    write(folder, WHOLE[:length])
+    ends = [len(WHOLE[: WHOLE.index(line)]) + len(line) for line in LINES]
+    expected = [line for line, end in zip(LINES, ends, strict=True) if end <= length]
+    assert forward(folder) == expected
+    assert backward(folder) == expected[::-1]
+
+
+@pytest.mark.parametrize("length", range(len(WHOLE) + 1))
+def test_an_append_to_a_file_cut_anywhere_is_a_line_of_its_own(folder: int, tmp_path: Path, length: int) -> None:
+    write(folder, WHOLE[:length])
+    before = forward(folder)
+    message_log.append(Disk(), folder, b'{"id":"new"}\n', "t")
+    assert forward(folder) == [*before, b'{"id":"new"}']
+    kept = b"".join(line + b"\n" for line in before)
+    assert (tmp_path / "messages.jsonl").read_bytes() == kept + b'{"id":"new"}\n'
+    torn = WHOLE[len(kept) : length]
+    aside = [path.read_bytes() for path in tmp_path.glob("messages.jsonl.torn-*")]
+    assert aside == ([torn] if torn else [])
+
+
+def test_what_is_set_aside_is_told(folder: int, caplog: pytest.LogCaptureFixture) -> None:
+    write(folder, WHOLE + b'{"id":"tor')
+    with caplog.at_level(logging.WARNING):
+        message_log.append(Disk(), folder, b"{}\n", "thread_1")
+    assert "thread_1" in caplog.text
+    assert "messages.jsonl.torn-" in caplog.text
+
+
+@pytest.mark.parametrize("size", [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 5 * BLOCK + 7])
+def test_lines_longer_than_a_block(folder: int, size: int) -> None:
+    lines = [b'{"id":"%d","x":"%s"}' % (number, b"y" * (size + number)) for number in range(5)]
+    write(folder, b"".join(line + b"\n" for line in lines))
+    assert forward(folder) == lines
+    assert backward(folder) == lines[::-1]
+    positions = [sum(len(line) + 1 for line in lines[:row]) for row in range(len(lines))]
+    assert starts(folder) == positions
+
+
+def test_blank_lines_are_none(folder: int) -> None:
+    write(folder, b"\n\n" + LINES[0] + b"\n\n\n" + LINES[1] + b"\n\n")
+    assert forward(folder) == LINES[:2]
+    assert backward(folder) == LINES[1::-1]
+
+
+def test_no_file_is_no_messages(folder: int) -> None:
+    assert forward(folder) == []
+
+
+def test_a_reader_keeps_to_the_file_as_it_was(folder: int) -> None:
+    write(folder, WHOLE)
+    with message_log.opened(folder, "t") as log:
+        assert log is not None
+        message_log.append(Disk(), folder, b'{"id":"later"}\n', "t")
+        assert [line.data for line in log.forward()] == LINES
+        message_log.rewrite(Disk(), folder, [b'{"id":"other"}'])
+        assert [line.data for line in log.backward()] == LINES[::-1]
+    assert forward(folder) == [b'{"id":"other"}']
+
+
+def test_a_failed_append_leaves_the_file_as_it_was(folder: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder, WHOLE)
+    write_some = os.write
+
+    def short_then_full(file: int, data: bytes) -> int:
+        if len(data) < 5:
+            raise OSError(28, "no space left on device")
+        return write_some(file, data[:-4])
+
+    monkeypatch.setattr("janflask.storage.disk.os.write", short_then_full)
+    with pytest.raises(OSError, match="no space"):
+        message_log.append(Disk(), folder, b'{"id":"new"}\n', "t")
+    assert forward(folder) == LINES
+    monkeypatch.undo()
+    message_log.append(Disk(), folder, b'{"id":"new"}\n', "t")
+    assert forward(folder) == [*LINES, b'{"id":"new"}']
+
+
+def test_a_failed_rewrite_leaves_the_file_as_it_was(folder: int, tmp_path: Path) -> None:
+    write(folder, WHOLE)
+
+    def failing() -> Iterator[bytes]:
+        yield LINES[0]
+        raise OSError(28, "no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        message_log.rewrite(Disk(), folder, failing())
+    assert [path.name for path in tmp_path.iterdir()] == ["messages.jsonl"]
+    assert forward(folder) == LINES
+
+
+def test_a_broken_line_is_left_out_and_told(folder: int, caplog: pytest.LogCaptureFixture) -> None:
+    write(folder, LINES[0] + b"\n{broken}\n[1]\n\xff\xfe\n" + LINES[1] + b"\n")
+    with message_log.opened(folder, "thread_1") as log, caplog.at_level(logging.WARNING):
+        assert log is not None
+        found = [log.message(line) for line in log.forward()]
+    assert [message.id for message in found if message is not None] == ["a", "b"]
+    assert [record.getMessage().split(" of ")[0] for record in caplog.records] == [
+        "thread thread_1: line at byte 27",
+        "thread thread_1: line at byte 36",
+        "thread thread_1: line at byte 40",
+    ]
+
+
+# --- the index of lines -------------------------------------------------------------------------------------------
+
+
+def index_of(fd: int, known: MessageIndex | None = None) -> tuple[MessageIndex | None, list[bytes]]:
+    """The known index grown (or a new one), and every line that it points at."""
+    with message_log.opened(fd, "t") as log:
+        assert isinstance(log, Log)
+        index = MessageIndex(log) if known is None else known.grown(log)
+        return index, [] if index is None else [index.line(log, row).data for row in range(len(index))]
+
+
+def test_an_index_grows_with_its_file(folder: int) -> None:
+    write(folder, b"\n" + WHOLE)
+    index, lines = index_of(folder)
+    assert index is not None
+    assert (index.ids, lines) == (["a", "b", "c"], LINES)
+    message_log.append(Disk(), folder, b'{"id":"d"}\n', "t")
+    again, lines = index_of(folder, index)
+    assert again is index
+    assert (index.ids, lines) == (["a", "b", "c", "d"], [*LINES, b'{"id":"d"}'])
+
+
+def test_an_index_is_not_for_another_file(folder: int) -> None:
+    write(folder, WHOLE)
+    index, _ = index_of(folder)
+    message_log.rewrite(Disk(), folder, [*LINES, b'{"id":"d"}'])
+    assert index_of(folder, index)[0] is None
+
+
+def test_an_index_is_not_for_a_file_that_an_editor_wrote_to(folder: int) -> None:
+    """The same file, longer, but not by an append."""
+    write(folder, WHOLE)
+    index, _ = index_of(folder)
+    write(folder, LINES[1] + b"\n" + WHOLE)
+    assert index_of(folder, index)[0] is None
+
+
+def test_a_last_line_without_an_end_is_read_again_once_it_has_grown(folder: int) -> None:
+    write(folder, WHOLE.rstrip(b"\n"))
+    index, lines = index_of(folder)
+    assert lines == LINES
+    message_log.append(Disk(), folder, b'{"id":"d"}\n', "t")
+    assert index_of(folder, index)[0] is None
+    assert index_of(folder)[1] == [*LINES, b'{"id":"d"}']

@@ -1,0 +1,235 @@
+"""The index of threads: always what the folders say, whoever changed them, and never in the way."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from janflask.errors import InvalidRequestError, StoreBusyError
+from janflask.storage import ids
+from janflask.storage.base import Page
+from janflask.storage.thread_index import ThreadIndex
+
+LONG_AGO = 1_600_000_000
+
+
+class Folders:
+    """A threads folder, and an index over it that tells which folders it had to open."""
+
+    def __init__(self, path: Path) -> None:
+        self.root = path / "threads"
+        self.root.mkdir()
+        self.file = path / "cache" / "threads.sqlite"
+        self.opened: list[str] = []
+        self.scans = 0
+        self.index = self.another()
+
+    def another(self) -> ThreadIndex:
+        """The index as another process has it."""
+        index = ThreadIndex(self.root, self.file, self._time_of, timeout=0.05)
+        scan = index._scan
+
+        def counted() -> object:
+            self.scans += 1
+            return scan()
+
+        index._scan = counted  # type: ignore[method-assign,assignment]
+        return index
+
+    def _time_of(self, name: str) -> int:
+        self.opened.append(name)
+        return int(name.split("_")[-1])
+
+    def add(self, name: str) -> None:
+        """As another program does, long enough ago."""
+        (self.root / name).mkdir()
+        self.settle()
+
+    def settle(self, seconds: int = LONG_AGO) -> None:
+        os.utime(self.root, (seconds, seconds))
+
+    def names(self, **page: object) -> list[str]:
+        return list(self.index.names(Page(limit=None, **page)))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    return Folders(tmp_path)
+
+
+def test_no_folder_is_no_threads(folders: Folders) -> None:
+    folders.root.rmdir()
+    assert folders.names() == []
+    assert folders.index.count() == 0
+
+
+def test_threads_are_in_the_order_of_their_making(folders: Folders) -> None:
+    own = [ids.new_id(ids.THREAD, at_ms) for at_ms in (3_000, 1_000)]
+    for name in (*own, "jan_2000", "jan_500"):
+        (folders.root / name).mkdir()
+    folders.settle()
+    assert folders.names() == [own[0], "jan_2000", own[1], "jan_500"]
+    assert folders.names(order="asc") == ["jan_500", own[1], "jan_2000", own[0]]
+    assert folders.index.count() == 4
+    assert sorted(folders.opened) == ["jan_2000", "jan_500"], "our own ids tell their time"
+
+
+def test_names_are_read_once(folders: Folders) -> None:
+    folders.add("jan_1")
+    for _ in range(3):
+        assert folders.names() == ["jan_1"]
+    folders.index = folders.another()
+    assert folders.names() == ["jan_1"]
+    assert folders.scans == 1
+    assert folders.opened == ["jan_1"]
+
+
+def test_what_others_add_and_remove_is_noticed(folders: Folders) -> None:
+    folders.add("jan_1")
+    assert folders.names() == ["jan_1"]
+    (folders.root / "jan_2").mkdir()
+    folders.settle(LONG_AGO + 1)
+    assert folders.names() == ["jan_2", "jan_1"]
+    (folders.root / "jan_1").rmdir()
+    folders.settle(LONG_AGO + 2)
+    assert folders.names() == ["jan_2"]
+    assert folders.opened == ["jan_1", "jan_2"], "what is known is not opened again"
+
+
+def test_a_folder_changed_just_now_is_read_again(folders: Folders) -> None:
+    """A second change in the same tick of the file system's clock does not show in the folder's time."""
+    (folders.root / "jan_1").mkdir()
+    assert folders.names() == ["jan_1"]
+    changed = folders.root.stat().st_mtime_ns
+    (folders.root / "jan_2").mkdir()
+    os.utime(folders.root, ns=(changed, changed))
+    assert folders.names() == ["jan_2", "jan_1"]
+
+
+def test_our_own_changes_need_no_reading(folders: Folders) -> None:
+    folders.add("jan_1")
+    assert folders.names() == ["jan_1"]
+    with folders.index.adding("jan_2", 2):
+        (folders.root / "jan_2").mkdir()
+    assert folders.names() == ["jan_2", "jan_1"]
+    with folders.index.removing("jan_1"):
+        (folders.root / "jan_1").rmdir()
+    assert folders.names() == ["jan_2"]
+    folders.index = folders.another()
+    assert folders.names() == ["jan_2"]
+    assert folders.scans == 1
+
+
+def test_a_change_of_ours_does_not_hide_one_of_others(folders: Folders) -> None:
+    folders.add("jan_1")
+    assert folders.names() == ["jan_1"]
+    (folders.root / "jan_3").mkdir()
+    folders.settle(LONG_AGO + 1)
+    with folders.index.adding("jan_2", 2):
+        (folders.root / "jan_2").mkdir()
+    assert folders.names() == ["jan_3", "jan_2", "jan_1"]
+
+
+def test_a_change_that_failed_is_none(folders: Folders) -> None:
+    folders.add("jan_1")
+    assert folders.names() == ["jan_1"]
+    with pytest.raises(OSError, match="full"), folders.index.adding("jan_2", 2):
+        raise OSError(28, "full")
+    assert folders.names() == ["jan_1"]
+    with folders.index.adding("jan_3", 3):
+        (folders.root / "jan_3").mkdir()
+    assert folders.names() == ["jan_3", "jan_1"]
+
+
+def test_what_is_no_thread_is_not_listed(folders: Folders) -> None:
+    (folders.root / "jan_1").mkdir()
+    (folders.root / ".janflask").mkdir()
+    (folders.root / "jan_2").write_text("a file")
+    (folders.root / "jan_3").symlink_to(folders.root / "jan_1")
+    (folders.root / "no id").mkdir()
+    folders.settle()
+    assert folders.names() == ["jan_1"]
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("after", [None, 0, 3, 6])
+@pytest.mark.parametrize("before", [None, 0, 3, 6])
+def test_the_names_between_cursors(folders: Folders, order: str, after: int | None, before: int | None) -> None:
+    for name in (f"jan_{number}" for number in range(7)):
+        (folders.root / name).mkdir()
+    folders.settle()
+    listed = [f"jan_{number}" for number in (range(7) if order == "asc" else range(6, -1, -1))]
+    start = 0 if after is None else listed.index(f"jan_{after}") + 1
+    stop = len(listed) if before is None else listed.index(f"jan_{before}")
+    expected = listed[start:stop]
+    if before is not None and after is None:
+        expected.reverse()  # a page before a cursor is cut from that cursor on
+    page = {"after": after, "before": before}
+    cursors = {name: f"jan_{number}" for name, number in page.items() if number is not None}
+    assert folders.names(order=order, **cursors) == expected
+
+
+def test_more_names_than_are_fetched_at_once(folders: Folders) -> None:
+    numbers = range(1000, 1650)
+    for number in numbers:
+        (folders.root / f"jan_{number}").mkdir()
+    folders.settle()
+    assert folders.names(order="asc") == [f"jan_{number}" for number in numbers]
+    assert folders.names() == [f"jan_{number}" for number in reversed(numbers)]
+
+
+def test_cursors_of_threads_that_are_gone(folders: Folders) -> None:
+    folders.add("jan_2000")
+    gone = ids.new_id(ids.THREAD, 3000)
+    assert folders.names(after=gone) == ["jan_2000"]
+    assert folders.names(before=gone) == []
+    with pytest.raises(InvalidRequestError) as caught:
+        folders.names(before="jan_9")
+    assert caught.value.param == "before"
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database at all, but long enough to be looked at" * 40])
+def test_a_broken_file_is_made_anew(folders: Folders, content: bytes) -> None:
+    folders.file.parent.mkdir()
+    folders.file.write_bytes(content)
+    folders.add("jan_1")
+    assert folders.names() == ["jan_1"]
+    folders.index = folders.another()
+    assert folders.names() == ["jan_1"]
+    assert folders.scans == 1
+
+
+def test_the_file_of_another_version_is_made_anew(folders: Folders) -> None:
+    folders.file.parent.mkdir()
+    db = sqlite3.connect(folders.file)
+    db.executescript("CREATE TABLE threads (other); PRAGMA user_version = 99;")
+    db.close()
+    folders.add("jan_1")
+    assert folders.names() == ["jan_1"]
+
+
+def test_where_no_file_can_be_written_the_index_is_in_memory(folders: Folders) -> None:
+    folders.file.parent.write_text("a file where the folder should be")
+    folders.add("jan_1")
+    assert folders.names() == ["jan_1"]
+    with folders.index.adding("jan_2", 2):
+        (folders.root / "jan_2").mkdir()
+    assert folders.names() == ["jan_2", "jan_1"]
+
+
+def test_a_lock_that_is_held_too_long(folders: Folders) -> None:
+    folders.add("jan_1")
+    assert folders.names() == ["jan_1"]
+    other = sqlite3.connect(folders.file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreBusyError), folders.index.adding("jan_2", 2):
+        pytest.fail("the folder must not be changed")
+    assert folders.names() == ["jan_1"], "readers do not wait"
+    other.execute("ROLLBACK")
+    other.close()
+    with folders.index.adding("jan_2", 2):
+        (folders.root / "jan_2").mkdir()
+    assert folders.names() == ["jan_2", "jan_1"]
