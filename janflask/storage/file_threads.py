@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 import os
@@ -122,7 +123,8 @@ class FileThreadStore:
         """See ``ThreadStore``."""
         with self._writing(thread_id) as fd:
             before = self._read(fd, thread_id)
-            changed = dataclasses.replace(change(before), id=thread_id, updated_ms=ids.now_ms())
+            # A copy: what was read is shared with others, and a change may alter what is nested in it and then fail.
+            changed = dataclasses.replace(change(copy.deepcopy(before)), id=thread_id, updated_ms=ids.now_ms())
             if messages is None:
                 self._disk.replace(fd, THREAD_FILE, encode_thread(changed))
             else:
