@@ -8,14 +8,17 @@ import click
 from flask.cli import FlaskGroup, routes_command, shell_command
 
 import janflask
+from janflask.cli.assistants import assistants
 from janflask.cli.chat import chat
+from janflask.cli.doctor import doctor
 from janflask.cli.models import models
 from janflask.cli.serve import serve
+from janflask.cli.threads import threads
 
 if TYPE_CHECKING:
     from flask import Flask
 
-COMMANDS: tuple[click.Command, ...] = (serve, chat, models)
+COMMANDS: tuple[click.Command, ...] = (serve, chat, models, threads, assistants, doctor)
 
 
 def _create_app() -> Flask:

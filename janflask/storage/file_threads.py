@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import os
 import shutil
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -182,7 +183,7 @@ class FileThreadStore:
                 file = open_plain(fd, MESSAGES_FILE)
             except FileNotFoundError:
                 return iter(())
-        return _messages(file, Log(file, thread_id))
+        return _Messages(file, thread_id)
 
     def list_messages(self, thread_id: str, page: Page, *, run_id: str | None = None) -> Slice[Message]:
         """See ``ThreadStore``."""
@@ -413,13 +414,19 @@ def _last(messages: Log) -> Message | None:
     return next((message for line in messages.backward() if (message := messages.message(line)) is not None), None)
 
 
-def _messages(file: int, messages: Log) -> Iterator[Message]:
-    try:
-        for line in messages.forward():
-            if (message := messages.message(line)) is not None:
-                yield message
-    finally:
-        os.close(file)
+class _Messages:
+    """A log's messages one by one; its file is closed with it, whether anybody asked for them or not."""
+
+    def __init__(self, file: int, thread_id: str) -> None:
+        weakref.finalize(self, os.close, file)
+        log = Log(file, thread_id)
+        self._messages = (message for line in log.forward() if (message := log.message(line)) is not None)
+
+    def __iter__(self) -> Iterator[Message]:
+        return self
+
+    def __next__(self) -> Message:
+        return next(self._messages)
 
 
 def _refuse_cursors(page: Page) -> None:

@@ -19,7 +19,7 @@ ASSISTANT_FILE = "assistant.json"
 # What ``jan`` is until somebody changes it. It was there before everything else, hence its time.
 BUILT_IN = Assistant(
     id=DEFAULT_ASSISTANT,
-    created_ms=1_712_600_000_000,  # the time in the file that Jan itself brings
+    created_ms=1_577_836_800_000,  # the beginning of 2020: before any that somebody made
     name="Jan",
     description="The default assistant. It works with any model.",
 )

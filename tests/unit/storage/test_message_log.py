@@ -7,14 +7,21 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from janflask.storage import message_log
+from janflask.records import Message, Thread
+from janflask.settings import Settings
+from janflask.storage import message_log, open_repository
 from janflask.storage.disk import Disk, opened_folder
 from janflask.storage.message_index import MessageIndex
 from janflask.storage.message_log import BLOCK, Log
 
-LINES = [b'{"id":"a","content":"one"}', '{"id":"b","content":"zwölf {}"}'.encode(), b'{"id":"c","content":"\\n\\u007d"}']
+LINES = [
+    b'{"id":"a","content":"one"}',
+    '{"id":"b","content":"zwölf {}"}'.encode(),
+    b'{"id":"c","content":"\\n\\u007d"}',
+]
 WHOLE = b"".join(line + b"\n" for line in LINES)
 
 
@@ -195,3 +202,15 @@ def test_a_last_line_without_an_end_is_read_again_once_it_has_grown(folder: int)
     message_log.append(Disk(), folder, b'{"id":"d"}\n', "t")
     assert index_of(folder, index)[0] is None
     assert index_of(folder)[1] == [*LINES, b'{"id":"d"}']
+
+
+def test_messages_that_nobody_asks_for_close_their_file(tmp_path: Path) -> None:
+    store = open_repository(Settings(data_dir=tmp_path)).threads
+    store.create(Thread(id="t", created_ms=1, updated_ms=1), [Message(id="m", thread_id="t", created_ms=1)])
+    before = psutil.Process().num_fds()
+    messages = store.all_messages("t")
+    assert psutil.Process().num_fds() == before + 1
+    del messages
+    assert psutil.Process().num_fds() == before
+    assert [message.id for message in store.all_messages("t")] == ["m"]
+    assert psutil.Process().num_fds() == before

@@ -1,0 +1,73 @@
+"""``janflask doctor``: looks at every file in the data folder. Works beside a running server."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from janflask.cli.options import console, current_settings, json_option
+from janflask.cli.store import counted, explained, one_line, print_json, progress_bar, table
+from janflask.settings import Settings
+
+if TYPE_CHECKING:
+    from janflask.storage.doctor import Finding
+
+
+@click.command(short_help="Check every file, and repair what can be.")
+@click.option("--fix", is_flag=True, help="Repair; whatever is replaced is kept beside it.")
+@json_option
+@click.pass_context
+def doctor(context: click.Context, fix: bool, as_json: bool) -> None:
+    """Check every file in the data folder; exit code 1 if something stays wrong."""
+    from janflask.storage.doctor import examine
+
+    settings = current_settings()
+    with explained(), progress_bar("looking") as progress:
+        found = [*examine(settings, fix, progress), *_models(settings)]
+    if as_json:
+        print_json([dataclasses.asdict(finding) for finding in found])
+    else:
+        _print(found, settings)
+    context.exit(0 if all(finding.fixed for finding in found) else 1)
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    from janflask.catalog import MODEL_FILE, ModelCatalog
+    from janflask.storage.doctor import Finding
+
+    for card in ModelCatalog(settings.models_dir).list():
+        if card.problem is not None:
+            yield Finding(f"models/{card.id}/{MODEL_FILE}", card.problem)
+
+
+def _print(found: list[Finding], settings: Settings) -> None:
+    if not found:
+        click.echo(f"All is well in {settings.data_dir}.")
+        return
+    rows = table("PLACE", "PROBLEM", "REPAIR")
+    for finding in found:
+        rows.add_row(one_line(finding.path), one_line(finding.problem), _repair(finding))
+    console().print(rows)
+    fixed = sum(finding.fixed for finding in found)
+    fixable = sum(finding.fixable and not finding.fixed for finding in found)
+    click.echo(f"\n{_sentence(len(found), fixed, fixable)}")
+
+
+def _repair(finding: Finding) -> str:
+    if finding.fixed:
+        return f"done; the old one is {one_line(finding.kept)}" if finding.kept else "done"
+    return "--fix" if finding.fixable else "by hand"
+
+
+def _sentence(total: int, fixed: int, fixable: int) -> str:
+    problems = counted(total, "problem")
+    if fixed == total:
+        return f"{problems}, all repaired."
+    if fixed:
+        return f"{problems}, {fixed} repaired; {total - fixed} to be looked at by hand."
+    if fixable:
+        return f"{problems}; `janflask doctor --fix` can repair {fixable if fixable < total else 'all of them'}."
+    return f"{problems} to be looked at by hand."

@@ -1,0 +1,94 @@
+"""What the commands about the data folder share: the store, its errors, progress bars, times and JSON."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from janflask.cli.options import console, current_settings
+from janflask.errors import JanflaskError
+from janflask.settings import Settings
+
+if TYPE_CHECKING:
+    from janflask.services.portable import PortableService
+    from janflask.storage.base import Repository
+
+
+def open_store() -> tuple[Settings, Repository]:
+    """The settings and the store in their data folder, with or without a running server."""
+    from janflask.storage import open_repository
+
+    settings = current_settings()
+    return settings, open_repository(settings)
+
+
+def portable() -> PortableService:
+    """Import and export over that store."""
+    from janflask.services.portable import PortableService
+
+    return PortableService(*open_store())
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Errors of the store and the disk as one line, with exit code 1."""
+    try:
+        yield
+    except (JanflaskError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function that is told how far it is, with a bar where somebody looks."""
+    out = console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def moment(ms: int) -> str:
+    """A time in milliseconds as a date and time here."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(ms / 1000))
+    except (OverflowError, ValueError, OSError):
+        return "-"
+
+
+def table(*headings: str) -> Table:
+    """A plain table whose first column is never broken."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for number, heading in enumerate(headings):
+        made.add_column(heading, no_wrap=number == 0, overflow="fold")
+    return made
+
+
+def visible(text: str, out: Console | None = None) -> str:
+    """Text from elsewhere without control characters where a terminal would obey them; tabs and line ends stay."""
+    if out is not None and not out.is_terminal:
+        return text
+    return "".join(sign if sign in "\t\n" or sign.isprintable() else "\ufffd" for sign in text)
+
+
+def one_line(text: str) -> str:
+    """Text for a cell."""
+    return visible(" ".join(text.split()))
+
+
+def print_json(value: Any) -> None:
+    """JSON, for scripts."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def counted(number: int, what: str) -> str:
+    """``1 thread``, ``2 threads``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

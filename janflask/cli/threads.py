@@ -1,0 +1,248 @@
+"""``janflask threads``: the conversations in the data folder. Works with or without a running server."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import click
+
+from janflask.cli.options import console, json_option
+from janflask.cli.store import (
+    counted,
+    explained,
+    moment,
+    one_line,
+    open_store,
+    portable,
+    print_json,
+    progress_bar,
+    table,
+    visible,
+)
+from janflask.records import Message, Thread
+
+if TYPE_CHECKING:
+    from janflask.services.portable import ExportReport, ImportReport, PortableService
+
+_ZIP = b"PK"
+
+
+@click.group()
+def threads() -> None:
+    """List, show, move and delete conversations."""
+
+
+@threads.command("list")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the newest N.")
+@json_option
+def list_threads(limit: int | None, as_json: bool) -> None:
+    """List the conversations, newest first."""
+    from janflask.storage.base import Page
+
+    with explained():
+        found = open_store()[1].threads.list(Page(limit=limit)).items
+    _print_threads(found, as_json, "There are no conversations.")
+
+
+@threads.command()
+@click.argument("query", metavar="WORDS...", nargs=-1, required=True)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the newest N.")
+@json_option
+def search(query: tuple[str, ...], limit: int | None, as_json: bool) -> None:
+    """Find the conversations that have all the words, in the title or in a message."""
+    from janflask.storage.base import Page
+
+    with explained():
+        found = open_store()[1].threads.search(" ".join(query), Page(limit=limit)).items
+    _print_threads(found, as_json, "No conversation has these words.")
+
+
+@threads.command()
+@click.argument("thread_id", metavar="THREAD")
+@json_option
+def show(thread_id: str, as_json: bool) -> None:
+    """Show one conversation with its messages."""
+    from janflask.storage.jan import message_to_json
+
+    with explained():
+        store = open_store()[1].threads
+        thread, messages, files = store.get(thread_id), store.all_messages(thread_id), store.files(thread_id)
+        if as_json:
+            shown = {**_plain(thread), "messages": [message_to_json(message) for message in messages]}
+            print_json({**shown, "files": [dataclasses.asdict(file) for file in files]})
+            return
+        click.echo(f"{visible(thread.title) or '(no title)'}\n{thread.id}  {moment(thread.created_ms)}")
+        for file in files:
+            click.echo(f"file {visible(file.name)}  {file.bytes} bytes")
+        for message in messages:
+            _print_message(message)
+
+
+@threads.command()
+@click.argument("thread_ids", metavar="THREAD...", nargs=-1)
+@click.option("-o", "--output", metavar="FILE", help="Where to; - is the standard output.  [default: -]")
+@click.option("--all", "everything", is_flag=True, help="Everything, as one zip archive.")
+@click.option("--to", "folder", metavar="FOLDER", type=click.Path(path_type=Path), help="Into a data folder of Jan's.")
+def export(thread_ids: tuple[str, ...], output: str | None, everything: bool, folder: Path | None) -> None:
+    """Write a conversation as a JSON document, all as a zip archive, or some or all into a Jan folder."""
+    if everything and thread_ids:
+        raise click.UsageError("name conversations or say --all, not both")
+    if folder is not None:
+        if output is not None:
+            raise click.UsageError("--to and --output are two ways: choose one")
+        _export_to(folder, thread_ids)
+    elif everything:
+        with explained():
+            _write(portable().export_all(), output)
+    elif len(thread_ids) == 1:
+        with explained():
+            _write(portable().export_thread(thread_ids[0]), output)
+    else:
+        raise click.UsageError("name one conversation, or say --all, or --to FOLDER")
+
+
+@threads.command("import")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@json_option
+def import_threads(paths: tuple[str, ...], as_json: bool) -> None:
+    """Take in exported conversations (JSON), archives (zip) and folders of Jan's; - is the standard input."""
+    reports = []
+    for path in paths:
+        with explained(), progress_bar(f"importing {path}") as progress:
+            report = _import(portable(), path, progress)
+        reports.append(report)
+        if not as_json:
+            _print_import(path, report)
+    if as_json:
+        print_json([dataclasses.asdict(report) for report in reports])
+
+
+@threads.command()
+@click.argument("thread_ids", metavar="THREAD...", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def delete(thread_ids: tuple[str, ...], yes: bool) -> None:
+    """Delete conversations with their messages, for good."""
+    with explained():
+        store = open_store()[1].threads
+        for thread_id in thread_ids:
+            title = one_line(store.get(thread_id).title)
+            if not yes:
+                click.confirm(f"Delete {thread_id} {title!r} for good?", abort=True, err=True)
+            store.delete(thread_id)
+            click.echo(f"{thread_id} is deleted.")
+
+
+# --- printing ---------------------------------------------------------------------------------------------------------
+
+
+def _plain(thread: Thread) -> dict[str, Any]:
+    from janflask.storage.jan import thread_to_json
+
+    return thread_to_json(thread)
+
+
+def _print_threads(found: Sequence[Thread], as_json: bool, nothing: str) -> None:
+    if as_json:
+        print_json([_plain(thread) for thread in found])
+        return
+    if not found:
+        click.echo(nothing)
+        return
+    rows = table("THREAD", "UPDATED", "MODEL", "TITLE")
+    for thread in found:
+        rows.add_row(thread.id, moment(thread.updated_ms), one_line(_model(thread)), one_line(thread.title) or "-")
+    console().print(rows)
+
+
+def _model(thread: Thread) -> str:
+    named = (assistant.model.get("id") for assistant in thread.assistants)
+    return thread.model_id or next((name for name in named if isinstance(name, str) and name), "-")
+
+
+def _print_message(message: Message) -> None:
+    out = console()
+    other = [str(part.get("type")) for part in message.content if part.get("type") != "text"]
+    held = [*other, *(f"file {file_id}" for file_id in message.files)]
+    note = f"  [{', '.join(held)}]" if held else ""
+    click.echo(f"\n{visible(message.role)}  {moment(message.created_ms)}{visible(note)}\n{visible(message.text, out)}")
+
+
+def _print_import(path: str, report: ImportReport) -> None:
+    parts = [counted(len(report.threads), "conversation"), counted(len(report.assistants), "assistant")]
+    parts.append(counted(len(report.files), "file"))
+    click.echo(f"{path}: {', '.join(parts)} imported.")
+    for thread_id in report.threads:
+        click.echo(f"  {thread_id}")
+    for old, new in report.renamed.items():
+        click.echo(f"  {visible(old)} is {new} here")
+    for item in report.skipped:
+        click.echo(f"  left out: {visible(item.path)}: {visible(item.reason)}", err=True)
+
+
+# --- writing and reading ----------------------------------------------------------------------------------------------
+
+
+def _write(pieces: Iterable[bytes], output: str | None) -> None:
+    """To the standard output, or to a file that is there only once it is whole."""
+    if output is None or output == "-":
+        if sys.stdout.isatty():
+            raise click.UsageError("this would fill the terminal: name a file with -o, or write into a pipe")
+        for piece in pieces:
+            sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+        return
+    target = Path(output)
+    temporary = target.with_name(f".{target.name}.part")
+    try:
+        with temporary.open("wb") as out:
+            for piece in pieces:
+                out.write(piece)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    click.echo(f"{target} has {target.stat().st_size} bytes.", err=True)
+
+
+def _export_to(folder: Path, thread_ids: tuple[str, ...]) -> None:
+    with explained(), progress_bar(f"exporting to {folder}") as progress:
+        report: ExportReport = portable().export_folder(folder, list(thread_ids) or None, progress)
+    for item in report.skipped:
+        click.echo(f"left out: {item.path}: {item.reason}", err=True)
+    click.echo(f"{counted(len(report.threads), 'conversation')} written to {folder}.")
+
+
+def _import(service: PortableService, path: str, progress: Any) -> ImportReport:
+    """A folder, an archive or a document, told apart by what it is."""
+    if path != "-" and Path(path).is_dir():
+        return service.import_folder(Path(path), progress)
+    source = nullcontext(sys.stdin.buffer) if path == "-" else Path(path).open("rb")  # noqa: SIM115
+    with source as stream, tempfile.TemporaryFile() as copy:
+        file = cast(BinaryIO, stream)
+        if not file.seekable():
+            shutil.copyfileobj(file, copy)
+            file = cast(BinaryIO, copy)
+        file.seek(0)
+        if file.read(len(_ZIP)) == _ZIP:
+            return service.import_archive(file, progress)
+        file.seek(0)
+        return _import_document(service, file, path)
+
+
+def _import_document(service: PortableService, file: BinaryIO, path: str) -> ImportReport:
+    from janflask.services.portable import ImportReport
+
+    try:
+        document = json.load(file)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise click.ClickException(f"{path} is no exported conversation (JSON), no zip archive and no folder")
+    return ImportReport(threads=(service.import_document(document).id,))

@@ -1,0 +1,145 @@
+"""``janflask threads``, ``assistants`` and ``doctor`` on a data folder."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from janflask.cli import cli
+from janflask.records import Message, Thread
+from janflask.settings import Settings
+from janflask.storage import open_repository
+from janflask.storage.base import Page, Repository
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """Two conversations, in the folder that the commands work on."""
+    monkeypatch.setenv("JANFLASK_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("JANFLASK_DURABILITY", "os")
+    monkeypatch.setenv("TZ", "UTC")
+    repository = open_repository(Settings.from_env())
+    for number, (name, title) in enumerate([("old", "Cheese"), ("new", "Bread \x1b[31m\nand butter")]):
+        part = {"type": "text", "text": {"value": f"about {name}", "annotations": []}}
+        at_ms = 1_717_666_232_000 + number * 86_400_000
+        message = Message(id="m1", thread_id=name, created_ms=at_ms, content=(part,))
+        repository.threads.create(Thread(id=name, created_ms=at_ms, updated_ms=at_ms, title=title), [message])
+    return repository
+
+
+def run(*args: str, stdin: bytes | str | None = None, code: int = 0) -> Result:
+    result = CliRunner().invoke(cli, args, input=stdin)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def titles(repository: Repository) -> list[str]:
+    return sorted(thread.title for thread in repository.threads.list(Page(limit=None)).items)
+
+
+def test_list_is_newest_first_and_safe_to_print(store: Repository) -> None:
+    head, new, old = run("threads", "list").stdout.splitlines()
+    assert head.split() == ["THREAD", "UPDATED", "MODEL", "TITLE"]
+    assert (new.split()[0], old.split()[0]) == ("new", "old")
+    assert "2024-06-06" in old
+    assert "\x1b" not in new
+    assert len(run("threads", "list", "--limit", "1").stdout.splitlines()) == 2
+    assert [item["id"] for item in json.loads(run("threads", "list", "--json").stdout)] == ["new", "old"]
+
+
+def test_search_and_show(store: Repository) -> None:
+    assert [item["id"] for item in json.loads(run("threads", "search", "cheese", "--json").stdout)] == ["old"]
+    assert "No conversation" in run("threads", "search", "nothing").stdout
+    assert "about old" in run("threads", "show", "old").stdout
+    assert json.loads(run("threads", "show", "old", "--json").stdout)["messages"][0]["id"] == "m1"
+    assert "there is no thread nothing" in run("threads", "show", "nothing", code=1).stderr
+
+
+def test_delete_asks(store: Repository) -> None:
+    run("threads", "delete", "old", stdin="n\n", code=1)
+    assert store.threads.count() == 2
+    assert run("threads", "delete", "old", "--yes").stdout == "old is deleted.\n"
+    assert titles(store) == ["Bread \x1b[31m\nand butter"]
+
+
+def test_a_conversation_through_a_pipe(store: Repository) -> None:
+    document = run("threads", "export", "old").stdout_bytes
+    out = json.loads(run("threads", "import", "-", "--json", stdin=document).stdout)
+    assert titles(store).count("Cheese") == 2
+    assert store.threads.get(out[0]["threads"][0]).title == "Cheese"
+
+
+def test_an_archive_and_a_folder(store: Repository, tmp_path: Path) -> None:
+    archive, folder = tmp_path / "all.zip", tmp_path / "jan"
+    run("threads", "export", "--all", "-o", str(archive))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.zip", "data"]
+    assert "threads/old/thread.json" in zipfile.ZipFile(archive).namelist()
+    assert "2 conversations written" in run("threads", "export", "--to", str(folder)).stdout
+    before = titles(store)
+    for source in (archive, folder):
+        run("threads", "delete", "old", "new", "--yes")
+        assert "2 conversations, 0 assistants, 0 files imported." in run("threads", "import", str(source)).stdout
+        assert titles(store) == before
+    again = run("threads", "import", str(archive))
+    assert "0 conversations" in again.stdout
+    assert "it is here already" in again.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("export",),
+        ("export", "old", "new"),
+        ("export", "old", "--all"),
+        ("export", "--to", "x", "-o", "y"),
+        ("import",),
+    ],
+    ids=" ".join,
+)
+def test_unclear_requests_are_refused(store: Repository, args: tuple[str, ...]) -> None:
+    run("threads", *args, code=2)
+
+
+def test_what_cannot_be_imported(store: Repository, tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("nonsense")
+    assert "no exported conversation" in run("threads", "import", str(tmp_path / "x"), code=1).stderr
+    assert "No such file" in run("threads", "import", str(tmp_path / "y"), code=1).stderr
+    (tmp_path / "x").write_text("{}")
+    assert "object must be 'thread.export'" in run("threads", "import", str(tmp_path / "x"), code=1).stderr
+
+
+def test_a_failed_export_leaves_no_file(store: Repository, tmp_path: Path) -> None:
+    run("threads", "export", "nothing", "-o", str(tmp_path / "x.json"), code=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_assistants(store: Repository) -> None:
+    made = json.loads(run("assistants", "create", "ada", "--name", "Ada", "--temperature", "0", "--json").stdout)
+    assert (made["id"], made["name"], made["temperature"]) == ("ada", "Ada", 0)
+    run("assistants", "set", "ada", "--instructions", "Be brief.")
+    assert store.assistants.get("ada").instructions == "Be brief."
+    assert "Be brief." in run("assistants", "show", "ada").stdout
+    assert {item["id"] for item in json.loads(run("assistants", "list", "--json").stdout)} == {"jan", "ada"}
+    run("assistants", "set", "ada", code=2)
+    run("assistants", "create", "ada", code=1)
+    run("assistants", "delete", "jan", "--yes", code=1)
+    run("assistants", "delete", "ada", "--yes")
+    assert "jan" in run("assistants", "list").stdout
+
+
+def test_doctor(store: Repository, tmp_path: Path) -> None:
+    assert "All is well" in run("doctor").stdout
+    (tmp_path / "data/threads/old/thread.json").write_text("{")
+    (tmp_path / "data/models/tiny").mkdir(parents=True)
+    (tmp_path / "data/models/tiny/model.json").write_text("{")
+    result = run("doctor", code=1)
+    assert "threads/old/thread.json" in result.stdout
+    assert "2 problems; `janflask doctor --fix` can repair 1." in result.stdout
+    assert "2 problems, 1 repaired; 1 to be looked at by hand." in run("doctor", "--fix", code=1).stdout
+    (tmp_path / "data/models/tiny/model.json").unlink()
+    assert json.loads(run("doctor", "--json").stdout) == []
+    assert store.threads.get("old").title == "about old"
