@@ -91,6 +91,10 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
 
     ARGUMENTS_PARSER = BodyParser()
 
+    def arguments(self, schema: Any, **kwargs: Any) -> Any:
+        """What a request brings. One schema serves all requests: making one costs more than using it."""
+        return super().arguments(schema() if isinstance(schema, type) else schema, **kwargs)
+
     def response(self, *args: Any, **kwargs: Any) -> Callable[[_View], _View]:
         """Documents the answer. The view makes it itself."""
         return _noted(super().response(*args, **kwargs))

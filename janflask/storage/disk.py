@@ -27,7 +27,7 @@ TEMPORARY = ".tmp"  # how the names of files end that are about to replace anoth
 FOLDER_MODE, FILE_MODE = 0o700, 0o600  # conversations are private
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_UNSAFE = {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO}
+_UNSAFE = {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ESPIPE}
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a planted FIFO must not hold us
 FOLDER = READ | os.O_DIRECTORY
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW

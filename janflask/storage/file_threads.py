@@ -66,6 +66,7 @@ class FileThreadStore:
 
     def __init__(self, root: Path, index_file: Path, disk: Disk, locks: FolderLocks) -> None:
         self._root = root
+        self._root_name = str(root)
         self._disk = disk
         self._locks = locks
         self._index = ThreadIndex(root, index_file, self._creation_of, locks.timeout)
@@ -97,6 +98,9 @@ class FileThreadStore:
 
     def get(self, thread_id: str) -> Thread:
         """See ``ThreadStore``."""
+        known = self._still_true(thread_id)
+        if known is not None:
+            return known
         with self._opened(thread_id) as fd:
             return self._read(fd, thread_id)
 
@@ -168,12 +172,11 @@ class FileThreadStore:
 
     def message_ids(self, thread_id: str) -> Sequence[str]:
         """See ``ThreadStore``."""
-        with self._opened(thread_id) as fd:
-            known = self._indexes.get(thread_id)
-            if known is not None and known.signature == _signature(fd, MESSAGES_FILE):
-                return tuple(known.ids)
-            with self._log(fd, thread_id) as messages:
-                return () if messages is None else tuple(self._index_of(messages, thread_id).ids)
+        known = self._indexes.get(thread_id)
+        if known is not None and known.signature == _signature(None, self._path(thread_id, MESSAGES_FILE)):
+            return tuple(known.ids)
+        with self._opened(thread_id) as fd, self._log(fd, thread_id) as messages:
+            return () if messages is None else tuple(self._index_of(messages, thread_id).ids)
 
     def all_messages(self, thread_id: str) -> Iterator[Message]:
         """See ``ThreadStore``."""
@@ -264,6 +267,17 @@ class FileThreadStore:
             raise NotFoundError(f"there is no thread {thread_id[:128]!r}")
         return self._root / thread_id
 
+    def _path(self, thread_id: str, name: str) -> str:
+        return f"{self._root_name}/{thread_id}/{name}"
+
+    def _still_true(self, thread_id: str) -> Thread | None:
+        """What was read before, if both files are still the same ones, wherever their path leads now."""
+        known = self._views.get(thread_id)
+        if known is None:
+            return None
+        about = (_signature(None, self._path(thread_id, name)) for name in (THREAD_FILE, MESSAGES_FILE))
+        return known.thread if known.about == tuple(about) else None
+
     @contextmanager
     def _opened(self, thread_id: str) -> Iterator[int]:
         folder, what = self._folder(thread_id), f"thread {thread_id}"
@@ -286,10 +300,6 @@ class FileThreadStore:
             yield fd
 
     def _read(self, fd: int, thread_id: str) -> Thread:
-        about = _signature(fd, THREAD_FILE), _signature(fd, MESSAGES_FILE)
-        known = self._views.get(thread_id)
-        if known is not None and known.about == about:
-            return known.thread
         data, stat = read_plain(fd, THREAD_FILE, MAX_THREAD_FILE, f"thread {thread_id}")
         raw = decode_object(data, f"{THREAD_FILE} of thread {thread_id}")
         thread = thread_from_json(raw, thread_id, int(stat.st_mtime_ns // 1_000_000))
@@ -388,7 +398,10 @@ def _encoded(messages: Sequence[Message], thread_id: str) -> bytes:
         if message.id in names:
             raise _taken(thread_id, message.id)
         names.add(message.id)
-    return b"".join(encode_message(dataclasses.replace(message, thread_id=thread_id)) for message in messages)
+    return b"".join(
+        encode_message(message if message.thread_id == thread_id else dataclasses.replace(message, thread_id=thread_id))
+        for message in messages
+    )
 
 
 def _taken(thread_id: str, message_id: str) -> ConflictError:
@@ -403,10 +416,10 @@ def _is_file_name(name: str) -> bool:
     return 0 < len(data) < 256 and b"/" not in data and b"\0" not in data and data not in (b".", b"..")
 
 
-def _signature(fd: int, name: str) -> Signature | None:
+def _signature(fd: int | None, name: str) -> Signature | None:
     try:
         return message_log.signature(os.stat(name, dir_fd=fd, follow_symlinks=False))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

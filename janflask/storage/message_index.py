@@ -24,7 +24,7 @@ class MessageIndex:
         self._starts = array("q")
         self._end = 0  # where the next line starts
         self._last: Line | None = None
-        self.signature: Signature = (0, 0, 0)
+        self.signature: Signature = (0, 0, 0, 0)
         self._grow(log)
 
     def __len__(self) -> int:
@@ -33,10 +33,10 @@ class MessageIndex:
     def grown(self, log: Log) -> MessageIndex | None:
         """This index if it holds for ``log``, brought up to its end; None if the file is another or was edited."""
         with self._growing:
-            inode, _, size = self.signature
+            inode, _, size, device = self.signature
             if log.signature == self.signature:
                 return self
-            if log.signature[0] != inode or log.size <= size or self._end != size:
+            if (log.signature[0], log.signature[3]) != (inode, device) or log.size <= size or self._end != size:
                 return None
             # Ours are only ever appended to. An editor may have written to the same file: the last line has moved then.
             if self._last is not None and log.line(self._last.start, self._end) != self._last.data:

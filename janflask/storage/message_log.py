@@ -122,12 +122,12 @@ class Log:
             log.warning("thread %s: line at byte %d of %s left out: %s", self._name, line.start, MESSAGES_FILE, reason)
 
 
-Signature = tuple[int, int, int]
+Signature = tuple[int, int, int, int]
 
 
 def signature(about: os.stat_result) -> Signature:
-    """What differs when a file is another or has been changed: inode, time of the change in ns, size in bytes."""
-    return about.st_ino, about.st_ctime_ns, about.st_size
+    """What differs when a file is another or was changed: inode, time of the change in ns, size in bytes, device."""
+    return about.st_ino, about.st_ctime_ns, about.st_size, about.st_dev
 
 
 def is_settled(about: os.stat_result) -> bool:
