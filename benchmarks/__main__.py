@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import latency, memory, sampling, streaming
+from benchmarks import latency, memory, sampling, store, streaming
 from benchmarks.report import Row, cpu_name, save
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -19,6 +19,11 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "stall": latency.stall,
     "cancel": latency.cancel,
     "memory": memory.run,
+    "append": store.append,
+    "append_http": store.append_http,
+    "threads_page": store.threads_page,
+    "long_thread": store.long_thread,
+    "get_thread": store.get_thread,
 }
 
 

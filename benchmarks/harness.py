@@ -62,6 +62,12 @@ class Server:
         with urllib.request.urlopen(request, timeout=timeout) as reply:
             return json.load(reply)
 
+    def post(self, path: str, body: bytes) -> Any:
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, headers)
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return json.load(reply)
+
     def model(self) -> Any:
         return self.get(f"/v1/models/{MODEL}")
 
@@ -72,38 +78,45 @@ def serving(**settings: object) -> Iterator[Server]:
 
     Settings are ``JANFLASK_*`` names in lower case.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="janflask-bench-") as folder:
         data = Path(folder) / "data"
         model = data / "models" / MODEL
         model.mkdir(parents=True)
         for file in (data_dir() / "models" / MODEL).iterdir():
             (model / file.name).symlink_to(file.resolve())
-        env = dict(os.environ) | {f"JANFLASK_{name.upper()}": str(value) for name, value in settings.items()}
-        env |= {"JANFLASK_PORT": str(port), "JANFLASK_HOST": "127.0.0.1", "JANFLASK_DATA_DIR": str(data)}
-        log = Path(folder) / "server.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-c", "conf/gunicorn.conf.py", "wsgi:app"],
-                cwd=ROOT,
-                env=env,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        try:
-            server = Server(port, process, log)
-            _await(server)
+        with serving_store(data, "wsgi:app", **settings) as server:
             server.put(f"/v1/models/{MODEL}/start")
             yield server
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+
+
+@contextmanager
+def serving_store(data: Path, app: str = "wsgi:app", **settings: object) -> Iterator[Server]:
+    """The same without a model: ``app`` over the data folder ``data``, whose parent gets the log."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = dict(os.environ) | {f"JANFLASK_{name.upper()}": str(value) for name, value in settings.items()}
+    env |= {"JANFLASK_PORT": str(port), "JANFLASK_HOST": "127.0.0.1", "JANFLASK_DATA_DIR": str(data)}
+    log = data.parent / f"server-{port}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "-c", "conf/gunicorn.conf.py", app],
+            cwd=ROOT,
+            env=env,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        server = Server(port, process, log)
+        _await(server)
+        yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _await(server: Server) -> None:

@@ -281,21 +281,13 @@ class FileThreadStore:
     @contextmanager
     def _opened(self, thread_id: str) -> Iterator[int]:
         folder, what = self._folder(thread_id), f"thread {thread_id}"
-        try:
-            with translated(what), opened_folder(folder) as fd:
-                yield fd
-        except ConflictError:
-            if folder.is_symlink() or not folder.is_dir():
-                raise NotFoundError(f"there is no {what}") from None
-            raise
+        with _only_folders(folder, what), translated(what), opened_folder(folder) as fd:
+            yield fd
 
     @contextmanager
     def _writing(self, thread_id: str) -> Iterator[int]:
-        what = f"thread {thread_id}"
-        folder = self._folder(thread_id)
-        if folder.is_symlink():
-            raise NotFoundError(f"there is no {what}")
-        with self._locks.exclusive(folder, what) as fd, translated(what):
+        folder, what = self._folder(thread_id), f"thread {thread_id}"
+        with _only_folders(folder, what), self._locks.exclusive(folder, what) as fd, translated(what):
             os.stat(THREAD_FILE, dir_fd=fd, follow_symlinks=False)
             yield fd
 
@@ -390,6 +382,17 @@ class FileThreadStore:
             return
         lines = (data if line.start == place.start else line.data for line in messages.forward())
         message_log.rewrite(self._disk, fd, (line for line in lines if line is not None))
+
+
+@contextmanager
+def _only_folders(folder: Path, what: str) -> Iterator[None]:
+    """What is no folder itself, a symbolic link for one, is no thread; such things in a thread's folder are told."""
+    try:
+        yield
+    except ConflictError:
+        if folder.is_symlink() or not folder.is_dir():
+            raise NotFoundError(f"there is no {what}") from None
+        raise
 
 
 def _encoded(messages: Sequence[Message], thread_id: str) -> bytes:

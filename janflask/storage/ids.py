@@ -21,6 +21,8 @@ _LENGTH = 26
 _DIGITS = {character: value for value, character in enumerate(_ALPHABET)}
 _OWN = re.compile(rf"[a-z]+[_-]([0-7][{_ALPHABET}]{{{_LENGTH - 1}}})")
 _RANDOM_BITS = 80
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+_SHIFTS = range(5 * (_LENGTH - 2), -1, -10)
 
 # Routes of the API, and names that mean something else to a file system somewhere.
 _DEVICES = {"con", "prn", "aux", "nul"} | {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
@@ -53,7 +55,7 @@ def new_id(prefix: str, at_ms: int | None = None) -> str:
         with _lock:
             # A clock that stands still or goes back must not break the order.
             value = _last = max(value, _last + 1 + secrets.randbits(32))
-    return prefix + "".join(_ALPHABET[value >> shift & 31] for shift in range(5 * (_LENGTH - 1), -1, -5))
+    return prefix + "".join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])
 
 
 def time_of(text: str) -> int | None:
