@@ -72,7 +72,7 @@ class ThreadStore(Protocol):
         """Every readable thread, newest first, one at a time; threads that come or go meanwhile may be missing."""
 
     def search(self, query: str, page: Page) -> Slice[Thread]:
-        """The threads whose title or one of whose messages' text has every word of ``query``, case apart."""
+        """The threads that have every word of ``query``, in the title or in a message's text, case apart."""
 
     def update(
         self, thread_id: str, change: Callable[[Thread], Thread], messages: Sequence[Message] | None = None

@@ -325,11 +325,11 @@ class FileThreadStore:
 
     def _matching(self, thread_id: str, words: Words) -> Thread | None:
         thread = self._readable(thread_id)
-        if thread is None or words.in_text(thread.title):
+        if thread is None or not words.missing(thread.title):
             return thread
         try:
             with self._opened(thread_id) as fd, self._log(fd, thread_id) as messages:
-                return thread if messages is not None and words.in_log(messages) else None
+                return None if words.missing(thread.title, messages) else thread
         except (JanflaskError, OSError) as error:
             log.warning("the messages of thread %s cannot be searched: %s", thread_id, error)
             return None

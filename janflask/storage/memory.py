@@ -46,8 +46,8 @@ class _Conversation:
         return replace(deepcopy(self.thread), updated_ms=max(self.thread.updated_ms, last_ms))
 
     def matches(self, words: Sequence[str]) -> bool:
-        texts = (self.thread.title, *(message.text for message in self.messages.values()))
-        return any(all(word in text.casefold() for word in words) for text in texts)
+        texts = [self.thread.title.casefold(), *(message.text.casefold() for message in self.messages.values())]
+        return all(any(word in text for text in texts) for word in words)
 
 
 class _Threads:

@@ -21,33 +21,37 @@ class Words:
     """The words of a query; case does not matter (Unicode's case folding)."""
 
     def __init__(self, query: str) -> None:
-        self._words = query.casefold().split()
-        self._ascii = [word.encode() for word in self._words if word.isascii() and word.isalnum()]
+        self._words = frozenset(query.casefold().split())
+        # Letters and digits of ASCII stand in JSON as they are, unless escaped.
+        self._plain = {word: word.encode() for word in self._words if word.isascii() and word.isalnum()}
 
-    def __bool__(self) -> bool:
-        return bool(self._words)
+    def missing(self, title: str, messages: Log | None = None) -> frozenset[str]:
+        """The words that are neither in a thread's title nor in any of its messages."""
+        missing = self._words - _found(self._words, title)
+        for line in () if messages is None else messages.backward():
+            if not missing:
+                break
+            missing -= self._in_line(line, missing)
+        return missing
 
-    def in_text(self, text: str) -> bool:
-        """Whether every word is in ``text``."""
-        folded = text.casefold()
-        return all(word in folded for word in self._words)
-
-    def in_log(self, log: Log) -> bool:
-        """Whether every word is in one message's text."""
-        return any(self._in_line(line) for line in log.backward())
-
-    def _in_line(self, line: Line) -> bool:
+    def _in_line(self, line: Line, wanted: frozenset[str]) -> frozenset[str]:
         data = line.data
-        # Letters and digits stand in JSON as they are, unless escaped; beyond ASCII, folding may make them of others.
-        if self._ascii and b"\\u" not in data and data.isascii():
+        # Beyond ASCII, case folding may make a letter of ASCII out of another: such a line is always looked into.
+        if b"\\u" not in data and data.isascii():
             lower = data.lower()
-            if not all(word in lower for word in self._ascii):
-                return False
+            wanted = frozenset(word for word in wanted if word not in self._plain or self._plain[word] in lower)
+        if not wanted:
+            return wanted
         try:
             content = _decode(data).content
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return False
-        return self.in_text("\n".join(_texts(content)))
+            return frozenset()
+        return _found(wanted, "\n".join(_texts(content)))
+
+
+def _found(words: frozenset[str], text: str) -> frozenset[str]:
+    folded = text.casefold()
+    return frozenset(word for word in words if word in folded)
 
 
 def _texts(content: object) -> Sequence[str]:

@@ -361,8 +361,10 @@ def library(store: ThreadStore) -> ThreadStore:
         ("  late \t train ", ["t1"]),
         ("late alps", []),
         ("alpha", ["t3"]),
-        ("alpha beta", []),  # each word is there, but in no one message
-        ("split alpha", []),  # neither are title and message one text
+        ("alpha beta", ["t3"]),  # in two messages
+        ("split alpha", ["t3"]),  # in the title and in a message
+        ("split alphabeta", []),
+        ("split gamma", []),  # in two threads
         ("strasse", ["t4", "t2"]),
         ("straße", ["t4", "t2"]),
         ("STRASSE GROSSE", ["t4"]),
