@@ -78,10 +78,12 @@ class Message:
     @property
     def files(self) -> tuple[str, ...]:
         """The id of every uploaded file that it holds, once each: ``file_ids``, attachments, image parts."""
-        attached = (item.get("file_id") for item in self.attachments)
-        images = (part.get("image_file") for part in self.content if part.get("type") == "image_file")
-        pictured = (image.get("file_id") for image in images if isinstance(image, Mapping))
-        return tuple(dict.fromkeys(x for x in (*self.file_ids, *attached, *pictured) if isinstance(x, str)))
+        found: list[Any] = [*self.file_ids, *[item.get("file_id") for item in self.attachments]]
+        for part in self.content:
+            image = part.get("image_file") if part.get("type") == "image_file" else None
+            if isinstance(image, Mapping):
+                found.append(image.get("file_id"))
+        return tuple(dict.fromkeys([name for name in found if isinstance(name, str)]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

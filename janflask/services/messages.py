@@ -35,8 +35,10 @@ class MessageService:
         """
         check_thread_id(thread_id)
         message = self.drafted(thread_id, draft)
-        if message.files:
-            self._threads.get(thread_id)  # nothing is remembered as a holder that does not exist
+        if not message.files:
+            self._threads.append(thread_id, [message])
+            return message
+        self._threads.get(thread_id)  # nothing is remembered as a holder that does not exist
         with self.holding(thread_id, {"": message}):
             self._threads.append(thread_id, [message])
         return message

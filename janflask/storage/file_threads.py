@@ -26,6 +26,7 @@ from janflask.storage.disk import (
     open_plain,
     opened_folder,
     read_plain,
+    translate,
     translated,
 )
 from janflask.storage.jan import (
@@ -280,16 +281,27 @@ class FileThreadStore:
 
     @contextmanager
     def _opened(self, thread_id: str) -> Iterator[int]:
-        folder, what = self._folder(thread_id), f"thread {thread_id}"
-        with _only_folders(folder, what), translated(what), opened_folder(folder) as fd:
-            yield fd
+        folder = self._folder(thread_id)
+        try:
+            with opened_folder(folder) as fd:
+                yield fd
+        except OSError as error:
+            raise _told(error, folder) from error
+        except ConflictError:
+            _refuse_link(folder)
+            raise
 
     @contextmanager
     def _writing(self, thread_id: str) -> Iterator[int]:
-        folder, what = self._folder(thread_id), f"thread {thread_id}"
-        with _only_folders(folder, what), self._locks.exclusive(folder, what) as fd, translated(what):
-            os.stat(THREAD_FILE, dir_fd=fd, follow_symlinks=False)
-            yield fd
+        folder = self._folder(thread_id)
+        try:
+            with self._locks.exclusive(folder, f"thread {thread_id}", THREAD_FILE) as fd:
+                yield fd
+        except OSError as error:
+            raise _told(error, folder) from error
+        except ConflictError:
+            _refuse_link(folder)
+            raise
 
     def _read(self, fd: int, thread_id: str) -> Thread:
         data, stat = read_plain(fd, THREAD_FILE, MAX_THREAD_FILE, f"thread {thread_id}")
@@ -384,15 +396,18 @@ class FileThreadStore:
         message_log.rewrite(self._disk, fd, (line for line in lines if line is not None))
 
 
-@contextmanager
-def _only_folders(folder: Path, what: str) -> Iterator[None]:
+def _told(error: OSError, folder: Path) -> Exception:
+    """The operating system's error about a thread's folder as ours."""
+    told = translate(error, f"thread {folder.name}")
+    if isinstance(told, ConflictError):
+        _refuse_link(folder)
+    return told
+
+
+def _refuse_link(folder: Path) -> None:
     """What is no folder itself, a symbolic link for one, is no thread; such things in a thread's folder are told."""
-    try:
-        yield
-    except ConflictError:
-        if folder.is_symlink() or not folder.is_dir():
-            raise NotFoundError(f"there is no {what}") from None
-        raise
+    if folder.is_symlink() or not folder.is_dir():
+        raise NotFoundError(f"there is no thread {folder.name}") from None
 
 
 def _encoded(messages: Sequence[Message], thread_id: str) -> bytes:

@@ -53,8 +53,9 @@ def new_id(prefix: str, at_ms: int | None = None) -> str:
     value = (now_ms() if at_ms is None else at_ms) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
     if at_ms is None:
         with _lock:
-            # A clock that stands still or goes back must not break the order.
-            value = _last = max(value, _last + 1 + secrets.randbits(32))
+            if value <= _last:  # a clock that stands still or goes back must not break the order
+                value = _last + 1 + secrets.randbits(32)
+            _last = value
     return prefix + "".join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from janflask.errors import StoreBusyError
-from janflask.storage.disk import FOLDER, translated
+from janflask.storage.disk import FOLDER, translate
 
 _FIRST_NAP, _LONGEST_NAP = 0.0002, 0.01  # seconds; the kernel cannot wait for a flock with a limit
 
@@ -26,63 +26,93 @@ class FolderLocks:
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
         self._guard = threading.Lock()
-        self._turns: dict[Path, _Turn] = {}
+        self._turns: dict[str, _Turn] = {}
 
-    @contextlib.contextmanager
-    def exclusive(self, folder: Path, what: str) -> Iterator[int]:
-        """The folder's descriptor while nobody else writes there. ``what`` names the object in errors.
+    def exclusive(self, folder: Path, what: str, witness: str | None = None) -> _Exclusive:
+        """A context manager: the folder's descriptor while nobody else writes there.
 
-        Raises StoreBusyError, NotFoundError, and ConflictError for a symbolic link.
+        ``what`` names the object in errors. ``witness`` is a file that an object of its kind has.
+        Raises StoreBusyError, NotFoundError (also where there is no witness), and ConflictError for a symbolic link.
         """
-        deadline = time.monotonic() + self.timeout
-        with self._turn(folder, what):  # threads of this process queue here, so that only one of them has to poll
-            fd = self._locked(folder, fcntl.LOCK_EX, what, deadline)
-            try:
-                yield fd
-            finally:
-                os.close(fd)
+        return _Exclusive(self, str(folder), what, witness)
 
     @contextlib.contextmanager
     def shared(self, folder: Path, what: str) -> Iterator[int]:
         """The same among others who share it; only ``exclusive`` has to wait."""
-        fd = self._locked(folder, fcntl.LOCK_SH, what, time.monotonic() + self.timeout)
+        fd = self.lock(str(folder), fcntl.LOCK_SH, what, time.monotonic() + self.timeout)
         try:
             yield fd
         finally:
             os.close(fd)
 
-    @contextlib.contextmanager
-    def _turn(self, folder: Path, what: str) -> Iterator[None]:
+    def take_turn(self, folder: str, what: str) -> None:
+        """Waits among the threads of this process, so that only one of them has to poll. ``end_turn`` ends it."""
         with self._guard:
-            turn = self._turns.setdefault(folder, _Turn())
+            turn = self._turns.get(folder)
+            if turn is None:
+                turn = self._turns[folder] = _Turn()
             turn.users += 1
-        try:
-            if not turn.lock.acquire(timeout=self.timeout):
-                raise _busy(what, self.timeout)
-            try:
-                yield
-            finally:
-                turn.lock.release()
-        finally:
-            with self._guard:
-                turn.users -= 1
-                if not turn.users:
-                    del self._turns[folder]
+        if not turn.lock.acquire(timeout=self.timeout):
+            self._leave(folder, turn)
+            raise _busy(what, self.timeout)
 
-    def _locked(self, folder: Path, kind: int, what: str, deadline: float) -> int:
+    def end_turn(self, folder: str) -> None:
+        """Lets the next thread have its turn."""
+        turn = self._turns[folder]
+        turn.lock.release()
+        self._leave(folder, turn)
+
+    def _leave(self, folder: str, turn: _Turn) -> None:
+        with self._guard:
+            turn.users -= 1
+            if not turn.users:
+                del self._turns[folder]
+
+    def lock(self, folder: str, kind: int, what: str, deadline: float, witness: str | None = None) -> int:
+        """The descriptor of the folder, locked among processes; closing it is the end of that."""
         while True:
-            with translated(what):
-                fd = os.open(folder, FOLDER)
+            fd = -1
             try:
+                fd = os.open(folder, FOLDER)
                 _flock(fd, kind, deadline, what, self.timeout)
-                with translated(what):
-                    there, here = os.lstat(folder), os.fstat(fd)
-                if (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev):
+                if _is_in_place(folder, fd, witness):
                     return fd
-            except BaseException:
-                os.close(fd)
+            except BaseException as error:
+                if fd >= 0:
+                    os.close(fd)
+                if isinstance(error, OSError):
+                    raise translate(error, what) from error
                 raise
             os.close(fd)  # it was moved away while we waited, and another is in its place
+
+
+class _Exclusive:
+    """See ``FolderLocks.exclusive``; a class because a message's way to the disk is short enough for that to count."""
+
+    __slots__ = ("_fd", "_folder", "_locks", "_what", "_witness")
+
+    def __init__(self, locks: FolderLocks, folder: str, what: str, witness: str | None) -> None:
+        self._locks = locks
+        self._folder = folder
+        self._what = what
+        self._witness = witness
+        self._fd = -1
+
+    def __enter__(self) -> int:
+        deadline = time.monotonic() + self._locks.timeout
+        self._locks.take_turn(self._folder, self._what)
+        try:
+            self._fd = self._locks.lock(self._folder, fcntl.LOCK_EX, self._what, deadline, self._witness)
+        except BaseException:
+            self._locks.end_turn(self._folder)
+            raise
+        return self._fd
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            os.close(self._fd)
+        finally:
+            self._locks.end_turn(self._folder)
 
 
 class _Turn:
@@ -91,6 +121,16 @@ class _Turn:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.users = 0
+
+
+def _is_in_place(folder: str, fd: int, witness: str | None) -> bool:
+    """Whether the folder of that path is still the one that is open, told by a file in it where one has to be."""
+    if witness is None:
+        there, here = os.lstat(folder), os.fstat(fd)
+    else:
+        there = os.lstat(f"{folder}/{witness}")
+        here = os.stat(witness, dir_fd=fd, follow_symlinks=False)
+    return (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev)
 
 
 def _flock(fd: int, kind: int, deadline: float, what: str, timeout: float) -> None:

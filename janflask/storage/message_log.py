@@ -165,7 +165,7 @@ def append(disk: Disk, fd: int, data: bytes, name: str) -> None:
     """Adds whole lines: all of them or, when this raises, none. Raises OSError."""
     file = os.open(MESSAGES_FILE, _APPEND, FILE_MODE, dir_fd=fd)
     try:
-        size = os.lseek(file, 0, os.SEEK_END)
+        size = os.fstat(file).st_size
         torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
         if not torn:
             _append(disk, file, data, size)
