@@ -53,7 +53,7 @@ def export_threads() -> Response:
 @blp.route("/<thread_id>/export", methods=["GET"], parameters=[_THREAD])
 @blp.doc(operationId="exportThread")
 @blp.response(200, _DOCUMENT, description="The document.", example=examples.THREAD_DOCUMENT)
-@blp.refuses(404, 500, 503)
+@blp.refuses(404, 409, 500, 503)
 def export_thread(thread_id: str) -> Response:
     """Export thread
 

@@ -16,13 +16,19 @@ import base64
 import binascii
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import msgspec
 
-from janflask.errors import InvalidRequestError, NotFoundError, RequestTooLargeError, StoreDamagedError
+from janflask.errors import (
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    RequestTooLargeError,
+    StoreDamagedError,
+)
 from janflask.records import Message, StoredFile, Thread
 from janflask.services.portable_checks import check_fields, check_message, check_thread, mapping, refused, texts
 from janflask.services.portable_streams import joined, pieces_of
@@ -42,22 +48,28 @@ _encode = msgspec.json.Encoder().encode
 
 
 def write(repository: Repository, thread_id: str) -> Iterator[bytes]:
-    """The document in pieces. NotFoundError is raised here, not with the first piece."""
-    return joined(_document(repository, repository.threads.get(thread_id)))
+    """The document in pieces. NotFoundError is raised here, not with the first piece, and so is ConflictError."""
+    thread = repository.threads.get(thread_id)
+    names = [item.name for item in repository.threads.files(thread_id)]
+    for name in names:
+        repository.threads.open_file(thread_id, name).close()
+    return joined(_document(repository, thread, repository.threads.all_messages(thread_id), names))
 
 
-def _document(repository: Repository, thread: Thread) -> Iterator[bytes]:
+def _document(
+    repository: Repository, thread: Thread, messages: Iterator[Message], names: Sequence[str]
+) -> Iterator[bytes]:
     head = {"object": OBJECT, "version": VERSION, "exported_at": int(time.time()), "thread": thread_to_json(thread)}
     yield _encode(head)[:-1]
     file_ids: dict[str, None] = {}
     yield b',"messages":['
-    for number, message in enumerate(repository.threads.all_messages(thread.id)):
+    for number, message in enumerate(messages):
         file_ids.update(dict.fromkeys(message.files))
         yield b"," if number else b""
         yield _encode(message_to_json(message))
     yield b'],"thread_files":['
     comma = b""
-    for name in [item.name for item in repository.threads.files(thread.id)]:
+    for name in names:
         try:
             file = repository.threads.open_file(thread.id, name)
         except NotFoundError:  # it was deleted meanwhile
@@ -76,7 +88,7 @@ def _stored_file(repository: Repository, file_id: str) -> Iterator[bytes]:
     try:
         stored = repository.files.get(file_id)
         content = repository.files.open(file_id)
-    except (NotFoundError, StoreDamagedError):
+    except (NotFoundError, ConflictError, StoreDamagedError):
         yield _encode({"id": file_id, "missing": True})
         return
     about: dict[str, Any] = {"id": file_id, "filename": stored.filename, "purpose": stored.purpose}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from janflask.errors import NotFoundError, StoreDamagedError
+from janflask.errors import ConflictError, NotFoundError, StoreDamagedError
 from janflask.records import Assistant, StoredFile, Thread
 from janflask.services.portable_streams import pieces_of
 from janflask.storage.base import Page, Repository
 from janflask.storage.file_uploads import CONTENT_FILE, DESCRIPTION_FILE, encode_file
 from janflask.storage.jan import FILES_FOLDER, MESSAGES_FILE, THREAD_FILE, encode_message, encode_thread
 from janflask.storage.jan_assistants import ASSISTANT_FILE, encode_assistant
+
+log = logging.getLogger(__name__)
 
 THREADS, ASSISTANTS, FILES = "threads", "assistants", "files"
 _PAGE = 100
@@ -33,11 +36,14 @@ class Entry:
 
 
 def thread_entries(repository: Repository, thread: Thread) -> Iterator[Entry]:
-    """A thread's files; none if it is gone."""
+    """A thread's files; none if it is gone. What is no plain file is left out, and logged."""
     try:
         messages = repository.threads.all_messages(thread.id)
-        names = [item.name for item in repository.threads.files(thread.id)]
+        names = _own_files(repository, thread.id)
     except NotFoundError:
+        return
+    except ConflictError as error:
+        log.warning("thread %s is left out of an archive: %s", thread.id, error)
         return
     folder = f"{THREADS}/{thread.id}"
     yield Entry(f"{folder}/{THREAD_FILE}", thread.updated_ms, [encode_thread(thread)])
@@ -45,9 +51,18 @@ def thread_entries(repository: Repository, thread: Thread) -> Iterator[Entry]:
     for name in names:
         try:
             file = repository.threads.open_file(thread.id, name)
-        except NotFoundError:
+        except (NotFoundError, ConflictError) as error:
+            log.warning("a file of thread %s is left out of an archive: %s", thread.id, error)
             continue
         yield Entry(f"{folder}/{FILES_FOLDER}/{name}", thread.updated_ms, pieces_of(file))
+
+
+def _own_files(repository: Repository, thread_id: str) -> list[str]:
+    try:
+        return [item.name for item in repository.threads.files(thread_id)]
+    except ConflictError as error:
+        log.warning("the files of thread %s are left out of an archive: %s", thread_id, error)
+        return []
 
 
 def assistant_entry(assistant: Assistant) -> Entry:
@@ -60,7 +75,8 @@ def file_entries(repository: Repository, stored: StoredFile) -> Iterator[Entry]:
     """An uploaded file's description and content; nothing if it is gone."""
     try:
         content = repository.files.open(stored.id)
-    except (NotFoundError, StoreDamagedError):
+    except (NotFoundError, ConflictError, StoreDamagedError) as error:
+        log.warning("file %s is left out of an archive: %s", stored.id, error)
         return
     folder = f"{FILES}/{stored.id}"
     yield Entry(f"{folder}/{CONTENT_FILE}", stored.created_ms, pieces_of(content))

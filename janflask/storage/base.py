@@ -5,7 +5,8 @@ All methods are thread-safe. Any of them may raise the errors named here:
 * NotFoundError: there is no such object, or the id is not one (``ids.is_id``).
 * ConflictError: the id is taken, or what is on disk is not a plain file (a symbolic link).
 * StoreBusyError: another writer held the object's lock for longer than ``JANFLASK_LOCK_TIMEOUT``; nothing changed.
-* StorageFullError: the disk or a quota is full, or a file may grow no further; nothing changed.
+* StorageFullError: the disk or a quota is full, or a file may grow no further; nothing changed (except where only the
+  last step failed, waiting for a folder to reach the disk: then the change may be there, whole).
 * StoreDamagedError: a file that is needed cannot be understood; ``janflask doctor`` says what to do.
 
 When a method that changes something returns, the change is on disk (unless ``JANFLASK_DURABILITY=os``).

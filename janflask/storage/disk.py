@@ -27,7 +27,7 @@ TEMPORARY = ".tmp"  # how the names of files end that are about to replace anoth
 FOLDER_MODE, FILE_MODE = 0o700, 0o600  # conversations are private
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_UNSAFE = {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ESPIPE}
+_UNSAFE = {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO}
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a planted FIFO must not hold us
 FOLDER = READ | os.O_DIRECTORY
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -46,8 +46,8 @@ def translate(error: OSError, what: str) -> Exception:
     """The error of our tree for one of the operating system's, or that itself if it says nothing that we understand."""
     if error.errno in _FULL:
         return StorageFullError(
-            f"{what} could not be stored, since the disk or a quota is full ({os.strerror(error.errno or 0)}); "
-            "nothing was changed: make room and try again"
+            f"{what} could not be stored, since the disk or a quota is full ({os.strerror(error.errno or 0)}): "
+            "make room and try again"
         )
     if error.errno == errno.ENOENT:
         return NotFoundError(f"there is no {what}")
@@ -240,10 +240,20 @@ def make_folder(fd: int, name: str) -> bool:
 def open_plain(fd: int, name: str) -> int:
     """Opens a plain file in ``fd`` for reading. Raises OSError, ELOOP also for what is neither file nor link."""
     file = os.open(name, READ, dir_fd=fd)
-    if not stat.S_ISREG(os.fstat(file).st_mode):
+    try:
+        size_of_plain(file)
+    except OSError:
         os.close(file)
-        raise OSError(errno.ELOOP, "not a plain file", name)
+        raise
     return file
+
+
+def size_of_plain(file: int) -> int:
+    """The size in bytes of an open file. Raises OSError (ELOOP) for a pipe, a device and the like."""
+    about = os.fstat(file)
+    if not stat.S_ISREG(about.st_mode):
+        raise OSError(errno.ELOOP, "not a plain file")
+    return about.st_size
 
 
 def read_plain(fd: int, name: str, limit: int, what: str) -> tuple[bytes, os.stat_result]:

@@ -19,7 +19,7 @@ import msgspec
 from janflask.errors import StoreDamagedError
 from janflask.records import Message
 from janflask.storage import ids
-from janflask.storage.disk import FILE_MODE, Disk, open_plain, write_all
+from janflask.storage.disk import FILE_MODE, Disk, open_plain, size_of_plain, write_all
 from janflask.storage.jan import MESSAGES_FILE, decode_object, message_from_json
 
 log = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ def append(disk: Disk, fd: int, data: bytes, name: str) -> None:
     """Adds whole lines: all of them or, when this raises, none. Raises OSError."""
     file = os.open(MESSAGES_FILE, _APPEND, FILE_MODE, dir_fd=fd)
     try:
-        size = os.fstat(file).st_size
+        size = size_of_plain(file)
         torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
         if not torn:
             _append(disk, file, data, size)
