@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -95,14 +95,27 @@ class ThreadService:
         if draft.messages is None or tuple(draft.messages) == tuple(view.message_ids):
             thread = self._threads.update(thread_id, lambda current: replace(current, **fields))
             return ThreadView(thread, self._threads.message_ids(thread_id))
-        present = {message.id: message for message in self._threads.all_messages(thread_id)}
-        messages = self._drafted(thread_id, draft.messages, present)
-        kept = {message.id for message in messages.values() if message is present.get(message.id)}
-        with self._messages.holding(thread_id, {at: item for at, item in messages.items() if item.id not in kept}):
+        return self._with_messages(thread_id, draft.messages, fields)
+
+    def _with_messages(
+        self, thread_id: str, drafts: Sequence[str | MessageDraft], fields: Mapping[str, Any]
+    ) -> ThreadView:
+        """The thread with ``fields`` and another set of messages."""
+
+        def drafted(present: Iterable[Message]) -> dict[str, Message]:
+            return self._drafted(thread_id, drafts, {message.id: message for message in present})
+
+        # Once for the files that are new to the thread, which have to be held; then under the thread's lock, so that
+        # what others do to the messages that stay is not undone.
+        first = drafted(self._threads.all_messages(thread_id))
+        new = {at: item for (at, item), given in zip(first.items(), drafts, strict=True) if not isinstance(given, str)}
+        with self._messages.holding(thread_id, new):
             thread = self._threads.update(
-                thread_id, lambda current: replace(current, **fields), tuple(messages.values())
+                thread_id,
+                lambda current: replace(current, **fields),
+                lambda present: tuple(drafted(present).values()),
             )
-        return ThreadView(thread, [message.id for message in messages.values()])
+        return ThreadView(thread, self._threads.message_ids(thread_id))
 
     def delete(self, thread_id: str) -> None:
         """The thread and its messages; uploaded files stay."""

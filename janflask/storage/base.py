@@ -76,11 +76,14 @@ class ThreadStore(Protocol):
         """The threads that have every word of ``query``, in the title or in a message's text, case apart."""
 
     def update(
-        self, thread_id: str, change: Callable[[Thread], Thread], messages: Sequence[Message] | None = None
+        self,
+        thread_id: str,
+        change: Callable[[Thread], Thread],
+        messages: Callable[[Sequence[Message]], Sequence[Message]] | None = None,
     ) -> Thread:
-        """Replaces the thread by ``change(thread)``, and its messages by ``messages`` unless None.
+        """Replaces the thread by ``change(thread)``, and its messages by ``messages(its messages)`` unless None.
 
-        ``change`` runs under the thread's lock; what it raises leaves everything as it was. The id stays, and
+        Both run under the thread's lock; what they raise leaves everything as it was. The id stays, and
         ``updated_ms`` becomes now.
         """
 

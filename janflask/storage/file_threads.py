@@ -124,7 +124,10 @@ class FileThreadStore:
         return self._chosen(page, lambda name: self._matching(name, words))
 
     def update(
-        self, thread_id: str, change: Callable[[Thread], Thread], messages: Sequence[Message] | None = None
+        self,
+        thread_id: str,
+        change: Callable[[Thread], Thread],
+        messages: Callable[[Sequence[Message]], Sequence[Message]] | None = None,
     ) -> Thread:
         """See ``ThreadStore``."""
         with self._writing(thread_id) as fd:
@@ -134,9 +137,9 @@ class FileThreadStore:
             if messages is None:
                 self._disk.replace(fd, THREAD_FILE, encode_thread(changed))
             else:
-                self._disk.replace_both(
-                    fd, (MESSAGES_FILE, _encoded(messages, thread_id)), (THREAD_FILE, encode_thread(changed))
-                )
+                message_log.mend(self._disk, fd, thread_id)
+                data = _encoded(messages(tuple(self.all_messages(thread_id))), thread_id)
+                self._disk.replace_both(fd, (MESSAGES_FILE, data), (THREAD_FILE, encode_thread(changed)))
             return self._read(fd, thread_id)
 
     def delete(self, thread_id: str) -> None:

@@ -88,13 +88,17 @@ class _Threads:
             return cut(self._keys(), page, lambda key: self.get(key) if self._find(key).matches(words) else None)
 
     def update(
-        self, thread_id: str, change: Callable[[Thread], Thread], messages: Sequence[Message] | None = None
+        self,
+        thread_id: str,
+        change: Callable[[Thread], Thread],
+        messages: Callable[[Sequence[Message]], Sequence[Message]] | None = None,
     ) -> Thread:
         with self._lock:
             conversation = self._find(thread_id)
             changed = deepcopy(change(conversation.view()))
             if messages is not None:
-                conversation.messages = _joined({}, thread_id, messages)
+                present = tuple(deepcopy(list(conversation.messages.values())))
+                conversation.messages = _joined({}, thread_id, messages(present))
             conversation.thread = replace(changed, id=thread_id, updated_ms=ids.now_ms())
             return conversation.view()
 

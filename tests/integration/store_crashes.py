@@ -156,7 +156,7 @@ class Writer:
         gone = [old for old in self._state if old[0] == "message" and old[1] == key[1]]
         given = [(("message", key[1], message.id), [300, 0]) for message in messages]
         with self._doing([(key, title), *((old, None) for old in gone), *given]):
-            self._repository.threads.update(key[1], change, messages)
+            self._repository.threads.update(key[1], change, lambda _: messages)
 
     def delete_thread(self) -> None:
         if (key := self._some("thread")) is None:

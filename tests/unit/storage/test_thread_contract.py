@@ -185,11 +185,11 @@ def test_the_id_stays(store: ThreadStore) -> None:
 def test_a_change_with_messages_replaces_them_all(store: ThreadStore) -> None:
     store.create(thread("t"), [message("one"), message("two")])
     new = [message("three"), message("four"), message("five")]
-    store.update("t", lambda found: replace(found, title="N"), new)
+    store.update("t", lambda found: replace(found, title="N"), lambda _: new)
     assert texts(store, "t") == ["three", "four", "five"]
     assert list(store.message_ids("t")) == [item.id for item in new]
     assert store.get("t").title == "N"
-    store.update("t", lambda found: found, [])
+    store.update("t", lambda found: found, lambda _: [])
     assert texts(store, "t") == []
 
 
@@ -200,9 +200,9 @@ def test_a_change_that_raises_changes_nothing(store: ThreadStore) -> None:
         raise InvalidRequestError("no")
 
     with pytest.raises(InvalidRequestError, match="no"):
-        store.update(FULL.id, change, [message("new")])
+        store.update(FULL.id, change, lambda _: [message("new")])
     with pytest.raises(ZeroDivisionError):
-        store.update(FULL.id, lambda found: replace(found, title="new"), Broken())
+        store.update(FULL.id, lambda found: replace(found, title="new"), lambda _: Broken())
     assert store.get(FULL.id) == FULL
     assert texts(store, FULL.id) == ["kept"]
 
@@ -419,7 +419,7 @@ def test_search_sees_changes(store: ThreadStore) -> None:
     store.update("t", lambda found: replace(found, title="after"))
     store.append("t", [message("two")])
     assert [len(store.search(word, Page()).items) for word in ("before", "after", "one", "two")] == [0, 1, 1, 1]
-    store.update("t", lambda found: found, [message("three")])
+    store.update("t", lambda found: found, lambda _: [message("three")])
     assert [len(store.search(word, Page()).items) for word in ("one", "two", "three")] == [0, 0, 1]
     store.delete("t")
     assert len(store.search("three", Page()).items) == 0
@@ -476,3 +476,16 @@ def test_a_thread_without_files(store: ThreadStore) -> None:
     assert list(store.files("t")) == []
     with pytest.raises(NotFoundError):
         store.open_file("t", "f")
+
+
+def test_messages_that_are_replaced_are_given_as_they_are(store: ThreadStore) -> None:
+    store.create(thread("t"), [message("one"), message("two")])
+    seen: list[str] = []
+
+    def reversed_messages(present: Sequence[Message]) -> Sequence[Message]:
+        seen.extend(item.text for item in present)
+        return present[::-1]
+
+    store.update("t", lambda found: found, reversed_messages)
+    assert seen == ["one", "two"]
+    assert [item.text for item in store.all_messages("t")] == ["two", "one"]
