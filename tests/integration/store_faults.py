@@ -81,7 +81,7 @@ OPERATIONS: dict[str, Operation] = {
         new_thread("new", "new"), new_messages("new"), [("a.txt", io.BytesIO(b"a" * 300)), ("b", io.BytesIO(b"b"))]
     ),
     "update a thread": lambda r: r.threads.update(TALK, titled),
-    "replace a thread's messages": lambda r: r.threads.update(TALK, titled, new_messages(TALK)),
+    "replace a thread's messages": lambda r: r.threads.update(TALK, titled, lambda _: new_messages(TALK)),
     "delete a thread": lambda r: r.threads.delete(HOLDER),
     "update a message": lambda r: r.threads.update_message(
         TALK, "m1", lambda m: dataclasses.replace(m, content=(text_part(content("m1", 12_000, 1)),))
@@ -103,7 +103,9 @@ PARTS: dict[str, list[Operation]] = {
         lambda r: r.threads.append(TALK, new_messages(TALK, 1)),
         lambda r: r.threads.append(TALK, new_messages(TALK, 2)),
     ],
-    "replace a thread's messages": [lambda r: r.threads.update(TALK, lambda thread: thread, new_messages(TALK))],
+    "replace a thread's messages": [
+        lambda r: r.threads.update(TALK, lambda thread: thread, lambda _: new_messages(TALK))
+    ],
 }
 
 

@@ -155,6 +155,7 @@ def test_a_control_c_in_the_terminal(folder: Path) -> None:
 def test_nothing_outlives_a_server_that_is_killed(folder: Path) -> None:
     with serving(folder, JANFLASK_WORKERS="2") as server:
         server.client.start_and_wait("m", {}, LIMIT)
+        wait_for(lambda: len(server.workers()) == 2)
         family = server.family()
         supervisor = server.supervisor()
         for process in family:
