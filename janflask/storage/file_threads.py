@@ -374,7 +374,7 @@ class FileThreadStore:
         if page.after is None and page.before is None:
             return messages.backward() if newest_first else messages.forward()
         index = self._index_of(messages, thread_id)
-        rows = index.rows(page)
+        rows = index.rows(messages, page)
         return (index.line(messages, row) for row in (reversed(rows) if newest_first else rows))
 
     def _find(self, messages: Log | None, thread_id: str, message_id: str) -> tuple[Line, Message]:
@@ -383,7 +383,7 @@ class FileThreadStore:
                 if messages.id(line) == message_id and (message := messages.message(line)) is not None:
                     return line, message
             index = self._index_of(messages, thread_id)
-            row = index.row(message_id)
+            row = index.row(messages, message_id)
             if row is not None:
                 line = index.line(messages, row)
                 message = messages.message(line)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 from array import array
+from bisect import bisect_left
+from contextlib import suppress
 
 from janflask.errors import InvalidRequestError
 from janflask.storage import ids
@@ -16,7 +18,10 @@ from janflask.storage.message_log import Line, Log, Signature
 
 
 class MessageIndex:
-    """The ids of a log's messages in order, and where their lines start. Thread-safe; it only ever grows."""
+    """The ids of a log's messages in order, and where their lines start. Thread-safe; it only ever grows.
+
+    Another thread, with a later log, may let it grow at any time: what is asked for takes the log that it is asked of.
+    """
 
     def __init__(self, log: Log) -> None:
         self._growing = threading.Lock()
@@ -50,25 +55,29 @@ class MessageIndex:
         end = self._starts[row + 1] if row + 1 < len(self._starts) else log.size
         return Line(start, log.line(start, end).split(b"\n", 1)[0])
 
-    def row(self, message_id: str) -> int | None:
-        """Where a message stands, counted from 0."""
+    def row(self, log: Log, message_id: str) -> int | None:
+        """Where a message stands in ``log``, counted from 0."""
         try:
-            return self.ids.index(message_id)
+            return self.ids.index(message_id, 0, self._rows_of(log))
         except ValueError:
             return None
 
-    def rows(self, page: Page) -> range:
-        """The rows between the page's cursors. Raises InvalidRequestError for a cursor that has no place."""
+    def rows(self, log: Log, page: Page) -> range:
+        """``log``'s rows between the page's cursors. Raises InvalidRequestError for a cursor that has no place."""
         low, high = ("after", page.after), ("before", page.before)
         if page.order == "desc":
             low, high = high, low
+        end = self._rows_of(log)
         start = 0 if low[1] is None else self._place(low[1], low[0])[1]
-        stop = len(self) if high[1] is None else self._place(high[1], high[0])[0]
+        stop = end if high[1] is None else min(self._place(high[1], high[0])[0], end)
         return range(start, stop)
 
+    def _rows_of(self, log: Log) -> int:
+        return bisect_left(self._starts, log.size)
+
     def _place(self, cursor: str, param: str) -> tuple[int, int]:
-        row = self.row(cursor)
-        if row is not None:
+        with suppress(ValueError):
+            row = self.ids.index(cursor)
             return row, row + 1
         made = ids.time_of(cursor)
         if made is None:

@@ -13,6 +13,7 @@ import pytest
 from janflask.records import Message, Thread
 from janflask.settings import Settings
 from janflask.storage import message_log, open_repository
+from janflask.storage.base import Page
 from janflask.storage.disk import Disk, opened_folder
 from janflask.storage.message_index import MessageIndex
 from janflask.storage.message_log import BLOCK, Log
@@ -202,6 +203,22 @@ def test_a_last_line_without_an_end_is_read_again_once_it_has_grown(folder: int)
     message_log.append(Disk(), folder, b'{"id":"d"}\n', "t")
     assert index_of(folder, index)[0] is None
     assert index_of(folder)[1] == [*LINES, b'{"id":"d"}']
+
+
+def test_an_index_that_has_grown_still_serves_an_older_view(folder: int) -> None:
+    """Another thread read on while this one still works with the file as it was."""
+    write(folder, WHOLE)
+    with message_log.opened(folder, "t") as before:
+        assert before is not None
+        index = MessageIndex(before)
+        message_log.append(Disk(), folder, b'{"id":"d"}\n', "t")
+        assert index_of(folder, index)[0] is index
+        assert index.row(before, "d") is None
+        assert list(index.rows(before, Page(order="asc", after="a"))) == [1, 2]
+        assert list(index.rows(before, Page(order="desc", after="b"))) == [0]
+    with message_log.opened(folder, "t") as after:
+        assert after is not None
+        assert index.row(after, "d") == 3
 
 
 def test_messages_that_nobody_asks_for_close_their_file(tmp_path: Path) -> None:
