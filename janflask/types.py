@@ -329,6 +329,36 @@ class ChatRequest(InferenceRequest):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizeRequest:
+    """``with_pieces`` asks for each token's bytes, too; the other flags are those of ``GenerateRequest``."""
+
+    model: str
+    content: str
+    add_special: bool = False
+    parse_special: bool = True
+    with_pieces: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetokenizeRequest:
+    """Token ids to be made text."""
+
+    model: str
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateRequest:
+    """A conversation to be laid out, and with ``tokenize`` cut into tokens."""
+
+    model: str
+    messages: tuple[ChatMessage, ...]
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    add_generation_prompt: bool = True
+    tokenize: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest(InferenceRequest):
     """``prompts`` are texts or token ids; each gets ``n`` choices. ``echo`` puts the prompt before its answer."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from janflask.api import assistants, files, inference, messages, models, openapi, system, threads, transfer
+from janflask.api import assistants, files, inference, messages, models, openapi, system, threads, tokens, transfer
 from janflask.api.blueprint import Api
 from janflask.api.context import EXTENSION
 from janflask.api.converters import URL, UrlConverter
@@ -21,7 +21,7 @@ def build(settings: Settings) -> Flask:
     app.url_map.converters[URL] = UrlConverter
     api = Api(app)
     openapi.add_components(api.spec)
-    for module in (models, inference, threads, messages, transfer, assistants, files, system):
+    for module in (models, inference, tokens, threads, messages, transfer, assistants, files, system):
         api.register_blueprint(module.blp)
     app.register_blueprint(system.pages)
     openapi.add_webhooks(api.spec)

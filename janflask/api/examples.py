@@ -89,6 +89,17 @@ COMPLETION_REQUEST: dict[str, Any] = {"model": MODEL_ID, "prompt": "The capital 
 COMPLETION_ANSWER = _whole(_completion(" Paris.", "stop"))
 COMPLETION_STREAM = _events(_completion(" Paris.", None), {**_completion("", "stop"), "timings": _TIMINGS})
 
+TOKENIZE_REQUEST: dict[str, Any] = {"model": MODEL_ID, "content": "Hello world", "with_pieces": False}
+TOKENIZE_ANSWER: dict[str, Any] = {"tokens": [19556, 905], "count": 2}
+DETOKENIZE_REQUEST: dict[str, Any] = {"model": MODEL_ID, "tokens": [19556, 905]}
+DETOKENIZE_ANSWER: dict[str, Any] = {"content": "Hello world"}
+TEMPLATE_REQUEST: dict[str, Any] = {
+    "model": MODEL_ID,
+    "messages": [{"role": "user", "content": "Hi"}],
+    "tokenize": False,
+}
+TEMPLATE_ANSWER: dict[str, Any] = {"prompt": "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"}
+
 _LISTED_MODEL: dict[str, Any] = {
     "id": MODEL_ID,
     "object": "model",

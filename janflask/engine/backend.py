@@ -171,6 +171,10 @@ class Model:
         except ValueError as error:
             raise InvalidRequestError(f"the prompt cannot be tokenized: {error}") from error
 
+    def piece(self, token: int) -> bytes:
+        """A token's bytes, a special one's too. Raises IndexError when there is no such token."""
+        return self.pieces[token]
+
     def make_sampler(self, params: SamplingParams, seed: int, prompt: array[int], n_ctx: int) -> Sampler:
         """A sampler that has seen the prompt. Raises InvalidRequestError for parameters out of range."""
         try:

@@ -31,6 +31,7 @@ from janflask.errors import (
     QueueFullError,
 )
 from janflask.ipc.protocol import (
+    Detokenize,
     Done,
     ErrorReply,
     Finished,
@@ -39,6 +40,9 @@ from janflask.ipc.protocol import (
     Message,
     Started,
     Stats,
+    Text,
+    Tokenize,
+    Tokens,
 )
 from janflask.types import FinishReason, GenerateRequest, SamplingParams, Timings, Usage
 
@@ -56,6 +60,7 @@ class TextModel(Protocol):
     @property
     def n_vocab(self) -> int: ...
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> array[int]: ...
+    def piece(self, token: int) -> bytes: ...
     def make_sampler(self, params: SamplingParams, seed: int, prompt: array[int], n_ctx: int) -> Sampler: ...
     def make_text(self, stop: tuple[str, ...]) -> TextStream: ...
 
@@ -196,15 +201,41 @@ class EngineServer:
         elif isinstance(message, Generate):
             if connection.sequences:
                 raise ProtocolError("a connection is one generation; open another for the next")
-            try:
-                self._generate(connection, message.request)
-            except JanflaskError as error:
-                connection.send(ErrorReply.of(error))
-            except Exception:
-                log.exception("a request could not be taken")
-                connection.send(ErrorReply.of(EngineError("the engine failed on this request; its log says why")))
+            self._answer(connection, message)
+        elif isinstance(message, Tokenize | Detokenize):
+            self._answer(connection, message)
         else:
             raise ProtocolError(f"an engine takes no {type(message).__name__}")
+
+    def _answer(self, connection: Connection, message: Generate | Tokenize | Detokenize) -> None:
+        """Whatever goes wrong with a request is its answer."""
+        try:
+            if isinstance(message, Generate):
+                self._generate(connection, message.request)
+            elif isinstance(message, Tokenize):
+                connection.send(self._tokens(message))
+            else:
+                connection.send(self._text(message))
+        except JanflaskError as error:
+            connection.send(ErrorReply.of(error))
+        except Exception:
+            log.exception("a request could not be taken")
+            connection.send(ErrorReply.of(EngineError("the engine failed on this request; its log says why")))
+
+    def _tokens(self, message: Tokenize) -> Tokens:
+        ids = self.model.tokenize(message.text, add_special=message.add_special, parse_special=message.parse_special)
+        return Tokens(ids.tolist(), [self.model.piece(token) for token in ids] if message.pieces else None)
+
+    def _text(self, message: Detokenize) -> Text:
+        self._check_tokens(message.tokens, "tokens")
+        return Text(b"".join(map(self.model.piece, message.tokens)).decode("utf-8", "replace"))
+
+    def _check_tokens(self, tokens: tuple[int, ...], param: str) -> None:
+        for token in tokens:
+            if not 0 <= token < self.model.n_vocab:
+                raise InvalidRequestError(
+                    f"token {token} is not in the vocabulary of {self.model.n_vocab} tokens", param=param
+                )
 
     def _generate(self, connection: Connection, request: GenerateRequest) -> None:
         if request.n < 1:
@@ -237,11 +268,7 @@ class EngineServer:
                 request.prompt, add_special=request.add_special, parse_special=request.parse_special
             )
         else:
-            for token in request.prompt:
-                if not 0 <= token < self.model.n_vocab:
-                    raise InvalidRequestError(
-                        f"token {token} is not in the vocabulary of {self.model.n_vocab} tokens", param="prompt"
-                    )
+            self._check_tokens(request.prompt, "prompt")
             tokens = array("i", request.prompt)
         if not tokens:
             raise InvalidRequestError("the prompt is empty: it must hold at least one token", param="prompt")

@@ -22,6 +22,7 @@ from janflask.errors import (
 from janflask.ipc import protocol
 from janflask.ipc.protocol import (
     Chunk,
+    Detokenize,
     Done,
     ErrorReply,
     Finished,
@@ -36,6 +37,9 @@ from janflask.ipc.protocol import (
     States,
     Stats,
     StopModel,
+    Text,
+    Tokenize,
+    Tokens,
 )
 from janflask.types import EngineStats, GenerateRequest, ModelState
 
@@ -202,17 +206,30 @@ def open_generation(socket_path: str, request: GenerateRequest) -> Generation:
 
 def engine_stats(socket_path: str, timeout: float) -> EngineStats:
     """The engine's load. Raises EngineCrashedError, TimeoutExceededError, ProtocolError."""
+    return _ask_engine(socket_path, GetStats(), Stats, timeout).stats
+
+
+def engine_tokens(socket_path: str, question: Tokenize, timeout: float) -> Tokens:
+    """A text's tokens. Raises what the engine answers, EngineCrashedError, TimeoutExceededError, ProtocolError."""
+    return _ask_engine(socket_path, question, Tokens, timeout)
+
+
+def engine_text(socket_path: str, tokens: tuple[int, ...], timeout: float) -> str:
+    """The text of tokens. Raises what the engine answers, EngineCrashedError, TimeoutExceededError, ProtocolError."""
+    return _ask_engine(socket_path, Detokenize(tokens), Text, timeout).text
+
+
+def _ask_engine(socket_path: str, question: Message, expected: type[T], timeout: float) -> T:
     try:
-        connection = _Connection(socket_path, "the engine", GetStats(), timeout)
+        connection = _Connection(socket_path, "the engine", question, min(timeout, SEND_TIMEOUT))
     except OSError as error:
         raise _no_engine(error) from error
     try:
-        message = connection.reply(timeout)
+        return _expect(connection.reply(timeout), expected)
     except EOFError as error:
         raise _no_engine(error) from error
     finally:
         connection.close()
-    return _expect(message, Stats).stats
 
 
 class PendingStart(_Waitable):

@@ -16,7 +16,8 @@ Conversations (the side that connected speaks first):
 =============== ===============================================================================================
 to an engine    ``Generate`` -> ``Started`` | ``ErrorReply``, then ``Chunk``*, a ``Finished`` per choice, ``Done``
                 (or an ``ErrorReply`` at any point). One connection is one generation: closing it cancels.
-                ``GetStats`` -> ``Stats``, any number of times.
+                ``GetStats`` -> ``Stats``, ``Tokenize`` -> ``Tokens`` | ``ErrorReply``, ``Detokenize`` -> ``Text`` |
+                ``ErrorReply``, any number of times.
 to supervisor   ``StartModel`` -> ``State`` (once it runs) | ``ErrorReply``;  ``StopModel`` -> ``State``;
                 ``GetStates`` -> ``States``. One request a connection.
 engine's birth  on a socket pair that the supervisor made: ``Launch`` -> ``Progress``*, ``Ready`` | ``ErrorReply``;
@@ -27,7 +28,7 @@ engine's birth  on a socket pair that the supervisor made: ``Launch`` -> ``Progr
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -46,6 +47,8 @@ from janflask.types import (
 MAGIC = b"JF"
 VERSION = 1
 MAX_PAYLOAD = 64 * 1024 * 1024  # bytes; a 128k-token prompt is about 1 MB
+MAX_TEXT = 1 << 20  # characters to be tokenized: an engine takes no requests meanwhile
+MAX_TOKENS = 1 << 20  # to be made text
 HEADER = struct.Struct(">2sBBI")
 SUPERVISOR_SOCKET = "supervisor.sock"  # its name in the runtime folder
 
@@ -111,6 +114,30 @@ class Stats(msgspec.Struct, frozen=True):
     stats: EngineStats
 
 
+class Tokenize(msgspec.Struct, frozen=True):
+    """A text to be cut into tokens; two flags are ``GenerateRequest``'s, ``pieces`` asks for each token's bytes too."""
+
+    text: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
+    add_special: bool
+    parse_special: bool
+    pieces: bool = False
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    ids: list[int]
+    pieces: list[bytes] | None = None  # of each token, if asked for
+
+
+class Detokenize(msgspec.Struct, frozen=True):
+    tokens: Annotated[tuple[int, ...], msgspec.Meta(max_length=MAX_TOKENS)]
+
+
+class Text(msgspec.Struct, frozen=True):
+    """U+FFFD stands for bytes that are no UTF-8."""
+
+    text: str
+
+
 class StartModel(msgspec.Struct, frozen=True):
     """Start a model, or join a start under way, or answer at once when it runs. ``settings`` win over the model's."""
 
@@ -167,6 +194,10 @@ Message = (
     | ErrorReply
     | GetStats
     | Stats
+    | Tokenize
+    | Tokens
+    | Detokenize
+    | Text
     | StartModel
     | StopModel
     | GetStates
@@ -187,6 +218,10 @@ _KINDS: dict[int, type] = {
     6: ErrorReply,
     7: GetStats,
     8: Stats,
+    9: Tokenize,
+    10: Tokens,
+    11: Detokenize,
+    12: Text,
     16: StartModel,
     17: StopModel,
     18: GetStates,

@@ -102,7 +102,34 @@ class MessageSchema(Base):
         )
 
 
-class ChatRequestSchema(InferenceSchema):
+class ConversationSchema(Base):
+    """What a prompt is laid out from."""
+
+    messages = fields.List(
+        fields.Nested(MessageSchema, error_messages={"type": "must be an object with role and content"}),
+        required=True,
+        validate=validate.Length(
+            1, MAX_MESSAGES, error=f"must hold from 1 to {MAX_MESSAGES} messages: send at least the user's"
+        ),
+        error_messages={"required": "is required", "invalid": "must be a list of messages", "null": "must not be null"},
+        metadata={"description": "The conversation so far, oldest first."},
+    )
+    chat_template_kwargs = fields.Dict(
+        keys=Text(),
+        allow_none=True,
+        error_messages={"invalid": "must be an object"},
+        metadata={"description": "Further variables for the chat template, e.g. `enable_thinking`."},
+    )
+
+    @ma.pre_load
+    def refuse_tools(self, data: Any, **kwargs: Any) -> Any:
+        """Tools are fine as long as they must not be used."""
+        if isinstance(data, dict) and data.get("tools") and data.get("tool_choice") != "none":
+            raise ma.ValidationError("tools are not supported yet: leave them out, or set tool_choice to none", "tools")
+        return data
+
+
+class ChatRequestSchema(ConversationSchema, InferenceSchema):
     """A conversation to go on with, and how."""
 
     REFUSED: Mapping[str, Reason] = {
@@ -118,15 +145,6 @@ class ChatRequestSchema(InferenceSchema):
         "web_search_options": unless((), "there is no web search here: leave `web_search_options` out"),
     }
 
-    messages = fields.List(
-        fields.Nested(MessageSchema, error_messages={"type": "must be an object with role and content"}),
-        required=True,
-        validate=validate.Length(
-            1, MAX_MESSAGES, error=f"must hold from 1 to {MAX_MESSAGES} messages: send at least the user's"
-        ),
-        error_messages={"required": "is required", "invalid": "must be a list of messages", "null": "must not be null"},
-        metadata={"description": "The conversation so far, oldest first."},
-    )
     max_completion_tokens = Whole(
         allow_none=True,
         validate=between(1, MAX_TOKENS),
@@ -134,19 +152,6 @@ class ChatRequestSchema(InferenceSchema):
     )
     logprobs = optional_flag("Answer with the log-probability of each token.", default=False)
     top_logprobs = sampling_whole("top_logprobs", "With `logprobs`: so many of the likeliest tokens at each place.")
-    chat_template_kwargs = fields.Dict(
-        keys=Text(),
-        allow_none=True,
-        error_messages={"invalid": "must be an object"},
-        metadata={"description": "Further variables for the chat template, e.g. `enable_thinking`."},
-    )
-
-    @ma.pre_load
-    def refuse_tools(self, data: Any, **kwargs: Any) -> Any:
-        """Tools are fine as long as they must not be used."""
-        if isinstance(data, dict) and data.get("tools") and data.get("tool_choice") != "none":
-            raise ma.ValidationError("tools are not supported yet: leave them out, or set tool_choice to none", "tools")
-        return data
 
     @ma.validates_schema
     def check_logprobs(self, data: dict[str, Any], **kwargs: Any) -> None:

@@ -31,7 +31,7 @@ class Prompts(fields.Field[tuple[Prompt, ...]]):
         if not value:
             raise ma.ValidationError("must hold at least one prompt")
         if isinstance(value[0], int) and not isinstance(value[0], bool):
-            return (_tokens(value),)
+            return (token_ids(value),)
         if len(value) > MAX_PROMPTS:
             raise ma.ValidationError(f"must hold at most {MAX_PROMPTS} prompts, not {len(value)}")
         errors: dict[int, Any] = {}
@@ -51,10 +51,11 @@ def _prompt(item: object) -> Prompt:
         return item
     if not isinstance(item, list):
         raise wrong_type("a string or a list of token ids", item)
-    return _tokens(item)
+    return token_ids(item)
 
 
-def _tokens(items: list[Any]) -> tuple[int, ...]:
+def token_ids(items: list[Any]) -> tuple[int, ...]:
+    """A prompt of token ids. Raises ValidationError for anything else in it."""
     if not items:
         raise ma.ValidationError("must hold at least one token id")
     for number, item in enumerate(items):

@@ -14,6 +14,7 @@ from janflask.services.models import ModelService
 from janflask.services.portable import PortableService
 from janflask.services.templates import ChatTemplates
 from janflask.services.threads import ThreadService
+from janflask.services.tokens import TokenService
 from janflask.settings import Settings
 from janflask.storage import open_repository
 from janflask.storage.base import Repository
@@ -28,6 +29,7 @@ class Services:
     settings: Settings
     models: ModelService
     chat: ChatService
+    tokens: TokenService
     assistants: AssistantService
     threads: ThreadService
     messages: MessageService
@@ -41,11 +43,13 @@ class Services:
         supervisor = SupervisorClient(settings.runtime_dir or settings.data_dir / "run", SUPERVISOR_PATIENCE)
         models = ModelService(settings, ModelCatalog(settings.models_dir), supervisor)
         repository = open_repository(settings) if repository is None else repository
+        templates = ChatTemplates()
         assistants, messages = AssistantService(repository), MessageService(settings, repository)
         return cls(
             settings=settings,
             models=models,
-            chat=ChatService(settings, models, ChatTemplates()),
+            chat=ChatService(settings, models, templates),
+            tokens=TokenService(settings, models, templates),
             assistants=assistants,
             threads=ThreadService(settings, repository, assistants, messages),
             messages=messages,

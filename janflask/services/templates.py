@@ -62,8 +62,12 @@ class ChatTemplates:
         info: EngineInfo,
         jan_template: str | None,
         variables: Mapping[str, Any] | None = None,
+        *,
+        ask: bool = True,
     ) -> Prompt:
-        """The prompt that asks for the next assistant message.
+        """The prompt that asks for the next assistant message; without ``ask`` only what was said so far.
+
+        (Jan's template cannot say the user's words without asking for an answer.)
 
         Raises InvalidRequestError with the template's own words when it refuses the conversation (or fails), and
         ConflictError when the model's ``prompt_template`` has no ``{prompt}``.
@@ -74,11 +78,11 @@ class ChatTemplates:
             )
         stop: tuple[str, ...] = ()
         if jan_template:
-            text = render_jan(jan_template, messages)
+            text = render_jan(jan_template, messages, ask=ask)
         elif info.chat_template:
-            text = self._renderer(info.chat_template).render(_context(messages, info, variables or {}))
+            text = self._renderer(info.chat_template).render(_context(messages, info, variables or {}, ask))
         else:
-            text, stop = render_chatml(messages), ("<|im_end|>",)
+            text, stop = render_chatml(messages, ask=ask), ("<|im_end|>",)
         return Prompt(text, needs_special(text, info), stop)
 
     def close(self) -> None:
@@ -105,13 +109,13 @@ def needs_special(text: str, info: EngineInfo) -> bool:
     return not (info.add_bos and info.bos_token and text.startswith(info.bos_token))
 
 
-def render_chatml(messages: Sequence[ChatMessage]) -> str:
+def render_chatml(messages: Sequence[ChatMessage], *, ask: bool = True) -> str:
     """ChatML, the layout to try when a model says nothing of its own."""
     turns = "".join(f"<|im_start|>{_role(message)}\n{message.content}<|im_end|>\n" for message in messages)
-    return turns + "<|im_start|>assistant\n"
+    return turns + "<|im_start|>assistant\n" * ask
 
 
-def render_jan(template: str, messages: Sequence[ChatMessage]) -> str:
+def render_jan(template: str, messages: Sequence[ChatMessage], *, ask: bool = True) -> str:
     """Jan's ``prompt_template`` over a whole conversation. Raises ConflictError when it has no ``{prompt}``."""
     head, placeholder, after = template.partition("{prompt}")
     if not placeholder:
@@ -128,7 +132,7 @@ def render_jan(template: str, messages: Sequence[ChatMessage]) -> str:
             if turns[-1][1]:
                 turns.append([[], []])
             turns[-1][0].append(message.content)
-    if turns[-1][1]:  # the assistant spoke last: the next words are asked of it without new ones from the user
+    if ask and turns[-1][1]:  # the assistant spoke last: the next words are asked of it without new ones from the user
         turns.append([[], []])
     if system and not has_system:
         turns[0][0].insert(0, system)
@@ -141,7 +145,9 @@ def _role(message: ChatMessage) -> str:
     return "system" if message.role == "developer" else message.role
 
 
-def _context(messages: Sequence[ChatMessage], info: EngineInfo, variables: Mapping[str, Any]) -> dict[str, Any]:
+def _context(
+    messages: Sequence[ChatMessage], info: EngineInfo, variables: Mapping[str, Any], ask: bool
+) -> dict[str, Any]:
     rendered = []
     for message in messages:
         entry = {"role": _role(message), "content": message.content}
@@ -153,7 +159,7 @@ def _context(messages: Sequence[ChatMessage], info: EngineInfo, variables: Mappi
     return {
         **variables,
         "messages": rendered,
-        "add_generation_prompt": True,
+        "add_generation_prompt": ask,
         "bos_token": info.bos_token,
         "eos_token": info.eos_token,
     }

@@ -25,6 +25,7 @@ CHECKS = [
     "response_schema_conformance",
 ]
 NEED_A_MODEL = ["startModel", "stopModel", "createChatCompletion", "createCompletion"]
+NEED_A_MODEL += ["tokenize", "detokenize", "applyTemplate"]
 CONFIG = """\
 hooks = "tests.e2e.{hooks}"
 [phases.stateful.inference]

@@ -13,6 +13,7 @@ from janflask.errors import JanflaskError, ModelNotFoundError
 from janflask.ipc.protocol import (
     SUPERVISOR_SOCKET,
     Chunk,
+    Detokenize,
     Done,
     ErrorReply,
     Finished,
@@ -27,6 +28,9 @@ from janflask.ipc.protocol import (
     States,
     Stats,
     StopModel,
+    Text,
+    Tokenize,
+    Tokens,
     encode,
 )
 from janflask.types import (
@@ -178,19 +182,34 @@ class _Server:
 
 
 class ScriptedEngine(_Server):
-    """Plays ``script`` for each generation and keeps the requests."""
+    """Plays ``script`` for each generation and keeps the requests. A token is a byte, 256 is BOS."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.script: Script = say("Hello", " world")
         self.requests: list[GenerateRequest] = []
+        self.tokenized: list[Tokenize] = []
+        self.refusal: JanflaskError | None = None  # of whatever is to be tokenized
 
     def answer(self, connection: socket.socket, message: Message) -> None:
         if isinstance(message, GetStats):
             connection.sendall(encode(Stats(STATS)))
+        elif isinstance(message, Tokenize):
+            self.tokenized.append(message)
+            connection.sendall(encode(self._tokens(message)))
+        elif isinstance(message, Detokenize):
+            connection.sendall(encode(Text(bytes(message.tokens).decode("utf-8", "replace"))))
         elif isinstance(message, Generate):
             self.requests.append(message.request)
             self.script(Conversation(connection, message.request))
+
+    def _tokens(self, message: Tokenize) -> Message:
+        if self.refusal is not None:
+            return ErrorReply.of(self.refusal)
+        text = message.text.encode()
+        start = [256] if message.add_special else []
+        pieces = [b"<s>"] * len(start) + [text[i : i + 1] for i in range(len(text))]
+        return Tokens(start + list(text), pieces if message.pieces else None)
 
 
 class ScriptedSupervisor(_Server):

@@ -16,8 +16,8 @@ from janflask.engine.prefix_cache import PrefixCache
 from janflask.engine.scheduler import Limits
 from janflask.engine.server import EngineServer
 from janflask.errors import InvalidRequestError, JanflaskError
-from janflask.ipc.client import Generation, engine_stats, open_generation
-from janflask.ipc.protocol import Chunk, Done, Finished, Message, Started
+from janflask.ipc.client import Generation, engine_stats, engine_text, engine_tokens, open_generation
+from janflask.ipc.protocol import Chunk, Done, Finished, Message, Started, Tokenize, Tokens
 from janflask.types import EngineStats, GenerateRequest, SamplingParams
 from tests.fakes.fake_backend import N_VOCAB, FakeBackend, FakeSampler, FakeText, expected_text
 
@@ -29,6 +29,9 @@ class FakeModel:
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> array:
         return array("i", list(text.encode()))
+
+    def piece(self, token: int) -> bytes:
+        return bytes([token]) if token < 256 else b"<end>"
 
     def make_sampler(self, params: SamplingParams, seed: int, prompt: array, n_ctx: int) -> FakeSampler:
         if params.top_p < 0:
@@ -256,3 +259,22 @@ def test_stop_ends_running_and_waiting_requests_with_a_reason(engine):
             collect(generation)
         assert caught.value.code == "model_stopped"
         generation.close()
+
+
+def test_tokens_are_told_while_the_loop_is_busy(engine: Engine) -> None:
+    engine.backend.gate.clear()
+    with open_generation(engine.path, greedy("busy", max_tokens=1)):
+        engine.wait_for(lambda: engine.loop.scheduler.running, "a generation")
+        question = Tokenize("é!", add_special=False, parse_special=True, pieces=True)
+        assert engine_tokens(engine.path, question, LIMIT) == Tokens([0xC3, 0xA9, 0x21], [b"\xc3", b"\xa9", b"!"])
+        assert engine_tokens(engine.path, Tokenize("", False, True), LIMIT) == Tokens([])
+        assert engine_text(engine.path, (0xC3, 0xA9, 0xC3, 256), LIMIT) == "é\ufffd<end>"
+        assert engine_text(engine.path, (), LIMIT) == ""
+        engine.backend.gate.set()
+
+
+@pytest.mark.parametrize("token", [-1, N_VOCAB])
+def test_a_token_outside_of_the_vocabulary_has_no_text(engine: Engine, token: int) -> None:
+    with pytest.raises(JanflaskError, match=f"token {token} is not in the vocabulary") as caught:
+        engine_text(engine.path, (1, token), LIMIT)
+    assert (caught.value.status, caught.value.param) == (400, "tokens")

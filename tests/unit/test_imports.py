@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "storage": BASE,
     "ipc": {"types", "errors"},
     "engine": BASE | {"__init__", "ipc", "catalog"},
+    "downloads": BASE | {"catalog"},
 }
 
 WEB = {"flask", "flask_smorest", "werkzeug", "marshmallow", "webargs", "apispec", "gunicorn"}
@@ -46,6 +47,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "storage": WEB | NATIVE,
     "ipc": WEB | NATIVE,
     "engine": WEB,
+    "downloads": WEB | NATIVE,
 }
 STANDARD_LIBRARY_ONLY = {"errors", "types", "records", "settings"}
 

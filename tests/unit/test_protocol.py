@@ -11,6 +11,7 @@ from janflask.errors import ContextLengthExceededError, JanflaskError, ProtocolE
 from janflask.ipc import protocol
 from janflask.ipc.protocol import (
     Chunk,
+    Detokenize,
     Done,
     ErrorReply,
     Finished,
@@ -29,6 +30,9 @@ from janflask.ipc.protocol import (
     States,
     Stats,
     StopModel,
+    Text,
+    Tokenize,
+    Tokens,
     encode,
 )
 from janflask.types import (
@@ -96,6 +100,11 @@ EVERY_MESSAGE: list[Message] = [
     ErrorReply("no", 429, "rate_limit_error", "queue_full", None, 2),
     GetStats(),
     Stats(STATS),
+    Tokenize("Grüße 👋", add_special=True, parse_special=False, pieces=True),
+    Tokens([1, 49_151]),
+    Tokens([1, 2], [b"\xf0\x9f", b""]),
+    Detokenize((0, 49_151)),
+    Text("\ufffd👋"),
     StartModel("m", {"ctx_len": "2048", "flash_attn": None}),
     StopModel("m"),
     GetStates(),
@@ -140,6 +149,9 @@ def test_every_kind_of_message_is_covered() -> None:
         (Finished(1, "stop"), b"JF\x01\x04\x00\x00\x00\x14\x82\xa5index\x01\xa6reason\xa4stop"),
         (GetStats(), b"JF\x01\x07\x00\x00\x00\x01\x80"),
         (StopModel("m"), b"JF\x01\x11\x00\x00\x00\x0c\x81\xa8model_id\xa1m"),
+        (Tokens([1, 300]), b"JF\x01\x0a\x00\x00\x00\x12\x82\xa3ids\x92\x01\xcd\x01\x2c\xa6pieces\xc0"),
+        (Detokenize((1,)), b"JF\x01\x0b\x00\x00\x00\x0a\x81\xa6tokens\x91\x01"),
+        (Text("h\u00e9"), b"JF\x01\x0c\x00\x00\x00\x0a\x81\xa4text\xa3h\xc3\xa9"),
         (Shutdown(), b"JF\x01\x23\x00\x00\x00\x01\x80"),
     ],
     ids=lambda value: type(value).__name__,
@@ -236,6 +248,21 @@ def test_an_oversize_message_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(protocol, "MAX_PAYLOAD", 100)
     with pytest.raises(ProtocolError, match="is over the 100 byte limit"):
         encode(Chunk(0, "x" * 200))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Tokenize("x" * (protocol.MAX_TEXT + 1), add_special=False, parse_special=False),
+        Detokenize((0,) * (protocol.MAX_TOKENS + 1)),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_what_takes_an_engine_too_long_is_refused(message: Message) -> None:
+    reader = FrameReader()
+    reader.feed(encode(message))
+    with pytest.raises(ProtocolError, match="length <="):
+        reader.next()
 
 
 def test_an_error_crosses_with_all_its_fields() -> None:

@@ -1,0 +1,82 @@
+"""POST /tokenize, /detokenize and /apply-template."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+
+from janflask.api import examples
+from janflask.api.blueprint import Blueprint
+from janflask.api.context import services, waiter
+from janflask.api.reply import json_response, streamed_list
+from janflask.schemas.tokens import (
+    DetokenizedSchema,
+    DetokenizeRequestSchema,
+    LaidOutSchema,
+    TemplateRequestSchema,
+    TokenizedSchema,
+    TokenizeRequestSchema,
+)
+from janflask.types import DetokenizeRequest, TemplateRequest, TokenizeRequest
+
+blp = Blueprint("Tokens", __name__, url_prefix="/v1", description="Count tokens, and see what a model sees.")
+
+
+@blp.route("/tokenize", methods=["POST"])
+@blp.doc(operationId="tokenize")
+@blp.arguments(TokenizeRequestSchema, example=examples.TOKENIZE_REQUEST)
+@blp.response(200, TokenizedSchema, description="The tokens.", example=examples.TOKENIZE_ANSWER)
+@blp.refuses(400, 404, 409, 413, 415, 500, 503)
+def tokenize(body: TokenizeRequest) -> Response:
+    """Tokenize
+
+    Cuts a text into the model's tokens and counts them, also while the model generates. A model that is on disk and not
+    running is started. With `with_pieces` each token comes with its text, or with a list of its bytes where it is only
+    a part of a character.
+    """
+    tokens = services().tokens.tokenize(body, waiter())
+    count = len(tokens.ids)
+    if tokens.pieces is None:
+        return json_response({"tokens": tokens.ids, "count": count})
+    pairs = zip(tokens.ids, tokens.pieces, strict=True)
+    pieces = ({"id": token, "piece": _piece(piece)} for token, piece in pairs)
+    return streamed_list(pieces, b'{"tokens":', b',"count":%d}' % count)
+
+
+@blp.route("/detokenize", methods=["POST"])
+@blp.doc(operationId="detokenize")
+@blp.arguments(DetokenizeRequestSchema, example=examples.DETOKENIZE_REQUEST)
+@blp.response(200, DetokenizedSchema, description="The text.", example=examples.DETOKENIZE_ANSWER)
+@blp.refuses(400, 404, 409, 413, 415, 500, 503)
+def detokenize(body: DetokenizeRequest) -> Response:
+    """Detokenize
+
+    Gives the text of tokens, special ones included. U+FFFD stands for bytes that are no UTF-8, e.g. half a character.
+    """
+    return json_response({"content": services().tokens.detokenize(body, waiter())})
+
+
+@blp.route("/apply-template", methods=["POST"])
+@blp.doc(operationId="applyTemplate")
+@blp.arguments(TemplateRequestSchema, example=examples.TEMPLATE_REQUEST)
+@blp.response(200, LaidOutSchema, description="The prompt.", example=examples.TEMPLATE_ANSWER)
+@blp.refuses(400, 404, 409, 413, 415, 500, 503)
+def apply_template(body: TemplateRequest) -> Response:
+    """Apply a chat template
+
+    Lays out a conversation as a chat completion would and answers with the prompt; nothing is generated. With
+    `tokenize` its tokens come with it, as many as the chat's `usage.prompt_tokens`. A chat request's body will do.
+    """
+    laid_out = services().tokens.apply_template(body, waiter())
+    answer: dict[str, Any] = {"prompt": laid_out.prompt}
+    if laid_out.tokens is not None:
+        answer |= {"tokens": laid_out.tokens, "count": len(laid_out.tokens)}
+    return json_response(answer)
+
+
+def _piece(piece: bytes) -> str | list[int]:
+    try:
+        return piece.decode("utf-8")
+    except UnicodeDecodeError:
+        return list(piece)

@@ -1,0 +1,136 @@
+"""The bodies and answers of POST /tokenize, /detokenize and /apply-template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import marshmallow as ma
+from marshmallow import fields, validate
+
+from janflask.schemas.chat import ConversationSchema
+from janflask.schemas.completions import MAX_TOKEN, token_ids
+from janflask.schemas.fields import Text, optional_flag, wrong_type
+from janflask.schemas.sampling import Base
+from janflask.types import DetokenizeRequest, TemplateRequest, TokenizeRequest
+
+MAX_TEXT = 1 << 20  # characters
+MAX_TOKENS = 1 << 20
+
+
+def _model() -> Text:
+    return Text(required=True, metadata={"description": "The model's id.", "example": "smollm2-135m-instruct"})
+
+
+class TokenizeRequestSchema(Base):
+    """A text to be cut into tokens."""
+
+    model = _model()
+    content = Text(
+        required=True,
+        validate=validate.Length(max=MAX_TEXT, error=f"must have at most {MAX_TEXT} characters"),
+        metadata={"description": "The text.", "example": "Hello world"},
+    )
+    add_special = optional_flag("Add the special tokens that the model wants around a text, as BOS.", default=False)
+    parse_special = optional_flag("Text like `<|im_end|>` is its control token.", default=True)
+    with_pieces = optional_flag("Answer with each token's text, too.", default=False)
+
+    @ma.post_load
+    def make(self, data: dict[str, Any], **kwargs: Any) -> TokenizeRequest:
+        """The dataclass."""
+        return TokenizeRequest(**data)
+
+
+class TokenIds(fields.Field[tuple[int, ...]]):
+    """A list of token ids, which may be empty."""
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> tuple[int, ...]:
+        if not isinstance(value, list):
+            raise wrong_type("a list of token ids", value)
+        if len(value) > MAX_TOKENS:
+            raise ma.ValidationError(f"must hold at most {MAX_TOKENS} tokens, not {len(value)}")
+        return token_ids(value) if value else ()
+
+
+class DetokenizeRequestSchema(Base):
+    """Tokens to be made text."""
+
+    model = _model()
+    tokens = TokenIds(
+        required=True,
+        error_messages={"required": "is required", "null": "must not be null"},
+        metadata={
+            "description": "Token ids.",
+            "type": "array",
+            "items": {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN},
+            "maxItems": MAX_TOKENS,
+        },
+    )
+
+    @ma.post_load
+    def make(self, data: dict[str, Any], **kwargs: Any) -> DetokenizeRequest:
+        """The dataclass."""
+        return DetokenizeRequest(**data)
+
+
+class TemplateRequestSchema(ConversationSchema):
+    """A conversation to be laid out. A chat request's body will do."""
+
+    model = _model()
+    add_generation_prompt = optional_flag(
+        "End with what asks for the assistant's answer, as a chat does.", default=True
+    )
+    tokenize = optional_flag("Answer with the prompt's tokens, too.", default=False)
+
+    @ma.post_load
+    def make(self, data: dict[str, Any], **kwargs: Any) -> TemplateRequest:
+        """The dataclass."""
+        return TemplateRequest(
+            model=data["model"],
+            messages=tuple(data["messages"]),
+            template_kwargs=data.get("chat_template_kwargs", {}),
+            add_generation_prompt=data.get("add_generation_prompt", True),
+            tokenize=data.get("tokenize", False),
+        )
+
+
+_PIECE = {
+    "type": "object",
+    "required": ["id", "piece"],
+    "properties": {
+        "id": {"type": "integer"},
+        "piece": {
+            "description": "Its text, or its bytes where they are no UTF-8 by themselves.",
+            "oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "integer"}}],
+        },
+    },
+}
+
+
+class TokenizedSchema(ma.Schema):
+    """A text's tokens."""
+
+    tokens = fields.Raw(
+        metadata={
+            "description": "Token ids; with `with_pieces` objects with `id` and `piece`.",
+            "type": "array",
+            "items": {"oneOf": [{"type": "integer"}, _PIECE]},
+        }
+    )
+    count = fields.Integer(metadata={"description": "How many they are."})
+
+
+class DetokenizedSchema(ma.Schema):
+    """The text of tokens."""
+
+    content = fields.String(metadata={"description": "The text; U+FFFD stands for bytes that are no UTF-8."})
+
+
+class LaidOutSchema(ma.Schema):
+    """A conversation as the model sees it."""
+
+    prompt = fields.String(metadata={"description": "The text."})
+    tokens = fields.List(fields.Integer(), metadata={"description": "With `tokenize`: its tokens."})
+    count = fields.Integer(metadata={"description": "With `tokenize`: how many they are, a chat's `prompt_tokens`."})
