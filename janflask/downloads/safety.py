@@ -29,8 +29,8 @@ class UnsafeSourceError(InvalidRequestError):
 
     code = "unsafe_source"
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, param="source_url")
+    def __init__(self, message: str, *, param: str | None = "source_url") -> None:
+        super().__init__(message, param=param)
 
 
 def check_url(url: str) -> SplitResult:
