@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from janflask.storage.base import Repository
 
 
+MAX_NAME = 60  # characters in a table
+
+
 def open_store() -> tuple[Settings, Repository]:
     """The settings and the store in their data folder, with or without a running server."""
     from janflask.storage import open_repository
@@ -82,6 +85,12 @@ def visible(text: str, out: Console | None = None) -> str:
 def one_line(text: str) -> str:
     """Text for a cell."""
     return visible(" ".join(text.split()))
+
+
+def named(text: str) -> str:
+    """A name for a cell: a dash for none, and cut where it would make the table too wide to read."""
+    line = one_line(text) or "-"
+    return line if len(line) <= MAX_NAME else f"{line[: MAX_NAME - 1].rstrip()}…"
 
 
 def print_json(value: Any) -> None:

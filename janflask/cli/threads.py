@@ -19,6 +19,7 @@ from janflask.cli.store import (
     counted,
     explained,
     moment,
+    named,
     one_line,
     open_store,
     portable,
@@ -158,13 +159,13 @@ def _print_threads(found: Sequence[Thread], as_json: bool, nothing: str) -> None
         return
     rows = table("THREAD", "UPDATED", "MODEL", "TITLE")
     for thread in found:
-        rows.add_row(thread.id, moment(thread.updated_ms), one_line(_model(thread)), one_line(thread.title) or "-")
+        rows.add_row(thread.id, moment(thread.updated_ms), named(_model(thread)), named(thread.title))
     console().print(rows)
 
 
 def _model(thread: Thread) -> str:
-    named = (assistant.model.get("id") for assistant in thread.assistants)
-    return thread.model_id or next((name for name in named if isinstance(name, str) and name), "-")
+    models = (assistant.model.get("id") for assistant in thread.assistants)
+    return thread.model_id or next((name for name in models if isinstance(name, str) and name), "-")
 
 
 def _print_message(message: Message) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from janflask.errors import ConflictError, NotFoundError, StorageFullError, StoreDamagedError
+from janflask.storage import ids
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +44,18 @@ def translated(what: str) -> Iterator[None]:
 
 
 def translate(error: OSError, what: str) -> Exception:
-    """The error of our tree for one of the operating system's, or that itself if it says nothing that we understand."""
+    """The error of our tree for one of the operating system's, or that itself if it says nothing that we understand.
+
+    ``what`` is the object's kind and id.
+    """
     if error.errno in _FULL:
         return StorageFullError(
             f"{what} could not be stored, since the disk or a quota is full ({os.strerror(error.errno or 0)}): "
             "make room and try again"
         )
     if error.errno == errno.ENOENT:
-        return NotFoundError(f"there is no {what}")
+        kind, _, rest = what.partition(" ")
+        return NotFoundError(f"there is no {what}", param=f"{kind}_id" if ids.is_id(rest) else None)
     if error.errno in _UNSAFE:
         return ConflictError(
             f"{what} is a symbolic link or not a plain file on the server's disk, which the store does not touch; "

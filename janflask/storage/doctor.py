@@ -50,7 +50,7 @@ class _Doctor:
                 yield misplaced
                 continue
             yield from self._examined(root, name, kind, check)
-        for root, _, _ in places:
+        for root in (*(root for root, _, _ in places), self._settings.models_dir):
             yield from left_over_folders(self._case, root)
         progress(len(names), len(names))
 

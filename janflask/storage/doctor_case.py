@@ -87,11 +87,12 @@ class Case:
 
     def read_object(self, fd: int, name: str, limit: int) -> dict[str, Any]:
         """Raises StoreDamagedError, in words for a table, and OSError."""
-        data, _ = read_plain(fd, name, limit, "it")
         try:
+            data, _ = read_plain(fd, name, limit, "it")
             return decode_object(data, "it")
-        except StoreDamagedError as error:
-            raise StoreDamagedError(error.message.split("; `janflask doctor`")[0]) from None
+        except StoreDamagedError as error:  # in words for the API's clients
+            problem = error.message.removeprefix(f"{name} of ").split("; `janflask doctor`")[0]
+            raise StoreDamagedError(problem) from None
 
 
 def objects(root: Path) -> list[str]:
@@ -119,6 +120,8 @@ def check_place(root: Path, name: str, kind: str) -> Finding | None:
         return Finding(
             path, f"its name is no legal id, so that the {kind} is not shown: use letters, digits and ._- only"
         )
+    if kind == "thread" and name in ids.ROUTES:
+        return Finding(path, f"the API has a route of this name, so that the {kind} is not shown: rename the folder")
     return None
 
 

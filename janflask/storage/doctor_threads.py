@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,7 @@ from janflask.storage.jan import (
     message_from_json,
     thread_from_json,
 )
+from janflask.storage.message_log import Line
 
 TITLE_LENGTH = 80  # characters of a title that is made from the first message
 _READ = 1 << 18  # bytes
@@ -139,18 +140,18 @@ class ThreadCheck:
     def _read(self, lines: Any) -> Iterator[str]:
         """What is wrong with the lines, in words."""
         self._seen.clear()
-        for number, line in enumerate(lines, 1):
+        for number, (start, line) in enumerate(_placed(lines), 1):
             if not line.endswith(b"\n"):
                 whole = message_log.is_whole(line)
                 yield f"line {number}, the last one, " + ("does not end" if whole else "is torn")
                 if not whole:
                     return
-            _, problem = self._line(line)
+            _, problem = self._line(line, start)
             if problem:
                 yield f"line {number}: {problem}"
 
-    def _line(self, line: bytes) -> tuple[bytes | None, str]:
-        """The line as it should be (None: not at all), and what is wrong with it."""
+    def _line(self, line: bytes, start: int) -> tuple[bytes | None, str]:
+        """The line at ``start`` as it should be (None: not at all), and what is wrong with it."""
         data = line.strip()
         if not data:
             return None, ""
@@ -158,18 +159,19 @@ class ThreadCheck:
             raw = decode_object(data, "it")
         except StoreDamagedError as error:
             return None, error.message.split("; `janflask doctor`")[0]
+        shown = message_log.line_id(Line(start, line.rstrip(b"\n")))
         wrong = wrong_types(raw, _MESSAGE)
         changes: dict[str, Any] = dict.fromkeys(wrong)
-        if not wrong_types(raw, {"id": str}) and not raw.get("id"):
-            wrong["id"] = "there"
-        elif raw.get("id") in self._seen:
+        if type(raw.get("id")) is not str or not raw["id"]:
+            wrong.setdefault("id", "there")
+            changes["id"] = ids.free_name(shown, self._seen)
+        elif raw["id"] in self._seen:
             wrong["id"] = f"another than {raw['id'][:100]!r}, which an earlier line has"
-        if "id" in wrong:
             changes["id"] = ids.new_id(ids.MESSAGE)
         if raw.get("thread_id", self.thread_id) != self.thread_id:
             wrong["thread_id"] = self.thread_id
             changes["thread_id"] = self.thread_id
-        self._note(message_from_json(raw, self.thread_id))
+        self._note(message_from_json({**raw, "id": changes.get("id", raw.get("id"))}, self.thread_id))
         if not changes:
             return line if line.endswith(b"\n") else line + b"\n", ""
         return msgspec.json.encode(_with(raw, changes)) + b"\n", told(wrong)
@@ -185,10 +187,18 @@ class ThreadCheck:
         with os.fdopen(open_plain(self.fd, MESSAGES_FILE), "rb", _READ) as lines:
             name = self.case.keep(self.fd, MESSAGES_FILE)
             self._seen.clear()
-            good = (line for raw in lines if (line := self._line(raw)[0]) is not None)
+            good = (line for start, raw in _placed(lines) if (line := self._line(raw, start)[0]) is not None)
             message_log.rewrite(self.case.disk, self.fd, good)
         kept.append(name)
         return name
+
+
+def _placed(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Each line with where it starts."""
+    start = 0
+    for line in lines:
+        yield start, line
+        start += len(line)
 
 
 def _with(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,13 +7,12 @@ instructions must neither be silently replaced by others in an answer nor be ove
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from janflask.errors import ConflictError, JanflaskError, NotFoundError
+from janflask.errors import ConflictError, NotFoundError
 from janflask.records import DEFAULT_ASSISTANT, Assistant
 from janflask.storage import folders, ids
 from janflask.storage.base import Page, Slice
@@ -22,8 +21,6 @@ from janflask.storage.jan import decode_object
 from janflask.storage.jan_assistants import ASSISTANT_FILE, BUILT_IN, assistant_from_json, encode_assistant
 from janflask.storage.locks import FolderLocks
 from janflask.storage.paging import cut
-
-log = logging.getLogger(__name__)
 
 MAX_ASSISTANT_FILE = 4 << 20  # bytes
 
@@ -35,6 +32,7 @@ class FileAssistantStore:
         self._root = root
         self._disk = disk
         self._locks = locks
+        self._listed = folders.Readable(root, ASSISTANT_FILE, "assistant")
 
     def create(self, assistant: Assistant) -> Assistant:
         folders.check_new_id("assistant", assistant.id)
@@ -85,13 +83,8 @@ class FileAssistantStore:
             folders.remove(self._disk, self._root, assistant_id)
 
     def _readable(self, name: str) -> Assistant | None:
-        try:
-            return self.get(name)
-        except NotFoundError:
-            return None  # a folder without the file, or gone meanwhile
-        except (JanflaskError, OSError) as error:
-            log.warning("the %s cannot be read: %s", _what(name), error)
-            return BUILT_IN if name == DEFAULT_ASSISTANT else None
+        found = self._listed.get(name, self.get)
+        return BUILT_IN if found is None and name == DEFAULT_ASSISTANT else found
 
     def _make_folder_of_default(self, what: str) -> None:
         """An empty folder says no more than none: ``jan`` stays the built-in one until its file is written."""
@@ -107,7 +100,7 @@ def _what(assistant_id: str) -> str:
 def _checked(assistant_id: str) -> str:
     """How errors call the assistant. Raises NotFoundError for what is no id."""
     if not ids.is_id(assistant_id):
-        raise NotFoundError(f"there is no assistant {assistant_id[:128]!r}")
+        raise NotFoundError(f"there is no assistant {assistant_id[:128]!r}", param="assistant_id")
     return _what(assistant_id)
 
 

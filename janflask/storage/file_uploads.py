@@ -12,7 +12,6 @@ possible holder. Ids of our own tell the time, so that a page of a list reads no
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,7 +21,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from janflask.errors import ConflictError, JanflaskError, NotFoundError
+from janflask.errors import ConflictError, NotFoundError
 from janflask.records import StoredFile
 from janflask.storage import folders, ids
 from janflask.storage.base import Page, Slice, Upload
@@ -41,8 +40,6 @@ from janflask.storage.jan import Raw, decode_object, given, millis, rest, with_r
 from janflask.storage.locks import FolderLocks
 from janflask.storage.paging import Key, cut
 
-log = logging.getLogger(__name__)
-
 DESCRIPTION_FILE, CONTENT_FILE, HOLDERS_FOLDER = "file.json", "content", "threads"
 MAX_DESCRIPTION = 1 << 20  # bytes
 
@@ -57,6 +54,7 @@ class UploadStore:
         self._root = root
         self._disk = disk
         self._locks = locks
+        self._listed = folders.Readable(root, DESCRIPTION_FILE, "file")
 
     def begin(self) -> Upload:
         return _Upload(self._root, self._disk)
@@ -87,7 +85,7 @@ class UploadStore:
     @contextmanager
     def holding(self, file_ids: Sequence[str], thread_id: str) -> Iterator[None]:
         if not ids.is_id(thread_id):
-            raise NotFoundError(f"{thread_id[:128]!r} is not the id of a thread")
+            raise NotFoundError(f"{thread_id[:128]!r} is not the id of a thread", param="thread_id")
         for file_id in file_ids:
             self.get(file_id)  # in the order given, so that the error names the first
         with ExitStack() as held:
@@ -135,13 +133,7 @@ class UploadStore:
         return None if found is None else (found.created_ms, name)
 
     def _readable(self, file_id: str) -> StoredFile | None:
-        try:
-            return self.get(file_id)
-        except NotFoundError:
-            return None  # a folder without the file, or gone meanwhile
-        except (JanflaskError, OSError) as error:
-            log.warning("file %s is left out of a list: %s", file_id, error)
-            return None
+        return self._listed.get(file_id, self.get)
 
 
 class _Upload:
@@ -250,5 +242,5 @@ def _holders(fd: int) -> list[str]:
 def _checked(file_id: str) -> str:
     """How errors call the file. Raises NotFoundError for what is no id."""
     if not ids.is_id(file_id):
-        raise NotFoundError(f"there is no file {file_id[:128]!r}")
+        raise NotFoundError(f"there is no file {file_id[:128]!r}", param="file_id")
     return f"file {file_id}"

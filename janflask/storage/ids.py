@@ -24,9 +24,10 @@ _RANDOM_BITS = 80
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _SHIFTS = range(5 * (_LENGTH - 2), -1, -10)
 
-# Routes of the API, and names that mean something else to a file system somewhere.
+ROUTES = frozenset({"import", "export", "runs"})  # of the API, where a thread's id would be
+# Names that mean something else to a file system somewhere.
 _DEVICES = {"con", "prn", "aux", "nul"} | {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
-RESERVED = frozenset({"import", "export", "runs"} | _DEVICES)
+RESERVED = ROUTES | _DEVICES
 
 _lock = threading.Lock()
 _last = 0

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from janflask.errors import StoreDamagedError
+from janflask.errors import StoreDamagedError, why_not_json
 from janflask.records import Message, Thread, ThreadAssistant
 
 Raw = Mapping[str, Any]
@@ -44,7 +44,9 @@ def decode_object(data: bytes, what: str) -> dict[str, Any]:
     try:
         value = _decode(data.removeprefix(b"\xef\xbb\xbf"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise StoreDamagedError(f"{what} is not JSON: {error}; `janflask doctor` tells more") from None
+        raise StoreDamagedError(
+            f"{what} is not JSON: {why_not_json(data, error)}; `janflask doctor` tells more"
+        ) from None
     if not isinstance(value, dict):
         raise StoreDamagedError(f"{what} holds no JSON object; `janflask doctor` tells more")
     return value
@@ -128,13 +130,13 @@ def _assistant_to_json(item: ThreadAssistant) -> dict[str, Any]:
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
-def message_from_json(raw: Raw, thread_id: str, place: int = 0) -> Message:
-    """``place`` (its offset in the file) makes an id for a line that has none."""
+def message_from_json(raw: Raw, thread_id: str, default_id: str = "") -> Message:
+    """``default_id`` is for a message that tells none."""
     created = millis(raw, "created") or millis(raw, "created_at")
     status = given(raw, "status", str)
     details = raw.get("incomplete_details")
     known = Message(
-        id=given(raw, "id", str) or f"line-{place}",
+        id=given(raw, "id", str) or default_id,
         thread_id=thread_id,
         created_ms=created,
         role=given(raw, "role", str) or "user",

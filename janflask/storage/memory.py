@@ -161,13 +161,13 @@ class _Threads:
     def _find(self, thread_id: str) -> _Conversation:
         conversation = self._conversations.get(thread_id)
         if conversation is None:
-            raise NotFoundError(f"there is no thread {thread_id[:200]!r}")
+            raise NotFoundError(f"there is no thread {thread_id[:200]!r}", param="thread_id")
         return conversation
 
     def _find_message(self, thread_id: str, message_id: str) -> Message:
         message = self._find(thread_id).messages.get(message_id)
         if message is None:
-            raise NotFoundError(f"thread {thread_id} has no message {message_id[:200]!r}")
+            raise NotFoundError(f"thread {thread_id} has no message {message_id[:200]!r}", param="message_id")
         return message
 
 
@@ -195,7 +195,7 @@ class _Assistants:
         with self._lock:
             assistant = self._assistants.get(assistant_id)
         if assistant is None:
-            raise NotFoundError(f"there is no assistant {assistant_id[:200]!r}")
+            raise NotFoundError(f"there is no assistant {assistant_id[:200]!r}", param="assistant_id")
         return deepcopy(assistant)
 
     def list(self, page: Page) -> Slice[Assistant]:
@@ -291,7 +291,7 @@ class _Files:
     @contextmanager
     def holding(self, file_ids: Sequence[str], thread_id: str) -> Iterator[None]:
         if not ids.is_id(thread_id):
-            raise NotFoundError(f"{thread_id[:200]!r} is not the id of a thread")
+            raise NotFoundError(f"{thread_id[:200]!r} is not the id of a thread", param="thread_id")
         with self._changed:
             held = [self._find(file_id) for file_id in dict.fromkeys(file_ids)]
             for file in held:
@@ -320,5 +320,5 @@ class _Files:
         with self._changed:
             file = self._files.get(file_id)
         if file is None:
-            raise NotFoundError(f"there is no file {file_id[:200]!r}")
+            raise NotFoundError(f"there is no file {file_id[:200]!r}", param="file_id")
         return file

@@ -11,10 +11,10 @@ from array import array
 from bisect import bisect_left
 from contextlib import suppress
 
-from janflask.errors import InvalidRequestError
 from janflask.storage import ids
 from janflask.storage.base import Page
 from janflask.storage.message_log import Line, Log, Signature
+from janflask.storage.paging import time_of_gone
 
 
 class MessageIndex:
@@ -79,13 +79,8 @@ class MessageIndex:
         with suppress(ValueError):
             row = self.ids.index(cursor)
             return row, row + 1
-        made = ids.time_of(cursor)
-        if made is None:
-            raise InvalidRequestError(
-                f"{param} is {cursor[:128]!r}, and there is no such message in this thread", param=param
-            )
         # One of ours that was deleted: it stood before the first that was made after it.
-        gone = (made, cursor)
+        gone = (time_of_gone(cursor, param), cursor)
         later = (row for row, name in enumerate(self.ids) if ((ids.time_of(name) or -1), name) > gone)
         row = next(later, len(self))
         return row, row

@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import os
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -103,23 +104,55 @@ class Log:
     def message(self, line: Line) -> Message | None:
         """What a line says. None, and a word in the log, for one that says nothing."""
         try:
-            return message_from_json(decode_object(line.data, "the line"), self._name, line.start)
+            return message_from_json(decode_object(line.data, "the line"), self._name, line_id(line))
         except StoreDamagedError as error:
             self._complain(line, error.message)
             return None
 
     def id(self, line: Line) -> str | None:
         """Only the message's id, which is quicker."""
-        try:
-            return _decode_id(line.data).id or f"line-{line.start}"
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            message = self.message(line)
-            return None if message is None else message.id
+        stored = stored_id(line)
+        if stored:
+            return stored
+        message = self.message(line)
+        return None if message is None else message.id
 
     def _complain(self, line: Line, reason: str) -> None:
         # Between reading it and now a failed append may have been taken back and another put there: no damage then.
         if os.pread(self._file, len(line.data), line.start) == line.data:
             log.warning("thread %s: line at byte %d of %s left out: %s", self._name, line.start, MESSAGES_FILE, reason)
+
+
+def stored_id(line: Line) -> str:
+    """The id that a line tells; empty where it has none."""
+    try:
+        return _decode_id(line.data).id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
+def line_id(line: Line) -> str:
+    """The id of a message whose line has none, until the file is written anew: then it is stored.
+
+    Where another program moves the line, the message gets another id: no other message may answer to the old one.
+    """
+    return f"line-{line.start}-{zlib.crc32(line.data):08x}"
+
+
+def lasting(log: Log) -> Iterator[tuple[int, bytes]]:
+    """Every line for a new file, and where it starts in this one; a message without an id has the one it was shown by.
+
+    Lines move in a file that is written anew, and an id must not go over to another message.
+    """
+    taken: set[str] = set()
+    for line in log.forward():
+        data = line.data
+        if not stored_id(line) and (message := log.message(line)) is not None:
+            taken = taken or {stored_id(other) for other in log.forward()}
+            name = ids.free_name(message.id, taken)
+            taken.add(name)
+            data = msgspec.json.encode({**decode_object(data, "the line"), "id": name})
+        yield line.start, data
 
 
 Signature = tuple[int, int, int, int]
@@ -128,6 +161,14 @@ Signature = tuple[int, int, int, int]
 def signature(about: os.stat_result) -> Signature:
     """What differs when a file is another or was changed: inode, time of the change in ns, size in bytes, device."""
     return about.st_ino, about.st_ctime_ns, about.st_size, about.st_dev
+
+
+def signature_at(path: str) -> Signature | None:
+    """That of the file at ``path``, which may be a link; None where there is none."""
+    try:
+        return signature(os.lstat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def is_settled(about: os.stat_result) -> bool:
@@ -200,7 +241,7 @@ def mend(disk: Disk, fd: int, name: str) -> None:
             kept = f"{SET_ASIDE}{ids.now_ms()}"
             disk.create(fd, kept, torn)
             log.warning("thread %s: the unfinished last line of %s was set aside in %s", name, MESSAGES_FILE, kept)
-        rewrite(disk, fd, (line.data for line in found.forward()))
+        rewrite(disk, fd, (data for _, data in lasting(found)))
 
 
 def rewrite(disk: Disk, fd: int, lines: Iterable[bytes]) -> None:

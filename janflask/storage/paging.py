@@ -1,8 +1,9 @@
-"""Cutting a page out of a list whose order is known, by cursors that are ids. Standard library only."""
+"""Cutting a page out of a list whose order is known, by cursors that are ids."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import TypeVar
 
 from janflask.errors import InvalidRequestError
@@ -36,6 +37,30 @@ def cut(keys: Sequence[Key], page: Page, load: Callable[[str], T | None]) -> Sli
     return Slice(items[::-1] if backwards else items, has_more)
 
 
+def cut_in_order(found: Iterable[T], page: Page) -> Slice[T]:
+    """The page out of the items between its cursors, which come beginning at the end from which it is cut."""
+    items = list(found if page.limit is None else islice(found, page.limit + 1))
+    has_more = page.limit is not None and len(items) > page.limit
+    if has_more:
+        items.pop()
+    if page.before is not None and page.after is None:
+        items.reverse()
+    return Slice(items, has_more)
+
+
+def time_of_gone(cursor: str, param: str) -> int:
+    """When the object was made that a cursor names and that is not in the list any more, in milliseconds.
+
+    Raises InvalidRequestError for an id that does not tell.
+    """
+    made_ms = ids.time_of(cursor)
+    if made_ms is None:
+        raise InvalidRequestError(
+            f"{cursor[:128]!r} is not in this list; {param!r} has to be the id of one of its items", param=param
+        )
+    return made_ms
+
+
 def _range(keys: Sequence[Key], page: Page) -> tuple[int, int]:
     """Where in ``keys`` the items between the page's cursors begin and end."""
     lower, upper = ("after", page.after), ("before", page.before)
@@ -51,12 +76,7 @@ def _place(keys: Sequence[Key], cursor: str, param: str) -> tuple[int, int]:
     for index, (_, found) in enumerate(keys):
         if found == cursor:
             return index, index + 1
-    made_ms = ids.time_of(cursor)
-    if made_ms is None:
-        raise InvalidRequestError(
-            f"{cursor[:200]!r} is not in this list; {param!r} has to be the id of one of its items", param=param
-        )
     # Not a binary search: a list of messages is in the order of their arrival, which need not be that of their times.
-    gone = (made_ms, cursor)
+    gone = (time_of_gone(cursor, param), cursor)
     index = next((index for index, key in enumerate(keys) if key > gone), len(keys))
     return index, index

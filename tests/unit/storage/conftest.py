@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,3 +28,28 @@ def repository(request: pytest.FixtureRequest, settings: Settings) -> Repository
         "files": lambda: open_repository(settings),
     }
     return makers[request.param]()
+
+
+@pytest.fixture
+def calls(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is synced and renamed, in order, by a store over ``root``, which the test's module gives."""
+    found: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def name(path: str) -> str:
+        text = Path(path).name
+        kinds = {"new-": "staged", "gone-": "gone"}
+        return "temporary" if text.endswith(".tmp") else kinds.get(text[: text.find("-") + 1], text)
+
+    def synced(fd: int) -> None:
+        found.append(f"sync {name(str(Path(f'/proc/self/fd/{fd}').readlink()))}")
+        fsync(fd)
+
+    def renamed(source: str, target: str, **folders: int) -> None:
+        found.append(f"rename to {name(target)}")
+        rename(source, target, **folders)
+
+    root.mkdir()
+    monkeypatch.setattr("janflask.storage.disk.os.fsync", synced)
+    monkeypatch.setattr("janflask.storage.disk.os.rename", renamed)
+    return found

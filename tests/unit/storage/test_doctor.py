@@ -77,6 +77,13 @@ def test_a_healthy_store_has_no_findings(settings: Settings, repository: Reposit
     assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
+def put(file: Path, content: bytes | None) -> None:
+    """Another content; None: no file at all."""
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+
+
 def test_no_store_is_healthy(settings: Settings) -> None:
     assert found(settings, fix=True) == []
     assert not settings.data_dir.exists()
@@ -87,9 +94,7 @@ def test_a_thread_is_made_again_from_its_messages(
     settings: Settings, repository: Repository, content: bytes | None
 ) -> None:
     file = settings.threads_dir / "a" / "thread.json"
-    file.unlink()
-    if content is not None:
-        file.write_bytes(content)
+    put(file, content)
     finding = repaired(settings, "threads/a/thread.json", "from the messages")
     assert (finding.kept is None) == (content is None)
     thread = open_repository(settings).threads.get("a")
@@ -156,9 +161,7 @@ def test_a_description_is_made_from_the_content(
 ) -> None:
     before = repository.files.get("file-1")
     file = settings.files_dir / "file-1" / "file.json"
-    file.unlink()
-    if content is not None:
-        file.write_bytes(content)
+    put(file, content)
     findings = found(settings, fix=True)
     assert [(item.path, item.fixed) for item in findings] == [("files/file-1/file.json", True)]
     after = open_repository(settings).files.get("file-1")
@@ -171,9 +174,7 @@ def test_content_that_differs_cannot_be_repaired(
     settings: Settings, repository: Repository, content: bytes | None
 ) -> None:
     file = settings.files_dir / "file-1" / "content"
-    file.unlink()
-    if content is not None:
-        file.write_bytes(content)
+    put(file, content)
     (finding,) = found(settings, fix=True)
     assert (finding.path, finding.fixable) == ("files/file-1/content", False)
     assert "backup" in finding.problem or "bring it back" in finding.problem

@@ -235,31 +235,6 @@ def test_a_fifo_does_not_hold_anybody(root: Path, store: FileAssistantStore) -> 
 # --- crashes and the disk ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def calls(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is synced and renamed, in order."""
-    found: list[str] = []
-    fsync, rename = os.fsync, os.rename
-
-    def name(path: str) -> str:
-        text = Path(path).name
-        return "staged" if text.startswith("new-") else "gone" if text.startswith("gone-") else text
-
-    def synced(fd: int) -> None:
-        target = name(str(Path(f"/proc/self/fd/{fd}").readlink()))
-        found.append(f"sync {'temporary' if target.endswith('.tmp') else target}")
-        fsync(fd)
-
-    def renamed(source: str, target: str, **folders: int) -> None:
-        found.append(f"rename to {name(target)}")
-        rename(source, target, **folders)
-
-    root.mkdir()
-    monkeypatch.setattr(disk_module.os, "fsync", synced)
-    monkeypatch.setattr(disk_module.os, "rename", renamed)
-    return found
-
-
 def test_what_is_synced_and_when(store: FileAssistantStore, calls: list[str]) -> None:
     store.create(assistant("a"))
     assert calls == ["sync assistant.json", "sync staged", "rename to a", "sync assistants"]

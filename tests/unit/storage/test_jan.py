@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from janflask.errors import StoreDamagedError
 from janflask.storage.jan import (
     decode_object,
     encode_message,
@@ -131,3 +132,8 @@ def test_the_files_of_a_message() -> None:
         "t",
     )
     assert message.files == ("file-1", "file-2", "file-3")
+
+
+def test_the_place_of_what_is_no_utf_8_is_counted_from_the_beginning() -> None:
+    with pytest.raises(StoreDamagedError, match=r"it is not JSON: it is not UTF-8 \(invalid start byte, byte 14\)"):
+        decode_object(b'{"id": "xyz","\xff": 1}', "it")

@@ -14,6 +14,7 @@ from janflask.errors import ConflictError, InvalidRequestError, NotFoundError
 from janflask.records import Message, Thread
 from janflask.storage import ids
 from janflask.storage.base import Order, Page, Repository, ThreadStore
+from tests.unit.storage.broken import Broken
 
 ORDERS: tuple[Order, ...] = ("asc", "desc")
 T0 = 1_700_000_000_000
@@ -40,18 +41,6 @@ FULL = Message(
     metadata={"deep": {"list": [1, None, "x", 2.5, True]}},
     extra={"theirs": {"kept": [1, 2]}},
 )
-
-
-class Broken(Sequence[Message]):
-    """Messages of which the second cannot be had."""
-
-    def __len__(self) -> int:
-        return 2
-
-    def __getitem__(self, index: Any) -> Any:
-        if index == 0:
-            return message("first")
-        raise ZeroDivisionError
 
 
 @pytest.fixture
@@ -118,7 +107,7 @@ def test_messages_keep_the_order_of_their_arrival(store: ThreadStore) -> None:
 def test_an_append_is_all_or_nothing(store: ThreadStore) -> None:
     store.append("t", [message("kept")])
     with pytest.raises(ZeroDivisionError):
-        store.append("t", Broken())
+        store.append("t", Broken(message("first")))
     assert texts(store) == ["kept"]
     store.append("t", [message("next")])
     assert texts(store) == ["kept", "next"]

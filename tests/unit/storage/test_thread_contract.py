@@ -6,7 +6,6 @@ import io
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from janflask.errors import ConflictError, InvalidRequestError, NotFoundError
 from janflask.records import Message, Thread, ThreadAssistant, ThreadFile
 from janflask.storage import ids
 from janflask.storage.base import Order, Page, Repository, ThreadStore
+from tests.unit.storage.broken import Broken
 
 ORDERS: tuple[Order, ...] = ("asc", "desc")
 NOT_IDS = ["", ".", "..", "../x", "a/b", "%2e%2e", "a\0b", "x" * 300, ".janflask", "a b", "é"]
@@ -42,18 +42,6 @@ FULL = Thread(
     tool_resources={"file_search": {"vector_store_ids": ["a"]}},
     extra={"isFinishInit": True, "theirs": {"kept": [1, 2]}},
 )
-
-
-class Broken(Sequence[Message]):
-    """Messages of which the second cannot be had."""
-
-    def __len__(self) -> int:
-        return 2
-
-    def __getitem__(self, index: Any) -> Any:
-        if index == 0:
-            return message("first")
-        raise ZeroDivisionError
 
 
 @pytest.fixture
@@ -151,7 +139,7 @@ def test_an_id_that_is_taken(store: ThreadStore) -> None:
 
 def test_a_thread_that_fails_half_way_is_not_there(store: ThreadStore) -> None:
     with pytest.raises(ZeroDivisionError):
-        store.create(thread("t"), Broken())
+        store.create(thread("t"), Broken(message("first")))
 
     class Unreadable(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
@@ -202,7 +190,7 @@ def test_a_change_that_raises_changes_nothing(store: ThreadStore) -> None:
     with pytest.raises(InvalidRequestError, match="no"):
         store.update(FULL.id, change, lambda _: [message("new")])
     with pytest.raises(ZeroDivisionError):
-        store.update(FULL.id, lambda found: replace(found, title="new"), lambda _: Broken())
+        store.update(FULL.id, lambda found: replace(found, title="new"), lambda _: Broken(message("first")))
     assert store.get(FULL.id) == FULL
     assert texts(store, FULL.id) == ["kept"]
 
@@ -489,3 +477,20 @@ def test_messages_that_are_replaced_are_given_as_they_are(store: ThreadStore) ->
     store.update("t", lambda found: found, reversed_messages)
     assert seen == ["one", "two"]
     assert [item.text for item in store.all_messages("t")] == ["two", "one"]
+
+
+def test_the_error_says_which_id_names_nothing(repository: Repository) -> None:
+    thread = repository.threads.create(Thread(id="t", created_ms=1, updated_ms=1))
+    threads, assistants, files = repository.threads, repository.assistants, repository.files
+    calls: list[tuple[str, Callable[[str], object]]] = [
+        *(("thread_id", call) for call in (threads.get, threads.delete, threads.message_ids, threads.all_messages)),
+        ("message_id", lambda name: threads.get_message(thread.id, name)),
+        ("message_id", lambda name: threads.delete_message(thread.id, name)),
+        *(("assistant_id", call) for call in (assistants.get, assistants.delete)),
+        *(("file_id", call) for call in (files.get, files.open)),
+    ]
+    for param, call in calls:
+        for name in ("nothing", "no id/"):
+            with pytest.raises(NotFoundError) as caught:
+                call(name)
+            assert caught.value.param == param

@@ -13,7 +13,7 @@ from janflask.storage import ids
 from janflask.storage.base import Page
 from janflask.storage.thread_index import ThreadIndex
 
-LONG_AGO = 1_600_000_000
+LONG_AGO, LATER = 1_600_000_000, 4_000_000_000
 
 
 class Folders:
@@ -133,6 +133,44 @@ def test_a_change_of_ours_does_not_hide_one_of_others(folders: Folders) -> None:
     assert folders.names() == ["jan_3", "jan_2", "jan_1"]
 
 
+def test_a_change_of_others_in_the_same_tick_as_ours_is_noticed(folders: Folders) -> None:
+    """Its time is the same; where folders are counted as links, they tell."""
+    folders.add("jan_1")
+    assert folders.names() == ["jan_1"]
+    with folders.index.adding("jan_2", 2):
+        (folders.root / "jan_2").mkdir()
+    changed = folders.root.stat().st_mtime_ns
+    (folders.root / "jan_3").mkdir()
+    os.utime(folders.root, ns=(changed, changed))
+    assert folders.names() == ["jan_3", "jan_2", "jan_1"]
+
+
+def test_a_change_of_others_between_the_look_and_our_step_is_noticed(folders: Folders) -> None:
+    folders.add("jan_1")
+    assert folders.names() == ["jan_1"]
+    with folders.index.adding("jan_2", 2):
+        (folders.root / "jan_3").mkdir()
+        (folders.root / "jan_2").mkdir()
+    assert folders.names() == ["jan_3", "jan_2", "jan_1"]
+
+
+def test_where_links_tell_nothing_a_folder_changed_just_now_is_not_trusted(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = folders.index._folder
+    monkeypatch.setattr(folders.index, "_folder", lambda: (*plain()[:2], 1))
+    folders.add("jan_1")
+    assert folders.names() == ["jan_1"]
+    with folders.index.adding("jan_2", 2):
+        (folders.root / "jan_2").mkdir()
+        folders.settle(LATER)
+    (folders.root / "jan_3").mkdir()
+    folders.settle(LATER)
+    with folders.index.adding("jan_4", 4):
+        (folders.root / "jan_4").mkdir()
+    assert folders.names() == ["jan_4", "jan_3", "jan_2", "jan_1"]
+
+
 def test_a_change_that_failed_is_none(folders: Folders) -> None:
     folders.add("jan_1")
     assert folders.names() == ["jan_1"]
@@ -200,6 +238,26 @@ def test_a_broken_file_is_made_anew(folders: Folders, content: bytes) -> None:
     folders.index = folders.another()
     assert folders.names() == ["jan_1"]
     assert folders.scans == 1
+
+
+@pytest.mark.parametrize("open_before", [False, True])
+def test_a_file_that_is_broken_in_its_middle_is_made_anew(folders: Folders, open_before: bool) -> None:
+    for number in range(400):
+        (folders.root / f"jan_{number}").mkdir()
+    folders.settle()
+    assert len(folders.names()) == 400
+    folders.index._file.connect().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    size = folders.file.stat().st_size
+    if not open_before:
+        folders.index._file.connect().close()
+        folders.index = folders.another()
+    with folders.file.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * (size - 4096))
+    folders.add("jan_1000")
+    assert len(folders.names()) == 401
+    assert folders.index.count() == 401
+    assert folders.names(order="asc", after="jan_399") == ["jan_1000"]
 
 
 def test_the_file_of_another_version_is_made_anew(folders: Folders) -> None:

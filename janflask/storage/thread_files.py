@@ -1,0 +1,58 @@
+"""A thread's own files: the folder ``files/`` in its folder, which nobody but the thread knows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from typing import BinaryIO
+
+from janflask.errors import NotFoundError
+from janflask.records import ThreadFile
+from janflask.storage import ids
+from janflask.storage.disk import FILE_MODE, FOLDER_MODE, Disk, open_plain, opened_folder, translated
+from janflask.storage.jan import FILES_FOLDER
+
+
+def add(disk: Disk, fd: int, files: Sequence[tuple[str, BinaryIO]]) -> None:
+    """Writes the files (name, content) of a new thread into its folder ``fd``. Raises OSError."""
+    os.mkdir(FILES_FOLDER, FOLDER_MODE, dir_fd=fd)
+    taken: set[str] = set()
+    with opened_folder(FILES_FOLDER, fd) as folder:
+        for name, content in files:
+            safe = ids.free_name(ids.safe_name(name), taken)
+            taken.add(safe)
+            file = os.open(safe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE, dir_fd=folder)
+            with os.fdopen(file, "wb") as out:
+                shutil.copyfileobj(content, out)
+                out.flush()
+                disk.sync(out.fileno())
+        disk.sync(folder)
+
+
+def listed(fd: int) -> Sequence[ThreadFile]:
+    """The plain files of the thread in the folder ``fd``, by name. Raises OSError."""
+    try:
+        with opened_folder(FILES_FOLDER, fd) as folder, os.scandir(folder) as entries:
+            plain = [entry for entry in entries if entry.is_file(follow_symlinks=False)]
+            found = [ThreadFile(entry.name, entry.stat(follow_symlinks=False).st_size) for entry in plain]
+    except FileNotFoundError:
+        return []
+    return sorted(found, key=lambda file: file.name)
+
+
+def opened(fd: int, thread_id: str, name: str) -> BinaryIO:
+    """One of them, to read. Raises NotFoundError, ConflictError for a symbolic link."""
+    what = f"file {name[:200]!r} in thread {thread_id}"
+    if not _is_file_name(name):
+        raise NotFoundError(f"there is no {what}")
+    with translated(what), opened_folder(FILES_FOLDER, fd) as folder:
+        return os.fdopen(open_plain(folder, name), "rb")
+
+
+def _is_file_name(name: str) -> bool:
+    try:
+        data = name.encode()
+    except UnicodeEncodeError:
+        return False
+    return 0 < len(data) < 256 and b"/" not in data and b"\0" not in data and data not in (b".", b"..")
