@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import latency, memory, sampling, store, streaming
+from benchmarks import latency, memory, models, sampling, store, streaming
 from benchmarks.report import Row, cpu_name, save
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "threads_page": store.threads_page,
     "long_thread": store.long_thread,
     "get_thread": store.get_thread,
+    "models_list": models.models_list,
 }
 
 

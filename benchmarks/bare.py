@@ -87,8 +87,9 @@ class BareLoop:
 
 def main() -> None:
     """Reads rounds as JSON lines, answers with tokens/s of every combination."""
-    from janflask.engine.backend import LibraryLog, Model
+    from janflask.engine.backend import Model
     from janflask.engine.cores import usable_cores
+    from janflask.engine.library_log import LibraryLog
     from janflask.types import EngineSettings
 
     model = Model(Path(sys.argv[1]), EngineSettings(), LibraryLog(), lambda fraction: None)

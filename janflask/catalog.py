@@ -23,13 +23,14 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from janflask.engine_settings import JAN_SETTINGS as JAN_SETTINGS
+from janflask.engine_settings import engine_settings as engine_settings
 from janflask.errors import InvalidRequestError, ModelNotFoundError
-from janflask.settings import Settings
 from janflask.types import EngineSettings, ModelCard
 
 log = logging.getLogger(__name__)
@@ -37,18 +38,8 @@ log = logging.getLogger(__name__)
 MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 MODEL_FILE = "model.json"
 MAX_MODEL_FILE = 4 * 1024 * 1024  # bytes
-CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 
-# Jan writes these into a model's settings and sends them back with a start; they are not the engine's.
-JAN_SETTINGS = frozenset(
-    {
-        *("ai_prompt", "caching_enabled", "cont_batching", "embedding", "engine", "grp_attn_n", "grp_attn_w"),
-        *("llama_model_path", "mlock", "mmproj", "pre_prompt", "prompt_template", "system_prompt", "text_model"),
-        *("user_prompt", "vision_model"),
-    }
-)
-
-_SPLIT = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
+_SPLIT = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE)
 _MILLISECONDS_FROM = 100_000_000_000  # as seconds that is the year 5138, as milliseconds 1973
 
 
@@ -99,6 +90,16 @@ class ModelCatalog:
             param="model",
         )
 
+    def with_paths(self, model_id: str, settings: EngineSettings) -> EngineSettings:
+        """``settings`` with the files that they name as absolute paths; a relative one counts from the model's folder.
+
+        Raises InvalidRequestError for a name that is no path to a GGUF, or that leaves the folder.
+        """
+        folder = self._root / model_id
+        return replace(
+            settings, lora=_file(folder, "lora", settings.lora), mmproj=_file(folder, "mmproj", settings.mmproj)
+        )
+
     def _folders(self) -> Sequence[str]:
         try:
             with os.scandir(self._root) as entries:
@@ -112,16 +113,15 @@ class ModelCatalog:
         return [name for name in names if is_model_id(name)]
 
     def _card(self, model_id: str) -> ModelCard | None:
-        folder = self._root / model_id
         try:
-            before = _signature(folder)
+            before = _signature(f"{self._root}/{model_id}")
         except OSError:
             return None
         with self._lock:
             known = self._cache.get(model_id)
         if known is not None and known[0] == before and _is_current(known[1]):
             return known[1]
-        card = _read_card(model_id, folder)
+        card = _read_card(model_id, self._root / model_id)
         if card is None:
             return None
         if card.problem and (known is None or known[1].problem != card.problem):
@@ -146,10 +146,10 @@ class _Signature:
     file: tuple[int, int, int] | None  # inode, mtime in ns, size in bytes
 
 
-def _signature(folder: Path) -> _Signature:
-    where = folder.stat()
+def _signature(folder: str) -> _Signature:
+    where = _stat(folder)
     try:
-        file = (folder / MODEL_FILE).stat()
+        file = _stat(f"{folder}/{MODEL_FILE}")
     except OSError:
         return _Signature((where.st_ino, where.st_mtime_ns), None)
     return _Signature((where.st_ino, where.st_mtime_ns), (file.st_ino, file.st_mtime_ns, file.st_size))
@@ -157,7 +157,18 @@ def _signature(folder: Path) -> _Signature:
 
 def _is_current(card: ModelCard) -> bool:
     """A card with a problem, or without weights, is read anew each time: what is wrong may lie outside its folder."""
-    return card.problem is None and card.path is not None and _weights_size(Path(card.path)) == card.size_bytes
+    if card.problem is not None or card.path is None:
+        return False
+    if "-of-" in card.path.lower():
+        return _weights_size(Path(card.path)) == card.size_bytes
+    try:
+        return _stat(card.path).st_size == card.size_bytes
+    except OSError:
+        return False
+
+
+def _stat(path: str) -> os.stat_result:
+    return os.stat(path)  # noqa: PTH116 - for each model of a list, where a Path costs more than the call
 
 
 def _read_card(model_id: str, folder: Path) -> ModelCard | None:
@@ -246,16 +257,22 @@ def _created(raw: Mapping[str, Any], folder: Path) -> int:
 
 
 def _find_weights(folder: Path, settings: Mapping[str, Any], raw: Mapping[str, Any]) -> Path | None:
-    """The GGUF, or None while there is none. Raises ValueError when a path is refused or the choice is not clear."""
+    """The GGUF, or None while there is none; one with a part missing is none.
+
+    Raises ValueError when a path is refused, the choice is not clear, or there is nothing but the beginning of a model.
+    """
     for place in _named_places(settings, raw):
         path = _resolve(folder, place)
-        if path is not None and path.is_file():
+        if path is not None and path.is_file() and _weights_size(path) is not None:
             return path
     candidates = [path for path in sorted(folder.iterdir()) if _is_weights(path)]
-    whole = [path for path in candidates if not (split := _SPLIT.fullmatch(path.name)) or int(split[2]) == 1]
+    models = [path for path in candidates if not (split := _SPLIT.fullmatch(path.name)) or int(split[2]) == 1]
+    whole = [path for path in models if _weights_size(path) is not None]
     if len(whole) > 1:
         names = ", ".join(path.name for path in whole)
         raise ValueError(f"it holds several models ({names}): name one in settings.llama_model_path")
+    if models and not whole:
+        raise ValueError(f"{models[0].name} is one part of a model, and others are missing")
     return whole[0] if whole else None
 
 
@@ -288,6 +305,19 @@ def _resolve(folder: Path, place: str) -> Path | None:
     return folder / path
 
 
+def _file(folder: Path, name: str, place: str | None) -> str | None:
+    """The path of a file that the setting ``name`` names, which may not be there. Raises InvalidRequestError."""
+    if not place:
+        return None
+    try:
+        path = _resolve(folder, place)
+        if path is None:
+            raise ValueError(f"{place[:500]!r} is a URL: it must be a file on this machine")
+    except ValueError as error:
+        raise InvalidRequestError(f"settings.{name}: {error}", param=f"settings.{name}") from None
+    return str(path)
+
+
 def _is_weights(path: Path) -> bool:
     return path.suffix.lower() == ".gguf" and not path.name.lower().startswith("mmproj") and path.is_file()
 
@@ -297,55 +327,8 @@ def _weights_size(path: Path) -> int | None:
     split = _SPLIT.fullmatch(path.name)
     parts = [path]
     if split is not None:
-        parts = [path.with_name(f"{split[1]}-{i:05d}-of-{split[3]}.gguf") for i in range(1, int(split[3]) + 1)]
+        parts = [path.with_name(f"{split[1]}-{i:05d}-of-{split[3]}{split[4]}") for i in range(1, int(split[3]) + 1)]
     try:
         return sum(part.stat().st_size for part in parts)
     except OSError:
         return None
-
-
-# --- how an engine is started ---------------------------------------------------------------------------------------
-
-
-def engine_settings(
-    card_settings: Mapping[str, Any], defaults: Settings, overrides: Mapping[str, Any] | None = None
-) -> EngineSettings:
-    """``overrides`` over the model's ``settings`` over the server's. Numbers may be text; ``"auto"`` means: decide.
-
-    An override that is null counts as not given. Raises InvalidRequestError, with ``param`` ``settings.<name>``, for a
-    value that cannot be used and for an override of an unknown name; unknown names in ``model.json`` are Jan's own.
-    """
-    overrides = overrides or {}
-    known = {item.name for item in fields(EngineSettings)}
-    for name in overrides:
-        if name not in known and name not in JAN_SETTINGS:
-            raise InvalidRequestError(
-                f"there is no setting {str(name)[:80]!r}; known are {', '.join(sorted(known))}",
-                param=f"settings.{str(name)[:80]}",
-            )
-    parsers = {item.name: item.metadata["parse"] for item in fields(Settings) if item.name in known}
-    values: dict[str, Any] = {name: getattr(defaults, name) for name in parsers}
-    for source, where in ((card_settings, f"in {MODEL_FILE}"), (overrides, "in the request")):
-        for name in known & source.keys():
-            if source[name] is not None:
-                values[name] = _setting_value(name, source[name], parsers.get(name, _cache_type), where)
-    return EngineSettings(**values)
-
-
-def _setting_value(name: str, value: object, parse: Any, where: str) -> Any:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    try:
-        if not isinstance(value, (str, int, float)):
-            raise ValueError(f"must be a number or text, not {type(value).__name__}")
-        return parse(str(value))
-    except ValueError as error:
-        raise InvalidRequestError(
-            f"settings.{name} {where} is {str(value)[:80]!r}: {error}", param=f"settings.{name}"
-        ) from None
-
-
-def _cache_type(text: str) -> str:
-    if text.strip().lower() not in CACHE_TYPES:
-        raise ValueError(f"must be one of {', '.join(CACHE_TYPES)}")
-    return text.strip().lower()

@@ -87,6 +87,34 @@ class RequestTooLargeError(InvalidRequestError):
     code = "request_too_large"
 
 
+class RequestTimeoutError(InvalidRequestError):
+    """The rest of a request's body did not come; nothing of it was kept."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class SourceError(InvalidRequestError):
+    """A model's source does not give its file; trying again would not help."""
+
+    code = "download_failed"
+
+
+class UnsafeSourceError(InvalidRequestError):
+    """A URL, or where it leads, is refused."""
+
+    code = "unsafe_source"
+
+    def __init__(self, message: str, *, param: str | None = "source_url") -> None:
+        super().__init__(message, param=param)
+
+
+class DownloadCancelledError(ConflictError):
+    """Somebody ended the download."""
+
+    code = "download_cancelled"
+
+
 class UnsupportedMediaTypeError(InvalidRequestError):
     status = 415
     code = "unsupported_media_type"
@@ -147,6 +175,12 @@ class TimeoutExceededError(UnavailableError):
     code = "timeout"
 
 
+class SourceUnavailableError(UnavailableError):
+    """A model's source could not be reached or kept failing; the same download may work later, and goes on then."""
+
+    code = "download_interrupted"
+
+
 class StoreBusyError(UnavailableError):
     """Another process or thread keeps what is to be changed locked; nothing was changed."""
 
@@ -170,3 +204,13 @@ class ProtocolError(JanflaskError):
     """A frame between our own processes is malformed: wrong magic, version, kind, length or fields."""
 
     code = "protocol_error"
+
+
+def why_not_json(data: bytes, error: Exception) -> str:
+    """What ``error``, raised when ``data`` was read as JSON, says of it; positions are those in ``data``."""
+    if isinstance(error, UnicodeDecodeError):  # it counts from the beginning of the string that it is in
+        try:
+            data.decode()
+        except UnicodeDecodeError as whole:
+            return f"it is not UTF-8 ({whole.reason}, byte {whole.start})"
+    return str(error)

@@ -39,14 +39,31 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _boolean(text: str) -> bool:
+def _seconds_or_never(text: str) -> float:
+    return 0.0 if text.strip() in ("0", "0.0") else _seconds(text)
+
+
+def _gigabytes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError("must be a number of GiB above 0, or auto") from None
+    if not 0 < value < 1e6:
+        raise ValueError("must be a number of GiB above 0, or auto")
+    return value
+
+
+def boolean(text: str) -> bool:
+    """Yes or no, in the words that people use. Raises ValueError."""
     words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
     if text.strip().lower() not in words:
         raise ValueError("must be 1 or 0 (or true/false, yes/no, on/off)")
     return words[text.strip().lower()]
 
 
-def _choice(*words: str) -> Callable[[str], str]:
+def choice(*words: str) -> Callable[[str], str]:
+    """A parser that takes one of ``words``."""
+
     def parse(text: str) -> str:
         if text.strip().lower() not in words:
             raise ValueError(f"must be one of {', '.join(words)}")
@@ -55,7 +72,9 @@ def _choice(*words: str) -> Callable[[str], str]:
     return parse
 
 
-def _or_auto(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+def or_auto(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """``parse``, but for "auto" and nothing at all, which are None."""
+
     def parse_or_auto(text: str) -> Any:
         return None if text.strip().lower() in ("", "auto") else parse(text)
 
@@ -91,25 +110,42 @@ class Settings:
     port: int = _setting(1337, _integer(0, 65535), "port to listen on; 0 takes a free one")
     data_dir: Path = _setting(Path("data"), _path, "folder of models/, threads/, assistants/, files/, cache/ and logs/")
     runtime_dir: Path | None = _setting(
-        None, _or_auto(_path), "private folder (0700) for the sockets between processes; auto: a fresh one each time"
+        None, or_auto(_path), "private folder (0700) for the sockets between processes; auto: a fresh one each time"
     )
     workers: int = _setting(1, _integer(1, 64), "gunicorn worker processes")
     threads: int = _setting(64, _integer(1, 1024), "threads of a worker; each open stream holds one")
-    log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "how much is logged")
+    log_level: str = _setting("info", choice("debug", "info", "warning", "error"), "how much is logged")
     max_body_mb: int = _setting(32, _integer(1, 4096), "largest request body in MiB (413 above it)")
 
     # the store
     durability: str = _setting(
         "disk",
-        _choice("disk", "os"),
+        choice("disk", "os"),
         "what an acknowledged write survives; disk: a power cut, os: an end of the server only, but writes are faster",
     )
     lock_timeout: float = _setting(5.0, _seconds, "longest wait for another writer of the same thread (503 after it)")
     max_message_mb: int = _setting(4, _integer(1, 1024), "largest message in MiB (413 above it)")
     max_upload_mb: int = _setting(512, _integer(1, 1 << 20), "largest uploaded file in MiB (413 above it)")
+    upload_timeout: float = _setting(60.0, _seconds, "longest silence in the middle of a request's body (408 after it)")
+
+    # models
+    allow_private_sources: bool = _setting(
+        False, boolean, "models may be fetched from loopback and private addresses, not only from the internet"
+    )
+    download_slots: int = _setting(2, _integer(1, 64), "downloads at once; further ones wait")
+    max_model_gb: int = _setting(1024, _integer(1, 1 << 20), "largest file that is downloaded, in GiB")
+    memory_budget_gb: float | None = _setting(
+        None,
+        or_auto(_gigabytes),
+        "GiB that the running models may take together; auto: 80 % of the RAM, or of the VRAM",
+    )
+    idle_unload: float = _setting(
+        1800.0, _seconds_or_never, "seconds without a request after which a model is stopped; 0: never"
+    )
+    restore_models: bool = _setting(False, boolean, "the models that ran when the server ended are started with it")
 
     # requests
-    auto_start: bool = _setting(True, _boolean, "a request starts its model if it is on disk and not running")
+    auto_start: bool = _setting(True, boolean, "a request starts its model if it is on disk and not running")
     keepalive: float = _setting(5.0, _seconds, "seconds of silence in a stream before an SSE comment is sent")
     request_timeout: float = _setting(600.0, _seconds, "longest silence from an engine before a request is given up")
 
@@ -119,24 +155,24 @@ class Settings:
     queue_limit: int = _setting(64, _integer(0, 100000), "requests that may wait for a model; the next one gets 429")
     ctx_len: int | None = _setting(
         None,
-        _or_auto(_integer(16, 1 << 24)),
+        or_auto(_integer(16, 1 << 24)),
         "tokens of one conversation; auto: what the model was trained for, at most 8192",
     )
     n_parallel: int | None = _setting(
-        None, _or_auto(_integer(1, 256)), "sequences generated at once; auto: 8, fewer if memory says so"
+        None, or_auto(_integer(1, 256)), "sequences generated at once; auto: 8, fewer if memory says so"
     )
-    cpu_threads: int | None = _setting(None, _or_auto(_integer(1, 1024)), "CPU threads of an engine; auto: measured")
+    cpu_threads: int | None = _setting(None, or_auto(_integer(1, 1024)), "CPU threads of an engine; auto: measured")
     ngl: int = _setting(-1, _integer(-1, 100000), "layers on the GPU; -1: as many as this build can place there")
-    flash_attn: bool | None = _setting(None, _or_auto(_boolean), "flash attention; auto: measured")
-    kv_unified: bool | None = _setting(None, _or_auto(_boolean), "one KV buffer for all sequences; auto: measured")
+    flash_attn: bool | None = _setting(None, or_auto(boolean), "flash attention; auto: measured")
+    kv_unified: bool | None = _setting(None, or_auto(boolean), "one KV buffer for all sequences; auto: measured")
     slice_size: int | None = _setting(
-        None, _or_auto(_integer(1, 8192)), "prompt tokens of a step that also generates; auto: measured"
+        None, or_auto(_integer(1, 8192)), "prompt tokens of a step that also generates; auto: measured"
     )
     kv_cells: int | None = _setting(
-        None, _or_auto(_integer(16, 1 << 28)), "tokens in the KV cache over all sequences; auto: n_parallel * ctx_len"
+        None, or_auto(_integer(16, 1 << 28)), "tokens in the KV cache over all sequences; auto: n_parallel * ctx_len"
     )
-    prefix_cache: bool = _setting(True, _boolean, "reuse computed prompt prefixes")
-    use_extra_bufts: bool = _setting(True, _boolean, "llama.cpp's repacked CPU weights (AMX and others)")
+    prefix_cache: bool = _setting(True, boolean, "reuse computed prompt prefixes")
+    use_extra_bufts: bool = _setting(True, boolean, "llama.cpp's repacked CPU weights (AMX and others)")
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:

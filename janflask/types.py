@@ -174,6 +174,27 @@ class Timings:
         return 1000.0 * self.predicted_n / self.predicted_ms if self.predicted_ms > 0 else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class CacheType:
+    """How the KV cache keeps its values."""
+
+    ggml_type: int  # llama.cpp's number for it
+    value_bytes: float  # of one value
+
+
+CACHE_TYPES: Mapping[str, CacheType] = {
+    "f32": CacheType(0, 4),
+    "f16": CacheType(1, 2),
+    "bf16": CacheType(30, 2),
+    "q8_0": CacheType(8, 34 / 32),
+    "q5_1": CacheType(7, 24 / 32),
+    "q5_0": CacheType(6, 22 / 32),
+    "q4_1": CacheType(3, 20 / 32),
+    "q4_0": CacheType(2, 18 / 32),
+    "iq4_nl": CacheType(20, 18 / 32),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
     """What one engine is started with. None means: measured, or derived from model and machine, at start."""
@@ -188,6 +209,15 @@ class EngineSettings:
     kv_cells: int | None = None  # tokens in the KV cache over all sequences; None: n_parallel * ctx_len
     cache_type_k: str = "f16"
     cache_type_v: str = "f16"
+    mmap: bool = True  # weights stay in the page cache, shared with whoever reads the file
+    mlock: bool = False  # weights are kept from being swapped out
+    rope_freq_base: float | None = None  # None: the file's
+    rope_freq_scale: float | None = None  # None: the file's
+    rope_scaling: str | None = None  # none, linear, yarn; None: the file's
+    lora: str | None = None  # path of an adapter's GGUF; a relative one counts from the model's folder
+    lora_scale: float = 1.0
+    mmproj: str | None = None  # path of a multimodal projector's GGUF, as ``lora``; images are not served yet
+    embedding: bool | None = None  # serve embeddings, beside text if the file can; None: what it is made for
     prefix_cache: bool = True
     queue_limit: int = 64  # requests that may wait for a slot
     use_extra_bufts: bool = True  # llama.cpp's repacked CPU weights (AMX and others)
@@ -203,6 +233,7 @@ class EngineSpec:
     socket_path: str
     cache_dir: str  # measured knobs are remembered here
     settings: EngineSettings
+    kv_limit: int | None = None  # bytes that the KV cache may take; None: what is free
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +244,7 @@ class Knobs:
     kv_unified: bool
     slice_size: int
     cpu_threads: int
-    source: str  # "measured", "remembered", "provisional" (measured on a busy machine), "pinned" (all set by the user)
+    source: str  # "measured", "remembered", "provisional" (on a busy machine), "pinned" (by the user), "fixed"
     measurements: dict[str, float] = field(default_factory=dict)  # what decided: name -> milliseconds
 
 
@@ -242,6 +273,8 @@ class EngineInfo:
     load_seconds: float
     llama_version: str
     metadata: dict[str, str] = field(default_factory=dict)  # the GGUF's own short key/value pairs
+    embedding_width: int | None = None  # of the vectors that it makes; None: it serves no embeddings
+    generates: bool = True  # false: an embedding model, that serves no text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +293,37 @@ class EngineStats:
     preempted: int  # sequences put back because KV ran short, since start
     cancelled: int  # since start
     steps: int  # llama_decode calls since start
+    idle_seconds: float = 0.0  # since the last request ended; 0 while there is one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadRequest:
+    """A model to be fetched. ``source`` is an http(s) URL, ``hf:org/repo/file.gguf`` or ``hf:org/repo:Q4_K_M``.
+
+    Everything was checked by who made it, but for the source itself.
+    """
+
+    source: str
+    model_id: str | None = None  # None: from the source's own name
+    name: str | None = None
+    sha256: str | None = None  # of the (first) file, in hex
+    settings: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadState:
+    """How far a model's download is, over all its files."""
+
+    source: str
+    stage: str  # queued, resolving, downloading, verifying, failed
+    transferred: int = 0  # bytes on this machine
+    total: int | None = None  # bytes; None while nobody knows
+    bytes_per_second: float = 0.0
+    eta_seconds: float | None = None
+    error: str | None = None
+    started_at: int = 0  # when it was asked for, in seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,6 +339,8 @@ class ModelState:
     restarts: int = 0  # after crashes, since the model was last started on request
     notes: tuple[str, ...] = ()  # what a user should know, e.g. "runs without repacked weights: ..."
     info: EngineInfo | None = None
+    memory_bytes: int | None = None  # what it takes of the memory budget, while it has an engine
+    download: DownloadState | None = None  # while there is one, and after it failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,6 +403,16 @@ class TokenizeRequest:
     add_special: bool = False
     parse_special: bool = True
     with_pieces: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingRequest:
+    """Texts, or token ids, to be made vectors; ``dimensions`` None leaves these whole."""
+
+    model: str
+    inputs: tuple[str | tuple[int, ...], ...]
+    dimensions: int | None = None
+    base64: bool = False  # answer with the bytes of the numbers, not the numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

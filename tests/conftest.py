@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.models.tiny import TinyModels, write_all
 from tools.starter_model import SMOLLM2, model_json, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +44,12 @@ def starter_gguf() -> Path:
             return path
     tried = ", ".join(str(path) for path in _STARTER_CANDIDATES)
     raise FileNotFoundError(f"the starter model is at none of {tried}; `make model` installs it")
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
+    """Small GGUFs of every kind, good and broken; see ``tests.models.tiny``. Not to be changed by a test."""
+    return write_all(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from flask import Flask
 
-from janflask.api import assistants, files, inference, messages, models, openapi, system, threads, tokens, transfer
+from janflask.api import (
+    assistants,
+    body_timeout,
+    embeddings,
+    files,
+    inference,
+    messages,
+    models,
+    openapi,
+    system,
+    threads,
+    tokens,
+    transfer,
+)
 from janflask.api.blueprint import Api
 from janflask.api.context import EXTENSION
 from janflask.api.converters import URL, UrlConverter
@@ -17,11 +30,12 @@ def build(settings: Settings) -> Flask:
     app = Flask("janflask", static_folder=None)
     app.config.update(openapi.CONFIG, MAX_CONTENT_LENGTH=settings.max_body_mb << 20)
     app.extensions[EXTENSION] = Services.of(settings)
+    body_timeout.register(app, settings.upload_timeout)
     app.url_map.strict_slashes = False
     app.url_map.converters[URL] = UrlConverter
     api = Api(app)
     openapi.add_components(api.spec)
-    for module in (models, inference, tokens, threads, messages, transfer, assistants, files, system):
+    for module in (models, inference, embeddings, tokens, threads, messages, transfer, assistants, files, system):
         api.register_blueprint(module.blp)
     app.register_blueprint(system.pages)
     openapi.add_webhooks(api.spec)

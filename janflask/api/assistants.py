@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response
 
 from janflask.api import examples_store as examples
-from janflask.api.blueprint import Blueprint
+from janflask.api.blueprint import Blueprint, links, path_id
 from janflask.api.context import services
 from janflask.api.reply import json_response
 from janflask.api.thread_objects import deleted_object, list_object
@@ -28,15 +28,8 @@ blp = Blueprint(
     url_prefix="/v1/assistants",
     description="Who answers in a thread: a model, instructions and sampling.",
 )
-_ASSISTANT_ID = [{"in": "path", "name": "assistant_id", "description": "The assistant's id.", "example": "jan"}]
-_LINKS = {
-    name: {"operationId": operation, "parameters": {"assistant_id": "$response.body#/id"}}
-    for name, operation in (
-        ("get", "getAssistant"),
-        ("modify", "modifyAssistant"),
-        ("delete", "deleteAssistant"),
-    )
-}
+_ASSISTANT_ID = [path_id("assistant", "jan")]
+_LINKS = links("getAssistant", "modifyAssistant", "deleteAssistant", assistant_id="id")
 
 
 def assistant_object(assistant: Assistant) -> dict[str, Any]:

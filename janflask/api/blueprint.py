@@ -13,7 +13,7 @@ from webargs import core
 from webargs.flaskparser import FlaskParser, is_json_request
 
 from janflask.api import errors, examples
-from janflask.errors import InvalidRequestError, UnsupportedMediaTypeError
+from janflask.errors import InvalidRequestError, UnsupportedMediaTypeError, why_not_json
 from janflask.schemas.answers import ErrorSchema
 
 MAX_REASONS = 5  # of a body with several mistakes
@@ -57,7 +57,20 @@ def decoded_json(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequestError(f"the body is not valid JSON: {error}", code="invalid_json") from None
+        raise InvalidRequestError(
+            f"the body is not valid JSON: {why_not_json(body, error)}", code="invalid_json"
+        ) from None
+
+
+def path_id(kind: str, example: str) -> dict[str, Any]:
+    """The id of a ``kind`` of object in a path, for the document."""
+    return {"in": "path", "name": f"{kind}_id", "description": f"The {kind}'s id.", "example": example}
+
+
+def links(*operations: str, **fields: str) -> dict[str, Any]:
+    """What an answer leads to, for the document: operations, and which of its fields gives each of their parameters."""
+    parameters = {name: f"$response.body#/{field}" for name, field in fields.items()}
+    return {operation: {"operationId": operation, "parameters": parameters} for operation in operations}
 
 
 def _flat(messages: Any, path: str) -> list[tuple[str, str]]:
@@ -112,7 +125,8 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
         """Documents the errors that an operation can answer with, each with an example."""
 
         def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
-            for status in statuses:
+            # Where a body may be too large, it may also stay away.
+            for status in (*statuses, 408) if 413 in statuses else statuses:
                 description, example = examples.ERRORS[status]
                 headers = _RETRY_AFTER if status in (429, 503) else None
                 document = self.alt_response(
@@ -123,14 +137,19 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
 
         return decorate
 
-    def modifies(self, rule: str, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Registers a view as POST, OpenAI's way to modify an object, and as PATCH, Jan's later one."""
+    def modifies(self, *rules: str, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Registers a view as POST, OpenAI's way to modify an object, and as PATCH, Jan's later one.
+
+        Several rules are several ways to write the same operation.
+        """
 
         def register(view: Callable[..., Any]) -> Callable[..., Any]:
-            self.add_url_rule(rule, view_func=view, methods=["POST"], **options)
+            for rule in rules:
+                self.add_url_rule(rule, view_func=view, methods=["POST"], **options)
             operation_id = getattr(view, "_apidoc", {}).get("manual_doc", {}).get("operationId", view.__name__)
             patch = self.doc(operationId=f"{operation_id}ByPatch")(view)
-            self.add_url_rule(rule, view_func=patch, methods=["PATCH"], **options)
+            for rule in rules:
+                self.add_url_rule(rule, view_func=patch, methods=["PATCH"], **options)
             return view
 
         return register

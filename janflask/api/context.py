@@ -24,11 +24,16 @@ def services() -> Services:
 
 def waiter() -> Waiter:
     """A waiter that watches the current request's client, where the server tells its socket."""
-    sockets = (request.environ.get(name) for name in _CLIENT_SOCKETS)
-    client = next((client for client in sockets if client is not None), None)
+    client = client_socket()
     if client is not None:
         _limit_stalls(client)
     return Waiter(client)
+
+
+def client_socket() -> socket.socket | None:
+    """What the current request came over, where the server tells it."""
+    sockets = (request.environ.get(name) for name in _CLIENT_SOCKETS)
+    return next((client for client in sockets if client is not None), None)
 
 
 def _limit_stalls(client: socket.socket) -> None:

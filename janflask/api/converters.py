@@ -8,7 +8,10 @@ URL = "url"  # its name in routes
 
 
 class UrlConverter(BaseConverter):
-    """A whole URL. It is sent percent-encoded as one segment, but WSGI decodes it before a route is looked for."""
+    """A model's source: a whole URL, or a name like ``hf:org/repo:Q4_K_M``.
+
+    It is sent percent-encoded as one segment, but WSGI decodes it before a route is looked for.
+    """
 
     part_isolating = False
-    regex = r"[A-Za-z][A-Za-z0-9+.-]*://.+"
+    regex = r"(?:[A-Za-z][A-Za-z0-9+.-]*://|hf:).+"

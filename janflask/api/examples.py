@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 MODEL_ID = "smollm2-135m-instruct"
+EMBEDDING_MODEL_ID = "nomic-embed-text-v1.5"
 CREATED = 1_700_000_000
 
 CHAT_REQUEST: dict[str, Any] = {
@@ -100,78 +101,21 @@ TEMPLATE_REQUEST: dict[str, Any] = {
 }
 TEMPLATE_ANSWER: dict[str, Any] = {"prompt": "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"}
 
-_LISTED_MODEL: dict[str, Any] = {
-    "id": MODEL_ID,
-    "object": "model",
-    "type": "model",
-    "name": "SmolLM2 135M Instruct",
-    "version": "1.0",
-    "description": "A small model for a first try.",
-    "created": CREATED,
-    "owned_by": "HuggingFaceTB",
-    "source_url": None,
-    "format": "gguf",
-    "state": "ready",
-    "status": "running",
-    "error": None,
-    "notes": [],
-    "settings": {"ctx_len": 4096},
-    "parameters": {"temperature": 0.7},
-    "metadata": {"author": "HuggingFaceTB", "size": 98362432, "tags": ["instruct"]},
-    "assets": [],
-    "engine": "janflask",
+EMBEDDING_REQUEST: dict[str, Any] = {
+    "model": EMBEDDING_MODEL_ID,
+    "input": ["The cat sat on the mat", "A feline was resting on a rug"],
+    "encoding_format": "float",
 }
-MODEL_LIST = {"object": "list", "data": [_LISTED_MODEL]}
-MODEL = {
-    **_LISTED_MODEL,
-    "state": "running",
-    "metadata": {
-        **_LISTED_MODEL["metadata"],
-        "description": "llama 135M Q4_1",
-        "architecture": "llama",
-        "parameter_count": 134515008,
-        "context_length": 8192,
-        "vocabulary_size": 49152,
-        "gguf": {"general.name": "Smollm2 135M 8k Lc100K Mix1 Ep2"},
-    },
-    "runtime": {
-        "ctx_len": 4096,
-        "n_parallel": 8,
-        "kv_cells": 32768,
-        "prefix_sharing": True,
-        "use_extra_bufts": True,
-        "knobs": {
-            "flash_attn": False,
-            "kv_unified": False,
-            "slice_size": 64,
-            "cpu_threads": 2,
-            "source": "measured",
-            "measurements": {"flash_attn=on": 9.4, "flash_attn=off": 7.1},
-        },
-        "load_seconds": 0.4,
-        "pid": 4242,
-        "started_at": CREATED,
-        "restarts": 0,
-        "llama_version": "0.3.36",
-    },
-    "stats": {
-        "slots": 8,
-        "busy": 1,
-        "waiting": 0,
-        "kv_cells": 32768,
-        "kv_used": 412,
-        "requests": 17,
-        "prompt_tokens": 1290,
-        "cached_tokens": 840,
-        "generated_tokens": 2140,
-        "preempted": 0,
-        "cancelled": 1,
-        "steps": 2201,
-    },
+EMBEDDING_ANSWER: dict[str, Any] = {
+    "object": "list",
+    "data": [
+        {"object": "embedding", "index": 0, "embedding": [0.0179, -0.0321, 0.0458]},
+        {"object": "embedding", "index": 1, "embedding": [0.0203, -0.0287, 0.0412]},
+    ],
+    "model": EMBEDDING_MODEL_ID,
+    "usage": {"prompt_tokens": 17, "total_tokens": 17},
 }
-START_SETTINGS = {"ctx_len": 4096, "n_parallel": 4}
-MODEL_RUNNING = {"id": MODEL_ID, "object": "model", "state": "running"}
-MODEL_STOPPED = {"id": MODEL_ID, "object": "model", "state": "stopped"}
+
 HEALTH = {"status": "ok", "version": "0.1.0", "models_running": 1}
 
 THREAD_ID, MESSAGE_ID, FILE_ID = "thread_abc123", "msg_abc123", "file-abc123"
@@ -277,6 +221,13 @@ ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
         "There is nothing of that name.",
         _error("there is no model 'x' on this server; GET /v1/models lists them", "model_not_found", "model"),
     ),
+    408: (
+        "The client stopped in the middle of the body.",
+        _error(
+            "nothing more of the request's body came for 60 s (JANFLASK_UPLOAD_TIMEOUT): send it again",
+            "request_timeout",
+        ),
+    ),
     409: (
         "The object is in the wrong state for the request, or its id is taken.",
         _error(
@@ -288,7 +239,7 @@ ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
         _error("the request's body is larger than 32 MiB", "request_too_large"),
     ),
     415: (
-        "The body is not JSON by its content type.",
+        "The body's content type is not one that is wanted here.",
         _error(
             "the body's content type is text/plain: send JSON with Content-Type: application/json",
             "unsupported_media_type",

@@ -10,7 +10,7 @@ from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.wsgi import FileWrapper
 
 from janflask.api import examples_store as examples
-from janflask.api.blueprint import Blueprint
+from janflask.api.blueprint import Blueprint, links, path_id
 from janflask.api.context import services
 from janflask.api.reply import json_response
 from janflask.api.thread_objects import list_object
@@ -49,7 +49,7 @@ SAFE_TYPES = {
 OTHER_TYPE = "application/octet-stream"
 _BLOCK = 64 << 10  # bytes read at once
 
-_FILE_ID = [{"in": "path", "name": "file_id", "description": "The file's id.", "example": examples.FILE_ID}]
+_FILE_ID = [path_id("file", examples.FILE_ID)]
 _BYTES = {"type": "string", "format": "binary"}
 _FORM = {
     "required": True,
@@ -67,14 +67,7 @@ _FORM = {
         }
     },
 }
-_LINKS = {
-    name: {"operationId": operation, "parameters": {"file_id": "$response.body#/id"}}
-    for name, operation in (
-        ("retrieve", "retrieveFile"),
-        ("download", "downloadFile"),
-        ("delete", "deleteFile"),
-    )
-}
+_LINKS = links("retrieveFile", "downloadFile", "deleteFile", file_id="id")
 _RANGE = {"in": "header", "name": "Range", "schema": {"type": "string"}, "example": "bytes=0-99"}
 _CONTENTS = {"*/*": {"schema": {}, "example": examples.CONTENT}}
 _DOWNLOADS = {

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response
 
 from janflask.api import examples
-from janflask.api.blueprint import Blueprint
+from janflask.api.blueprint import Blueprint, links, path_id
 from janflask.api.context import services
 from janflask.api.reply import json_response
 from janflask.api.thread_objects import deleted_object, list_object, message_file_object, message_object
@@ -30,16 +30,14 @@ blp = Blueprint(
     description="Messages capture a conversation's content. This can include the content from LLM responses and other "
     "metadata from chat completions.",
 )
-_THREAD = {"in": "path", "name": "thread_id", "description": "The thread's id.", "example": examples.THREAD_ID}
-_MESSAGE = {"in": "path", "name": "message_id", "description": "The message's id.", "example": examples.MESSAGE_ID}
-_FILE = {"in": "path", "name": "file_id", "description": "The file's id.", "example": examples.FILE_ID}
-_OF_MESSAGE = {"thread_id": "$response.body#/thread_id", "message_id": "$response.body#/id"}
-_LINKS = {
-    "retrieveMessage": {"operationId": "retrieveMessage", "parameters": _OF_MESSAGE},
-    "modifyMessage": {"operationId": "modifyMessage", "parameters": _OF_MESSAGE},
-    "deleteMessage": {"operationId": "deleteMessage", "parameters": _OF_MESSAGE},
-    "listMessageFiles": {"operationId": "listMessageFiles", "parameters": _OF_MESSAGE},
-}
+_THREAD = path_id("thread", examples.THREAD_ID)
+_MESSAGE = path_id("message", examples.MESSAGE_ID)
+_FILE = path_id("file", examples.FILE_ID)
+_LINKS = links(
+    *("retrieveMessage", "modifyMessage", "deleteMessage", "listMessageFiles"),
+    thread_id="thread_id",
+    message_id="id",
+)
 
 
 @blp.route("", methods=["GET"], parameters=[_THREAD])

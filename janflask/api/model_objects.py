@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from janflask.catalog import source_urls
-from janflask.services.models import Model
-from janflask.types import EngineInfo, ModelState, ModelStatus
+from janflask.services.model import Model
+from janflask.types import DownloadState, EngineInfo, ModelState, ModelStatus
 
 # The words of Jan's reference for ``state``: one set in the list, another for a single model.
 LIST_STATE: dict[ModelStatus, str | None] = {
@@ -40,8 +40,21 @@ def single_model(model: Model) -> dict[str, Any]:
     }
 
 
+def model_event(model: Model) -> dict[str, Any]:
+    """How ``model`` is, as an event that tells of a change."""
+    status, download = model.state.status, model.state.download
+    return {
+        "id": model.card.id,
+        "object": "model",
+        "state": ONE_STATE[status],
+        "status": str(status),
+        "error": model.error,
+        "download": None if download is None else _download(download),
+    }
+
+
 def _common(model: Model) -> dict[str, Any]:
-    card, raw = model.card, model.card.raw
+    card, raw, download = model.card, model.card.raw, model.state.download
     return {
         "id": card.id,
         "object": "model",
@@ -51,16 +64,30 @@ def _common(model: Model) -> dict[str, Any]:
         "description": _text(raw.get("description")) or "",
         "created": card.created,
         "owned_by": _text(card.metadata.get("author")) or "local",
-        "source_url": next(iter(source_urls(card)), None),
+        "source_url": next(iter(source_urls(card)), download and download.source),
         "format": "gguf",
         "status": str(model.state.status),
         "error": model.error,
-        "notes": list(model.state.notes),
+        "notes": [*model.state.notes, *model.notes],
         "settings": card.settings,
         "parameters": card.parameters,
         "metadata": {"size": card.size_bytes, **card.metadata},
         "assets": [],
         "engine": _text(raw.get("engine")) or "janflask",
+        "download": None if download is None else _download(download),
+    }
+
+
+def _download(download: DownloadState) -> dict[str, Any]:
+    transferred, total = download.transferred, download.total
+    return {
+        "stage": download.stage,
+        "transferred": transferred,
+        "total": total,
+        "percent": round(100.0 * transferred / total, 1) if total else None,
+        "bytes_per_second": download.bytes_per_second,
+        "eta_seconds": download.eta_seconds,
+        "error": download.error,
     }
 
 
@@ -84,6 +111,8 @@ def _runtime(info: EngineInfo, state: ModelState) -> dict[str, Any]:
         "use_extra_bufts": info.use_extra_bufts,
         "knobs": asdict(info.knobs),
         "load_seconds": info.load_seconds,
+        "memory_bytes": state.memory_bytes,
+        "embedding_width": info.embedding_width,
         "pid": state.pid,
         "started_at": state.started_at,
         "restarts": state.restarts,

@@ -1,4 +1,4 @@
-"""GET /models and what can be done with one of them."""
+"""Models: listed, fetched, described, changed, started, stopped, watched and deleted."""
 
 from __future__ import annotations
 
@@ -7,14 +7,23 @@ from typing import Any
 
 from flask import Response
 
-from janflask.api import examples
+from janflask.api import examples, examples_models
 from janflask.api.blueprint import Blueprint
 from janflask.api.context import services, waiter
 from janflask.api.converters import URL
+from janflask.api.model_events import model_events
 from janflask.api.model_objects import listed_model, single_model
 from janflask.api.reply import json_response
-from janflask.schemas.answers import ModelListSchema, ModelObjectSchema, ModelStateSchema
-from janflask.schemas.models import StartSettingsSchema
+from janflask.schemas.model_answers import (
+    ModelDeletedSchema,
+    ModelDownloadingSchema,
+    ModelListSchema,
+    ModelObjectSchema,
+    ModelStateSchema,
+)
+from janflask.schemas.models import ModelChangesSchema, ModelSettingsSchema, NewModelSchema
+from janflask.services.model_changes import ModelChanges
+from janflask.types import DownloadRequest
 
 blp = Blueprint(
     "Models",
@@ -26,20 +35,24 @@ _MODEL_ID = [
     {
         "in": "path",
         "name": "model_id",
-        "description": "The model's id, or the URL it came from (`source_url`, or a `url` of its `sources`), "
+        "description": "The model's id, or where it came from (`source_url`, or a `url` of its `sources`), "
         "percent-encoded: `https%3A%2F%2Fhuggingface.co%2F...`.",
         "example": examples.MODEL_ID,
     }
 ]
+_RULES = (f"/<{URL}:model_id>", "/<model_id>")  # a model by where it came from, and by its id
+_EVENTS = {"type": "string", "description": "Server-sent events, each a JSON object."}
+_OF_MODEL = {"model_id": "$response.body#/id"}
+_LINKS = {name: {"operationId": name, "parameters": _OF_MODEL} for name in ("getModel", "watchModel", "deleteModel")}
 _View = Callable[..., Response]
 
 
 def _one_model(action: str, method: str) -> Callable[[_View], _View]:
-    """The routes of one model: by its id, and by the URL it came from."""
+    """The routes of one model."""
 
     def register(view: _View) -> _View:
-        for place in (f"<{URL}:model_id>", "<model_id>"):
-            blp.add_url_rule(f"/{place}{action}", view_func=view, methods=[method], parameters=_MODEL_ID)
+        for rule in _RULES:
+            blp.add_url_rule(f"{rule}{action}", view_func=view, methods=[method], parameters=_MODEL_ID)
         return view
 
     return register
@@ -47,33 +60,100 @@ def _one_model(action: str, method: str) -> Callable[[_View], _View]:
 
 @blp.route("", methods=["GET"])
 @blp.doc(operationId="listModels")
-@blp.response(200, ModelListSchema, description="All models.", example=examples.MODEL_LIST)
+@blp.response(200, ModelListSchema, description="All models.", example=examples_models.MODEL_LIST)
 @blp.refuses(500, 503)
 def list_models() -> Response:
     """List models
 
-    Lists the models on this server, and provides basic information about each one.
+    Lists the models on this server, and provides basic information about each one. Those that are being fetched, or
+    could not be, are among them.
     """
     return json_response({"object": "list", "data": [listed_model(model) for model in services().models.list()]})
 
 
+@blp.route("", methods=["POST"])
+@blp.doc(operationId="createModel", responses={200: {"links": _LINKS}})
+@blp.arguments(NewModelSchema, example=examples_models.NEW_MODEL)
+@blp.response(200, ModelDownloadingSchema, description="It is coming.", example=examples_models.MODEL_DOWNLOADING)
+@blp.refuses(400, 409, 413, 415, 500, 503, 507)
+def create_model(body: DownloadRequest) -> Response:
+    """Download model
+
+    Begins to fetch a model and answers at once; the same source again, while it is being fetched, is the same download.
+    `download` of the model, and its events, tell how far it is. One that fails says why in `error`; ask again, and it
+    goes on where it stopped. Nobody sees a file that is not whole and checked.
+    """
+    state = services().downloads.start(body)
+    return json_response({"id": state.model_id, "object": "model", "state": "downloading"})
+
+
 @_one_model("", "GET")
 @blp.doc(operationId="getModel")
-@blp.response(200, ModelObjectSchema, description="The model.", example=examples.MODEL)
+@blp.response(200, ModelObjectSchema, description="The model.", example=examples_models.MODEL)
 @blp.refuses(404, 500, 503)
 def get_model(model_id: str) -> Response:
     """Get model
 
     Describes one model. While it runs, `runtime` tells how: the context's length, how many sequences at once, the
-    settings that decide speed and how they were found.
+    settings that decide speed and how they were found. While it is being fetched, `download` tells how far that is.
     """
     return json_response(single_model(services().models.get(model_id)))
 
 
+@blp.modifies(*_RULES, parameters=_MODEL_ID)
+@blp.doc(operationId="modifyModel")
+@blp.arguments(ModelChangesSchema, example=examples_models.MODEL_CHANGES)
+@blp.response(200, ModelObjectSchema, description="The changed model.", example=examples_models.MODEL)
+@blp.refuses(400, 404, 409, 413, 415, 500, 503, 507)
+def modify_model(body: dict[str, Any], model_id: str) -> Response:
+    """Modify model
+
+    Changes the model's `model.json`. What is not named stays; null takes a name out of `settings`, `parameters` or
+    `metadata`. A model that runs goes on with the settings it was started with, and `notes` says so: the changed ones
+    hold from its next start.
+    """
+    return json_response(single_model(services().models.modify(model_id, ModelChanges(**body))))
+
+
+@_one_model("", "DELETE")
+@blp.doc(operationId="deleteModel")
+@blp.response(200, ModelDeletedSchema, description="The model is gone.", example=examples_models.MODEL_DELETED)
+@blp.refuses(404, 409, 500, 503, 507)
+def delete_model(model_id: str) -> Response:
+    """Delete model
+
+    Removes the model's folder, ends its download if there is one, and forgets what was measured of it. Files that its
+    `model.json` names elsewhere stay. A model that runs is refused: stop it first.
+    """
+    deleted = services().models.delete(model_id)
+    return json_response({"id": deleted, "object": "model", "deleted": True})
+
+
+@_one_model("/events", "GET")
+@blp.doc(operationId="watchModel")
+@blp.response(
+    200,
+    _EVENTS,
+    content_type="text/event-stream",
+    example=examples_models.MODEL_EVENTS,
+    description="`id`, `state`, `status`, `error` and `download` of the model.",
+)
+@blp.refuses(404, 500, 503)
+def watch_model(model_id: str) -> Response:
+    """Watch model
+
+    Tells as server-sent events how the model is: once at the beginning, then at each change of its state or its
+    download, at most every 250 ms. The stream ends when nothing is under way with it any more. Comment lines keep the
+    connection alive; a failure is an event with `error` alone.
+    """
+    keepalive = services().settings.keepalive
+    return model_events(services().models.watching(model_id, waiter(), keepalive))
+
+
 @_one_model("/start", "PUT")
 @blp.doc(operationId="startModel")
-@blp.arguments(StartSettingsSchema, required=False, example=examples.START_SETTINGS)
-@blp.response(200, ModelStateSchema, description="The model runs.", example=examples.MODEL_RUNNING)
+@blp.arguments(ModelSettingsSchema, required=False, example=examples_models.START_SETTINGS)
+@blp.response(200, ModelStateSchema, description="The model runs.", example=examples_models.MODEL_RUNNING)
 @blp.refuses(400, 404, 409, 413, 415, 500, 503)
 def start_model(overrides: dict[str, Any], model_id: str) -> Response:
     """Start model
@@ -87,8 +167,8 @@ def start_model(overrides: dict[str, Any], model_id: str) -> Response:
 
 @_one_model("/stop", "PUT")
 @blp.doc(operationId="stopModel")
-@blp.response(200, ModelStateSchema, description="The model is stopped.", example=examples.MODEL_STOPPED)
-@blp.refuses(404, 500, 503)
+@blp.response(200, ModelStateSchema, description="The model is stopped.", example=examples_models.MODEL_STOPPED)
+@blp.refuses(404, 409, 500, 503)
 def stop_model(model_id: str) -> Response:
     """Stop model
 

@@ -8,11 +8,11 @@ import apispec
 import marshmallow as ma
 
 from janflask import __version__
-from janflask.api import examples
+from janflask.api import examples, examples_models
 from janflask.api.system import ASSETS_PATH, DOCS_PATH
-from janflask.schemas.answers import ModelObjectSchema
+from janflask.schemas import models, threads
+from janflask.schemas.model_answers import ModelObjectSchema
 from janflask.schemas.thread_answers import MessageObjectSchema, ThreadObjectSchema
-from janflask.schemas.threads import COMPONENTS
 
 DESCRIPTION = """\
 Language models on your own machine, behind the API that [Jan](https://jan.ai) and OpenAI's clients speak.
@@ -42,7 +42,7 @@ CONFIG: dict[str, Any] = {
 }
 
 _WEBHOOKS: dict[str, tuple[type[ma.Schema], str, str, str, Any]] = {
-    "ModelObject": (ModelObjectSchema, "Models", "The model object", "A model on this server.", examples.MODEL),
+    "ModelObject": (ModelObjectSchema, "Models", "The model object", "A model on this server.", examples_models.MODEL),
     "MessageObject": (
         MessageObjectSchema,
         "Messages",
@@ -62,7 +62,7 @@ _WEBHOOKS: dict[str, tuple[type[ma.Schema], str, str, str, Any]] = {
 
 def add_components(spec: apispec.APISpec) -> None:
     """Names the schemas that fields refer to by name; before the operations."""
-    for schema in COMPONENTS:
+    for schema in (*models.COMPONENTS, *threads.COMPONENTS):
         spec.components.schema(schema.__name__.removesuffix("Schema"), schema=schema)
 
 

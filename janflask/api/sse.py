@@ -1,9 +1,9 @@
-"""Server-sent events: one streamed answer from its first byte to ``[DONE]``."""
+"""Server-sent events: a stream of them, and one streamed answer from its first byte to ``[DONE]``."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import chain
 
 from flask import Response, g
@@ -26,11 +26,15 @@ def stream(events: Generator[Sequence[Event], None, None], writer: ChunkWriter) 
     failure after that is an error event, the stream's last.
     """
     first = next(events)
-    body = _guarded(_lines(chain([first], events), writer), g.request_id)
-    response = Response(body, mimetype="text/event-stream")
+    return event_stream(_lines(chain([first], events), writer), events.close)
+
+
+def event_stream(lines: Iterator[bytes], close: Callable[[], None]) -> Response:
+    """``lines`` as server-sent events; an error while they are made becomes the last one. ``close`` is called then."""
+    response = Response(_guarded(lines, g.request_id), mimetype="text/event-stream")
     # X-Accel-Buffering tells nginx to pass each piece on at once.
     response.headers.update({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
-    response.call_on_close(events.close)
+    response.call_on_close(close)
     return response
 
 

@@ -9,7 +9,7 @@ import msgspec
 from flask import Response
 
 from janflask.api import examples
-from janflask.api.blueprint import Blueprint
+from janflask.api.blueprint import Blueprint, links, path_id
 from janflask.api.context import services
 from janflask.api.reply import json_response, streamed_list
 from janflask.api.thread_objects import deleted_object, message_object, pagination, single_thread, thread_object
@@ -36,25 +36,23 @@ blp = Blueprint(
     url_prefix="/v1/threads",
     description="Threads are conversations: their messages, and what decides how they are answered.",
 )
-_THREAD = {"in": "path", "name": "thread_id", "description": "The thread's id.", "example": examples.THREAD_ID}
-_ASSISTANT = {"in": "path", "name": "assistant_id", "description": "The assistant's id.", "example": "jan"}
+_THREAD = path_id("thread", examples.THREAD_ID)
+_ASSISTANT = path_id("assistant", "jan")
 _PAGINATION = {
     PAGINATION_HEADER: {
         "description": "`total` (all threads; not of a search), `limit`, `has_more`, `first_id` and `last_id` as JSON. "
-        "Without `limit`, `order`, cursors and `q` the list is sent while it is read, and `last_id` is null.",
+        "Without `limit`, `order`, cursors and `q` the list is sent while it is read.",
         "schema": {"type": "string"},
         "example": '{"total":2,"limit":1,"has_more":true,"first_id":"thread_abc123","last_id":"thread_abc123"}',
     }
 }
 _ALL = page(None, "desc", None, None)
-_OF_THREAD = {"thread_id": "$response.body#/id"}
-_LINKS = {
-    name: {"operationId": name, "parameters": _OF_THREAD}
-    for name in (
-        *("getThread", "modifyThread", "deleteThread", "getThreadAssistants", "listThreadMessage", "exportThread"),
-        *("createMessage", "listMessages"),
-    )
-}
+_OLDEST = page(1, "asc", None, None)
+_LINKS = links(
+    *("getThread", "modifyThread", "deleteThread", "getThreadAssistants", "listThreadMessage", "exportThread"),
+    *("createMessage", "listMessages"),
+    thread_id="id",
+)
 
 
 @blp.route("", methods=["POST"])
@@ -104,7 +102,8 @@ def _all_threads() -> Response:
     first = next(items, None)
     start = [] if first is None else [first]
     response = streamed_list(chain(start, items))
-    about = {"total": total, "limit": None, **pagination(start, has_more=False), "last_id": None}
+    ends = [*start, *({"id": oldest.id} for oldest in threads.list(_OLDEST).items)]
+    about = {"total": total, "limit": None, **pagination(ends, has_more=False)}
     response.headers[PAGINATION_HEADER] = _header(about)
     return response
 

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Request, Response, request
 
 from janflask.api import examples
-from janflask.api.blueprint import Blueprint, decoded_json
+from janflask.api.blueprint import Blueprint, decoded_json, path_id
 from janflask.api.context import services
 from janflask.api.reply import json_response
 from janflask.api.thread_objects import single_thread
@@ -25,7 +25,7 @@ blp = Blueprint(
     url_prefix="/v1/threads",
     description="Threads with their messages and files, to be kept elsewhere or moved.",
 )
-_THREAD = {"in": "path", "name": "thread_id", "description": "The thread's id.", "example": examples.THREAD_ID}
+_THREAD = path_id("thread", examples.THREAD_ID)
 _BINARY = {"type": "string", "format": "binary"}
 _DOCUMENT = {"type": "object", "description": "A portable document: the thread, its messages and files."}
 _IMPORT_BODY = {

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from janflask.cli.options import console, json_option
-from janflask.cli.store import explained, moment, one_line, open_store, print_json, table, visible
+from janflask.cli.store import explained, moment, named, one_line, open_store, print_json, table, visible
 from janflask.records import Assistant
 
 
@@ -46,7 +46,7 @@ def list_assistants(as_json: bool) -> None:
     rows = table("ASSISTANT", "NAME", "MODEL", "CREATED", "DESCRIPTION")
     for one in found:
         created = moment(one.created_ms) if one.created_ms else "-"
-        rows.add_row(one.id, one_line(one.name) or "-", one_line(one.model), created, one_line(one.description) or "-")
+        rows.add_row(one.id, named(one.name), named(one.model), created, named(one.description))
     console().print(rows)
 
 

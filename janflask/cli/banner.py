@@ -23,7 +23,9 @@ def welcome(settings: Settings, url: str | None = None) -> str:
     model_id = _first_model(settings)
     if model_id is None:
         lines += [
-            f"There is no model yet: put a GGUF file into {settings.models_dir}/<model id>/",
+            f"There is no model in {settings.models_dir} yet. Fetch one, or make one of a GGUF file here:",
+            f"Fetch          {_command()} models pull hf:ORG/REPO:Q4_K_M",
+            f"Import         {_command()} models import FILE.gguf",
             f"Models         {url}/v1/models",
         ]
     else:

@@ -20,6 +20,7 @@ from janflask.settings import Settings
 
 CONNECT_TIMEOUT = 5.0  # seconds
 ANSWER_TIMEOUT = 30.0  # seconds, for requests that have nothing to wait for
+SILENCE_TIMEOUT = 60.0  # seconds without a word, not even a comment, after which events are not waited for any longer
 
 
 class ServerUnreachableError(click.ClickException):
@@ -111,6 +112,22 @@ class Client:
     def stop(self, model_id: str) -> dict[str, Any]:
         return self.call("PUT", model_path(model_id, "/stop"), {}, timeout=None)
 
+    def pull(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The model whose download has begun, or was under way; ``request`` is the body of POST /v1/models."""
+        return self.call("POST", "/models", request)
+
+    def change(self, model_id: str, changes: dict[str, Any]) -> dict[str, Any]:
+        """The model with ``changes`` in its ``model.json``; null removes."""
+        return self.call("PATCH", model_path(model_id), changes)
+
+    def delete(self, model_id: str) -> dict[str, Any]:
+        """Deletes the model, or ends its download."""
+        return self.call("DELETE", model_path(model_id), timeout=None)
+
+    def complete(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The whole answer of a completion, however long it takes."""
+        return self.call("POST", "/completions", request, timeout=None)
+
     def call(
         self, method: str, path: str, body: object = None, *, timeout: float | None = ANSWER_TIMEOUT
     ) -> dict[str, Any]:
@@ -129,6 +146,19 @@ class Client:
         """A request that is answered by events. Leaving the block closes the connection, which ends the work there."""
         with self._open("POST", path, body, timeout=None) as response:
             yield self._events(response)
+
+    @contextmanager
+    def watch(self, model_id: str) -> Iterator[Iterator[Event]]:
+        """How a model is, at each change until it settles. The last event tells whether that is why they end."""
+        path = model_path(model_id, "/events")
+        with self._open("GET", path, None, timeout=SILENCE_TIMEOUT) as response:
+            yield self._until_closed(response)
+
+    def _until_closed(self, response: http.client.HTTPResponse) -> Iterator[Event]:
+        try:
+            yield from (event for event in parse_events(response) if event.comment or event.text != "[DONE]")
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerError(f"the connection to {self.url} broke: {error}") from None
 
     def _events(self, response: http.client.HTTPResponse) -> Iterator[Event]:
         """Events up to ``[DONE]``; an end without it is an error."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,18 +12,28 @@ from typing import Any
 import click
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from janflask.catalog import ModelCatalog
-from janflask.cli import tables
-from janflask.cli.client import ServerUnreachableError
-from janflask.cli.options import client_for, console, current_settings, json_option, url_option
-from janflask.errors import ModelNotFoundError
+from janflask.cli import models_disk, tables
+from janflask.cli.card import print_model
+from janflask.cli.client import Client, ServerUnreachableError
+from janflask.cli.models_bench import bench
+from janflask.cli.models_import import import_model
+from janflask.cli.models_pull import pull
+from janflask.cli.options import client_for, console, json_option, url_option
+from janflask.cli.store import print_json
 
 ALIVE = ("starting", "running", "stopping")
+SAMPLE = 1.0  # seconds over which ``ps`` counts the tokens of busy models
+TABLES = ("settings", "parameters", "metadata")
+TEXTS = ("name", "description")
 
 
 @click.group()
 def models() -> None:
-    """List, start and stop models."""
+    """Fetch, list, start, change and delete models."""
+
+
+for _command in (pull, import_model, bench):
+    models.add_command(_command)
 
 
 @models.command("list")
@@ -32,34 +44,30 @@ def list_models(url: str | None, as_json: bool) -> None:
     try:
         found: list[dict[str, Any]] = client_for(url).models()
     except ServerUnreachableError as error:
-        found = [tables.card_object(card) for card in _catalog(url, error).list()]
+        found = models_disk.models(url, error)
     if as_json:
-        _print_json(found)
+        print_json(found)
     elif found:
         tables.print_list(found, console())
     else:
         click.echo("There are no models.")
 
 
-@models.command()
+@models.command(short_help="Show one model.")
 @click.argument("model_id", metavar="MODEL")
 @url_option
 @json_option
 def show(model_id: str, url: str | None, as_json: bool) -> None:
-    """Show one model: its settings, how it runs, what was measured."""
+    """Show one model: what it is, its settings, how it runs, and the memory that it needs."""
     try:
         model = client_for(url).model(model_id)
     except ServerUnreachableError as error:
-        catalog = _catalog(url, error)
-        try:
-            model = tables.card_object(catalog.find(model_id))
-        except ModelNotFoundError:
-            known = tables.ids([tables.card_object(card) for card in catalog.list()]) or "none"
-            raise click.ClickException(f"there is no model {model_id!r} on disk; there are: {known}") from None
+        model = models_disk.model(model_id, url, error)
     if as_json:
-        _print_json(model)
+        print_json(model)
     else:
-        tables.print_model(model, console())
+        # Only a server of this shell's settings has its models on this disk.
+        print_model(model, console(), models_disk.card(model_id) if url is None else None)
 
 
 @models.command()
@@ -71,7 +79,7 @@ def show(model_id: str, url: str | None, as_json: bool) -> None:
 @json_option
 def start(model_id: str, overrides: tuple[str, ...], url: str | None, as_json: bool) -> None:
     """Start a model; returns once it answers."""
-    settings = dict(_override(item) for item in overrides)
+    settings = dict(_assignment(item, "--set") for item in overrides)
     client = client_for(url)
     with _progress(f"starting {model_id}"):
         answer = client.start(model_id, settings)
@@ -90,40 +98,139 @@ def stop(model_id: str, url: str | None, as_json: bool) -> None:
     _print_outcome(answer, model_id, as_json)
 
 
-@models.command()
+@models.command(short_help="Show the running models and their load.")
 @url_option
 @json_option
 def ps(url: str | None, as_json: bool) -> None:
-    """Show the running models and their load."""
+    """Show the running models: their load, memory, and how long they have been idle."""
     client = client_for(url)
-    alive = [model for model in client.models() if tables.status_of(model) in ALIVE]
-    alive = [client.model(str(model["id"])) for model in alive]
+    alive = _alive(client)
+    if any(tables.part(model, "stats").get("busy") for model in alive) and not as_json:
+        before, then = alive, time.monotonic()
+        time.sleep(SAMPLE)
+        alive = tables.with_rates(before, _alive(client), time.monotonic() - then)
     if as_json:
-        _print_json(alive)
+        print_json(alive)
     elif alive:
         tables.print_processes(alive, console())
     else:
         click.echo("No model is running.")
 
 
-def _catalog(url: str | None, error: ServerUnreachableError) -> ModelCatalog:
-    """The models on disk, and a word about it. Raises ``error`` when a server was named: its disk may be another."""
-    if url is not None:
-        raise error
-    folder = current_settings().models_dir
-    click.echo(f"No server answers; these are the models in {folder}:", err=True)
-    return ModelCatalog(folder)
+def _alive(client: Client) -> list[dict[str, Any]]:
+    """The models with an engine, each with its load."""
+    return [client.model(str(model["id"])) for model in client.models() if tables.status_of(model) in ALIVE]
 
 
-def _override(item: str) -> tuple[str, Any]:
+@models.command("set")
+@click.argument("model_id", metavar="MODEL")
+@click.argument("assignments", metavar="KEY=VALUE...", nargs=-1, required=True)
+@url_option
+@json_option
+def change(model_id: str, assignments: tuple[str, ...], url: str | None, as_json: bool) -> None:
+    """Change a model's settings for good; KEY= removes one.
+
+    \b
+    ctx_len=4096                 a setting
+    parameters.temperature=0.7   a default of its requests
+    name=TEXT, description=TEXT  what people read
+
+    A model that runs takes its new settings at its next start.
+    """  # noqa: D301 - click reads the backspace
+    changes = as_changes(assignments)
+    try:
+        model = client_for(url).change(model_id, changes)
+    except ServerUnreachableError as error:
+        model = models_disk.change(model_id, changes, url, error)
+    if as_json:
+        print_json(model)
+        return
+    for name in (*TEXTS, *TABLES):
+        for key, value in changes[name].items() if isinstance(changes.get(name), dict) else ():
+            now = tables.part(model, name).get(key)
+            click.echo(f"{name}.{key} is {'not set' if value is None and now is None else json.dumps(now)}.")
+        if isinstance(changes.get(name), str):
+            click.echo(f"{name} is {json.dumps(model.get(name), ensure_ascii=False)}.")
+    if tables.status_of(model) in ALIVE and "settings" in changes:
+        click.echo(f"{model_id} runs with its old settings until it is started again.", err=True)
+
+
+@models.command("rm")
+@click.argument("model_ids", metavar="MODEL...", nargs=-1, required=True)
+@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@url_option
+@click.pass_context
+def remove(context: click.Context, model_ids: tuple[str, ...], yes: bool, url: str | None) -> None:
+    """Delete models with their files, and end downloads. Asks first, at a terminal."""
+    failed = False
+    for model_id in model_ids:
+        try:
+            _remove(model_id, yes or not _at_a_terminal(), url)
+        except click.Abort:
+            raise
+        except click.ClickException as error:
+            error.show()
+            failed = True
+    context.exit(1 if failed else 0)
+
+
+def _remove(model_id: str, sure: bool, url: str | None) -> None:
+    client = client_for(url)
+    try:
+        model: dict[str, Any] = client.model(model_id)
+        served = True
+    except ServerUnreachableError as error:
+        model, served = models_disk.model(model_id, url, error), False
+    if not sure:
+        click.confirm(f"Delete {tables.one_liner(model)} for good?", abort=True, err=True)
+    free = models_disk.freed(model_id) if url is None else None
+    if served:
+        client.delete(model_id)
+    else:
+        models_disk.delete(model_id)
+    click.echo(f"{model_id} is deleted{f', which frees {tables.size(free)}' if free else ''}.")
+
+
+def _at_a_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def as_changes(assignments: tuple[str, ...]) -> dict[str, Any]:
+    """``ctx_len=4096`` and the like as the body of a PATCH. Raises BadParameter."""
+    changes: dict[str, Any] = {}
+    for item in assignments:
+        key, value = _assignment(item, "KEY=VALUE")
+        table, _, name = key.partition(".")
+        text = item.partition("=")[2]
+        if key in TEXTS:
+            if key == "name" and not text:
+                raise click.BadParameter("a model cannot be without a name", param_hint="KEY=VALUE")
+            changes[key] = text
+        elif table in TABLES and name:
+            changes.setdefault(table, {})[name] = value if text else None
+        elif "." in key:
+            raise click.BadParameter(
+                f"{key!r} is nothing that a model has: say NAME, parameters.NAME or metadata.NAME",
+                param_hint="KEY=VALUE",
+            )
+        else:
+            changes.setdefault("settings", {})[key] = value if text else None
+    return changes
+
+
+def _assignment(item: str, hint: str) -> tuple[str, Any]:
     """``ctx_len=4096`` as a name and a number, true, false, null or text."""
     name, equals, value = item.partition("=")
     if not (name and equals):
-        raise click.BadParameter(f"{item!r} is not NAME=VALUE", param_hint="--set")
+        raise click.BadParameter(f"{item!r} is not NAME=VALUE", param_hint=hint)
     try:
-        return name, json.loads(value)
+        return name, json.loads(value, parse_constant=_refuse)
     except ValueError:
         return name, value
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
 
 
 @contextmanager
@@ -138,10 +245,6 @@ def _progress(what: str) -> Iterator[None]:
 
 def _print_outcome(answer: dict[str, Any], model_id: str, as_json: bool) -> None:
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     else:
         click.echo(f"{model_id} is {tables.status_of(answer)}.")
-
-
-def _print_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))

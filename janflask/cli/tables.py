@@ -1,4 +1,4 @@
-"""Models as text: tables, and the lines of ``models show``. Reads the API's Model objects; any part may be missing."""
+"""Models as text: tables, and how numbers are written. Reads the API's Model objects; any part may be missing."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from janflask.catalog import source_urls
+from janflask.cli.store import moment, one_line
 from janflask.types import ModelCard
 
 Json = Mapping[str, Any]
 
 MISSING = "-"
-KNOBS = {
-    "flash_attn": "flash attention",
-    "kv_unified": "KV layout",
-    "slice_size": "slice",
-    "cpu_threads": "threads",
-}
 
 
 def card_object(card: ModelCard) -> dict[str, Any]:
@@ -28,6 +24,8 @@ def card_object(card: ModelCard) -> dict[str, Any]:
         "id": card.id,
         "object": "model",
         "name": card.name,
+        "description": card.raw.get("description") or "",
+        "source_url": next(iter(source_urls(card)), None),
         "created": card.created,
         "state": "not_downloaded" if card.path is None else "downloaded",
         "status": "not_downloaded" if card.path is None else "downloaded",
@@ -46,93 +44,67 @@ def status_of(model: Json) -> str:
 
 def print_list(models: Iterable[Json], out: Console) -> None:
     """Models on disk or on a server, one a row."""
-    table = _table("MODEL", "STATE", "SIZE", "QUANTIZATION", "PARAMETERS", "CONTEXT")
+    table = _table("MODEL", "STATE", "SIZE", "QUANTIZATION", "PARAMETERS", "CONTEXT", "CREATED")
     for model in models:
-        meta = _part(model, "metadata")
-        state = f"{status_of(model)}: {model['error']}" if model.get("error") else status_of(model)
-        row = [str(model.get("id")), state, size(meta.get("size")), text(meta.get("quantization"))]
-        table.add_row(*row, quantity(meta.get("parameter_count")), text(meta.get("context_length")))
+        meta = part(model, "metadata")
+        row = [str(model.get("id")), _state(model), size(meta.get("size")), text(meta.get("quantization"))]
+        row += [quantity(meta.get("parameter_count")), text(meta.get("context_length"))]
+        created = _number(model.get("created"))
+        table.add_row(*row, MISSING if created is None else moment(int(created * 1000)))
     out.print(table)
 
 
 def print_processes(models: Iterable[Json], out: Console) -> None:
     """Running models; where the server tells no statistics there is a dash."""
-    table = _table("MODEL", "STATE", "PID", "SLOTS", "WAITING", "KV", "TOKENS", "UPTIME")
+    load = ("SLOTS", "WAITING", "KV", "TOKENS", "TOKENS/S")
+    table = _table("MODEL", "STATE", "PID", *load, "MEMORY", "IDLE", "UPTIME")
     for model in models:
-        runtime, stats = _part(model, "runtime"), _part(model, "stats")
-        row = [str(model.get("id")), status_of(model), text(runtime.get("pid")), _share(stats, "busy", "slots")]
-        row += [text(stats.get("waiting")), _share(stats, "kv_used", "kv_cells"), text(stats.get("generated_tokens"))]
-        table.add_row(*row, _uptime(runtime.get("started_at")))
+        runtime, stats = part(model, "runtime"), part(model, "stats")
+        row = [str(model.get("id")), status_of(model), text(runtime.get("pid")), share(stats, "busy", "slots")]
+        row += [text(stats.get("waiting")), share(stats, "kv_used", "kv_cells"), text(stats.get("generated_tokens"))]
+        row += [_rate(stats), size(runtime.get("memory_bytes")), _idle(stats)]
+        table.add_row(*row, uptime(runtime.get("started_at")))
     out.print(table)
 
 
-def print_model(model: Json, out: Console) -> None:
-    """One model: what it is, how it runs (the knobs, and whether they were measured or pinned), and what to know."""
-    meta, runtime = _part(model, "metadata"), _part(model, "runtime")
-    rows = [
-        ("model", model.get("id")),
-        ("name", model.get("name")),
-        ("description", model.get("description")),
-        ("state", status_of(model)),
-        ("error", model.get("error")),
-        ("format", meta.get("description") or meta.get("quantization")),
-        ("size", size(meta.get("size"))),
-        ("parameters", quantity(meta.get("parameter_count"))),
-        ("trained for", _count(meta.get("context_length"), "tokens")),
-        *_runtime_rows(runtime),
-        *_load_rows(_part(model, "stats")),
-        ("settings", pairs(_part(model, "settings"))),
-        ("defaults", pairs(_part(model, "parameters"))),
-        *(("note", note) for note in model.get("notes") or ()),
-    ]
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, value in rows:
-        if text(value) != MISSING:
-            table.add_row(label, text(value))
-    out.print(table)
+def with_rates(before: Iterable[Json], after: Iterable[dict[str, Any]], seconds: float) -> list[dict[str, Any]]:
+    """``after`` with what each model generated since ``before`` in its ``stats``, as ``tokens_per_second``."""
+    earlier = {model.get("id"): part(model, "stats").get("generated_tokens") for model in before}
+    rated = []
+    for model in after:
+        stats, first = part(model, "stats"), earlier.get(model.get("id"))
+        last = stats.get("generated_tokens")
+        if isinstance(first, int) and isinstance(last, int) and last >= first:
+            model = {**model, "stats": {**stats, "tokens_per_second": (last - first) / seconds}}
+        rated.append(model)
+    return rated
 
 
-def _runtime_rows(runtime: Json) -> list[tuple[str, object]]:
-    return [
-        ("context", _count(runtime.get("ctx_len"), "tokens")),
-        ("slots", runtime.get("n_parallel")),
-        ("KV cells", runtime.get("kv_cells")),
-        *_knob_rows(_part(runtime, "knobs")),
-        ("llama.cpp", runtime.get("llama_version")),
-        ("loaded in", _seconds(runtime.get("load_seconds"))),
-        ("pid", runtime.get("pid")),
-        ("uptime", _uptime(runtime.get("started_at"))),
-        ("restarts", runtime.get("restarts") or None),
-    ]
+def one_liner(model: Json) -> str:
+    """A model in one line: what it is, as far as that is known."""
+    meta = part(model, "metadata")
+    facts = [meta.get("architecture"), quantity(meta.get("parameter_count")), meta.get("quantization")]
+    facts += [size(meta.get("size")), count(meta.get("context_length"), "tokens of context")]
+    known = ", ".join(text(fact) for fact in facts if text(fact) != MISSING)
+    return f"{model.get('id')} ({known})" if known else str(model.get("id"))
 
 
-def _load_rows(stats: Json) -> list[tuple[str, object]]:
-    if not stats:
-        return []
-    tokens = [
-        ("generated_tokens", "generated"),
-        ("prompt_tokens", "of prompts"),
-        ("cached_tokens", "from the prefix cache"),
-    ]
-    return [
-        ("busy", f"{_share(stats, 'busy', 'slots')} slots, {text(stats.get('waiting'))} waiting"),
-        ("KV used", _share(stats, "kv_used", "kv_cells")),
-        ("tokens", ", ".join(f"{text(stats.get(name))} {words}" for name, words in tokens)),
-    ]
+def _state(model: Json) -> str:
+    percent = part(model, "download").get("percent")
+    state = status_of(model) if percent is None else f"{status_of(model)} {percent:.0f} %"
+    return f"{state}: {one_line(str(model['error']))}" if model.get("error") else state
 
 
-def _knob_rows(knobs: Json) -> list[tuple[str, object]]:
-    if not knobs:
-        return []
-    words: dict[str, object] = {name: knobs.get(name) for name in KNOBS}
-    words["flash_attn"] = "on" if knobs.get("flash_attn") else "off"
-    words["kv_unified"] = "unified" if knobs.get("kv_unified") else "a stream for each slot"
-    words["slice_size"] = f"{text(knobs.get('slice_size'))} tokens"
-    rows: list[tuple[str, object]] = [(label, words[name]) for name, label in KNOBS.items()]
-    measured = ", ".join(f"{name} {float(value):.1f} ms" for name, value in _part(knobs, "measurements").items())
-    return [*rows, ("knobs", f"{text(knobs.get('source'))}{': ' + measured if measured else ''}")]
+def _rate(stats: Json) -> str:
+    rate = stats.get("tokens_per_second")
+    if rate is None and stats.get("busy") == 0:
+        rate = 0.0
+    return MISSING if rate is None else f"{rate:.1f}"
+
+
+def _idle(stats: Json) -> str:
+    seconds = stats.get("idle_seconds")
+    return MISSING if stats.get("busy") or not isinstance(seconds, int | float) else duration(seconds)
 
 
 def size(value: object) -> str:
@@ -187,7 +159,8 @@ def _table(*headings: str) -> Table:
     return table
 
 
-def _part(model: Json, name: str) -> Json:
+def part(model: Json, name: str) -> Json:
+    """One of the objects in it; empty where there is none."""
     value = model.get(name)
     return value if isinstance(value, Mapping) else {}
 
@@ -196,20 +169,24 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
 
 
-def _share(stats: Json, part: str, whole: str) -> str:
+def share(stats: Json, part: str, whole: str) -> str:
+    """``3/8``: of the ``whole``, the ``part``."""
     return f"{stats[part]}/{stats[whole]}" if part in stats and whole in stats else MISSING
 
 
-def _count(value: object, unit: str) -> str | None:
+def count(value: object, unit: str) -> str | None:
+    """A number with what it counts."""
     return None if value is None else f"{value} {unit}"
 
 
-def _seconds(value: object) -> str | None:
+def in_seconds(value: object) -> str | None:
+    """``1.2 s``."""
     number = _number(value)
     return None if number is None else f"{number:.1f} s"
 
 
-def _uptime(started_at: object) -> str:
+def uptime(started_at: object) -> str:
+    """Time since a moment in seconds since the epoch."""
     number = _number(started_at)
     return MISSING if number is None else duration(time.time() - number)
 

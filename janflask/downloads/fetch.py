@@ -1,53 +1,37 @@
-"""Gets one file: resumed by range, tried again with back-off, hashed, and never taken for whole when it is not.
-
-While it comes it is ``<name>.part``; ``<name>.part.json`` beside it says of which URL and which version of the file
-(the server's validator) its bytes are. Both outlive a killed process, so the next one goes on where this one was.
-"""
+"""Gets one file: resumed by range, tried again with back-off, hashed on its way, not taken for whole when it is not."""
 
 from __future__ import annotations
 
-import hashlib
+import email.utils
 import http.client
-import json
 import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
 
-from janflask.downloads.gguf_header import MAGIC
+from janflask.downloads.hashing import BLOCK, StreamHash
+from janflask.downloads.part import About, Part, disk_errors
 from janflask.downloads.safety import Answer, Web
-from janflask.errors import InvalidRequestError, JanflaskError, RequestTooLargeError, StorageFullError, UnavailableError
+from janflask.downloads.wire import Wire
+from janflask.errors import (
+    DownloadCancelledError,
+    InvalidRequestError,
+    RequestTooLargeError,
+    SourceError,
+    SourceUnavailableError,
+    StorageFullError,
+)
+from janflask.gguf_header import MAGIC
 
-BLOCK = 256 * 1024  # bytes read at once
 MIN_PROGRESS = 64 * 1024  # bytes by which an attempt must get further, or it counts as a failure
-RESERVE = 64 * 1024 * 1024  # bytes of the disk that are left alone
 REPORT_EVERY = 0.25  # seconds
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-
-
-class SourceError(InvalidRequestError):
-    """The source does not give the file; trying again would not help."""
-
-    code = "download_failed"
-
-
-class SourceUnavailableError(UnavailableError):
-    """The source could not be reached or kept failing; the same download may work later, and goes on then."""
-
-    code = "download_interrupted"
-
-
-class CancelledError(JanflaskError):
-    """Somebody ended the download."""
-
-    status = 409
-    code = "download_cancelled"
+_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +46,16 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How patient a download is. Seconds, bytes and bytes per second."""
+    """How large a file may be, in bytes, and how often it is tried. Seconds."""
 
     max_bytes: int = 1 << 40
-    stall_timeout: float = 30.0
-    min_rate: float = 1024.0  # over a whole stall_timeout
     tries: int = 6  # in a row without getting further
     back_off: float = 1.0  # before the second try; doubles
     longest_wait: float = 300.0  # of a Retry-After; a longer one ends the download
 
-
-@dataclass(slots=True)
-class _Part:
-    """What ``<name>.part.json`` says of the bytes beside it."""
-
-    url: str
-    validator: str | None = None
-    total: int | None = None
+    def wait(self, failures: int) -> float:
+        """Seconds to wait after so many failures in a row."""
+        return float(self.back_off * 2 ** (failures - 1))
 
 
 class _TryAgainError(Exception):
@@ -87,7 +64,8 @@ class _TryAgainError(Exception):
         self.wait = wait
 
 
-Progress = Callable[[int, int | None], None]
+# What is going on ("downloading", "verifying"), the bytes that are there, and those of the whole file where known.
+Progress = Callable[[str, int, int | None], None]
 
 
 class Fetch:
@@ -98,33 +76,34 @@ class Fetch:
         self._web = web
         self._limits = limits
         self._progress = progress
-        self.path = folder / f"{file.name}.part"
-        self._about = folder / f"{file.name}.part.json"
+        self.part = Part(folder, file.name)
+        self._hash = StreamHash()
         self._cancelled = threading.Event()
-        self._answer: Answer | None = None
+        self._wire = Wire()
         self._reported = 0.0
 
     def cancel(self) -> None:
+        """``run`` raises DownloadCancelledError soon, wherever it is."""
         self._cancelled.set()
-        answer = self._answer
-        if answer is not None:
-            answer.abort()
+        self._wire.cut()
 
     def run(self) -> str:
-        """The sha256 of the whole file, which is then at ``path``, flushed to the disk.
+        """The sha256 of the whole file, which is then at ``part.path`` and on the disk.
 
         Raises SourceError, UnsafeSourceError, RequestTooLargeError, StorageFullError: final, nothing is left on the
-        disk. SourceUnavailableError, CancelledError: the part stays and a later run goes on.
+        disk. SourceUnavailableError, DownloadCancelledError: the part stays and a later run goes on. UnavailableError:
+        the server's own disk failed.
         """
         try:
             self._get_all()
             return self._verified()
-        except (InvalidRequestError, StorageFullError):
-            self._forget()
+        except (InvalidRequestError, StorageFullError) as error:
+            if not isinstance(error, DownloadCancelledError):
+                self.part.forget()
             raise
 
     def _get_all(self) -> None:
-        failures, furthest = 0, self._have()
+        failures, furthest = 0, self.part.size()
         while not self._is_whole():
             self._check_cancelled()
             wait: float | None = None
@@ -134,54 +113,62 @@ class Fetch:
             except _TryAgainError as error:
                 why, wait = str(error), error.wait
             except (OSError, http.client.HTTPException) as error:
-                if isinstance(error, OSError) and error.filename is not None:
-                    raise  # a file of ours, not the network
                 why = str(error) or type(error).__name__
             self._check_cancelled()
-            failures = 1 if self._have() >= furthest + MIN_PROGRESS else failures + 1
-            furthest = max(furthest, self._have())
+            failures = 1 if self.part.size() >= furthest + MIN_PROGRESS else failures + 1
+            furthest = max(furthest, self.part.size())
             if failures >= self._limits.tries or (wait or 0) > self._limits.longest_wait:
                 raise SourceUnavailableError(
                     f"{self._file.name} could not be downloaded: {why}; ask for it again to go on where it ended",
                     retry_after=round(wait) if wait else None,
                 )
-            self._cancelled.wait(wait if wait is not None else self._limits.back_off * 2 ** (failures - 1))
+            self._cancelled.wait(self._limits.wait(failures) if wait is None else wait)
 
     def _check_cancelled(self) -> None:
         if self._cancelled.is_set():
-            raise CancelledError("the download was cancelled")
+            raise DownloadCancelledError("the download was cancelled")
+
+    def _is_whole(self) -> bool:
+        about = self.part.about()
+        return about is not None and about.url == self._file.url and about.total == self.part.size()
 
     # --- one attempt --------------------------------------------------------------------------------------------
 
     def _attempt(self) -> None:
-        part = self._known_part()
-        offset = self._have() if part is not None else 0
+        about = self._usable()
+        offset = self.part.size() if about is not None else 0
+        self._hash_up_to(offset)  # before the server is asked, so that it does not wait for us
         headers = {}
-        if part is not None and offset:
+        if about is not None and offset:
             headers["Range"] = f"bytes={offset}-"
-            if part.validator:
-                headers["If-Range"] = part.validator
-        self._answer = answer = self._web.open(self._file.url, headers)
+            if about.validator:
+                headers["If-Range"] = about.validator
+        answer = self._web.open(self._file.url, headers, self._wire)
         try:
             self._check_cancelled()
             self._check_status(answer, asking_from=offset)
-            start, total = self._what_comes(answer, part, offset)
-            self._check_room(total, start)
-            validator = _validator(answer)
-            _write_json(self._about, _Part(self._file.url, validator, total))
-            # Unbuffered: what was received is in the kernel's hands even if this process is killed.
-            with self.path.open("r+b" if start else "wb", buffering=0) as out:
-                out.seek(start)
-                self._receive(answer, out, start, total)
+            start, total = self._what_comes(answer, about, offset)
+            self._check_size(total or 0)
+            self.part.check_room((total or 0) - max(start, self.part.size()))
+            validator = _validator(answer) or (about.validator if about is not None and start else None)
+            self._receive(answer, start, total, validator)
         finally:
-            self._answer = None
             answer.close()
+
+    def _usable(self) -> About | None:
+        """What the part is of, if it is worth going on with: the same URL, and a way to tell that it fits."""
+        about = self.part.about()
+        if about is None or about.url != self._file.url:
+            return None
+        if about.validator is None and self._file.sha256 is None:
+            return None
+        return about if about.total is None or self.part.size() <= about.total else None
 
     def _check_status(self, answer: Answer, asking_from: int) -> None:
         status, name = answer.status, self._file.name
         if status == 416 and asking_from:
-            self._forget()
-            raise _TryAgainError("the server has less of the file than we do")
+            self.part.forget()
+            raise _TryAgainError("the server has less of the file than it said")
         if status in (401, 403):
             raise SourceError(
                 f"the server refuses to give {name} ({status}): if it is gated or private, accept its terms on its "
@@ -198,30 +185,28 @@ class Fetch:
         if answer.headers.get("content-encoding", "identity").lower() != "identity":
             raise SourceError("the server sends the file compressed, though it was asked not to")
 
-    def _what_comes(self, answer: Answer, part: _Part | None, offset: int) -> tuple[int, int | None]:
+    def _what_comes(self, answer: Answer, about: About | None, offset: int) -> tuple[int, int | None]:
         """Where in the file the answer begins, and how long the whole file is."""
-        length = answer.headers.get("content-length", "")
-        if answer.status == 200:
-            return 0, int(length) if length.isdecimal() else self._file.size
+        start, total = (offset, self._rest(answer, about, offset)) if answer.status == 206 else (0, _length(answer))
+        if total is None and not answer.is_chunked:
+            total = self._file.size
+        if self._file.size is not None and total not in (None, self._file.size):
+            raise SourceError(f"{self._file.name} should have {self._file.size} bytes, the server has {total}")
+        if total is None and not answer.is_chunked:
+            raise SourceError("the server does not say how long the file is, so nobody can tell when it is whole")
+        if total == 0:
+            raise SourceError(f"{self._file.name} is empty at its source")
+        return start, total
+
+    def _rest(self, answer: Answer, about: About | None, offset: int) -> int | None:
+        """The whole file's length by the answer to a range, which has to be the one that was asked for."""
         found = _RANGE.fullmatch(answer.headers.get("content-range", ""))
         total = int(found[3]) if found and found[3] != "*" else None
-        validator = _validator(answer)
-        same = part is not None and (part.total in (None, total)) and validator in (None, part.validator)
+        same = about is not None and about.total in (None, total) and _validator(answer) in (None, about.validator)
         if found is None or int(found[1]) != offset or not offset or not same:
-            self._forget()
+            self.part.forget()
             raise _TryAgainError("the server answered with another part of the file, or of another file")
-        return offset, total
-
-    def _check_room(self, total: int | None, start: int) -> None:
-        if self._file.size is not None and total is not None and total != self._file.size:
-            raise SourceError(f"{self._file.name} should have {self._file.size} bytes, the server has {total}")
-        self._check_size(total or 0)
-        free = shutil.disk_usage(self.path.parent).free + (self._have() - start)
-        needed = (total or 0) - start + RESERVE
-        if free < needed:
-            raise StorageFullError(
-                f"{self._file.name} needs {needed / 2**30:.1f} GiB more, {free / 2**30:.1f} GiB are free on the disk"
-            )
+        return total
 
     def _check_size(self, size: int) -> None:
         if size > self._limits.max_bytes:
@@ -230,82 +215,82 @@ class Fetch:
                 "which JANFLASK_MAX_MODEL_GB sets as the limit"
             )
 
-    def _receive(self, answer: Answer, out: BinaryIO, start: int, total: int | None) -> None:
-        have, window_from, window_start = start, start, time.monotonic()
-        first = b""
-        while block := answer.read(BLOCK):
-            if have < len(MAGIC):
-                first += block[: len(MAGIC)]
-                if not MAGIC.startswith(first[: len(MAGIC)]):
-                    raise SourceError(f"{self._file.name} is not a GGUF file: it does not begin with GGUF")
-            self._check_size(have + len(block))
-            _write_all(out, block)
-            have += len(block)
-            now = time.monotonic()
-            if now - window_start > self._limits.stall_timeout:
-                if have - window_from < self._limits.min_rate * self._limits.stall_timeout:
-                    raise _TryAgainError(f"the server sends less than {self._limits.min_rate:g} bytes a second")
-                window_from, window_start = have, now
-            if now - self._reported >= REPORT_EVERY:
-                self._reported = now
-                self._progress(have, total)
-            self._check_cancelled()
-        if total is None and "transfer-encoding" in answer.headers:  # chunked: its end is marked
-            _write_json(self._about, _Part(self._file.url, _validator(answer), have))
-        elif total is None:
-            raise SourceError("the server does not say how long the file is, so nobody can tell when it is whole")
+    def _receive(self, answer: Answer, start: int, total: int | None, validator: str | None) -> None:
+        if not start:
+            self._hash = StreamHash()
+        out = self.part.open(start)
+        try:
+            self.part.describe(About(self._file.url, validator, total))
+            have = self._stream(answer, out, start, total)
+        finally:
+            os.close(out)
+        if total is None:  # chunked, and its end was marked
+            if have == 0:
+                raise SourceError(f"{self._file.name} is empty at its source")
+            self.part.describe(About(self._file.url, validator, have))
         elif have != total:
             raise _TryAgainError(f"the connection ended after {have} of {total} bytes")
 
+    def _stream(self, answer: Answer, out: int, have: int, total: int | None) -> int:
+        """Writes what comes, while another thread hashes it. How much of the file there is then."""
+        with self._hash.in_background() as hashing:
+            while True:
+                buffer = hashing.buffer()
+                size = answer.read_into(buffer)
+                self._check_cancelled()  # a cut connection may look like an end
+                if not size:
+                    return have
+                self._check_magic(buffer, have, size)
+                self._check_size(have + size)
+                hashing.hash(buffer, size)
+                self.part.write(out, buffer[:size])
+                have += size
+                self._report("downloading", have, total)
+
+    def _check_magic(self, buffer: memoryview, have: int, size: int) -> None:
+        if have < len(MAGIC) and bytes(buffer[: min(size, len(MAGIC) - have)]) != MAGIC[have : have + size]:
+            raise SourceError(f"{self._file.name} is not a GGUF file: it does not begin with GGUF")
+
+    def _report(self, stage: str, have: int, total: int | None) -> None:
+        now = time.monotonic()
+        if now - self._reported >= REPORT_EVERY:
+            self._reported = now
+            self._progress(stage, have, total)
+
     # --- what is on the disk ------------------------------------------------------------------------------------
 
-    def _have(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
-
-    def _known_part(self) -> _Part | None:
-        """What the part on the disk is of; None when nobody can tell or prove it."""
-        part = self._read_about()
-        if part is None or part.url != self._file.url:
-            return None
-        if part.validator is None and self._file.sha256 is None:
-            return None
-        return part if part.total is None or self._have() <= part.total else None
-
-    def _read_about(self) -> _Part | None:
-        try:
-            raw = json.loads(self._about.read_bytes())
-            part = _Part(**raw)
-        except (FileNotFoundError, ValueError, TypeError):
-            return None
-        validator_ok = part.validator is None or isinstance(part.validator, str)
-        total_ok = part.total is None or (isinstance(part.total, int) and part.total > 0)
-        return part if validator_ok and total_ok else None
-
-    def _is_whole(self) -> bool:
-        part = self._read_about()
-        return part is not None and part.url == self._file.url and part.total == self._have()
-
-    def _forget(self) -> None:
-        self.path.unlink(missing_ok=True)
-        self._about.unlink(missing_ok=True)
+    def _hash_up_to(self, end: int) -> None:
+        """Hashes what an earlier attempt left, as far as that was not seen passing by."""
+        if self._hash.size > end:
+            self._hash = StreamHash()
+        if self._hash.size == end:
+            return
+        buffer = memoryview(bytearray(BLOCK))
+        with disk_errors(self._file.name), self.part.path.open("rb", buffering=0) as file:
+            file.seek(self._hash.size)
+            while self._hash.size < end and (size := file.readinto(buffer[: end - self._hash.size])):
+                self._hash.update(buffer[:size])
+                self._report("verifying", end, self._file.size)
+                self._check_cancelled()
 
     def _verified(self) -> str:
-        """Hashes what is on the disk, not what passed by: that covers a resumed part, too."""
-        digest = hashlib.sha256()
-        with self.path.open("rb") as file:
-            os.fsync(file.fileno())
-            while block := file.read(1 << 20):
-                self._check_cancelled()
-                digest.update(block)
-        found = digest.hexdigest()
+        """The sha256, if it is the right one, of a file that is on the disk."""
+        size = self.part.size()
+        self._progress("verifying", size, size)
+        self._hash_up_to(size)
+        self.part.sync()
+        found = self._hash.hexdigest()
         if self._file.sha256 is not None and found != self._file.sha256.lower():
-            self._forget()
             raise SourceError(
-                f"{self._file.name} has the sha256 {found}, not {self._file.sha256.lower()}: it is damaged"
+                f"{self._file.name} has the sha256 {found}, not {self._file.sha256.lower()}: it is damaged, "
+                "or another file than was asked for"
             )
-        size = self._have()
-        self._progress(size, size)
         return found
+
+
+def _length(answer: Answer) -> int | None:
+    text = answer.headers.get("content-length", "")
+    return int(text) if _LENGTH.fullmatch(text) and not answer.is_chunked else None
 
 
 def _validator(answer: Answer) -> str | None:
@@ -317,20 +302,14 @@ def _validator(answer: Answer) -> str | None:
 
 
 def _retry_after(answer: Answer) -> float | None:
-    text = answer.headers.get("retry-after", "")
-    return float(text) if text.isdecimal() else None
-
-
-def _write_all(out: BinaryIO, data: bytes) -> None:
-    view = memoryview(data)
+    """Seconds, from a number of them or from a date."""
+    text = answer.headers.get("retry-after", "").strip()
+    if _LENGTH.fullmatch(text):
+        return float(text)
     try:
-        while view:
-            view = view[out.write(view) :]
-    except OSError as error:
-        raise StorageFullError(f"the download could not be written: {error.strerror}") from error
-
-
-def _write_json(path: Path, part: _Part) -> None:
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text(json.dumps(asdict(part)))
-    fresh.replace(path)
+        moment = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:  # "-0000": UTC, its sender's place unknown
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

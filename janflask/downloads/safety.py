@@ -7,30 +7,19 @@ behind one, there would be no address to check.
 
 from __future__ import annotations
 
-import http.client
 import ipaddress
 import socket
-import ssl
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
 
-from janflask.errors import InvalidRequestError
+from janflask.downloads.wire import Address, Connection, Patience, Response, Wire
+from janflask.errors import UnsafeSourceError
 
 MAX_URL = 8192  # characters
 MAX_REDIRECTS = 10
 _REDIRECTS = (301, 302, 303, 307, 308)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-
-
-class UnsafeSourceError(InvalidRequestError):
-    """A URL, or where it leads, is refused."""
-
-    code = "unsafe_source"
-
-    def __init__(self, message: str, *, param: str | None = "source_url") -> None:
-        super().__init__(message, param=param)
 
 
 def check_url(url: str) -> SplitResult:
@@ -63,84 +52,70 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
-def resolve(host: str, port: int, allow_private: bool) -> list[str]:
+def resolve(host: str, port: int, allow_private: bool) -> list[Address]:
     """The host's addresses. Raises UnsafeSourceError if one of them is not public, OSError if there are none."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    refused = [address for address in addresses if not is_public(address)]
+    refused = [str(place[0]) for *_, place in found if not is_public(str(place[0]))]
     if refused and not allow_private:
         raise UnsafeSourceError(
             f"{host} is {refused[0]}, which is not a public address; "
             "JANFLASK_ALLOW_PRIVATE_SOURCES=1 on the server allows such sources"
         )
-    return addresses
+    return list(dict.fromkeys((family, place) for family, _, _, _, place in found))
 
 
-class _Connection(http.client.HTTPConnection):
-    """Connects to an address that it has checked itself."""
-
-    def __init__(self, parts: SplitResult, timeout: float, allow_private: bool) -> None:
-        self._tls = parts.scheme == "https"
-        super().__init__(parts.hostname or "", parts.port or (443 if self._tls else 80), timeout=timeout)
-        self.default_port = 443 if self._tls else 80  # what the Host header leaves out
-        self._allow_private = allow_private
-
-    def connect(self) -> None:
-        failure: OSError | None = None
-        for address in resolve(self.host, self.port, self._allow_private):
-            try:
-                self.sock = socket.create_connection((address, self.port), self.timeout)
-                break
-            except OSError as error:
-                failure = error
-        else:
-            raise failure or OSError(f"{self.host} has no address")
-        if self._tls:
-            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
+def origin_of(url: str | SplitResult) -> str:
+    """``scheme://host[:port]`` of an http(s) URL, without the scheme's own port. Raises UnsafeSourceError."""
+    parts = check_url(url) if isinstance(url, str) else url
+    return f"{parts.scheme}://{parts.netloc.removesuffix(':443' if parts.scheme == 'https' else ':80')}"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An open answer; to be closed. ``read`` gives what has come, at most ``size`` bytes, b"" at the end."""
+    """An open answer; to be closed."""
 
     url: str
     status: int
     headers: Mapping[str, str]  # names in lower case
-    _connection: _Connection
-    _response: http.client.HTTPResponse
+    _connection: Connection
+    _response: Response
 
-    def read(self, size: int) -> bytes:
-        return self._response.read1(size)
+    @property
+    def is_chunked(self) -> bool:
+        """Whether its end is marked, so that its length need not be known."""
+        return bool(self._response.chunked)
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Fills ``buffer`` with what has come and gives its size; 0 at the end, be it the right one or not.
+
+        Raises OSError and http.client.HTTPException.
+        """
+        return self._response.read_some(buffer)
 
     def close(self) -> None:
         self._response.close()
         self._connection.close()
 
-    def abort(self) -> None:
-        """Wakes a reader in another thread; it sees an end or an error."""
-        sock = self._connection.sock
-        if sock is not None:
-            with suppress(OSError):  # it has ended already
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
 
 @dataclass(frozen=True, slots=True)
 class Web:
-    """How URLs are opened. ``token`` is sent to ``token_origin`` (``https://host[:port]``) alone.
+    """How URLs are opened. Origins are what ``origin_of`` gives.
 
-    ``timeout`` is the longest silence, in seconds.
+    ``token`` is sent to ``token_origin`` alone. ``private_origin`` is one that the server's owner chose: it may have
+    private addresses, whatever ``allow_private`` says of all others.
     """
 
     allow_private: bool = False
-    timeout: float = 30.0
+    patience: Patience = field(default_factory=Patience)
     token: str | None = None
     token_origin: str = ""
+    private_origin: str = ""
 
-    def open(self, url: str, headers: Mapping[str, str] | None = None) -> Answer:
+    def open(self, url: str, headers: Mapping[str, str] | None = None, wire: Wire | None = None) -> Answer:
         """GET, through redirects. Raises UnsafeSourceError, OSError and http.client.HTTPException."""
         parts = check_url(url)
         for _ in range(MAX_REDIRECTS + 1):
-            answer = self._get(parts, headers or {})
+            answer = self._get(parts, headers or {}, wire or Wire())
             location = answer.headers.get("location")
             if answer.status not in _REDIRECTS or not location:
                 return answer
@@ -151,15 +126,17 @@ class Web:
             parts = following
         raise UnsafeSourceError(f"{url[:200]!r} redirects more than {MAX_REDIRECTS} times")
 
-    def _get(self, parts: SplitResult, headers: Mapping[str, str]) -> Answer:
-        connection = _Connection(parts, self.timeout, self.allow_private)
+    def _get(self, parts: SplitResult, headers: Mapping[str, str], wire: Wire) -> Answer:
+        origin = origin_of(parts)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        addresses = resolve(parts.hostname or "", port, self.allow_private or origin == self.private_origin)
+        connection = Connection(parts, addresses, self.patience, wire)
         sent = {"User-Agent": "janflask", "Accept": "*/*", "Accept-Encoding": "identity", **headers}
-        if self.token and f"{parts.scheme}://{parts.netloc}" == self.token_origin:
+        if self.token and origin == self.token_origin:
             sent["Authorization"] = f"Bearer {self.token}"
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         try:
-            connection.request("GET", target, headers=sent)
-            response = connection.getresponse()
+            response = connection.answer(target, sent)
         except BaseException:
             connection.close()
             raise

@@ -14,12 +14,24 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from janflask.engine import lifeline
 from janflask.errors import EngineError, JanflaskError, ProtocolError
-from janflask.ipc.protocol import ErrorReply, FrameReader, Launch, Message, Progress, Ready, Shutdown, encode
-from janflask.types import EngineInfo, EngineSpec
+from janflask.ipc.protocol import (
+    ErrorReply,
+    FrameReader,
+    Launch,
+    Message,
+    Progress,
+    Ready,
+    Retire,
+    Retired,
+    Shutdown,
+    encode,
+)
+from janflask.types import EngineSpec
 
 log = logging.getLogger("janflask.engine")
 
@@ -85,8 +97,9 @@ def main() -> int:
 def run(spec: EngineSpec, cord: Cord) -> None:
     """Loads, proves, listens and generates until the supervisor says stop."""
     # Imported here: they load llama.cpp, and a failure there must reach the supervisor as an ErrorReply.
-    from janflask.engine.backend import LibraryLog, LlamaBackend, Model
-    from janflask.engine.builder import build_loop, describe, prepare
+    from janflask.engine.backend import Model
+    from janflask.engine.builder import build
+    from janflask.engine.library_log import LibraryLog
     from janflask.engine.server import EngineServer
 
     started = time.monotonic()
@@ -101,37 +114,56 @@ def run(spec: EngineSpec, cord: Cord) -> None:
 
     library_log = LibraryLog()
     model = Model(Path(spec.model_path), spec.settings, library_log, lambda fraction: report("loading", fraction))
-    plan = prepare(model, spec, lambda fraction: report("measuring", fraction))
-    backend = LlamaBackend(model, plan.options)
-    report("proving", 0.0)
-    loop = build_loop(backend, plan, spec.settings)
-    server = EngineServer(model, loop, Path(spec.socket_path), spec.settings.queue_limit)
-    info: EngineInfo = describe(model, plan, spec, time.monotonic() - started)
+    engine = build(model, spec, report)
+    server = EngineServer(model, engine.loop, Path(spec.socket_path), spec.settings.queue_limit, engine.embedder)
+    info = replace(engine.info, load_seconds=round(time.monotonic() - started, 3))
     sys.setswitchinterval(SWITCH_INTERVAL)
-    serving = threading.Thread(target=_serve, args=(server.serve,), name="sockets", daemon=True)
-    serving.start()
-    threading.Thread(target=_await_end, args=(cord, loop.stop), name="cord", daemon=True).start()
+    first, *others = engine.workers
+    sockets = _start("sockets", server.serve)
+    helpers = [_start("embedder", worker.run) for worker in others]
+
+    def stop() -> None:
+        for worker in engine.workers:
+            worker.stop()
+
+    threading.Thread(target=_await_end, args=(cord, server.retire, stop), name="cord", daemon=True).start()
     log.info("%s is ready after %.1f s: %s", spec.model_id, info.load_seconds, info.knobs)
-    cord.send(Ready(info, plan.notes))
-    loop.run()
-    server.stop()
-    serving.join(2.0)
+    cord.send(Ready(info, engine.notes))
+    first.run()
+    for helper in helpers:
+        helper.join(2.0)
+    server.stop()  # last: it carries the others' last words
+    sockets.join(2.0)
     log.info("%s stopped", spec.model_id)
 
 
-def _serve(serve: Callable[[], None]) -> None:
-    """Runs the sockets' thread. Without it every client would wait in vain, so its failure is the engine's end."""
+def _start(name: str, run: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=_serve, args=(run,), name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def _serve(run: Callable[[], None]) -> None:
+    """Runs a thread without which clients would wait in vain: its failure is the engine's end."""
     try:
-        serve()
+        run()
     except Exception:
-        log.exception("the engine's sockets failed: it ends, to be started again")
+        log.exception("the engine's %s failed: it ends, to be started again", threading.current_thread().name)
         os._exit(1)
 
 
-def _await_end(cord: Cord, stop: Callable[[], None]) -> None:
-    """Stops the loop at Shutdown; at end of stream the supervisor is gone, and so is everybody who could read us."""
+def _await_end(cord: Cord, retire: Callable[[], bool], stop: Callable[[], None]) -> None:
+    """Stops the loop at Shutdown, or at Retire when ``retire`` agrees.
+
+    At end of stream the supervisor is gone, and so is everybody who could read us.
+    """
     try:
-        message = cord.receive(None)
+        while isinstance(message := cord.receive(None), Retire):
+            idle = retire()
+            cord.send(Retired(idle))
+            if idle:
+                stop()
+                return
     except OSError:
         message = None
     if isinstance(message, Shutdown):

@@ -7,7 +7,6 @@ several contexts over one model, one after the other.
 from __future__ import annotations
 
 import ctypes
-import logging
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,41 +16,21 @@ from typing import Any
 import llama_cpp
 from llama_cpp import llama_cpp as lib
 
+from janflask.engine.gguf_files import check_magic, check_parts
+from janflask.engine.library_log import LibraryLog
 from janflask.errors import EngineError, InvalidRequestError, ModelLoadError
-from janflask.types import EngineSettings, SamplingParams
+from janflask.types import CACHE_TYPES, EngineSettings, SamplingParams
 from janflask_ext import backend as hot
 from janflask_ext.sampling import Sampler, process_dry_breakers
 from janflask_ext.stream import TextStream, Vocab
 
-log = logging.getLogger(__name__)
-
 LLAMA_VERSION = f"llama-cpp-python {llama_cpp.__version__}"
-CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}  # ggml_type
-GGUF_MAGIC = b"GGUF"
-ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR
-
-
-class LibraryLog:
-    """llama.cpp's log: written to ours, its last errors kept as the reason why a model does not load."""
-
-    def __init__(self) -> None:
-        self.errors: list[str] = []
-        self._callback = lib.llama_log_callback(self._write)  # kept alive: the library holds only its address
-        lib.llama_log_set(self._callback, ctypes.c_void_p(0))
-
-    def _write(self, level: int, text: bytes, _user_data: Any) -> None:
-        line = text.decode("utf-8", "replace").rstrip()
-        if not line:
-            return
-        if level == ERROR_LEVEL:
-            self.errors.append(line)
-            del self.errors[:-5]
-            log.error("%s", line)
-        else:
-            log.debug("%s", line)
-
-    def reason(self) -> str:
-        return "; ".join(line.split(": ", 1)[-1] for line in self.errors) or "llama.cpp gave no reason"
+ROPE_SCALING = {
+    None: lib.LLAMA_ROPE_SCALING_TYPE_UNSPECIFIED,
+    "none": lib.LLAMA_ROPE_SCALING_TYPE_NONE,
+    "linear": lib.LLAMA_ROPE_SCALING_TYPE_LINEAR,
+    "yarn": lib.LLAMA_ROPE_SCALING_TYPE_YARN,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,22 +46,27 @@ class ContextOptions:
     batch_size: int
     cache_type_k: str = "f16"
     cache_type_v: str = "f16"
+    rope_freq_base: float | None = None  # None: the file's, as for the two that follow
+    rope_freq_scale: float | None = None
+    rope_scaling: str | None = None
 
 
 class Model:
-    """Weights and vocabulary of one GGUF.
+    """Weights and vocabulary of one GGUF, with an adapter's if there is one.
 
-    Raises ModelLoadError with llama.cpp's own reason when the file cannot be loaded.
+    Raises ModelLoadError with llama.cpp's own reason when a file cannot be loaded.
     """
 
     def __init__(
         self, path: Path, settings: EngineSettings, library_log: LibraryLog, progress: Callable[[float], None]
     ) -> None:
         self._log = library_log
-        check_magic(path)
+        library_log.clear()
+        check_parts(path)
         params = lib.llama_model_default_params()
         params.n_gpu_layers = settings.ngl
         params.use_extra_bufts = settings.use_extra_bufts
+        params.load_mode = _load_mode(settings)
         self._progress = lib.llama_progress_callback(_goes_on(progress))  # kept alive: llama.cpp holds its address
         params.progress_callback = self._progress
         lib.llama_backend_init()
@@ -99,6 +83,30 @@ class Model:
         self.eog = frozenset(i for i in range(self.n_vocab) if lib.llama_vocab_is_eog(self.vocab_pointer, i))
         self.ctx_train: int = lib.llama_model_n_ctx_train(pointer)
         self.metadata = self._metadata()
+        self.notes = _notes(settings, library_log)
+        self.lora_scale = settings.lora_scale
+        self.lora = self._load_lora(Path(settings.lora)) if settings.lora else None
+
+    def _load_lora(self, path: Path) -> Any:
+        """An adapter; to be loaded before any context is made."""
+        check_magic(path, "the adapter (settings.lora)")
+        pointer = lib.llama_adapter_lora_init(self.pointer, str(path).encode())
+        if not pointer:
+            raise ModelLoadError(f"the adapter (settings.lora) {path.name} cannot be loaded: {self._log.reason()}")
+        return pointer
+
+    def make_context(self, params: Any, what: str) -> Any:
+        """A ``llama_context`` with the model's adapter. Raises ModelLoadError; ``what`` names it in the message."""
+        pointer = lib.llama_init_from_model(self.pointer, params)
+        if not pointer:
+            raise ModelLoadError(
+                f"llama.cpp could not make a context for {what} ({self._log.reason()}): lower ctx_len or n_parallel"
+            )
+        if self.lora is not None:
+            adapters, scales = (lib.llama_adapter_lora_p_ctypes * 1)(self.lora), (ctypes.c_float * 1)(self.lora_scale)
+            if lib.llama_set_adapters_lora(pointer, adapters, 1, scales) != 0:
+                raise ModelLoadError("llama.cpp did not take the adapter (settings.lora)")
+        return pointer
 
     def _metadata(self) -> dict[str, str]:
         """The file's key/value pairs, as llama.cpp prints them; long ones (token lists, templates) left out."""
@@ -130,6 +138,11 @@ class Model:
         return int(lib.llama_model_n_params(self.pointer))
 
     @property
+    def embedding_width(self) -> int:
+        """Numbers of a vector that it makes of a text."""
+        return int(lib.llama_model_n_embd_out(self.pointer))
+
+    @property
     def chat_template(self) -> str | None:
         template = lib.llama_model_chat_template(self.pointer, None)
         return template.decode("utf-8", "replace") if template else None
@@ -159,7 +172,8 @@ class Model:
         width = lib.llama_model_n_embd(self.pointer) // heads
         k_width = int(self.metadata.get(f"{self.architecture}.attention.key_length", width))
         v_width = int(self.metadata.get(f"{self.architecture}.attention.value_length", width))
-        per_layer = kv_heads * (k_width * _type_bytes(cache_type_k) + v_width * _type_bytes(cache_type_v))
+        k_bytes, v_bytes = CACHE_TYPES[cache_type_k].value_bytes, CACHE_TYPES[cache_type_v].value_bytes
+        per_layer = kv_heads * (k_width * k_bytes + v_width * v_bytes)
         return float(lib.llama_model_n_layer(self.pointer) * per_layer)
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> array[int]:
@@ -234,25 +248,16 @@ class LlamaBackend:
         self.options = options
         self.ctx_len = options.ctx_len
         self.vocab = model.vocab
-        params = lib.llama_context_default_params()
+        params = context_params(options)
         params.n_ctx = options.kv_cells
-        params.n_seq_max = options.n_seq
         params.n_batch = options.batch_size + options.n_seq  # a step: prompt tokens and one for each sequence
         params.n_ubatch = options.batch_size
-        params.n_threads = params.n_threads_batch = options.cpu_threads
-        params.flash_attn_type = int(options.flash_attn)
-        params.kv_unified = options.kv_unified
-        params.type_k = CACHE_TYPES[options.cache_type_k]
-        params.type_v = CACHE_TYPES[options.cache_type_v]
-        params.no_perf = True
-        self._pointer: Any = lib.llama_init_from_model(model.pointer, params)
-        if not self._pointer:
-            raise ModelLoadError(
-                f"llama.cpp could not make a context for {options.n_seq} sequences of {options.ctx_len} tokens "
-                f"({model._log.reason()}): lower ctx_len or n_parallel"
-            )
+        self._pointer = model.make_context(params, f"{options.n_seq} sequences of {options.ctx_len} tokens")
+        memory = lib.llama_get_memory(self._pointer)
+        if not memory:
+            raise ModelLoadError("this model generates no text, it makes embeddings: set settings.embedding to true")
         self.step_tokens: int = lib.llama_n_batch(self._pointer)  # llama.cpp lowers it for a small context
-        self._context = hot.Context(_address(self._pointer), _address(lib.llama_get_memory(self._pointer)))
+        self._context = hot.Context(_address(self._pointer), _address(memory))
         self.batch = hot.Batch(options.batch_size + options.n_seq)
 
     def set_threads(self, count: int) -> None:
@@ -293,16 +298,20 @@ class LlamaBackend:
         lib.llama_free(self._pointer)
 
 
-def check_magic(path: Path) -> None:
-    """Raises ModelLoadError unless the file is there, readable and begins like a GGUF."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-    except OSError as error:
-        raise ModelLoadError(f"{path.name} cannot be read: {error.strerror}") from error
-    if head != GGUF_MAGIC:
-        what = "is empty" if not head else f"starts with {head!r}, not {GGUF_MAGIC!r}"
-        raise ModelLoadError(f"{path.name} is not a GGUF file: it {what}")
+def context_params(options: ContextOptions) -> Any:
+    """``llama_context_params`` but for the sizes, which depend on what the context is for."""
+    params = lib.llama_context_default_params()
+    params.n_seq_max = options.n_seq
+    params.n_threads = params.n_threads_batch = options.cpu_threads
+    params.flash_attn_type = int(options.flash_attn)
+    params.kv_unified = options.kv_unified
+    params.type_k = CACHE_TYPES[options.cache_type_k].ggml_type
+    params.type_v = CACHE_TYPES[options.cache_type_v].ggml_type
+    params.rope_freq_base = options.rope_freq_base or 0.0  # 0: the file's
+    params.rope_freq_scale = options.rope_freq_scale or 0.0
+    params.rope_scaling_type = ROPE_SCALING[options.rope_scaling]
+    params.no_perf = True
+    return params
 
 
 def _goes_on(progress: Callable[[float], None]) -> Callable[[float, Any], bool]:
@@ -319,15 +328,25 @@ def _address(pointer: Any) -> int:
     return int(ctypes.cast(pointer, ctypes.c_void_p).value or 0)
 
 
-def _type_bytes(name: str) -> float:
-    """Bytes of one value in a cache of this type."""
-    return {
-        "f32": 4.0,
-        "f16": 2.0,
-        "bf16": 2.0,
-        "q8_0": 34 / 32,
-        "q5_1": 24 / 32,
-        "q5_0": 22 / 32,
-        "q4_1": 20 / 32,
-        "q4_0": 18 / 32,
-    }[name]
+def _load_mode(settings: EngineSettings) -> int:
+    modes = {
+        (True, False): lib.LLAMA_LOAD_MODE_AUTO,  # mmap, unless a device cannot
+        (True, True): lib.LLAMA_LOAD_MODE_MMAP_MLOCK,
+        (False, True): lib.LLAMA_LOAD_MODE_MLOCK,
+        (False, False): lib.LLAMA_LOAD_MODE_NONE,
+    }
+    return int(modes[settings.mmap, settings.mlock])
+
+
+def _notes(settings: EngineSettings, library_log: LibraryLog) -> tuple[str, ...]:
+    """What was asked for and is not so."""
+    notes = []
+    if settings.mlock and any("mlock" in line for line in library_log.warnings):
+        notes.append(
+            "mlock: the weights could not be locked into memory and may be swapped out; raise the limit of locked "
+            "memory (ulimit -l)"
+        )
+    if settings.mmproj:
+        missing = "" if Path(settings.mmproj).is_file() else ", and the file is not there"
+        notes.append(f"mmproj: {Path(settings.mmproj).name} is not used, images are not served yet{missing}")
+    return tuple(notes)

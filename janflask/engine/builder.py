@@ -8,6 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from janflask.engine.backend import LLAMA_VERSION, ContextOptions, LlamaBackend, Model
+from janflask.engine.embedder import Embedder
+from janflask.engine.embedding import (
+    PACK_TOKENS,
+    EmbeddingBackend,
+    EmbeddingPlan,
+    is_made_for_embeddings,
+    plan_embeddings,
+)
 from janflask.engine.governor import Governor
 from janflask.engine.loop import Loop
 from janflask.engine.prefix_cache import PrefixCache
@@ -30,10 +38,73 @@ class Plan:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What serves a model, and what it tells of itself. One of loop and embedder is there, or both are."""
+
+    loop: Loop | None
+    embedder: Embedder | None
+    info: EngineInfo
+    notes: tuple[str, ...]
+
+    @property
+    def workers(self) -> list[Loop | Embedder]:
+        """Each needs a thread for its ``run``."""
+        return [worker for worker in (self.loop, self.embedder) if worker is not None]
+
+
+def build(model: Model, spec: EngineSpec, report: Callable[[str, float], None]) -> Engine:
+    """All that serves ``model``, proved. ``report`` is told of stages, and how far they are (0 to 1).
+
+    Raises ModelLoadError, InvalidRequestError for settings that cannot be, EngineError when the proof fails.
+    """
+    if is_made_for_embeddings(model) and spec.settings.embedding is not False:
+        return _build_embedder(model, spec, report)
+    plan = prepare(model, spec, lambda fraction: report("measuring", fraction))
+    backend = LlamaBackend(model, plan.options)
+    report("proving", 0.0)
+    loop = build_loop(backend, plan, spec.settings)
+    info = describe(model, plan, spec)
+    if not spec.settings.embedding:
+        return Engine(loop, None, info, model.notes + plan.notes)
+    embeddings = plan_embeddings(model, spec.settings)
+    embedder = _embedder(model, embeddings, lambda: _open_embedding(model, embeddings))  # at the first request
+    info = replace(info, embedding_width=model.embedding_width)
+    return Engine(loop, embedder, info, model.notes + plan.notes + embeddings.notes)
+
+
+def _build_embedder(model: Model, spec: EngineSpec, report: Callable[[str, float], None]) -> Engine:
+    """Embeddings alone. Nothing is measured: their steps are all alike."""
+    embeddings = plan_embeddings(model, spec.settings)
+    report("proving", 0.0)
+    backend = _open_embedding(model, embeddings)
+    options = embeddings.options
+    knobs = Knobs(
+        flash_attn=options.flash_attn,
+        kv_unified=options.kv_unified,
+        slice_size=options.batch_size,
+        cpu_threads=options.cpu_threads,
+        source="fixed",
+    )
+    plan = Plan(options, knobs, min_copy=1, notes=embeddings.notes)
+    info = replace(describe(model, plan, spec), embedding_width=backend.width, generates=False)
+    return Engine(None, _embedder(model, embeddings, lambda: backend), info, model.notes + embeddings.notes)
+
+
+def _open_embedding(model: Model, plan: EmbeddingPlan) -> EmbeddingBackend:
+    backend = EmbeddingBackend(model, plan)
+    backend.prove()
+    return backend
+
+
+def _embedder(model: Model, plan: EmbeddingPlan, open_backend: Callable[[], EmbeddingBackend]) -> Embedder:
+    return Embedder(open_backend, model.embedding_width, plan.options.n_seq, PACK_TOKENS, model.n_vocab)
+
+
 def prepare(model: Model, spec: EngineSpec, report: Callable[[float], None]) -> Plan:
     """Sizes the context and chooses the knobs. Raises what ``size_context`` and ``tune`` raise."""
     settings = spec.settings
-    sizing = size_context(model, settings)
+    sizing = size_context(model, settings, spec.kv_limit)
     knobs = tune(model, settings, sizing.options, Path(spec.cache_dir) / "tuning" / f"{spec.model_id}.json", report)
     options = replace(
         sizing.options,
@@ -75,8 +146,8 @@ def build_loop(backend: LlamaBackend, plan: Plan, settings: EngineSettings) -> L
     return Loop(backend, cache, limits, Governor(knobs.slice_size, knobs.measurements.get("slice_ms"), floor))
 
 
-def describe(model: Model, plan: Plan, spec: EngineSpec, load_seconds: float) -> EngineInfo:
-    """What the engine tells of itself once it answers."""
+def describe(model: Model, plan: Plan, spec: EngineSpec) -> EngineInfo:
+    """What the engine tells of itself once it answers; how long that took is for who started it to say."""
     return EngineInfo(
         model_id=spec.model_id,
         model_path=spec.model_path,
@@ -96,7 +167,7 @@ def describe(model: Model, plan: Plan, spec: EngineSpec, load_seconds: float) ->
         can_share_prefix=model.can_trim,
         use_extra_bufts=spec.settings.use_extra_bufts,
         knobs=plan.knobs,
-        load_seconds=round(load_seconds, 3),
+        load_seconds=0.0,
         llama_version=LLAMA_VERSION,
         metadata=model.metadata,
     )

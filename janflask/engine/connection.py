@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable
 
+from janflask.engine.embedder import Job
 from janflask.engine.loop import Loop
 from janflask.engine.sequence import Sequence
 from janflask.errors import JanflaskError
@@ -16,13 +17,14 @@ from janflask.types import FinishReason, Timings, TokenLogprob, Usage
 class Connection:
     """One client. It is the sink of its generation's sequences."""
 
-    def __init__(self, sock: socket.socket, loop: Loop, attention: Callable[[Connection], None]) -> None:
+    def __init__(self, sock: socket.socket, loop: Loop | None, attention: Callable[[Connection], None]) -> None:
         self.sock = sock
         self._loop = loop
         self._attention = attention
         self.reader = FrameReader()
         self.sequences: list[Sequence] = []
         self.unfinished = 0
+        self.jobs: set[Job] = set()  # embeddings under way
         self.closed = False
         self._out = bytearray()
         self._lock = threading.Lock()
@@ -44,7 +46,8 @@ class Connection:
         if self.unfinished > 0:
             self.unfinished = 0
             self.send(ErrorReply.of(error))
-            self._loop.cancel(others)
+            if self._loop is not None:
+                self._loop.cancel(others)
 
     # --- any thread ---------------------------------------------------------------------------------------------
 

@@ -80,6 +80,8 @@ class Loop:
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = threading.Event()
         self._stopping: JanflaskError | None = None
+        self._resting = False  # its thread waits for something to do
+        self._active_at = clock()
         self._counts = {"requests": 0, "prompt": 0, "generated": 0, "cancelled": 0, "steps": 0}
 
     # --- from other threads -------------------------------------------------------------------------------------
@@ -101,6 +103,20 @@ class Loop:
         self._inbox.append(action)
         self._wake.set()
 
+    def touch(self) -> None:
+        """A request was served beside the loop: the model is in use."""
+        self._active_at = self.clock()
+
+    def is_resting(self) -> bool:
+        """Nothing is under way, and whatever ended has been told. Exact if asked by the thread that submits."""
+        scheduler = self.scheduler
+        return self._resting and not self._inbox and not scheduler.running and not scheduler.waiting
+
+    @property
+    def idle_seconds(self) -> float:
+        """Since the last request ended, or since the start; 0 while there is one."""
+        return max(0.0, self.clock() - self._active_at) if self.is_resting() else 0.0
+
     def stats(self) -> EngineStats:
         """Counters and load at this moment; each number is right, together they may be one step apart."""
         scheduler = self.scheduler
@@ -117,6 +133,7 @@ class Loop:
             preempted=scheduler.preempted,
             cancelled=self._counts["cancelled"],
             steps=self._counts["steps"],
+            idle_seconds=self.idle_seconds,
         )
 
     # --- the loop -----------------------------------------------------------------------------------------------
@@ -125,9 +142,14 @@ class Loop:
         """Steps until ``stop``. A decode that llama.cpp refuses fails its requests; anything else ends the process."""
         while self._stopping is None:
             if not self.step():
-                self._wake.wait()
-                self._wake.clear()
+                self._rest()
         self._fail_all(self._stopping)
+
+    def _rest(self) -> None:
+        self._resting = True
+        self._wake.wait()
+        self._wake.clear()
+        self._resting = False
 
     def step(self) -> bool:
         """One decode for everybody. False: there is nothing to do."""
@@ -145,7 +167,8 @@ class Loop:
         if code != 0:
             self._fail_step(slices, code)
             return True
-        step_ms = (self.clock() - started) * 1e3
+        self._active_at = self.clock()
+        step_ms = (self._active_at - started) * 1e3
         prompts = [part.count for part in slices if part.sequence.n_left > 1]
         for part in slices:
             self.scheduler.computed(part)

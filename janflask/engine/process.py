@@ -14,14 +14,25 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from janflask.engine import lifeline
 from janflask.errors import EngineError, JanflaskError, ProtocolError, TimeoutExceededError
-from janflask.ipc.protocol import ErrorReply, FrameReader, Launch, Message, Progress, Ready, Shutdown, encode
+from janflask.ipc.protocol import (
+    ErrorReply,
+    FrameReader,
+    Launch,
+    Message,
+    Progress,
+    Ready,
+    Retire,
+    Retired,
+    Shutdown,
+    encode,
+)
 from janflask.types import EngineSpec
 
 ENGINE_FD_VARIABLE = "JANFLASK_ENGINE_FD"
@@ -120,11 +131,13 @@ class EngineProcess:
                 stage = message.stage
                 log.info("model %s: %s (engine %d)", self.spec.model_id, stage, self.pid)
 
-    def wait_death(self) -> Exit:
-        """Blocks until the engine is gone."""
+    def wait_death(self, on_retired: Callable[[bool], None]) -> Exit:
+        """Blocks until the engine is gone. ``on_retired`` gets its answers to ``ask_to_retire``, before it is gone."""
         while True:
             try:
-                self._receive(None)
+                message = self._receive(None)
+                if isinstance(message, Retired):
+                    on_retired(message.idle)
             except EngineDied as death:
                 return death.exit
             except JanflaskError as error:
@@ -135,6 +148,10 @@ class EngineProcess:
     def ask_to_end(self) -> None:
         """Requests end with a clear error, then the engine exits by itself."""
         self._send(Shutdown())
+
+    def ask_to_retire(self) -> None:
+        """The engine ends if it has nothing to do; its answer is told to ``wait_death``."""
+        self._send(Retire())
 
     def terminate(self) -> None:
         """SIGTERM, for an engine that does not listen."""

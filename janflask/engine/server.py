@@ -1,27 +1,23 @@
-"""The engine's sockets: requests in, frames out. One thread runs ``serve``; the loop's thread writes through the sinks.
+"""What an engine answers: it generates, makes embeddings, cuts texts into tokens and tells how busy it is.
 
-A connection is one generation (or asks for stats). Output goes straight from the loop's thread into the socket; what
-the socket does not take is kept and written by this thread when there is room, so a client that reads slowly holds
-nobody up. One that falls ``MAX_BUFFER`` behind is cut off.
+Requests come over the sockets of ``sockets.py``; a connection is one generation, or any number of other questions.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import secrets
-import selectors
 import socket
-import threading
-import time
 from array import array
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from janflask.engine.connection import Connection
+from janflask.engine.embedder import Embedder, Job
 from janflask.engine.loop import Loop
 from janflask.engine.sequence import Sampler, Sequence, TextStream
+from janflask.engine.sockets import SocketServer
 from janflask.errors import (
     ContextLengthExceededError,
     EngineError,
@@ -33,6 +29,7 @@ from janflask.errors import (
 from janflask.ipc.protocol import (
     Detokenize,
     Done,
+    Embed,
     ErrorReply,
     Finished,
     Generate,
@@ -44,14 +41,9 @@ from janflask.ipc.protocol import (
     Tokenize,
     Tokens,
 )
-from janflask.types import FinishReason, GenerateRequest, SamplingParams, Timings, Usage
+from janflask.types import EngineStats, FinishReason, GenerateRequest, SamplingParams, Timings, Usage
 
 log = logging.getLogger(__name__)
-
-MAX_BUFFER = 32 * 1024 * 1024  # bytes a client may fall behind: more than any context's worth of tokens
-RECEIVE_SIZE = 256 * 1024
-ACCEPT_PAUSE = 0.05  # seconds; a connection that waits would otherwise wake this thread again at once
-FLUSH_TIME = 1.0  # seconds that last words may take when the engine stops
 
 
 class TextModel(Protocol):
@@ -65,157 +57,86 @@ class TextModel(Protocol):
     def make_text(self, stop: tuple[str, ...]) -> TextStream: ...
 
 
-class EngineServer:
-    """Listens on the engine's socket.
+class EngineServer(SocketServer):
+    """Takes requests to the loop, or to the embedder, or both; one of them is there.
 
     Args:
         model: tokenizes and makes samplers.
-        loop: generates.
+        loop: generates; None: the model serves no text.
         path: where to listen; the folder is private.
-        queue_limit: requests that may wait beyond the slots.
+        queue_limit: requests that may wait beyond those that are computed at once.
+        embedder: makes embeddings; None: the model serves none.
     """
 
-    def __init__(self, model: TextModel, loop: Loop, path: Path, queue_limit: int) -> None:
+    def __init__(
+        self, model: TextModel, loop: Loop | None, path: Path, queue_limit: int, embedder: Embedder | None = None
+    ) -> None:
+        super().__init__(path)
         self.model = model
         self.loop = loop
-        self.path = path
+        self.embedder = embedder
         self.queue_limit = queue_limit
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(path))
-        path.chmod(0o600)
-        self._listener.listen(1024)
-        self._listener.setblocking(False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ)
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_read, False)
-        os.set_blocking(self._wake_write, False)
-        self._selector.register(self._wake_read, selectors.EVENT_READ)
-        self._connections: set[Connection] = set()
-        self._attention: set[Connection] = set()
-        self._stopping = threading.Event()
+        self._workers = [worker for worker in (loop, embedder) if worker is not None]
 
-    # --- from other threads -------------------------------------------------------------------------------------
+    def connection(self, sock: socket.socket) -> Connection:
+        """See SocketServer."""
+        return Connection(sock, self.loop, self.wants_attention)
 
-    def wants_attention(self, connection: Connection) -> None:
-        """There is output that its socket did not take."""
-        self._attention.add(connection)
-        self._wake()
-
-    def stop(self) -> None:
-        """Lets ``serve`` return once last words are written, after ``FLUSH_TIME`` at the latest."""
-        self._stopping.set()
-        self._wake()
-
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # full: it is awake already
-            os.write(self._wake_write, b"!")
-
-    # --- the server's thread ------------------------------------------------------------------------------------
-
-    def serve(self) -> None:
-        """Accepts, reads and writes until ``stop``."""
-        while not self._stopping.is_set():
-            self._turn(None)
-        deadline = time.monotonic() + FLUSH_TIME
-        while any(not c.flush() for c in self._connections) and time.monotonic() < deadline:
-            self._turn(0.05)
-        self._listener.close()
-        for connection in list(self._connections):
-            self._drop(connection)
-
-    def _turn(self, timeout: float | None) -> None:
-        for key, events in self._selector.select(timeout):
-            if key.fileobj is self._listener:
-                self._accept()
-            elif key.fileobj == self._wake_read:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(self._wake_read, 4096)
-            else:
-                connection: Connection = key.data
-                if events & selectors.EVENT_READ:
-                    self._read(connection)
-                if events & selectors.EVENT_WRITE and connection in self._connections:
-                    self._attention.add(connection)
-        while self._attention:
-            self._attend(self._attention.pop())
-
-    def _accept(self) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except BlockingIOError:
-            return
-        except OSError as error:  # out of descriptors: those in use go on, the client tries again
-            log.error("a connection could not be accepted: %s", error)
-            time.sleep(ACCEPT_PAUSE)
-            return
-        sock.setblocking(False)
-        connection = Connection(sock, self.loop, self.wants_attention)
-        self._connections.add(connection)
-        self._selector.register(sock, selectors.EVENT_READ, connection)
-
-    def _attend(self, connection: Connection) -> None:
-        """Writes what waits and watches for room as long as something is left."""
-        if connection not in self._connections:
-            return
-        done = connection.flush()
-        if connection.behind > MAX_BUFFER:
-            log.warning("a client fell %d bytes behind and was cut off", connection.behind)
-            self._drop(connection)
-            return
-        events = selectors.EVENT_READ if done else selectors.EVENT_READ | selectors.EVENT_WRITE
-        self._selector.modify(connection.sock, events, connection)
-
-    def _read(self, connection: Connection) -> None:
-        try:
-            data = connection.sock.recv(RECEIVE_SIZE)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._drop(connection)
-            return
-        connection.reader.feed(data)
-        try:
-            while (message := connection.reader.next()) is not None:
-                self._handle(connection, message)
-        except ProtocolError as error:
-            log.error("a client sent a bad frame: %s", error)
-            connection.send(ErrorReply.of(error))
-            self._drop(connection)
-
-    def _drop(self, connection: Connection) -> None:
-        """Closes; what it still waited for is cancelled."""
-        self._connections.discard(connection)
-        self._selector.unregister(connection.sock)
-        connection.close()
-        if connection.unfinished > 0:
+    def dropped(self, connection: Connection) -> None:
+        """Cancels what the client still waited for."""
+        if self.loop is not None and connection.unfinished > 0:
             self.loop.cancel(connection.sequences)
+        if self.embedder is not None:
+            for job in list(connection.jobs):
+                self.embedder.cancel(job)
+
+    def is_busy(self) -> bool:
+        """A request is under way."""
+        resting = all(worker.is_resting() for worker in self._workers)
+        return not resting or any(connection.unfinished > 0 or connection.jobs for connection in self._connections)
+
+    def _stats(self) -> EngineStats:
+        """Of loop and embedder together."""
+        first, *others = [worker.stats() for worker in self._workers]
+        for other in others:
+            first = replace(
+                first,
+                busy=first.busy + other.busy,
+                waiting=first.waiting + other.waiting,
+                requests=first.requests + other.requests,
+                prompt_tokens=first.prompt_tokens + other.prompt_tokens,
+                cancelled=first.cancelled + other.cancelled,
+                steps=first.steps + other.steps,
+                idle_seconds=min(first.idle_seconds, other.idle_seconds),
+            )
+        return first
 
     # --- requests -----------------------------------------------------------------------------------------------
 
-    def _handle(self, connection: Connection, message: Message) -> None:
+    def handle(self, connection: Connection, message: Message) -> None:
+        """See SocketServer."""
         if isinstance(message, GetStats):
-            connection.send(Stats(self.loop.stats()))
+            connection.send(Stats(self._stats()))
         elif isinstance(message, Generate):
             if connection.sequences:
                 raise ProtocolError("a connection is one generation; open another for the next")
             self._answer(connection, message)
-        elif isinstance(message, Tokenize | Detokenize):
+        elif isinstance(message, Tokenize | Detokenize | Embed):
             self._answer(connection, message)
         else:
             raise ProtocolError(f"an engine takes no {type(message).__name__}")
 
-    def _answer(self, connection: Connection, message: Generate | Tokenize | Detokenize) -> None:
+    def _answer(self, connection: Connection, message: Generate | Tokenize | Detokenize | Embed) -> None:
         """Whatever goes wrong with a request is its answer."""
         try:
             if isinstance(message, Generate):
                 self._generate(connection, message.request)
-            elif isinstance(message, Tokenize):
-                connection.send(self._tokens(message))
+            elif isinstance(message, Embed):
+                self._embed(connection, message)
             else:
-                connection.send(self._text(message))
+                for worker in self._workers:
+                    worker.touch()
+                connection.send(self._tokens(message) if isinstance(message, Tokenize) else self._text(message))
         except JanflaskError as error:
             connection.send(ErrorReply.of(error))
         except Exception:
@@ -237,23 +158,51 @@ class EngineServer:
                     f"token {token} is not in the vocabulary of {self.model.n_vocab} tokens", param=param
                 )
 
+    def _embed(self, connection: Connection, question: Embed) -> None:
+        if self.embedder is None:
+            raise InvalidRequestError(
+                "this model makes no embeddings: use an embedding model, or set settings.embedding to true and start "
+                "it again",
+                param="model",
+            )
+        if not question.inputs:
+            raise InvalidRequestError("there is no input: it must hold at least one", param="input")
+        if question.dimensions is not None and question.dimensions > self.embedder.width:
+            raise InvalidRequestError(
+                f"dimensions is {question.dimensions}: the model's vectors have {self.embedder.width}",
+                param="dimensions",
+            )
+        active = sum(len(connection.jobs) for connection in self._connections)
+        self._check_queue(active, 1, self.embedder.n_inputs)
+        job = Job(question, lambda job, message: self._embedded(connection, job, message))
+        connection.jobs.add(job)
+        self.embedder.submit(job)
+
+    @staticmethod
+    def _embedded(connection: Connection, job: Job, message: Message) -> None:
+        connection.jobs.discard(job)
+        connection.send(message)
+
     def _generate(self, connection: Connection, request: GenerateRequest) -> None:
+        loop = self.loop
+        if loop is None:
+            raise InvalidRequestError("this model serves embeddings, not text: POST /v1/embeddings", param="model")
         if request.n < 1:
             raise InvalidRequestError("n must be at least 1", param="n")
-        self._check_queue(request.n)
-        prompt = self._prompt(request)
+        active = sum(connection.unfinished for connection in self._connections)
+        self._check_queue(active, request.n, len(loop.scheduler.cache.slots))
+        prompt = self._prompt(request, loop.capacity)
         if request.max_tokens == 0:
             self._answer_nothing(connection, request, len(prompt))
             return
-        sequences = [self._sequence(connection, request, prompt, i) for i in range(request.n)]
+        sequences = [self._sequence(connection, loop, request, prompt, i) for i in range(request.n)]
         connection.sequences = sequences
         connection.unfinished = request.n
         connection.send(Started(len(prompt)))
-        self.loop.submit(sequences)
+        loop.submit(sequences)
 
-    def _check_queue(self, n: int) -> None:
-        active = sum(connection.unfinished for connection in self._connections)
-        room = len(self.loop.scheduler.cache.slots) + self.queue_limit
+    def _check_queue(self, active: int, n: int, at_once: int) -> None:
+        room = at_once + self.queue_limit
         if active + n > room:
             raise QueueFullError(
                 f"{active} requests are running or waiting for this model, the most is {room}: try again later, "
@@ -261,7 +210,7 @@ class EngineServer:
                 retry_after=2,
             )
 
-    def _prompt(self, request: GenerateRequest) -> array[int]:
+    def _prompt(self, request: GenerateRequest, capacity: int) -> array[int]:
         """The prompt's tokens. Raises ContextLengthExceededError naming both lengths, InvalidRequestError."""
         if isinstance(request.prompt, str):
             tokens = self.model.tokenize(
@@ -272,15 +221,17 @@ class EngineServer:
             tokens = array("i", request.prompt)
         if not tokens:
             raise InvalidRequestError("the prompt is empty: it must hold at least one token", param="prompt")
-        if len(tokens) >= self.loop.capacity:
+        if len(tokens) >= capacity:
             raise ContextLengthExceededError(
-                f"the prompt has {len(tokens)} tokens, the model's context holds {self.loop.capacity}, one of them for "
+                f"the prompt has {len(tokens)} tokens, the model's context holds {capacity}, one of them for "
                 "the answer: shorten the prompt or start the model with a larger ctx_len",
                 param="prompt",
             )
         return tokens
 
-    def _sequence(self, connection: Connection, request: GenerateRequest, prompt: array[int], index: int) -> Sequence:
+    def _sequence(
+        self, connection: Connection, loop: Loop, request: GenerateRequest, prompt: array[int], index: int
+    ) -> Sequence:
         params = request.sampling
         for token, _ in params.logit_bias:
             if not 0 <= token < self.model.n_vocab:
@@ -292,12 +243,12 @@ class EngineServer:
             n_prompt=len(prompt),
             index=index,
             max_tokens=request.max_tokens,
-            sampler=self.model.make_sampler(params, _seed(params, index), prompt, self.loop.capacity),
+            sampler=self.model.make_sampler(params, _seed(params, index), prompt, loop.capacity),
             text=self.model.make_text(request.stop),
             sink=connection,
             cache_prompt=request.cache_prompt,
             wants_logprobs=params.top_logprobs is not None,
-            arrived=self.loop.clock(),
+            arrived=loop.clock(),
         )
 
     @staticmethod

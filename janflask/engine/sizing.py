@@ -7,17 +7,16 @@ from dataclasses import dataclass
 
 import psutil
 
-from janflask.engine.backend import CACHE_TYPES, ContextOptions, Model
+from janflask.engine.backend import ContextOptions, Model
 from janflask.engine.cores import usable_cores
+from janflask.engine.demand import BATCH_CPU, BATCH_GPU, DEFAULT_PARALLEL
 from janflask.errors import InvalidRequestError
-from janflask.types import EngineSettings
+from janflask.memory_estimate import DEFAULT_CTX_LEN
+from janflask.types import CACHE_TYPES, EngineSettings
 
 log = logging.getLogger(__name__)
 
-DEFAULT_CTX_LEN = 8192
-DEFAULT_PARALLEL = 8
 MEMORY_SHARE = 0.8  # of the free memory that the KV cache may take by default
-CHUNK_CPU, CHUNK_GPU = 256, 512  # prompt tokens of a step in which nobody decodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +27,15 @@ class Sizing:
     notes: tuple[str, ...]
 
 
-def size_context(model: Model, settings: EngineSettings) -> Sizing:
-    """Context sizes; the knobs in it are provisional until ``tune`` has chosen.
+def size_context(model: Model, settings: EngineSettings, kv_limit: int | None = None) -> Sizing:
+    """Context sizes; the knobs in it are provisional until ``tune`` has chosen. ``kv_limit``: bytes for the KV cache.
 
     Raises InvalidRequestError when settings contradict each other.
     """
     _check(model, settings)
     ctx_len = settings.ctx_len or min(DEFAULT_CTX_LEN, model.ctx_train or DEFAULT_CTX_LEN)
     notes: list[str] = []
-    n_seq = settings.n_parallel or _parallel_that_fits(model, settings, ctx_len, notes)
+    n_seq = settings.n_parallel or _parallel_that_fits(model, settings, ctx_len, kv_limit, notes)
     kv_cells = settings.kv_cells or n_seq * ctx_len
     if settings.kv_unified is False and kv_cells < n_seq * ctx_len:
         raise InvalidRequestError(
@@ -51,9 +50,12 @@ def size_context(model: Model, settings: EngineSettings) -> Sizing:
         flash_attn=bool(settings.flash_attn),
         kv_unified=bool(settings.kv_unified),
         cpu_threads=settings.cpu_threads or usable_cores(),
-        batch_size=max(CHUNK_GPU if model.on_gpu else CHUNK_CPU, settings.slice_size or 0),
+        batch_size=max(BATCH_GPU if model.on_gpu else BATCH_CPU, settings.slice_size or 0),
         cache_type_k=settings.cache_type_k,
         cache_type_v=settings.cache_type_v,
+        rope_freq_base=settings.rope_freq_base,
+        rope_freq_scale=settings.rope_freq_scale,
+        rope_scaling=settings.rope_scaling,
     )
     return Sizing(options, tuple(notes))
 
@@ -78,18 +80,22 @@ def _check(model: Model, settings: EngineSettings) -> None:
         )
 
 
-def _parallel_that_fits(model: Model, settings: EngineSettings, ctx_len: int, notes: list[str]) -> int:
-    """Eight sequences, fewer when their KV cache would not fit into the memory that is free now."""
+def _parallel_that_fits(
+    model: Model, settings: EngineSettings, ctx_len: int, kv_limit: int | None, notes: list[str]
+) -> int:
+    """Eight sequences, fewer when their KV cache would not fit into what the model may take and what is free now."""
     if settings.kv_cells is not None:
         return DEFAULT_PARALLEL
     per_sequence = ctx_len * model.kv_bytes_per_token(settings.cache_type_k, settings.cache_type_v)
-    free = psutil.virtual_memory().available
-    fits = int(free * MEMORY_SHARE // max(1.0, per_sequence))
+    free = int(psutil.virtual_memory().available * MEMORY_SHARE)
+    room = free if kv_limit is None else kv_limit if model.on_gpu else min(kv_limit, free)
+    fits = int(room // max(1.0, per_sequence))
     if fits >= DEFAULT_PARALLEL:
         return DEFAULT_PARALLEL
     chosen = max(1, fits)
     notes.append(
         f"n_parallel is {chosen}, not {DEFAULT_PARALLEL}: a conversation of {ctx_len} tokens takes "
-        f"{per_sequence / 2**30:.2f} GiB of KV cache and {free / 2**30:.1f} GiB are free; lower ctx_len for more"
+        f"{per_sequence / 2**30:.2f} GiB of KV cache and there is room for {room / 2**30:.2f} GiB; "
+        "lower ctx_len for more"
     )
     return chosen

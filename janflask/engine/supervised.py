@@ -9,7 +9,8 @@
                         +--given up--> FAILED    (then start --> STARTING, stop --> STOPPED)
 
 ``STARTING`` covers the pauses between a death and the next try too. Each run, from a start on request to STOPPED or
-FAILED, is one thread that starts engines and waits for them, so no lock is held while a model loads or stops.
+FAILED, is one thread that starts engines and waits for them, so no lock is held while a model loads or stops. The run
+holds the memory that it was granted, from before its first engine to after its last.
 """
 
 from __future__ import annotations
@@ -19,12 +20,18 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from janflask.engine.process import EngineDied, EngineProcess, Exit
 from janflask.errors import EngineError, JanflaskError, ModelLoadError, ModelStoppedError, TimeoutExceededError
+from janflask.ipc.client import engine_stats
 from janflask.ipc.protocol import Ready
 from janflask.types import EngineInfo, EngineSettings, ModelState, ModelStatus
+
+GRACE = 1.0  # seconds from the answer to a start to the request that it was for
+STATS_TIMEOUT = 1.0  # seconds an engine may take to say how idle it is
+RETIRE_TIMEOUT = 2.0  # seconds it may take to say whether it has something to do
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +51,9 @@ class Plan:
     model_path: str
     settings: EngineSettings
     insists_on_extra_bufts: bool = False  # the request itself said use_extra_bufts=true
+    displaces: bool = True  # idle models make room for it
+    kv_limit: int | None = None  # bytes for its KV cache, once it has got room
+    memory_bytes: int | None = None  # all that it takes, once it has got room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,23 +87,37 @@ class _Life:
         return f". The last lines of its log:\n{self.log_tail}" if self.log_tail else ""
 
 
+Grant = Callable[[str, Plan, Callable[[], None]], AbstractContextManager[Plan]]
+
+
 class _RunStopped(Exception):  # noqa: N818 - an order, not a mistake
     """The run is over because ``stop`` said so."""
 
 
 class SupervisedModel:
-    """All methods are for any thread. ``spawn`` makes an engine for a plan and may raise EngineError."""
+    """All methods are for any thread.
+
+    Args:
+        spawn: makes an engine for a plan; may raise EngineError.
+        granted: gives a plan the memory it needs while the block lasts; calls what it is handed every moment while
+            it waits. May raise any JanflaskError.
+        moved: is told of each change, under this model's lock.
+    """
 
     def __init__(
         self,
         model_id: str,
         spawn: Callable[[str, Plan], EngineProcess],
+        granted: Grant,
         *,
         stop_timeout: float,
         policy: RestartPolicy | None = None,
+        moved: Callable[[str, ModelStatus], None] = lambda model_id, status: None,
     ) -> None:
         self.model_id = model_id
         self._spawn = spawn
+        self._granted = granted
+        self._moved = moved
         self._stop_timeout = stop_timeout
         self._policy = policy or RestartPolicy()
         self._changed = threading.Condition()  # guards everything below
@@ -105,8 +129,16 @@ class SupervisedModel:
         self._started_at: int | None = None
         self._restarts = 0
         self._hasten = False
+        self._answered = 0.0  # when somebody was last told that it runs, by the monotonic clock
+        self._memory_bytes: int | None = None
+        self._retired: bool | None = None  # the engine's last answer
         self._notes: tuple[str, ...] = ()
         self._fallback_note: str | None = None  # why this model runs without repacked weights, once that was learnt
+
+    @property
+    def status(self) -> ModelStatus:
+        with self._changed:
+            return self._status
 
     def state(self) -> ModelState:
         """How the model is right now."""
@@ -126,7 +158,10 @@ class SupervisedModel:
             self._hasten = True
             self._changed.notify_all()
             ready = self._ready
-        return ready.result()
+        state = ready.result()
+        with self._changed:
+            self._answered = time.monotonic()
+        return state
 
     def stop(self) -> ModelState:
         """Returns once the engine is gone: asked to end first, killed if it does not."""
@@ -144,6 +179,33 @@ class SupervisedModel:
         with self._changed:
             self._changed.wait_for(lambda: self._status is not ModelStatus.STOPPING)
             return self._state()
+
+    def idle_seconds(self) -> float | None:
+        """Since the engine's last request; 0 while there is one, None if there is no engine that says so.
+
+        Whoever was told just now that it runs is about to ask it something: that counts as a request.
+        """
+        with self._changed:
+            socket = self._state().socket
+            if time.monotonic() - self._answered < GRACE:
+                return 0.0
+        try:
+            return None if socket is None else engine_stats(socket, STATS_TIMEOUT).idle_seconds
+        except JanflaskError as error:
+            log.warning("model %s: its engine does not say how idle it is: %s", self.model_id, error)
+            return None
+
+    def retire(self) -> bool:
+        """Stops the model unless it has something to do; True once it is stopping. Does not wait for its end."""
+        with self._changed:
+            engine = self._engine
+            if self._status is not ModelStatus.RUNNING or engine is None:
+                return False
+            self._retired = None
+        engine.ask_to_retire()
+        with self._changed:
+            self._changed.wait_for(lambda: self._retired is not None or self._engine is not engine, RETIRE_TIMEOUT)
+            return self._retired is True
 
     def _end(self, engine: EngineProcess) -> None:
         engine.ask_to_end()
@@ -174,6 +236,7 @@ class SupervisedModel:
             restarts=self._restarts,
             notes=self._notes if noted else (),
             info=self._info if running else None,
+            memory_bytes=self._memory_bytes,
         )
 
     def _move(self, status: ModelStatus, error: str | None = None) -> None:
@@ -183,6 +246,7 @@ class SupervisedModel:
         log.log(level, "model %s: %s%s", self.model_id, status, f": {error}" if error else "")
         self._status = status
         self._error = error
+        self._moved(self.model_id, status)
         self._changed.notify_all()
 
     def _settle(self, outcome: ModelState | JanflaskError) -> None:
@@ -207,7 +271,7 @@ class SupervisedModel:
 
     def _run(self, plan: Plan) -> None:
         try:
-            self._keep_alive(plan)
+            self._with_memory(plan)
         except _RunStopped:
             with self._changed:
                 self._move(ModelStatus.STOPPED)
@@ -224,6 +288,17 @@ class SupervisedModel:
             else:
                 self._move(ModelStatus.FAILED, error.message)
             self._settle(error)
+
+    def _with_memory(self, plan: Plan) -> None:
+        """Whoever sees the model stopped finds its memory free."""
+        with self._granted(self.model_id, plan, self._check_not_stopped) as granted:
+            with self._changed:
+                self._memory_bytes = granted.memory_bytes
+            try:
+                self._keep_alive(granted)
+            finally:
+                with self._changed:
+                    self._memory_bytes = None
 
     def _keep_alive(self, plan: Plan) -> None:
         """One engine after the other. Raises the error that ends the run, or _RunStopped."""
@@ -259,7 +334,7 @@ class SupervisedModel:
             ready = self._wait_ready(engine)
             began = time.monotonic()
             self._serve(engine, ready, crash)
-            exit = engine.wait_death()
+            exit = engine.wait_death(self._on_retired)
             served = time.monotonic() - began
         except EngineDied as death:
             exit = death.exit
@@ -296,6 +371,16 @@ class SupervisedModel:
             self._started_at = int(time.time())
             self._move(ModelStatus.RUNNING)
             self._settle(self._state())
+
+    def _on_retired(self, idle: bool) -> None:
+        """The engine's answer. If it ends now, its death is no crash."""
+        with self._changed:
+            self._retired = idle
+            engine = self._engine
+            if idle and self._status is ModelStatus.RUNNING and engine is not None:
+                self._move(ModelStatus.STOPPING)
+                threading.Thread(target=self._end, args=(engine,), daemon=True).start()
+            self._changed.notify_all()
 
     def _disown(self, exit: Exit | None) -> None:
         """The engine is gone. If it was serving, whoever wants the model now waits for the next one."""

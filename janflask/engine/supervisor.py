@@ -1,60 +1,58 @@
 """The supervisor (``python -m janflask.engine.supervisor``), one a server: starts, stops and watches the engines.
 
-It listens on ``supervisor.sock`` in the runtime folder, one thread a connection, one question a connection. It loads no
-model code itself. What runs is remembered in the runtime folder, so that a supervisor that was killed is followed by
-one that starts the same models again.
+It loads no model code itself. ``supervisor_server`` answers its socket, ``room`` says what may start beside what,
+``idle`` stops what nobody uses. What runs is remembered, so that a supervisor that was killed is followed by one that
+starts the same models again; so is a whole server, if a setting says so.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import os
 import shlex
 import shutil
 import signal
-import socket
-import socketserver
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from janflask.catalog import ModelCatalog, engine_settings
-from janflask.engine import lifeline
+from janflask.catalog import ModelCatalog
+from janflask.downloads.manager import DownloadManager
+from janflask.engine import lifeline, machine_memory
+from janflask.engine.budget import MemoryBudget
+from janflask.engine.demand import Demands
+from janflask.engine.idle import IdleWatch
 from janflask.engine.process import EngineProcess
+from janflask.engine.room import PATIENCE, Room
 from janflask.engine.runtime_dir import CHANNEL_VARIABLE, check_private, check_socket_path, is_fresh
 from janflask.engine.supervised import Plan, RestartPolicy, SupervisedModel
+from janflask.engine.supervisor_server import SupervisorServer
+from janflask.engine.wanted import Wanted, read
+from janflask.engine_settings import engine_settings
 from janflask.errors import (
     ConflictError,
-    EngineError,
     JanflaskError,
     ModelLoadError,
-    ProtocolError,
+    ModelNotFoundError,
     SettingsError,
     UnavailableError,
 )
-from janflask.ipc.protocol import (
-    SUPERVISOR_SOCKET,
-    ErrorReply,
-    FrameReader,
-    GetStates,
-    Message,
-    StartModel,
-    State,
-    States,
-    StopModel,
-    encode,
-)
+from janflask.ipc.protocol import SUPERVISOR_SOCKET
 from janflask.settings import Settings
-from janflask.types import EngineSpec, ModelState, ModelStatus
+from janflask.types import DownloadRequest, DownloadState, EngineSpec, ModelState, ModelStatus
 
 COMMAND_VARIABLE = "JANFLASK_ENGINE_COMMAND"  # replaces the engine's command line; for tests
-QUESTION_TIMEOUT = 10.0  # seconds a client has to say what it wants, and to take the answer
 RUNNING_FILE = "running.json"
+WATCH_PAUSE = 0.25  # seconds between two looks at a model that is watched
+UNSETTLED = frozenset({ModelStatus.DOWNLOADING, ModelStatus.STARTING, ModelStatus.STOPPING})
 
 log = logging.getLogger(__name__)
 
@@ -68,27 +66,33 @@ class Supervisor:
         runtime_dir: Path,
         engine_command: Sequence[str] = (sys.executable, "-m", "janflask.engine"),
         policy: RestartPolicy | None = None,
+        patience: float = PATIENCE,
     ) -> None:
         self._settings = settings
         self._runtime_dir = runtime_dir
         self._command = tuple(engine_command)
         self._policy = policy
         self._catalog = ModelCatalog(settings.models_dir)
+        self._downloads = DownloadManager(settings, self._catalog)
         self._numbers = itertools.count(1)
+        limits = machine_memory.limits(settings)
+        self._demands = Demands(on_gpu=limits.vram > 0)
+        self._room = Room(MemoryBudget(limits), self._all, patience)
+        self._idle = IdleWatch(settings.idle_unload, self._all)
+        self._wanted = Wanted([runtime_dir / RUNNING_FILE, settings.cache_dir / RUNNING_FILE])
         self._lock = threading.Lock()  # guards what follows; never held while a model starts or stops
         self._models: dict[str, SupervisedModel] = {}
-        self._wanted: dict[str, dict[str, Any]] = {}  # what runs on request, with the overrides of that request
         self._closing = False
 
-    def start(self, model_id: str, overrides: dict[str, Any]) -> ModelState:
-        """Returns once the model runs. Raises what SupervisedModel.start does, and what the catalog finds wrong."""
+    def start(self, model_id: str, overrides: dict[str, Any], *, displaces: bool = True) -> ModelState:
+        """Returns once the model runs; with ``displaces`` idle ones make room for it if need be.
+
+        Raises what SupervisedModel.start and Room.granted do, and what the catalog finds wrong.
+        """
         model = self._model(model_id)
-        self._want(model_id, overrides)
-        try:
-            return model.start(lambda: self._plan(model_id, overrides))
-        except JanflaskError:
-            self._want(model_id, None)
-            raise
+        if displaces:
+            self._wanted.used([model_id])
+        return model.start(lambda: self._plan(model_id, overrides, displaces))
 
     def stop(self, model_id: str) -> ModelState:
         """Returns once the engine is gone. Raises ModelNotFoundError for a model that nobody knows."""
@@ -97,39 +101,94 @@ class Supervisor:
         if model is None:
             self._catalog.get(model_id)
             return ModelState(model_id=model_id, status=ModelStatus.STOPPED)
-        self._want(model_id, None)
         return model.stop()
 
     def states(self) -> list[ModelState]:
-        """Every model that was ever asked for, by id."""
+        """Every model that was ever asked for, and every one whose download is under way or failed, by id."""
+        downloads = self._downloads.states()
         with self._lock:
-            models = sorted(self._models.items())
-        return [model.state() for _, model in models]
+            models = dict(self._models)
+        return [
+            _with_download(models[model_id].state() if model_id in models else None, model_id, downloads.get(model_id))
+            for model_id in sorted(models.keys() | downloads.keys())
+        ]
+
+    def state(self, model_id: str) -> ModelState:
+        """One model. Raises ModelNotFoundError for one that nobody knows."""
+        for state in self.states():
+            if state.model_id == model_id:
+                return state
+        card = self._catalog.get(model_id)
+        status = ModelStatus.NOT_DOWNLOADED if card.path is None else ModelStatus.DOWNLOADED
+        return ModelState(model_id=model_id, status=status)
+
+    def download(self, request: DownloadRequest) -> ModelState:
+        """Begins a download, or joins that of the same source. Raises what DownloadManager.start does."""
+        with self._lock:
+            if self._closing:
+                raise UnavailableError("the server is shutting down", retry_after=1)
+        return self.state(self._downloads.start(request))
+
+    def cancel_download(self, model_id: str) -> ModelState:
+        """The model without its download; no error when there was none."""
+        self._downloads.cancel(model_id)
+        try:
+            return self.state(model_id)
+        except ModelNotFoundError:
+            return ModelState(model_id=model_id, status=ModelStatus.NOT_DOWNLOADED)
+
+    def watch(self, model_id: str) -> Iterator[ModelState | None]:
+        """The model now and at each change until it settles; None when there was none for ``WATCH_PAUSE``."""
+        told: ModelState | None = None
+        while True:
+            state = self.state(model_id)
+            yield None if state == told else state
+            told = state
+            if state.status not in UNSETTLED:
+                return
+            time.sleep(WATCH_PAUSE)
 
     def restore(self) -> None:
-        """Starts, in the background, what a supervisor before this one left running."""
-        try:
-            remembered = json.loads((self._runtime_dir / RUNNING_FILE).read_text("utf-8"))
-            jobs = [(str(model_id), dict(overrides)) for model_id, overrides in remembered.items()]
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            log.warning("what ran before cannot be told: %s", error)
-            return
-        for model_id, overrides in jobs:
-            log.info("model %s: it ran before this supervisor, starting it again", model_id)
-            threading.Thread(target=self._restart, args=(model_id, overrides), daemon=True).start()
+        """Goes on, in the background, with the downloads and the models of the supervisor before this one.
+
+        What the whole server ran when it ended comes back only with ``restore_models``.
+        """
+        self._idle.start()
+        self._downloads.resume()
+        models = read(self._runtime_dir / RUNNING_FILE)
+        if models is None and self._settings.restore_models:
+            models = read(self._settings.cache_dir / RUNNING_FILE)
+        self._wanted.adopt(models or {})
+        if models:
+            threading.Thread(target=self._restart, args=(models,), name="restore", daemon=True).start()
 
     def close(self) -> None:
-        """Stops every model, all at once; refuses new starts."""
+        """Stops every model, all at once; refuses new starts. What runs now is what a restore will start."""
+        self._idle.close()
         with self._lock:
             self._closing = True
             models = list(self._models.values())
+        self._note_order(models)
+        self._wanted.freeze()
         stoppers = [threading.Thread(target=model.stop) for model in models]
         for thread in stoppers:
             thread.start()
+        self._downloads.close()
         for thread in stoppers:
             thread.join()
+
+    def _note_order(self, models: Sequence[SupervisedModel]) -> None:
+        """Asks the engines which was used last. The remembered order is that of the starts until then."""
+        if len(models) < 2:
+            return
+        with ThreadPoolExecutor(len(models)) as pool:
+            idle = zip(models, pool.map(SupervisedModel.idle_seconds, models), strict=True)
+            order = sorted(((seconds, model.model_id) for model, seconds in idle if seconds is not None), reverse=True)
+        self._wanted.used(model_id for _, model_id in order)
+
+    def _all(self) -> list[SupervisedModel]:
+        with self._lock:
+            return list(self._models.values())
 
     def _model(self, model_id: str) -> SupervisedModel:
         with self._lock:
@@ -139,11 +198,23 @@ class Supervisor:
         if known is not None:
             return known
         self._catalog.get(model_id)
-        made = SupervisedModel(model_id, self._spawn, stop_timeout=self._settings.stop_timeout, policy=self._policy)
+        made = SupervisedModel(
+            model_id,
+            self._spawn,
+            self._granted,
+            stop_timeout=self._settings.stop_timeout,
+            policy=self._policy,
+            moved=self._moved,
+        )
         with self._lock:
             return self._models.setdefault(model_id, made)
 
-    def _plan(self, model_id: str, overrides: dict[str, Any]) -> Plan:
+    def _moved(self, model_id: str, status: ModelStatus) -> None:
+        """A model that is stopped, has given way or has failed is not started again by a restore."""
+        if status in (ModelStatus.STOPPING, ModelStatus.FAILED):
+            self._wanted.drop(model_id)
+
+    def _plan(self, model_id: str, overrides: dict[str, Any], displaces: bool) -> Plan:
         with self._lock:
             if self._closing:
                 raise UnavailableError("the server is shutting down", retry_after=1)
@@ -152,9 +223,18 @@ class Supervisor:
             raise ModelLoadError(f"{model_id} cannot be started: {card.problem}", param="model")
         if card.path is None:
             raise ConflictError(f"{model_id} has no GGUF file on this server yet: download it first", param="model")
-        settings = engine_settings(card.settings, self._settings, overrides)
+        settings = self._catalog.with_paths(model_id, engine_settings(card.settings, self._settings, overrides))
         insists = "use_extra_bufts" in overrides and settings.use_extra_bufts
-        return Plan(model_path=card.path, settings=settings, insists_on_extra_bufts=insists)
+        self._wanted.add(model_id, overrides)
+        return Plan(model_path=card.path, settings=settings, insists_on_extra_bufts=insists, displaces=displaces)
+
+    @contextmanager
+    def _granted(self, model_id: str, plan: Plan, check: Callable[[], None]) -> Iterator[Plan]:
+        """The plan with the memory that it got, as long as the block lasts."""
+        demand = self._demands.of(Path(plan.model_path), plan.settings)
+        with self._room.granted(model_id, demand, check, displaces=plan.displaces) as grant:
+            kv_limit = grant.estimate.kv or None
+            yield replace(plan, kv_limit=kv_limit, memory_bytes=grant.estimate.total)
 
     def _spawn(self, model_id: str, plan: Plan) -> EngineProcess:
         path = self._runtime_dir / f"engine-{os.getpid()}-{next(self._numbers)}.sock"
@@ -165,96 +245,35 @@ class Supervisor:
             socket_path=str(path),
             cache_dir=str(self._settings.cache_dir),
             settings=plan.settings,
+            kv_limit=plan.kv_limit,
         )
         return EngineProcess(self._command, spec, self._settings.logs_dir / f"engine-{model_id}.log")
 
-    def _restart(self, model_id: str, overrides: dict[str, Any]) -> None:
-        try:
-            self.start(model_id, overrides)
-        except JanflaskError as error:
-            log.warning("model %s: not started again: %s", model_id, error)
-
-    def _want(self, model_id: str, overrides: dict[str, Any] | None) -> None:
-        with self._lock:
-            if overrides is None:
-                changed = self._wanted.pop(model_id, None) is not None
-            else:
-                changed = model_id not in self._wanted
-                self._wanted.setdefault(model_id, overrides)
-            if not changed:
-                return
-            path = self._runtime_dir / RUNNING_FILE
+    def _restart(self, models: dict[str, dict[str, Any]]) -> None:
+        """One after the other, as long as there is room; none makes way for the next."""
+        for model_id, overrides in models.items():
+            log.info("model %s: it ran before, starting it again", model_id)
             try:
-                path.with_suffix(".tmp").write_text(json.dumps(self._wanted), "utf-8")
-                path.with_suffix(".tmp").replace(path)
-            except (OSError, TypeError, ValueError) as error:
-                log.warning("what runs cannot be remembered: %s", error)
+                self.start(model_id, overrides, displaces=False)
+            except JanflaskError as error:
+                log.warning("model %s: not started again: %s", model_id, error)
+                if not self._is_closing():
+                    self._wanted.drop(model_id)
+
+    def _is_closing(self) -> bool:
+        with self._lock:
+            return self._closing
 
 
-class SupervisorServer(socketserver.ThreadingUnixStreamServer):
-    """Answers the frames of ``ipc.protocol`` for a Supervisor."""
-
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 256
-
-    def __init__(self, path: Path, supervisor: Supervisor) -> None:
-        """Raises SettingsError when ``path`` is too long for a socket, OSError when it cannot listen there."""
-        check_socket_path(path)
-        path.unlink(missing_ok=True)  # a killed supervisor's; the runtime folder is ours alone
-        self.supervisor = supervisor
-        super().__init__(str(path), _Handler)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Nothing that happens on one connection ends the supervisor."""
-        log.exception("a question to the supervisor failed")
-
-
-class _Handler(socketserver.BaseRequestHandler):
-    server: SupervisorServer
-    request: socket.socket
-
-    def handle(self) -> None:
-        self.request.settimeout(QUESTION_TIMEOUT)
-        try:
-            question = self._question()
-        except (ProtocolError, TimeoutError, ConnectionError) as error:
-            log.warning("a connection to the supervisor is closed: %s", error)
-            return
-        if question is None:
-            return
-        try:
-            self.request.sendall(encode(self._answer(question)))
-        except (TimeoutError, ConnectionError) as error:
-            log.info("nobody took the supervisor's answer: %s", error)
-
-    def _question(self) -> Message | None:
-        """The first message, or None when the peer left without one."""
-        reader = FrameReader()
-        while (message := reader.next()) is None:
-            data = self.request.recv(65536)
-            if not data:
-                return None
-            reader.feed(data)
-        return message
-
-    def _answer(self, question: Message) -> Message:
-        supervisor = self.server.supervisor
-        try:
-            match question:
-                case StartModel(model_id, settings):
-                    return State(supervisor.start(model_id, settings))
-                case StopModel(model_id):
-                    return State(supervisor.stop(model_id))
-                case GetStates():
-                    return States(supervisor.states())
-                case _:
-                    raise ProtocolError(f"the supervisor answers no {type(question).__name__}")
-        except JanflaskError as error:
-            return ErrorReply.of(error)
-        except Exception as error:
-            log.exception("the supervisor failed on a %s", type(question).__name__)
-            return ErrorReply.of(EngineError(f"the supervisor failed: {error!r}"))
+def _with_download(state: ModelState | None, model_id: str, download: DownloadState | None) -> ModelState:
+    """A model's state as it looks from outside while, or after, it is fetched."""
+    if state is None:
+        state = ModelState(model_id=model_id, status=ModelStatus.NOT_DOWNLOADED)
+    if download is None:
+        return state
+    if download.stage == "failed":
+        return replace(state, download=download, error=state.error or download.error)
+    return replace(state, status=ModelStatus.DOWNLOADING, download=download)
 
 
 def serve(supervisor: Supervisor, runtime_dir: Path, listening: Callable[[], None]) -> None:

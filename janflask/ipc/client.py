@@ -21,9 +21,12 @@ from janflask.errors import (
 )
 from janflask.ipc import protocol
 from janflask.ipc.protocol import (
+    CancelDownload,
     Chunk,
     Detokenize,
     Done,
+    Embed,
+    Embeddings,
     ErrorReply,
     Finished,
     FrameReader,
@@ -31,6 +34,7 @@ from janflask.ipc.protocol import (
     GetStates,
     GetStats,
     Message,
+    StartDownload,
     Started,
     StartModel,
     State,
@@ -40,8 +44,9 @@ from janflask.ipc.protocol import (
     Text,
     Tokenize,
     Tokens,
+    WatchModel,
 )
-from janflask.types import EngineStats, GenerateRequest, ModelState
+from janflask.types import DownloadRequest, EngineStats, GenerateRequest, ModelState
 
 RECEIVE_SIZE = 256 * 1024  # bytes of one recv
 SEND_TIMEOUT = 10.0  # seconds to connect and hand a request over; a healthy peer takes microseconds
@@ -219,6 +224,31 @@ def engine_text(socket_path: str, tokens: tuple[int, ...], timeout: float) -> st
     return _ask_engine(socket_path, Detokenize(tokens), Text, timeout).text
 
 
+class PendingEmbeddings(_Waitable):
+    """Embeddings that were asked for; ``fileno()`` becomes readable when the engine answers. Closing it cancels."""
+
+    def receive(self) -> Embeddings | None:
+        """The embeddings, or None while they are not whole. Raises what the engine answers, EngineCrashedError."""
+        try:
+            self._connection.receive()
+        except EOFError as error:
+            raise _no_engine(error) from error
+        message = self._connection.next()
+        return None if message is None else _expect(message, Embeddings)
+
+
+def ask_embeddings(socket_path: str, question: Embed) -> PendingEmbeddings:
+    """Hands ``question`` to the engine at ``socket_path``.
+
+    Raises EngineCrashedError when nobody listens there, TimeoutExceededError when the engine takes no request,
+    ProtocolError when the question is too long for a frame.
+    """
+    try:
+        return PendingEmbeddings(_Connection(socket_path, "the engine", question))
+    except OSError as error:
+        raise _no_engine(error) from error
+
+
 def _ask_engine(socket_path: str, question: Message, expected: type[T], timeout: float) -> T:
     try:
         connection = _Connection(socket_path, "the engine", question, min(timeout, SEND_TIMEOUT))
@@ -256,6 +286,24 @@ class PendingStart(_Waitable):
         return None if message is None else _expect(message, State).state
 
 
+class Watch(_Waitable):
+    """A model that is watched; ``fileno()`` becomes readable when there is something new."""
+
+    def receive(self) -> list[ModelState] | None:
+        """The states that came; empty while one is not whole, None once nothing more will come.
+
+        Raises what the supervisor answers.
+        """
+        try:
+            self._connection.receive()
+        except EOFError:
+            return None
+        states: list[ModelState] = []
+        while (message := self._connection.next()) is not None:
+            states.append(_expect(message, State).state)
+        return states
+
+
 class SupervisorClient:
     """Asks the supervisor whose socket is in ``runtime_dir``. One connection a question; usable from any thread.
 
@@ -283,6 +331,18 @@ class SupervisorClient:
     def states(self, timeout: float) -> dict[str, ModelState]:
         """The models that the supervisor knows something of, by id."""
         return {state.model_id: state for state in self._ask(GetStates(), States, timeout).states}
+
+    def download(self, request: DownloadRequest, timeout: float) -> ModelState:
+        """The model whose download has begun, or was under way. Raises what is wrong with the request."""
+        return self._ask(StartDownload(request), State, timeout).state
+
+    def cancel_download(self, model_id: str, timeout: float) -> ModelState:
+        """The model without its download; nothing of it is left on the disk."""
+        return self._ask(CancelDownload(model_id), State, timeout).state
+
+    def watch(self, model_id: str) -> Watch:
+        """How the model is, now and at each change until nothing is under way with it."""
+        return Watch(self._connect(WatchModel(model_id)))
 
     def _connect(self, question: Message, timeout: float = SEND_TIMEOUT) -> _Connection:
         deadline = time.monotonic() + self._patience

@@ -17,11 +17,13 @@ Conversations (the side that connected speaks first):
 to an engine    ``Generate`` -> ``Started`` | ``ErrorReply``, then ``Chunk``*, a ``Finished`` per choice, ``Done``
                 (or an ``ErrorReply`` at any point). One connection is one generation: closing it cancels.
                 ``GetStats`` -> ``Stats``, ``Tokenize`` -> ``Tokens`` | ``ErrorReply``, ``Detokenize`` -> ``Text`` |
-                ``ErrorReply``, any number of times.
+                ``ErrorReply``, ``Embed`` -> ``Embeddings`` | ``ErrorReply``, any number of times.
 to supervisor   ``StartModel`` -> ``State`` (once it runs) | ``ErrorReply``;  ``StopModel`` -> ``State``;
-                ``GetStates`` -> ``States``. One request a connection.
+                ``GetStates`` -> ``States``;  ``StartDownload``, ``CancelDownload`` -> ``State`` | ``ErrorReply``;
+                ``WatchModel`` -> ``State`` at each change, until the model settles. One request a connection.
 engine's birth  on a socket pair that the supervisor made: ``Launch`` -> ``Progress``*, ``Ready`` | ``ErrorReply``;
-                later ``Shutdown``. End of stream on it means that the other process is gone.
+                later ``Shutdown``, or ``Retire`` -> ``Retired``. End of stream on it means that the other process is
+                gone.
 =============== ===============================================================================================
 """
 
@@ -34,6 +36,7 @@ import msgspec
 
 from janflask.errors import JanflaskError, ProtocolError
 from janflask.types import (
+    DownloadRequest,
     EngineInfo,
     EngineSpec,
     EngineStats,
@@ -138,6 +141,25 @@ class Text(msgspec.Struct, frozen=True):
     text: str
 
 
+class Embed(msgspec.Struct, frozen=True):
+    """Texts, or token ids that are taken as they are, to be made vectors.
+
+    ``dimensions`` cuts each vector to its beginning, of length 1 again. ``first`` is the number of the first input in
+    the client's request, for error messages.
+    """
+
+    inputs: tuple[str | tuple[int, ...], ...]
+    dimensions: int | None = None
+    first: int = 0
+
+
+class Embeddings(msgspec.Struct, frozen=True):
+    """One vector an input: little-endian 32-bit floats, of length 1; and the tokens of all inputs."""
+
+    vectors: list[bytes]
+    prompt_tokens: int
+
+
 class StartModel(msgspec.Struct, frozen=True):
     """Start a model, or join a start under way, or answer at once when it runs. ``settings`` win over the model's."""
 
@@ -151,6 +173,24 @@ class StopModel(msgspec.Struct, frozen=True):
 
 class GetStates(msgspec.Struct, frozen=True):
     pass
+
+
+class StartDownload(msgspec.Struct, frozen=True):
+    """Fetch a model, or join the download of the same source; answered at once."""
+
+    request: DownloadRequest
+
+
+class CancelDownload(msgspec.Struct, frozen=True):
+    """End a download and remove what came of it. No error when there is none."""
+
+    model_id: str
+
+
+class WatchModel(msgspec.Struct, frozen=True):
+    """Tell how a model is now, and at each change, until nothing is under way with it."""
+
+    model_id: str
 
 
 class State(msgspec.Struct, frozen=True):
@@ -185,6 +225,16 @@ class Shutdown(msgspec.Struct, frozen=True):
     """End every request with ``model_stopped``, then exit."""
 
 
+class Retire(msgspec.Struct, frozen=True):
+    """Take no more requests and exit, if no request is under way."""
+
+
+class Retired(msgspec.Struct, frozen=True):
+    """``idle`` false: a request is under way, and the engine goes on as if it had not been asked."""
+
+    idle: bool
+
+
 Message = (
     Generate
     | Started
@@ -198,15 +248,22 @@ Message = (
     | Tokens
     | Detokenize
     | Text
+    | Embed
+    | Embeddings
     | StartModel
     | StopModel
     | GetStates
+    | StartDownload
+    | CancelDownload
+    | WatchModel
     | State
     | States
     | Launch
     | Progress
     | Ready
     | Shutdown
+    | Retire
+    | Retired
 )
 
 _KINDS: dict[int, type] = {
@@ -222,15 +279,22 @@ _KINDS: dict[int, type] = {
     10: Tokens,
     11: Detokenize,
     12: Text,
+    13: Embed,
+    14: Embeddings,
     16: StartModel,
     17: StopModel,
     18: GetStates,
     19: State,
     20: States,
+    21: StartDownload,
+    22: CancelDownload,
+    23: WatchModel,
     32: Launch,
     33: Progress,
     34: Ready,
     35: Shutdown,
+    36: Retire,
+    37: Retired,
 }
 _KIND_OF: dict[type, int] = {cls: kind for kind, cls in _KINDS.items()}
 _DECODERS: dict[int, msgspec.msgpack.Decoder[Any]] = {k: msgspec.msgpack.Decoder(cls) for k, cls in _KINDS.items()}

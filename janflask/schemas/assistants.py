@@ -12,6 +12,7 @@ from janflask.records import Assistant
 from janflask.schemas.fields import Number, Text, between, kind, wrong_type
 from janflask.schemas.objects import JsonObject, check_object, each, metadata_field, tool_resources_field
 from janflask.schemas.sampling import Base
+from janflask.schemas.stored import DeletedSchema, PageSchema, always, time, told
 
 # OpenAI's limits, where it has one.
 MAX_NAME = 256
@@ -139,10 +140,6 @@ class CreateAssistantSchema(ModifyAssistantSchema):
     id = _text(128, "Its id, if you want to choose one.", least=1, pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
 
-def _told(description: str, **about: Any) -> fields.String:
-    return fields.String(required=True, metadata={"description": description, **about})
-
-
 def _any_object(description: str, **about: Any) -> fields.Dict:
     return fields.Dict(required=True, metadata={"description": description, "additionalProperties": {}, **about})
 
@@ -150,16 +147,16 @@ def _any_object(description: str, **about: Any) -> fields.Dict:
 class AssistantSchema(ma.Schema):
     """An assistant: who answers in a thread."""
 
-    id = _told("Its id.")
-    object = fields.String(required=True, validate=validate.OneOf(["assistant"]))
-    version = _told("The version of its description.")
-    created_at = fields.Integer(required=True, metadata={"description": "Seconds since the epoch."})
-    name = _told("What it is called.")
-    description = _told("What it is for.")
-    avatar = _told("Its picture.")
-    model = _told("The id of the model that answers; `*` is any.")
+    id = told("Its id.")
+    object = always("assistant")
+    version = told("The version of its description.")
+    created_at = time()
+    name = told("What it is called.")
+    description = told("What it is for.")
+    avatar = told("Its picture.")
+    model = told("The id of the model that answers; `*` is any.")
     models = fields.List(fields.Dict(), required=True, metadata={"description": "The models that Jan offers with it."})
-    instructions = _told("What the model is told before the conversation.")
+    instructions = told("What the model is told before the conversation.")
     tools = fields.List(fields.Dict(), required=True, metadata={"description": "What it may use."})
     tool_resources = _any_object("What its tools work with.", nullable=True)
     file_ids = fields.List(fields.String(), required=True, metadata={"description": "Uploaded files that it uses."})
@@ -176,19 +173,13 @@ class AssistantSchema(ma.Schema):
     )
 
 
-class AssistantListSchema(ma.Schema):
+class AssistantListSchema(PageSchema):
     """A page of assistants."""
 
-    object = fields.String(required=True, validate=validate.OneOf(["list"]))
     data = fields.List(fields.Nested(AssistantSchema), required=True)
-    first_id = _told("The first one's id; null for an empty page.", nullable=True)
-    last_id = _told("The last one's id; null for an empty page.", nullable=True)
-    has_more = fields.Boolean(required=True, metadata={"description": "Whether the list goes on."})
 
 
-class AssistantDeletedSchema(ma.Schema):
+class AssistantDeletedSchema(DeletedSchema):
     """An assistant that is gone."""
 
-    id = _told("Its id.")
-    object = fields.String(required=True, validate=validate.OneOf(["assistant.deleted"]))
-    deleted = fields.Boolean(required=True, metadata={"description": "Always true."})
+    object = always("assistant.deleted")

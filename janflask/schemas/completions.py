@@ -21,6 +21,8 @@ Prompt = str | tuple[int, ...]
 class Prompts(fields.Field[tuple[Prompt, ...]]):
     """A string, a list of token ids, or a list of either; given as a tuple of prompts."""
 
+    NOUN = "prompt"
+
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
     ) -> tuple[Prompt, ...]:
@@ -29,11 +31,11 @@ class Prompts(fields.Field[tuple[Prompt, ...]]):
         if not isinstance(value, list):
             raise wrong_type("a string, a list of strings, or token ids", value)
         if not value:
-            raise ma.ValidationError("must hold at least one prompt")
+            raise ma.ValidationError(f"must hold at least one {self.NOUN}")
         if isinstance(value[0], int) and not isinstance(value[0], bool):
             return (token_ids(value),)
         if len(value) > MAX_PROMPTS:
-            raise ma.ValidationError(f"must hold at most {MAX_PROMPTS} prompts, not {len(value)}")
+            raise ma.ValidationError(f"must hold at most {MAX_PROMPTS} {self.NOUN}s, not {len(value)}")
         errors: dict[int, Any] = {}
         prompts: list[Prompt] = []
         for number, item in enumerate(value):

@@ -1,47 +1,164 @@
-"""The body of PUT /models/{id}/start."""
+"""The bodies of requests about models, and the one table of what a model can be started with."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import fields as dataclass_fields
+from typing import Any, ClassVar
 
 import marshmallow as ma
-from marshmallow import fields
+from marshmallow import fields, validate
 
+from janflask.schemas.fields import Text
+from janflask.schemas.objects import JsonObject, metadata_field
+from janflask.schemas.parameters import parameters_field
 from janflask.schemas.sampling import Base
+from janflask.types import CACHE_TYPES, DownloadRequest, EngineSettings
+
+MAX_NAME = 1024
+MAX_DESCRIPTION = 64 << 10
+MAX_SOURCE = 8192
+_CACHE_TYPES = ", ".join(CACHE_TYPES)
+_FILE = "The plain name of a file in the model's own folder"
+
+# name -> (JSON's type, what it does, what happens without it where ``EngineSettings`` has no default)
+SETTINGS: Mapping[str, tuple[str, str, str]] = {
+    "ctx_len": ("integer", "Tokens of one conversation.", "what the model was trained for, at most 8192"),
+    "n_parallel": ("integer", "Sequences generated at once.", "8, fewer if memory says so"),
+    "cpu_threads": ("integer", "CPU threads of the engine.", "measured"),
+    "ngl": ("integer", "Layers on the GPU; -1: as many as this build can place there.", ""),
+    "flash_attn": ("boolean", "Flash attention.", "measured"),
+    "kv_unified": ("boolean", "One KV buffer for all sequences.", "measured"),
+    "slice_size": ("integer", "Prompt tokens of a step that also generates.", "measured"),
+    "kv_cells": ("integer", "Tokens the KV cache holds over all sequences.", "n_parallel * ctx_len"),
+    "cache_type_k": ("string", f"Type of the cached keys: {_CACHE_TYPES}.", ""),
+    "cache_type_v": ("string", f"Type of the cached values: {_CACHE_TYPES}.", ""),
+    "mmap": ("boolean", "The weights stay in the page cache, shared with whoever reads the file.", ""),
+    "mlock": ("boolean", "The weights are kept from being swapped out.", ""),
+    "rope_freq_base": ("number", "Base frequency of the rotary positions.", "the file's"),
+    "rope_freq_scale": ("number", "Scale of the rotary positions' frequencies.", "the file's"),
+    "rope_scaling": ("string", "How rotary positions are scaled: none, linear or yarn.", "the file's"),
+    "lora": ("string", f"An adapter for the weights. {_FILE}.", "none"),
+    "lora_scale": ("number", "How strongly the adapter works.", ""),
+    "embedding": ("boolean", "Serve embeddings instead of text.", "what the file is made for"),
+    "prefix_cache": ("boolean", "Reuse computed prompt prefixes.", ""),
+    "queue_limit": ("integer", "Requests that may wait for the model; the next one gets 429.", ""),
+    "use_extra_bufts": ("boolean", "llama.cpp's repacked CPU weights (AMX and others).", ""),
+    "start_timeout": ("number", "Seconds that loading the model and proving that it works may take.", ""),
+    "prompt_template": (
+        "string",
+        "How a conversation is laid out: text with `{system_message}` and `{prompt}` in it.",
+        "the chat template in the model's file",
+    ),
+    "llama_model_path": ("string", f"The weights. {_FILE}; not for a start.", "the only model in the folder"),
+    "mmproj": ("string", f"The projector for images. {_FILE}.", "none"),
+}
 
 
-def _setting(kind: str, description: str) -> fields.Raw:
-    return fields.Raw(allow_none=True, metadata={"type": kind, "description": description})
+def _documented() -> dict[str, fields.Field[Any]]:
+    defaults = {item.name: item.default for item in dataclass_fields(EngineSettings)}
+    documented: dict[str, fields.Field[Any]] = {}
+    for name, (kind, description, otherwise) in SETTINGS.items():
+        about: dict[str, Any] = {"type": kind, "description": description, "nullable": True}
+        if otherwise:
+            about["description"] += f" Default: {otherwise}."
+        else:
+            about["default"] = defaults[name]
+        documented[name] = fields.Raw(allow_none=True, metadata=about)
+    return documented
 
 
-class StartSettingsSchema(Base):
-    """Settings that hold until the model stops, over the model's own.
+class ModelSettingsSchema(Base):
+    """How a model is started. Numbers may be text; `auto` leaves the choice to the server where that is the default.
 
-    Numbers may be strings; null is the same as not given. Which values are right is known to those who start engines
-    (``janflask.catalog``), who refuse unknown names too: here they are only documented.
+    The server's own `JANFLASK_*` settings of the same names come before the defaults here. Unknown names are refused.
     """
+
+    # Which values are right is known to those who start engines (``janflask.catalog``), who refuse unknown names too:
+    # here they are only documented.
 
     class Meta:
         """marshmallow's options."""
 
         unknown = ma.INCLUDE
-
-    ctx_len = _setting("integer", "Tokens of one conversation.")
-    n_parallel = _setting("integer", "Sequences generated at once.")
-    cpu_threads = _setting("integer", "CPU threads of the engine.")
-    ngl = _setting("integer", "Layers on the GPU; -1: as many as possible.")
-    flash_attn = _setting("boolean", "Flash attention.")
-    kv_unified = _setting("boolean", "One KV buffer for all sequences.")
-    slice_size = _setting("integer", "Prompt tokens of a step that also generates.")
-    kv_cells = _setting("integer", "Tokens the KV cache holds over all sequences.")
-    cache_type_k = _setting("string", "Type of the cached keys, e.g. f16 or q8_0.")
-    cache_type_v = _setting("string", "Type of the cached values.")
-    prefix_cache = _setting("boolean", "Reuse computed prompt prefixes.")
-    queue_limit = _setting("integer", "Requests that may wait for the model.")
-    use_extra_bufts = _setting("boolean", "llama.cpp's repacked CPU weights.")
-    start_timeout = _setting("number", "Seconds the start may take.")
+        include: ClassVar[dict[str, Any]] = _documented()
 
     @ma.post_load
     def make(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """The overrides that are given."""
+        """The settings that are given."""
         return dict(data)
+
+
+def _settings_field(description: str) -> JsonObject:
+    # ``janflask.api.openapi`` makes the schema a component by this name.
+    form = [{"$ref": "#/components/schemas/ModelSettings"}]
+    return JsonObject(allow_none=True, metadata={"description": description, "allOf": form})
+
+
+def _text(most: int, description: str, *, least: int = 0, **about: Any) -> Text:
+    error = f"must have {least} to {most} characters" if least else f"must have at most {most} characters"
+    return Text(
+        allow_none=True,
+        validate=validate.Length(min=least or None, max=most, error=error),
+        metadata={"description": description, **about},
+    )
+
+
+class NewModelSchema(Base):
+    """A model to be fetched."""
+
+    source_url = Text(
+        required=True,
+        validate=validate.Length(1, MAX_SOURCE, error=f"must have 1 to {MAX_SOURCE} characters"),
+        metadata={
+            "description": "Where it is: the http(s) URL of a GGUF file, a huggingface.co page of one, "
+            "`hf:org/repo/file.gguf`, or `hf:org/repo:Q4_K_M`, which picks the file of that quantization.",
+            "example": "hf:org/repo:Q4_K_M",
+        },
+    )
+    id = _text(
+        MAX_NAME,
+        "Its id here: letters, digits, `.`, `_` and `-`, 128 at most. Made from the source by default.",
+        example="my-model",
+    )
+    name = _text(MAX_NAME, "What it is called.", least=1, example="My model")
+    sha256 = Text(
+        allow_none=True,
+        validate=validate.Regexp(r"[0-9A-Fa-f]{64}\Z", error="must be 64 hexadecimal digits"),
+        metadata={
+            "description": "The file's SHA-256 (of several parts, the first one's); the download fails if it differs.",
+            "pattern": "^[0-9A-Fa-f]{64}$",
+            "example": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        },
+    )
+    settings = _settings_field("How it is to be started; kept in its model.json.")
+    parameters = parameters_field()
+    metadata = metadata_field()
+
+    @ma.post_load
+    def make(self, data: dict[str, Any], **kwargs: Any) -> DownloadRequest:
+        """The request."""
+        source, model_id, sha256 = data.pop("source_url"), data.pop("id", None), data.pop("sha256", None)
+        return DownloadRequest(source=source, model_id=model_id, sha256=sha256 and sha256.lower(), **data)
+
+
+class ModelChangesSchema(Base):
+    """What may change of a model; what is not given stays."""
+
+    name = _text(MAX_NAME, "What it is called.", least=1, example="My model")
+    description = _text(MAX_DESCRIPTION, "What it is.", example="For a first try.")
+    settings = _settings_field(
+        "How it is started, from its next start on; kept in its model.json. Those that are not named stay, null "
+        "removes one. A file is named plainly and must be in the model's folder."
+    )
+    parameters = parameters_field(removes=True)
+    metadata = metadata_field()
+
+    @ma.post_load
+    def make(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """The fields given."""
+        return dict(data)
+
+
+# Schemas that fields refer to by name.
+COMPONENTS = (ModelSettingsSchema,)

@@ -25,7 +25,14 @@ _KNOWN: Mapping[str, fields.Field[Any]] = {
 
 
 class Parameters(JsonObject):
-    """Known names only; a number may be text and is given as a number. Null is the same as not given."""
+    """Known names only; a number may be text and is given as a number.
+
+    Null is the same as not given, or, where it ``removes``, is given as it is, for an unknown name too.
+    """
+
+    def __init__(self, *, removes: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._removes = removes
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
@@ -37,6 +44,8 @@ class Parameters(JsonObject):
             try:
                 if item is not None:
                     checked[name] = _checked(name, item)
+                elif self._removes:
+                    checked[name] = None
             except ma.ValidationError as error:
                 errors[name[:80]] = error.messages
         if errors:
@@ -55,12 +64,14 @@ def _checked(name: str, value: Any) -> Any:
     return value
 
 
-def parameters_field() -> Parameters:
-    """An object's ``parameters``."""
+def parameters_field(*, removes: bool = False) -> Parameters:
+    """An object's ``parameters``; with ``removes`` a null in it takes a parameter away."""
+    about = "Defaults of requests; the names of a chat completion's fields. Unknown ones are refused."
     return Parameters(
         allow_none=True,
+        removes=removes,
         metadata={
-            "description": "Defaults of requests; the names of a chat completion's fields. Unknown ones are refused.",
+            "description": about + " Those that are not named stay, null removes one." * removes,
             "example": {"temperature": 0.7, "max_tokens": 256},
         },
     )

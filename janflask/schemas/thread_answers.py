@@ -5,19 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import marshmallow as ma
-from marshmallow import fields, validate
+from marshmallow import fields
 
-
-def _told(description: str, **about: Any) -> fields.String:
-    return fields.String(required=True, metadata={"description": description, **about})
-
-
-def _always(word: str) -> fields.String:
-    return fields.String(required=True, validate=validate.OneOf([word]))
-
-
-def _time(description: str = "Seconds since the epoch.", **about: Any) -> fields.Integer:
-    return fields.Integer(required=True, metadata={"description": description, **about})
+from janflask.schemas.stored import DeletedSchema, PageSchema, always, time, told
 
 
 def _object(description: str, **about: Any) -> fields.Dict:
@@ -48,7 +38,7 @@ class ImageFileSchema(ma.Schema):
 class MessageContentSchema(ma.Schema):
     """A part of a message: its `type` names the field that it has."""
 
-    type = _told("`text`, `image_url` or `image_file`.")
+    type = told("`text`, `image_url` or `image_file`.")
     text = fields.Nested(TextValueSchema)
     image_url = fields.Nested(ImageUrlSchema)
     image_file = fields.Nested(ImageFileSchema)
@@ -57,11 +47,11 @@ class MessageContentSchema(ma.Schema):
 class MessageObjectSchema(ma.Schema):
     """A message of a thread; a line of its `messages.jsonl`."""
 
-    id = _told("Its id.")
-    object = _always("thread.message")
-    created_at = _time()
-    thread_id = _told("The thread that it belongs to.")
-    role = _told("`user` or `assistant`.")
+    id = told("Its id.")
+    object = always("thread.message")
+    created_at = time()
+    thread_id = told("The thread that it belongs to.")
+    role = told("`user` or `assistant`.")
     content = fields.List(fields.Nested(MessageContentSchema), required=True)
     file_ids = fields.List(
         fields.String(), required=True, metadata={"description": "The uploaded files that are attached to it."}
@@ -71,23 +61,16 @@ class MessageObjectSchema(ma.Schema):
         required=True,
         metadata={"description": "The same files, each with the `tools` that it is for: `{file_id, tools: [{type}]}`."},
     )
-    assistant_id = _told("Who wrote it, if an assistant did.", nullable=True)
-    run_id = _told("The run that made it.", nullable=True)
-    status = _told("`completed`, `in_progress` or `incomplete`.")
+    assistant_id = told("Who wrote it, if an assistant did.", nullable=True)
+    run_id = told("The run that made it.", nullable=True)
+    status = told("`completed`, `in_progress` or `incomplete`.")
     incomplete_details = _object("Why it is incomplete.", nullable=True)
-    completed_at = _time(nullable=True)
-    incomplete_at = _time(nullable=True)
+    completed_at = time(nullable=True)
+    incomplete_at = time(nullable=True)
     metadata = _object("Its sender's own.")
 
 
-class _ListSchema(ma.Schema):
-    object = _always("list")
-    first_id = _told("The first one's id; null for an empty page.", nullable=True)
-    last_id = _told("The last one's id; null for an empty page.", nullable=True)
-    has_more = fields.Boolean(required=True, metadata={"description": "Whether the list goes on."})
-
-
-class MessageListSchema(_ListSchema):
+class MessageListSchema(PageSchema):
     """A page of messages."""
 
     data = fields.List(fields.Nested(MessageObjectSchema), required=True)
@@ -96,57 +79,52 @@ class MessageListSchema(_ListSchema):
 class MessageFileSchema(ma.Schema):
     """A file of a message."""
 
-    id = _told("The file's id.")
-    object = _always("thread.message.file")
-    created_at = _time("When the message was made, in seconds since the epoch.")
-    message_id = _told("The message.")
+    id = told("The file's id.")
+    object = always("thread.message.file")
+    created_at = time("When the message was made, in seconds since the epoch.")
+    message_id = told("The message.")
 
 
-class MessageFileListSchema(_ListSchema):
+class MessageFileListSchema(PageSchema):
     """A page of a message's files."""
 
     data = fields.List(fields.Nested(MessageFileSchema), required=True)
 
 
-class _DeletedSchema(ma.Schema):
-    id = _told("Its id.")
-    deleted = fields.Boolean(required=True, metadata={"description": "Always true."})
-
-
-class MessageDeletedSchema(_DeletedSchema):
+class MessageDeletedSchema(DeletedSchema):
     """A message that is gone."""
 
-    object = _always("thread.message.deleted")
+    object = always("thread.message.deleted")
 
 
-class ThreadDeletedSchema(_DeletedSchema):
+class ThreadDeletedSchema(DeletedSchema):
     """A thread that is gone."""
 
-    object = _always("thread.deleted")
+    object = always("thread.deleted")
 
 
 class ThreadAssistantSchema(ma.Schema):
     """An assistant in a thread."""
 
-    assistant_id = _told("Its id; it need not be one of this server's.")
-    assistant_name = _told("What it is called.")
-    instructions = _told("What it is told before the conversation.")
+    assistant_id = told("Its id; it need not be one of this server's.")
+    assistant_name = told("What it is called.")
+    instructions = told("What it is told before the conversation.")
     model = _object("The model it uses here: `{id, settings, parameters, engine}`, each optional.")
 
 
 class ListedThreadSchema(ma.Schema):
     """A conversation, as an entry of the list."""
 
-    id = _told("Its id.")
-    object = _always("thread")
-    title = _told("What it is called.")
-    summary = _told("What it is about.")
+    id = told("Its id.")
+    object = always("thread")
+    title = told("What it is called.")
+    summary = told("What it is about.")
     assistants = fields.List(fields.Nested(ThreadAssistantSchema), required=True)
-    created = _time()
-    created_at = _time()
-    updated = _time("When it or the last of its messages changed, in seconds since the epoch.")
+    created = time()
+    created_at = time()
+    updated = time("When it or the last of its messages changed, in seconds since the epoch.")
     metadata = _object("Its owner's own.")
-    model_id = _told("The model that answers here, over the assistant's.", nullable=True)
+    model_id = told("The model that answers here, over the assistant's.", nullable=True)
     settings = _object("How the model is started, over its own settings.")
     parameters = _object("Defaults of requests, over the model's own.")
     tool_resources = _object("What the tools may use.")
@@ -169,14 +147,14 @@ class WholeThreadSchema(ListedThreadSchema):
 class SkippedSchema(ma.Schema):
     """What was left out."""
 
-    path = _told("Its path in the archive.")
-    reason = _told("Why it was left out.")
+    path = told("Its path in the archive.")
+    reason = told("Why it was left out.")
 
 
 class ImportReportSchema(ma.Schema):
     """What came out of an archive."""
 
-    object = _always("thread.import")
+    object = always("thread.import")
     threads = fields.List(fields.String(), required=True, metadata={"description": "The threads' ids here."})
     assistants = fields.List(fields.String(), required=True, metadata={"description": "The assistants' ids here."})
     files = fields.List(fields.String(), required=True, metadata={"description": "The files' ids here."})

@@ -8,6 +8,8 @@ from janflask.catalog import ModelCatalog
 from janflask.ipc.client import SupervisorClient
 from janflask.services.assistants import AssistantService
 from janflask.services.chat import ChatService
+from janflask.services.downloads import DownloadService
+from janflask.services.embeddings import EmbeddingService
 from janflask.services.files import FileService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
@@ -28,8 +30,10 @@ class Services:
 
     settings: Settings
     models: ModelService
+    downloads: DownloadService
     chat: ChatService
     tokens: TokenService
+    embeddings: EmbeddingService
     assistants: AssistantService
     threads: ThreadService
     messages: MessageService
@@ -41,15 +45,18 @@ class Services:
         """Over ``settings``' data folder (or another ``repository``) and the supervisor in its runtime folder."""
         # Without a runtime folder nobody can have started a supervisor for us: each question to it fails with a 503.
         supervisor = SupervisorClient(settings.runtime_dir or settings.data_dir / "run", SUPERVISOR_PATIENCE)
-        models = ModelService(settings, ModelCatalog(settings.models_dir), supervisor)
+        downloads = DownloadService(settings, supervisor)
+        models = ModelService(settings, ModelCatalog(settings.models_dir), supervisor, downloads)
         repository = open_repository(settings) if repository is None else repository
         templates = ChatTemplates()
         assistants, messages = AssistantService(repository), MessageService(settings, repository)
         return cls(
             settings=settings,
             models=models,
+            downloads=downloads,
             chat=ChatService(settings, models, templates),
             tokens=TokenService(settings, models, templates),
+            embeddings=EmbeddingService(settings, models),
             assistants=assistants,
             threads=ThreadService(settings, repository, assistants, messages),
             messages=messages,

@@ -5,38 +5,36 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from janflask.catalog import ModelCatalog, engine_settings
-from janflask.errors import ConflictError, EngineCrashedError, InvalidRequestError, JanflaskError, TimeoutExceededError
+from janflask.catalog import ModelCatalog, is_model_id
+from janflask.errors import (
+    ConflictError,
+    EngineCrashedError,
+    JanflaskError,
+    ModelNotFoundError,
+    TimeoutExceededError,
+    UnavailableError,
+)
 from janflask.ipc.client import SupervisorClient, engine_stats
+from janflask.services.downloads import DownloadService
+from janflask.services.model import Model, coming, joined
+from janflask.services.model_changes import ALIVE, ModelChanges, ModelChangeService, check_idle
+from janflask.services.overrides import check_file, checked_settings
 from janflask.services.waiting import Waiter
 from janflask.settings import Settings
-from janflask.types import EngineInfo, EngineStats, ModelCard, ModelState, ModelStatus
+from janflask.types import EngineInfo, ModelCard, ModelState, ModelStatus
 
 STATES_TIMEOUT = 5.0  # seconds; the supervisor answers from memory
 STATS_TIMEOUT = 2.0  # seconds
 STOP_MARGIN = 30.0  # seconds on top of stop_timeout, for a process that has to be killed and reaped
-
+UNSETTLED = frozenset({ModelStatus.DOWNLOADING, ModelStatus.STARTING, ModelStatus.STOPPING})
+NOT_YET = "the model runs with the settings it was started with: these hold from its next start"
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model on disk and what the supervisor knows of it."""
-
-    card: ModelCard
-    state: ModelState
-    stats: EngineStats | None = None  # only of a single model, while it runs
-
-    @property
-    def error(self) -> str | None:
-        """Why it failed, or can't be used as it is."""
-        return self.state.error or self.card.problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,40 +46,106 @@ class Endpoint:
 
 
 class ModelService:
-    """Lists, starts and stops models, and remembers where the running ones listen. Thread-safe."""
+    """Lists, starts, stops, changes and deletes models, and remembers where the running ones listen. Thread-safe."""
 
-    def __init__(self, settings: Settings, catalog: ModelCatalog, supervisor: SupervisorClient) -> None:
+    def __init__(
+        self, settings: Settings, catalog: ModelCatalog, supervisor: SupervisorClient, downloads: DownloadService
+    ) -> None:
         self._settings = settings
         self._catalog = catalog
         self._supervisor = supervisor
+        self._downloads = downloads
+        self._changes = ModelChangeService(settings, catalog)
         self._lock = threading.Lock()
         self._endpoints: dict[str, tuple[Endpoint, tuple[int, int]]] = {}
 
     def card(self, model_id: str) -> ModelCard:
-        """Raises ModelNotFoundError for an unknown id and for anything that is not an id."""
-        return self._catalog.get(model_id)
+        """Raises ModelNotFoundError for what is no known id, and ConflictError for a model that is not on disk yet."""
+        return self._catalog.get(model_id) if not is_model_id(model_id) else self._on_disk(model_id, param="model")
 
     def list(self) -> list[Model]:
-        """Every model, by id. Raises UnavailableError when the supervisor can't be asked."""
-        states = self._supervisor.states(STATES_TIMEOUT)
-        return [_joined(card, states) for card in self._catalog.list()]
+        """Every model, by id: those on disk, and those whose download is under way or failed.
+
+        Raises UnavailableError when the supervisor can't be asked.
+        """
+        states = self._states()  # first: a download that ends meanwhile is on disk then
+        models = [joined(card, states.get(card.id)) for card in self._catalog.list()]
+        there = {model.card.id for model in models}
+        new = [coming(state) for state in states.values() if state.download and state.model_id not in there]
+        return sorted([*models, *new], key=lambda model: model.card.id) if new else models
 
     def get(self, name: str) -> Model:
         """By id or source URL; with its load, while it runs. Raises ModelNotFoundError, UnavailableError."""
-        card = self._catalog.find(name)
-        model = _joined(card, self._supervisor.states(STATES_TIMEOUT))
+        model = self._find(name, self._states())
         if model.state.status is not ModelStatus.RUNNING or model.state.socket is None:
             return model
         try:
             return replace(model, stats=engine_stats(model.state.socket, STATS_TIMEOUT))
         except JanflaskError as error:  # it may end between the two questions; the rest is still worth an answer
-            log.warning("no statistics of %s: %s", card.id, error.message)
+            log.warning("no statistics of %s: %s", model.card.id, error.message)
             return model
 
+    def watching(self, name: str, waiter: Waiter, beat: float) -> Generator[Model | None, None, None]:
+        """The model now and at each change until nothing is under way with it; None after ``beat`` seconds without one.
+
+        Raises ModelNotFoundError (also once it is deleted), UnavailableError, and ClientDisconnectedError.
+        """
+        model_id = name if is_model_id(name) else self._find(name, self._states()).card.id
+        settled = False
+        with self._supervisor.watch(model_id) as watch:
+            waiter.watch(watch)
+            try:
+                while (states := watch.receive() if waiter.wait(beat) else []) is not None:
+                    # Several came while the client took none: the last one says it all.
+                    model = self._of_state(states[-1]) if states else None
+                    settled = settled if model is None else model.state.status not in UNSETTLED
+                    yield model
+            finally:
+                waiter.unwatch(watch)
+        if not settled:
+            raise UnavailableError(f"the supervisor ended while {model_id} was watched; ask again", retry_after=1)
+
+    def modify(self, name: str, changes: ModelChanges) -> Model:
+        """The changed model, named by id or source URL; with a note if the change does not hold yet.
+
+        Raises what ``ModelChangeService.modify`` does, ConflictError for a model that is not on disk yet, and
+        UnavailableError.
+        """
+        states = self._states()  # first, so that nothing is changed when they can't be had
+        card = self._changes.modify(self._on_disk(name, states).id, changes)
+        model = joined(card, states.get(card.id))
+        return replace(model, notes=(NOT_YET,)) if changes.settings and model.state.status in ALIVE else model
+
+    def delete(self, name: str) -> str:
+        """The id of the model, named by id or source URL, that is gone with its download and what was measured of it.
+
+        Raises ModelNotFoundError, ConflictError for a model that runs, starts or stops, and UnavailableError.
+        """
+        model = self._find(name, self._states())
+        model_id = model.card.id
+        check_idle(model_id, lambda _: model.state.status)
+        self._downloads.cancel(model_id)
+        try:
+            self._changes.delete(model_id, self._status)
+        except ModelNotFoundError:
+            if model.state.download is None:
+                raise
+        self.forget(model_id)
+        try:
+            (self._settings.cache_dir / "tuning" / f"{model_id}.json").unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("what was measured of %s is still there: %s", model_id, error)
+        return model_id
+
     def start(self, name: str, overrides: Mapping[str, Any], waiter: Waiter) -> ModelState:
-        """The running model, named by id or source URL. Raises ModelNotFoundError and what ``starting`` raises."""
-        model_id = self._catalog.find(name).id
-        _check_overrides(self._settings, overrides)
+        """The running model, named by id or source URL.
+
+        Raises ModelNotFoundError, InvalidRequestError with ``param`` ``settings.<name>`` less ``settings.``,
+        ConflictError for a model that is not on disk yet, and what ``starting`` raises.
+        """
+        card = self._on_disk(name)
+        model_id = card.id
+        self._check_overrides(card, overrides)
         for state in self.starting(model_id, waiter, beat=self._settings.start_timeout, overrides=overrides):
             if state is not None:
                 return state
@@ -111,16 +175,16 @@ class ModelService:
     def stop(self, name: str) -> ModelState:
         """The stopped model, named by id or source URL; its requests under way have ended.
 
-        Stopping a model that does not run is no error. Raises ModelNotFoundError, UnavailableError.
+        Stopping a model that does not run is no error. Raises ModelNotFoundError, ConflictError for a model that is not
+        on disk yet, UnavailableError.
         """
-        model_id = self._catalog.find(name).id
+        model_id = self._on_disk(name).id
         self.forget(model_id)
         return self._supervisor.stop(model_id, self._settings.stop_timeout + STOP_MARGIN)
 
     def running(self) -> int:
         """How many models run. Raises UnavailableError when the supervisor can't be asked."""
-        states = self._supervisor.states(STATES_TIMEOUT)
-        return sum(state.status is ModelStatus.RUNNING for state in states.values())
+        return sum(state.status is ModelStatus.RUNNING for state in self._states().values())
 
     def endpoint(self, model_id: str) -> Endpoint | None:
         """The model's engine if it runs. Remembered until its socket is gone or another one."""
@@ -128,7 +192,7 @@ class ModelService:
             known = self._endpoints.get(model_id)
         if known is not None and known[1] == _identity(known[0].socket):
             return known[0]
-        state = self._supervisor.states(STATES_TIMEOUT).get(model_id)
+        state = self._states().get(model_id)
         return None if state is None else self.remember(state)
 
     def remember(self, state: ModelState) -> Endpoint | None:
@@ -151,7 +215,7 @@ class ModelService:
         """Raises ConflictError when requests don't start models here; waiting for a start under way is no start."""
         if self._settings.auto_start:
             return
-        state = self._supervisor.states(STATES_TIMEOUT).get(model_id)
+        state = self._states().get(model_id)
         if state is None or state.status not in (ModelStatus.STARTING, ModelStatus.RUNNING):
             raise ConflictError(
                 f"{model_id} is not running and automatic start is off: PUT /v1/models/{model_id}/start first",
@@ -159,15 +223,52 @@ class ModelService:
                 code="model_not_running",
             )
 
+    def _states(self) -> dict[str, ModelState]:
+        return self._supervisor.states(STATES_TIMEOUT)
 
-def _check_overrides(settings: Settings, overrides: Mapping[str, Any]) -> None:
-    """Refuses unknown names and bad values before anything is done."""
-    try:
-        engine_settings({}, settings, overrides)
-    except InvalidRequestError as error:
-        # The body of a start is the settings themselves.
-        error.param = error.param and error.param.removeprefix("settings.")
-        raise
+    def _status(self, model_id: str) -> ModelStatus | None:
+        state = self._states().get(model_id)
+        return None if state is None else state.status
+
+    def _find(self, name: str, states: Mapping[str, ModelState]) -> Model:
+        """A model on disk or on its way there, by id or source URL. Raises ModelNotFoundError."""
+        try:
+            card = self._catalog.find(name)
+        except ModelNotFoundError:
+            for state in states.values():
+                if state.download is not None and name in (state.model_id, state.download.source):
+                    return coming(state)
+            raise
+        return joined(card, states.get(card.id))
+
+    def _of_state(self, state: ModelState) -> Model:
+        """Raises ModelNotFoundError for a model that was deleted; the supervisor still knows it."""
+        try:
+            return joined(self._catalog.get(state.model_id), state)
+        except ModelNotFoundError:
+            if state.download is None:
+                raise
+            return coming(state)
+
+    def _on_disk(self, name: str, states: Mapping[str, ModelState] | None = None, param: str = "model_id") -> ModelCard:
+        """By id or source URL. Raises ModelNotFoundError, and ConflictError for one that is on its way."""
+        try:
+            return self._catalog.find(name)
+        except ModelNotFoundError:
+            model = self._find(name, self._states() if states is None else states)
+        reason = f"is being downloaded: GET /v1/models/{model.card.id} tells how far it is"
+        if model.state.status is not ModelStatus.DOWNLOADING:
+            reason = f"could not be downloaded ({model.error}): POST /v1/models tries again"
+        raise ConflictError(f"{model.card.id} {reason}", param=param, code="model_not_downloaded")
+
+    def _check_overrides(self, card: ModelCard, overrides: Mapping[str, Any]) -> None:
+        """Refuses unknown names, bad values and an adapter that is not there before anything is done."""
+        # Jan sends a model's own settings back, and the owner may have put a path into them.
+        own = overrides.get("lora") == card.settings.get("lora")
+        given = {name: value for name, value in overrides.items() if not (own and name == "lora")}
+        checked = checked_settings(self._settings, given, where="")
+        if checked.get("lora"):
+            check_file("lora", checked["lora"], self._settings.models_dir / card.id, where="")
 
 
 def _identity(socket_path: str) -> tuple[int, int] | None:
@@ -177,11 +278,3 @@ def _identity(socket_path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_ctime_ns
-
-
-def _joined(card: ModelCard, states: Mapping[str, ModelState]) -> Model:
-    state = states.get(card.id)
-    if state is None:
-        status = ModelStatus.NOT_DOWNLOADED if card.path is None else ModelStatus.DOWNLOADED
-        state = ModelState(model_id=card.id, status=status)
-    return Model(card, state)

@@ -140,7 +140,7 @@ def read(document: Mapping[str, Any], *, max_message: int, max_file: int) -> Por
     for number, raw in enumerate(document.get("messages") or ()):
         place = f"messages[{number}]"
         check_message(mapping(raw, place), place, max_message)
-        messages.append(message_from_json(raw, raw.get("thread_id") or "", number))
+        messages.append(message_from_json(raw, raw.get("thread_id") or "", f"line-{number}"))
     files, missing = _files(document.get("files") or (), max_file)
     _check_references(messages, {file.stored.id for file in files} | missing)
     thread = thread_from_json(raw_thread, raw_thread.get("id") or "", ids.now_ms())

@@ -231,7 +231,7 @@ class Importer:
         except StoreDamagedError as error:
             self._skip(path, _plain(error.message))
             return None
-        message = with_files(message_from_json(raw, name, number), self._files)
+        message = with_files(message_from_json(raw, name, f"line-{number}"), self._files)
         assistant_id = message.assistant_id and self._assistants.get(message.assistant_id, message.assistant_id)
         return dataclasses.replace(
             message,

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
-from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError, UnavailableError
+from janflask.errors import InvalidRequestError, JanflaskError
 from janflask.ipc.client import engine_text, engine_tokens
 from janflask.ipc.protocol import MAX_TEXT, Tokenize, Tokens
-from janflask.services.chat import ATTEMPTS, PAUSE
+from janflask.services.asking import EngineAsker
 from janflask.services.models import Endpoint, ModelService
 from janflask.services.templates import ChatTemplates
 from janflask.services.waiting import Waiter
 from janflask.settings import Settings
 from janflask.types import DetokenizeRequest, TemplateRequest, TokenizeRequest
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +34,12 @@ class TokenService:
         self._settings = settings
         self._models = models
         self._templates = templates
+        self._asker = EngineAsker(settings, models)
 
     def tokenize(self, request: TokenizeRequest, waiter: Waiter) -> Tokens:
         """The tokens of a text. Raises InvalidRequestError when it cannot be tokenized."""
         question = Tokenize(request.content, request.add_special, request.parse_special, request.with_pieces)
-        return self._ask(request.model, waiter, lambda endpoint: self._tokens(endpoint, question, "content"))
+        return self._asker.ask(request.model, waiter, lambda endpoint: self._tokens(endpoint, question, "content"))
 
     def detokenize(self, request: DetokenizeRequest, waiter: Waiter) -> str:
         """The text of tokens. Raises InvalidRequestError for an id that is not in the vocabulary."""
@@ -57,7 +54,7 @@ class TokenService:
                     )
             return engine_text(endpoint.socket, request.tokens, self._settings.request_timeout)
 
-        return self._ask(request.model, waiter, ask)
+        return self._asker.ask(request.model, waiter, ask)
 
     def apply_template(self, request: TemplateRequest, waiter: Waiter) -> LaidOut:
         """The prompt that a chat of these messages has, with exactly its tokens.
@@ -79,7 +76,7 @@ class TokenService:
             question = Tokenize(prompt.text, prompt.add_special, parse_special=True)
             return LaidOut(prompt.text, self._tokens(endpoint, question, "messages").ids)
 
-        return self._ask(request.model, waiter, ask)
+        return self._asker.ask(request.model, waiter, ask)
 
     def _tokens(self, endpoint: Endpoint, question: Tokenize, param: str) -> Tokens:
         if len(question.text) > MAX_TEXT:
@@ -93,25 +90,3 @@ class TokenService:
             if error.status == InvalidRequestError.status:
                 error.param = param
             raise
-
-    def _ask(self, model_id: str, waiter: Waiter, ask: Callable[[Endpoint], T]) -> T:
-        """As chats do: nothing is lost by asking an engine again that was just being replaced."""
-        card = self._models.card(model_id)
-        for attempt in range(ATTEMPTS):
-            endpoint = None if attempt else self._models.endpoint(card.id)
-            try:
-                return ask(endpoint or self._load(card.id, waiter))
-            except EngineCrashedError:
-                if attempt == ATTEMPTS - 1:
-                    raise
-            waiter.wait(PAUSE)
-        raise UnavailableError(f"{card.id} cannot be asked; try again", retry_after=1)
-
-    def _load(self, model_id: str, waiter: Waiter) -> Endpoint:
-        self._models.forget(model_id)
-        self._models.may_start(model_id)
-        for state in self._models.starting(model_id, waiter, self._settings.start_timeout):
-            endpoint = None if state is None else self._models.remember(state)
-            if endpoint is not None:
-                return endpoint
-        raise UnavailableError(f"{model_id} started and is gone again; try once more", retry_after=1)

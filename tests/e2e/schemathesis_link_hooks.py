@@ -1,7 +1,7 @@
 """For the run along the links: what keeps schemathesis from beginning with a new thread or assistant is hidden from it.
 
 It begins a chain of requests only with one that can succeed on its own. One with a ``model_id`` in its body cannot, it
-thinks, since no operation makes models.
+thinks, since the only operation that makes models is left out.
 """
 
 from __future__ import annotations

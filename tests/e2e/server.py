@@ -18,6 +18,7 @@ import httpx
 import openai
 import psutil
 
+from tests.integration.waiting import free_port
 from tools.starter_model import SMOLLM2
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,13 +61,6 @@ def wait_for(condition: Callable[[], Any], what: str) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {LIMIT:g} s for {what}")
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def environment(data_dir: Path, port: int, **settings: str) -> dict[str, str]:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from llama_cpp import llama_cpp as lib
 
-from janflask.engine.backend import ContextOptions, LibraryLog, LlamaBackend, Model
+from janflask.engine.backend import ContextOptions, LlamaBackend, Model
+from janflask.engine.library_log import LibraryLog
 from janflask.errors import InvalidRequestError, ModelLoadError
 from janflask.types import EngineSettings, SamplingParams
 from janflask_ext import backend as hot

@@ -13,9 +13,14 @@ What to do is in the "GGUF", a text file that the supervisor takes for the model
 ``crash-after SECONDS``      become ready, then exit with code 9
 ``garbage``                  write something that is no frame
 ``deaf``                     ignore Shutdown and SIGTERM
+``busy``                     say of itself that it has something to do, whatever happens
+``idle SECONDS``             say of itself that it has had nothing to do for that long, when there is nothing
+``mute``                     answer no Retire
+``slow-end SECONDS``         take that long to end
 ``child``                    note the process id in a file beside the model (always done), nothing more
 
-It listens, and answers each ``Generate`` with Started, three chunks, Finished and Done; ``GetStats`` with Stats.
+It listens, and answers each ``Generate`` with Started, three chunks, Finished and Done; ``GetStats`` with Stats;
+``Retire`` by ending if no request is under way.
 """
 
 from __future__ import annotations
@@ -27,6 +32,7 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from janflask.engine import lifeline
@@ -43,6 +49,8 @@ from janflask.ipc.protocol import (
     Message,
     Progress,
     Ready,
+    Retire,
+    Retired,
     Shutdown,
     Started,
     Stats,
@@ -103,20 +111,60 @@ STATS = EngineStats(
 TIMINGS = Timings(cache_n=0, prompt_n=1, prompt_ms=1.0, predicted_n=3, predicted_ms=1.0, queue_ms=0.0)
 
 
-def answer(connection: socket.socket) -> None:
+class Activity:
+    """Requests under way, and when the last one ended."""
+
+    def __init__(self, orders: list[list[str]]) -> None:
+        self.always_busy = ["busy"] in orders
+        self.claimed = next((float(order[1]) for order in orders if order[0] == "idle"), 0.0)
+        self.lock = threading.Lock()
+        self.active = 0
+        self.retired = False
+        self.last = time.monotonic()
+
+    def begin(self) -> bool:
+        """False: no requests are taken any more."""
+        with self.lock:
+            self.active += not self.retired
+            return not self.retired
+
+    def end(self) -> None:
+        with self.lock:
+            self.active -= 1
+            self.last = time.monotonic()
+
+    def retire(self) -> bool:
+        with self.lock:
+            self.retired = not self.active and not self.always_busy
+            return self.retired
+
+    def stats(self) -> EngineStats:
+        with self.lock:
+            if self.active or self.always_busy:
+                return replace(STATS, busy=1)
+            return replace(STATS, idle_seconds=max(self.claimed, time.monotonic() - self.last))
+
+
+def answer(connection: socket.socket, activity: Activity) -> None:
     reader = FrameReader()
     with connection:
         while (message := read_message(connection, reader)) is not None:
             if isinstance(message, GetStats):
-                connection.sendall(encode(Stats(STATS)))
+                connection.sendall(encode(Stats(activity.stats())))
             elif isinstance(message, Generate):
-                generate(connection, message)
+                if not activity.begin():
+                    return
+                try:
+                    generate(connection, message)
+                finally:
+                    activity.end()
 
 
 def generate(connection: socket.socket, message: Generate) -> None:
     """``prompt`` steers: ``hang`` sends nothing after Started, ``error`` ends with an ErrorReply."""
     connection.sendall(encode(Started(1)))
     if message.request.prompt == "hang":
+        connection.recv(1)  # until the client goes
         return
     for text in "abc":
         connection.sendall(encode(Chunk(0, text)))
@@ -127,7 +175,7 @@ def generate(connection: socket.socket, message: Generate) -> None:
     connection.sendall(encode(Finished(0, "stop")) + encode(Done(usage, TIMINGS)))
 
 
-def listen(path: str) -> None:
+def listen(path: str, activity: Activity) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()
@@ -135,7 +183,7 @@ def listen(path: str) -> None:
     def accept() -> None:
         while True:
             connection, _ = listener.accept()
-            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+            threading.Thread(target=answer, args=(connection, activity), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
 
@@ -173,17 +221,25 @@ def start_up(channel: socket.socket, spec: EngineSpec, orders: list[list[str]]) 
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def after_ready(channel: socket.socket, orders: list[list[str]]) -> None:
+def after_ready(channel: socket.socket, orders: list[list[str]], activity: Activity) -> None:
+    slow_end = 0.0
     for word, *arguments in orders:
         if word == "crash-after":
             time.sleep(float(arguments[0]))
             os._exit(9)
         elif word == "hold-gil":
             ctypes.PyDLL(None).usleep(int(float(arguments[0]) * 1e6))  # PyDLL keeps the GIL
-    deaf = ["deaf"] in orders
+        elif word == "slow-end":
+            slow_end = float(arguments[0])
     reader = FrameReader()
     while (message := read_message(channel, reader)) is not None:
-        if isinstance(message, Shutdown) and not deaf:
+        ends = isinstance(message, Shutdown) and ["deaf"] not in orders
+        if isinstance(message, Retire) and ["mute"] not in orders:
+            idle = activity.retire()
+            channel.sendall(encode(Retired(idle)))
+            ends = idle and ["deaf"] not in orders
+        if ends:
+            time.sleep(slow_end)
             sys.exit(0)
 
 
@@ -211,9 +267,10 @@ def main() -> None:
     model.with_name("files").write_text("\n".join(open_files()))
     orders = [line.split() for line in model.read_text().splitlines() if line.strip()]
     start_up(channel, spec, orders)
-    listen(spec.socket_path)
+    activity = Activity(orders)
+    listen(spec.socket_path, activity)
     channel.sendall(encode(Ready(info(spec))))
-    after_ready(channel, orders)
+    after_ready(channel, orders, activity)
 
 
 if __name__ == "__main__":

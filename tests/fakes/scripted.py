@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from janflask.errors import JanflaskError, ModelNotFoundError
 from janflask.ipc.protocol import (
     SUPERVISOR_SOCKET,
+    CancelDownload,
     Chunk,
     Detokenize,
     Done,
+    Embed,
+    Embeddings,
     ErrorReply,
     Finished,
     FrameReader,
@@ -22,6 +27,7 @@ from janflask.ipc.protocol import (
     GetStates,
     GetStats,
     Message,
+    StartDownload,
     Started,
     StartModel,
     State,
@@ -31,9 +37,12 @@ from janflask.ipc.protocol import (
     Text,
     Tokenize,
     Tokens,
+    WatchModel,
     encode,
 )
 from janflask.types import (
+    DownloadRequest,
+    DownloadState,
     EngineInfo,
     EngineStats,
     GenerateRequest,
@@ -95,12 +104,11 @@ TIMINGS = Timings(cache_n=4, prompt_n=3, prompt_ms=10.0, predicted_n=3, predicte
 DONE = Done(USAGE, TIMINGS)
 
 
-class Conversation:
-    """One connection that a test's script answers."""
+class Line:
+    """One connection that a test's script speaks on."""
 
-    def __init__(self, connection: socket.socket, request: GenerateRequest) -> None:
+    def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self.request = request
 
     def send(self, *messages: Message) -> None:
         """All of them in one write."""
@@ -121,7 +129,16 @@ class Conversation:
             return True
 
 
+class Conversation(Line):
+    """One generation that a test's script answers."""
+
+    def __init__(self, connection: socket.socket, request: GenerateRequest) -> None:
+        super().__init__(connection)
+        self.request = request
+
+
 Script = Callable[[Conversation], None]
+WatchScript = Callable[[Line, str], None]
 
 
 def say(*texts: str, reason: str = "stop") -> Script:
@@ -189,7 +206,8 @@ class ScriptedEngine(_Server):
         self.script: Script = say("Hello", " world")
         self.requests: list[GenerateRequest] = []
         self.tokenized: list[Tokenize] = []
-        self.refusal: JanflaskError | None = None  # of whatever is to be tokenized
+        self.embedded: list[Embed] = []
+        self.refusal: JanflaskError | None = None  # of whatever is to be tokenized or embedded
 
     def answer(self, connection: socket.socket, message: Message) -> None:
         if isinstance(message, GetStats):
@@ -197,11 +215,22 @@ class ScriptedEngine(_Server):
         elif isinstance(message, Tokenize):
             self.tokenized.append(message)
             connection.sendall(encode(self._tokens(message)))
+        elif isinstance(message, Embed):
+            self.embedded.append(message)
+            connection.sendall(encode(self._embeddings(message)))
         elif isinstance(message, Detokenize):
             connection.sendall(encode(Text(bytes(message.tokens).decode("utf-8", "replace"))))
         elif isinstance(message, Generate):
             self.requests.append(message.request)
             self.script(Conversation(connection, message.request))
+
+    def _embeddings(self, message: Embed) -> Message:
+        """Of each input a vector that begins with its length, and has as many numbers as asked for, or four."""
+        if self.refusal is not None:
+            return ErrorReply.of(self.refusal)
+        width = message.dimensions or 4
+        vectors = [struct.pack(f"<{width}f", len(given), *[0.1] * (width - 1)) for given in message.inputs]
+        return Embeddings(vectors, sum(map(len, message.inputs)))
 
     def _tokens(self, message: Tokenize) -> Message:
         if self.refusal is not None:
@@ -213,13 +242,19 @@ class ScriptedEngine(_Server):
 
 
 class ScriptedSupervisor(_Server):
-    """Knows the states that a test gives it; a start waits for ``may_start`` and then makes the model run."""
+    """Knows the states that a test gives it; a start waits for ``may_start`` and then makes the model run.
+
+    A download begins and stays as it is. Who watches a model gets what ``watch`` says.
+    """
 
     def __init__(self, runtime_dir: Path) -> None:
         super().__init__(runtime_dir / SUPERVISOR_SOCKET)
         self.states: dict[str, ModelState] = {}
         self.running: dict[str, ModelState] = {}  # what a start makes of a model
         self.starts: list[StartModel] = []
+        self.downloads: list[DownloadRequest] = []
+        self.cancelled: list[str] = []
+        self.watch: WatchScript = lambda line, model_id: line.send(State(self.states[model_id]))
         self.asked = 0
         self.refusal: JanflaskError | None = None
         self.may_start = threading.Event()
@@ -250,6 +285,41 @@ class ScriptedSupervisor(_Server):
             if not self.may_start.wait(PATIENCE):
                 return
             connection.sendall(encode(self._start(message.model_id)))
+        elif isinstance(message, StartDownload):
+            connection.sendall(encode(self._download(message.request)))
+        elif isinstance(message, CancelDownload):
+            self.cancelled.append(message.model_id)
+            connection.sendall(encode(self._cancel(message.model_id)))
+        elif isinstance(message, WatchModel):
+            line = Line(connection)
+            if message.model_id in self.states:
+                self.watch(line, message.model_id)
+            else:
+                line.fail(ModelNotFoundError(f"no {message.model_id}", param="model"))
+
+    def fetch(self, model_id: str, source: str, **about: Any) -> ModelState:
+        """Makes a model one that is being fetched; with ``error`` one whose download failed."""
+        failed = "error" in about
+        download = DownloadState(source=source, started_at=1_700_000_000, **{"stage": "downloading", **about})
+        self.states[model_id] = ModelState(
+            model_id=model_id,
+            status=ModelStatus.NOT_DOWNLOADED if failed else ModelStatus.DOWNLOADING,
+            error=download.error,
+            download=replace(download, stage="failed") if failed else download,
+        )
+        return self.states[model_id]
+
+    def _download(self, request: DownloadRequest) -> Message:
+        if self.refusal is not None:
+            return ErrorReply.of(self.refusal)
+        self.downloads.append(request)
+        return State(self.fetch(request.model_id or "fetched", request.source, stage="queued"))
+
+    def _cancel(self, model_id: str) -> Message:
+        state = self.states.get(model_id)
+        if state is not None and state.download is not None:
+            del self.states[model_id]
+        return State(ModelState(model_id=model_id, status=ModelStatus.NOT_DOWNLOADED))
 
     def _start(self, model_id: str) -> Message:
         if self.refusal is not None:

@@ -15,6 +15,7 @@ RUNNING = {
     "object": "model",
     "name": "Tiny",
     "description": "",
+    "created": 1_700_000_000,
     "state": "running",
     "status": "running",
     "error": None,
@@ -45,6 +46,7 @@ RUNNING = {
         "restarts": 1,
         "llama_version": "0.3.36",
         "pid": 4711,
+        "memory_bytes": 412_000_000,
     },
     "stats": {
         "slots": 8,
@@ -55,24 +57,32 @@ RUNNING = {
         "generated_tokens": 90,
         "prompt_tokens": 80,
         "cached_tokens": 70,
+        "idle_seconds": 0.0,
     },
 }
 STOPPED = {"id": "other", "object": "model", "status": "downloaded", "state": "downloaded", "metadata": {"size": 1234}}
 
 
 class FakeServer:
-    """Answers to /v1/models and /v1/chat/completions; keeps what it was asked.
+    """Answers to /v1/models and what is below it, and to completions; keeps what it was asked.
 
-    ``answers`` are the chat answers in order, each a list of what is streamed: str is a piece of text, bytes go as they
-    are. An answer that ends in HANG waits until the client closes; without DONE the connection just ends.
+    ``answers`` are the chat answers in order, each a list of what is streamed: str is a piece of text, dict an event,
+    bytes go as they are. An answer that ends in HANG waits until the client closes; with BREAK the connection ends in
+    the middle; without DONE it just ends. ``events`` are the same for the connections to a model's events, where an
+    int is an HTTP status to refuse with. ``refusals`` are answers to "METHOD path" instead of the usual ones.
     """
 
     HANG = object()
     DONE = object()
+    BREAK = object()
 
     def __init__(self) -> None:
         self.models = {"tiny": RUNNING, "other": STOPPED}
         self.answers: list[list[object]] = []
+        self.events: list[list[object]] = []
+        self.refusals: dict[str, tuple[int, dict[str, Any]]] = {}
+        self.hanging = threading.Event()
+        self.timings: dict[str, float] | None = None  # of every completion; None: 10 ms of prompt, 8 a token
         self.requests: list[tuple[str, str, Any]] = []
         self.client_gone = threading.Event()
         self.start_error: tuple[int, dict[str, Any]] | None = None
@@ -96,22 +106,46 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(length)) if length else None
         self.fake.requests.append((self.command, self.path, body))
         parts = self.path.removeprefix("/v1/").split("/")
-        if self.path == "/v1/chat/completions":
+        if refusal := self.fake.refusals.get(f"{self.command} {self.path}"):
+            self._json(*refusal)
+        elif self.path == "/v1/chat/completions":
             self._stream(self.fake.answers.pop(0))
+        elif self.path == "/v1/completions":
+            self._json(200, {"timings": self.fake.timings or _timings(body)})
+        elif parts[2:] == ["events"]:
+            self._events(self.fake.events.pop(0))
+        elif self.path == "/v1/models" and self.command == "POST":
+            self._json(200, {"id": body.get("id") or "fetched", "object": "model", "state": "downloading"})
         elif parts == ["models"]:
             self._json(200, {"object": "list", "data": list(self.fake.models.values())})
         elif parts[0] == "models" and parts[1] in self.fake.models:
-            self._model(parts)
+            self._model(parts, body)
         else:
             self._json(404, {"error": {"message": f"there is no {self.path}", "code": "model_not_found"}})
 
-    do_GET = do_PUT = do_POST = _answer
+    do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = _answer
 
-    def _model(self, parts: list[str]) -> None:
-        if parts[2:] == ["start"] and self.fake.start_error is not None:
+    def _events(self, script: list[object]) -> None:
+        if script and isinstance(script[0], int):
+            self._json(script[0], {"error": {"message": f"refused with {script[0]}"}})
+        else:
+            self._stream(script)
+
+    def _model(self, parts: list[str], body: Any) -> None:
+        if self.command == "DELETE":
+            del self.fake.models[parts[1]]
+            self._json(200, {"id": parts[1], "object": "model", "deleted": True})
+        elif self.command == "PATCH":
+            model = self.fake.models[parts[1]]
+            changed = {
+                name: {**model.get(name, {}), **given} for name, given in body.items() if isinstance(given, dict)
+            }
+            self._json(200, {**model, **body, **changed})
+        elif parts[2:] == ["start"] and self.fake.start_error is not None:
             self._json(*self.fake.start_error)
         elif parts[2:]:
             state = {"start": "running", "stop": "stopped"}[parts[2]]
+            self.fake.models[parts[1]] = {**self.fake.models[parts[1]], "status": state}
             self._json(200, {"id": parts[1], "object": "model", "state": state})
         else:
             self._json(200, self.fake.models[parts[1]])
@@ -129,7 +163,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         for piece in pieces:
+            if piece is FakeServer.BREAK:
+                self.close_connection = True
+                return
             if piece is FakeServer.HANG:
+                self.fake.hanging.set()
                 self.connection.recv(1)
                 self.fake.client_gone.set()
                 self.close_connection = True
@@ -142,12 +180,20 @@ class _Handler(BaseHTTPRequestHandler):
             return piece
         if piece is FakeServer.DONE:
             return b"data: [DONE]\n\n"
+        if isinstance(piece, dict):
+            return f"data: {json.dumps(piece)}\n\n".encode()
         chunk = {"choices": [{"index": 0, "delta": {"content": piece}}]}
         return f"data: {json.dumps(chunk)}\n\n".encode()
 
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
         self.wfile.flush()
+
+
+def _timings(body: dict[str, Any]) -> dict[str, float]:
+    prompt, predicted = len(body["prompt"]), body["max_tokens"]
+    predicted_ms = 8.0 * (predicted - 1)
+    return {"prompt_n": prompt, "prompt_ms": 10.0, "predicted_n": predicted, "predicted_ms": predicted_ms}
 
 
 class _Server(ThreadingHTTPServer):

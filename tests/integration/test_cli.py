@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from janflask.cli.chat import chat
 from janflask.cli.models import models
 from tests.integration.cli_server import RUNNING, STOPPED, FakeServer, serving
 
+cli_models = importlib.import_module("janflask.cli.models")  # the module; the package has the command of that name
 ROOT = Path(__file__).resolve().parents[2]
 DONE = FakeServer.DONE
 
@@ -35,6 +38,11 @@ def nowhere() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture(autouse=True)
+def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_models, "SAMPLE", 0.001)
 
 
 def run_models(*args: str) -> Result:
@@ -56,9 +64,16 @@ def test_list_shows_every_model(server: FakeServer) -> None:
     result = run_models("list", "--url", server.url)
     assert result.exit_code == 0
     head, tiny, other = result.stdout.splitlines()
-    assert columns(head) == ["MODEL", "STATE", "SIZE", "QUANTIZATION", "PARAMETERS", "CONTEXT"]
-    assert columns(tiny) == ["tiny", "running", "98.4 MB", "Q4_1", "135M", "8192"]
-    assert columns(other) == ["other", "downloaded", "1.2 kB", "-", "-", "-"]
+    assert columns(head) == ["MODEL", "STATE", "SIZE", "QUANTIZATION", "PARAMETERS", "CONTEXT", "CREATED"]
+    created = time.strftime("%Y-%m-%d %H:%M", time.localtime(1_700_000_000))
+    assert columns(tiny) == ["tiny", "running", "98.4 MB", "Q4_1", "135M", "8192", created]
+    assert columns(other) == ["other", "downloaded", "1.2 kB", "-", "-", "-", "-"]
+
+
+def test_list_tells_how_far_a_download_is(server: FakeServer) -> None:
+    download = {"stage": "downloading", "percent": 41.7}
+    server.models = {"new": {"id": "new", "status": "downloading", "download": download}}
+    assert columns(run_models("list", "--url", server.url).stdout.splitlines()[1])[:2] == ["new", "downloading 42 %"]
 
 
 def test_list_json_is_what_the_server_said(server: FakeServer) -> None:
@@ -110,9 +125,19 @@ def test_show_of_an_unknown_model_fails_with_the_servers_words(server: FakeServe
 def test_ps_shows_only_what_runs_with_its_load(server: FakeServer) -> None:
     result = run_models("ps", "--url", server.url)
     head, tiny = result.stdout.splitlines()
-    assert columns(head) == ["MODEL", "STATE", "PID", "SLOTS", "WAITING", "KV", "TOKENS", "UPTIME"]
-    assert columns(tiny)[:7] == ["tiny", "running", "4711", "3/8", "1", "512/16384", "90"]
-    assert ("GET", "/v1/models/tiny", None) in server.requests
+    assert columns(head) == [
+        *("MODEL", "STATE", "PID", "SLOTS", "WAITING", "KV", "TOKENS", "TOKENS/S", "MEMORY", "IDLE", "UPTIME"),
+    ]
+    shown = ["tiny", "running", "4711", "3/8", "1", "512/16384", "90", "0.0", "412 MB", "-"]
+    assert columns(tiny)[:-1] == shown
+    assert server.requests.count(("GET", "/v1/models/tiny", None)) == 2, "its tokens are counted twice"
+
+
+def test_ps_of_an_idle_model_asks_once_and_tells_since_when(server: FakeServer) -> None:
+    server.models["tiny"] = {**RUNNING, "stats": {**RUNNING["stats"], "busy": 0, "idle_seconds": 75.3}}
+    tiny = columns(run_models("ps", "--url", server.url).stdout.splitlines()[1])
+    assert (tiny[3], tiny[7], tiny[9]) == ("0/8", "0.0", "1m15s")
+    assert server.requests.count(("GET", "/v1/models/tiny", None)) == 1
 
 
 def test_ps_with_nothing_running(server: FakeServer) -> None:
@@ -157,7 +182,13 @@ def test_a_bad_setting_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "JANFLASK_PORT='http'" in result.stderr
 
 
-@pytest.mark.parametrize("command", [["ps"], ["list"], ["show", "tiny"], ["start", "tiny"], ["stop", "tiny"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(["ps"], ["list"], ["show", "tiny"], ["start", "tiny"], ["stop", "tiny"]),
+        *(["rm", "tiny"], ["set", "tiny", "ctx_len=1"], ["bench", "tiny"]),
+    ],
+)
 def test_without_a_server_the_message_says_how_to_start_one(command: list[str], nowhere: str) -> None:
     result = run_models(*command, "--url", nowhere)
     assert result.exit_code == 1
@@ -169,6 +200,113 @@ def test_a_server_that_is_no_janflask_is_told_apart(server: FakeServer) -> None:
     server.models["odd"] = [1]  # type: ignore[assignment]
     result = run_models("show", "odd", "--url", server.url)
     assert (result.exit_code, "not like janflask" in result.stderr) == (1, True)
+
+
+# --- changing and deleting -------------------------------------------------------------------------------------
+
+
+def test_set_sends_what_changes(server: FakeServer) -> None:
+    given = ["ctx_len=4096", "cache_type_k=q8_0", "lora=", "parameters.temperature=0.5", "name=12", "metadata.tags=[1]"]
+    result = run_models("set", "other", *given, "--url", server.url)
+    assert (result.exit_code, result.stderr) == (0, "")
+    body = {
+        "settings": {"ctx_len": 4096, "cache_type_k": "q8_0", "lora": None},
+        "parameters": {"temperature": 0.5},
+        "name": "12",
+        "metadata": {"tags": [1]},
+    }
+    assert server.requests == [("PATCH", "/v1/models/other", body)]
+    assert result.stdout.splitlines() == [
+        'name is "12".',
+        "settings.ctx_len is 4096.",
+        'settings.cache_type_k is "q8_0".',
+        "settings.lora is not set.",
+        "parameters.temperature is 0.5.",
+        "metadata.tags is [1].",
+    ]
+
+
+def test_set_tells_that_a_running_model_keeps_its_settings(server: FakeServer) -> None:
+    assert "until it is started again" in run_models("set", "tiny", "ctx_len=1", "--url", server.url).stderr
+    assert run_models("set", "tiny", "parameters.top_k=1", "--url", server.url).stderr == ""
+
+
+@pytest.mark.parametrize("item", ["ctx_len", "=1", "settings.=1", "other.thing=1", "name="])
+def test_set_refuses_what_is_no_assignment(server: FakeServer, item: str) -> None:
+    assert run_models("set", "tiny", item, "--url", server.url).exit_code == 2
+    assert server.requests == []
+
+
+def test_set_that_the_server_refuses(server: FakeServer) -> None:
+    server.refusals["PATCH /v1/models/tiny"] = (400, {"error": {"message": "there is no setting 'x'"}})
+    result = run_models("set", "tiny", "x=1", "--url", server.url)
+    assert (result.exit_code, result.stderr) == (1, "Error: there is no setting 'x'\n")
+
+
+def test_rm_deletes_every_one_and_tells_of_those_that_it_could_not(server: FakeServer) -> None:
+    error = {"error": {"message": "tiny is running", "code": "model_in_use"}}
+    server.refusals["DELETE /v1/models/tiny"] = (409, error)
+    result = run_models("rm", "tiny", "other", "--url", server.url)
+    assert (result.exit_code, result.stdout) == (1, "other is deleted.\n")
+    assert result.stderr == "Error: tiny is running\n"
+    assert list(server.models) == ["tiny"]
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y", ["tiny"]), ("n", ["tiny", "other"])])
+def test_rm_asks_at_a_terminal(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, answer: str, left: list[str]
+) -> None:
+    monkeypatch.setattr(cli_models, "_at_a_terminal", lambda: True)
+    result = CliRunner().invoke(models, ["rm", "other", "--url", server.url], input=f"{answer}\n")
+    assert "Delete other (1.2 kB) for good?" in result.stderr
+    assert list(server.models) == left
+    assert result.exit_code == (0 if answer == "y" else 1)
+
+
+def test_rm_does_not_ask_with_yes(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_models, "_at_a_terminal", lambda: True)
+    assert run_models("rm", "-y", "other", "--url", server.url).exit_code == 0
+
+
+# --- bench ------------------------------------------------------------------------------------------------------
+
+
+def test_bench_measures_as_llama_bench_does(server: FakeServer) -> None:
+    result = run_models("bench", "tiny", "-r", "2", "--url", server.url)
+    assert result.exit_code == 0
+    head, pp, tg = result.stdout.splitlines()
+    assert columns(head) == ["MODEL", "SIZE", "PARAMETERS", "THREADS", "FLASH", "TEST", "TOKENS/S"]
+    assert columns(pp) == ["tiny", "98.4 MB", "135M", "2", "off", "pp512", "51200.00 ± 0.00"]
+    assert columns(tg)[-2:] == ["tg128", "125.00 ± 0.00"]
+    assert "works on 3 other requests" in result.stderr
+    asked = [body for _, path, body in server.requests if path == "/v1/completions"]
+    assert [(len(body["prompt"]), body["max_tokens"]) for body in asked] == [(512, 1)] * 3 + [(1, 128)] * 3
+    assert all(body["ignore_eos"] and body["cache_prompt"] is False for body in asked)
+    assert asked[0]["prompt"] != asked[1]["prompt"]
+    assert ("PUT", "/v1/models/tiny/stop", {}) not in server.requests
+
+
+def test_bench_starts_a_model_and_stops_it_again(server: FakeServer) -> None:
+    result = run_models("bench", "other", "-p", "4", "-n", "0", "-r", "1", "--json", "--url", server.url)
+    (measured,) = json.loads(result.stdout)
+    assert (measured["test"], measured["avg_ts"], measured["stddev_ts"]) == ("pp4", 400.0, 0.0)
+    assert measured["samples_ts"] == [400.0]
+    puts = [path for method, path, _ in server.requests if method == "PUT"]
+    assert puts == ["/v1/models/other/start", "/v1/models/other/stop"]
+
+
+def test_bench_stops_what_it_started_when_it_fails(server: FakeServer) -> None:
+    server.timings = {"prompt_n": 3, "prompt_ms": 1.0}
+    result = run_models("bench", "other", "-p", "4", "-n", "0", "--url", server.url)
+    assert result.exit_code == 1
+    assert "pp4 was not measured: the server worked on 3 tokens" in result.stderr
+    assert server.requests[-1][1] == "/v1/models/other/stop"
+
+
+@pytest.mark.parametrize("args", [["-p", "0", "-n", "0"], ["-n", "1"], ["-p", "2048"]])
+def test_bench_of_what_cannot_be_measured_is_wrong_usage(server: FakeServer, args: list[str]) -> None:
+    assert run_models("bench", "tiny", *args, "--url", server.url).exit_code == 2
+    assert [path for _, path, _ in server.requests if path == "/v1/completions"] == []
 
 
 # --- models, from the disk --------------------------------------------------------------------------------------

@@ -8,8 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,24 +23,9 @@ from janflask.errors import UnavailableError
 from janflask.ipc.client import SupervisorClient
 from janflask.settings import Settings
 from janflask.types import ModelStatus
+from tests.integration.waiting import LIMIT, free_port, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT = 30.0  # seconds that anything here may take on a slow machine
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError("it did not come true")
-        time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Server:

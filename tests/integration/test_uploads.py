@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,27 +17,13 @@ import httpx
 import psutil
 import pytest
 
+from tests.integration.waiting import LIMIT, free_port, wait_for
+
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT = 30.0  # seconds that anything here may take on a slow machine
 MAX_MB = 65
 MB = 1 << 20
 HEAD = b'--frontier\r\nContent-Disposition: form-data; name="file"; filename="big.bin"\r\n\r\n'
 TAIL = b'\r\n--frontier\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nassistants\r\n--frontier--\r\n'
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError("it did not come true")
-        time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Server:
@@ -82,13 +68,14 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Server]:
+def serving(folder: Path, **settings: str) -> Iterator[Server]:
     port = free_port()
     env = os.environ | {
         "JANFLASK_DATA_DIR": str(folder / "data"),
         "JANFLASK_RUNTIME_DIR": str(folder / "run"),
         "JANFLASK_MAX_UPLOAD_MB": str(MAX_MB),
         "JANFLASK_MAX_BODY_MB": "1",
+        **settings,
     }
     options = ["-k", "gthread", "--threads", "8", "--no-control-socket", "-b", f"127.0.0.1:{port}", "wsgi:app"]
     with (folder / "log").open("w") as log:
@@ -183,10 +170,10 @@ def test_a_client_that_vanishes_leaves_nothing_behind(server: Server, framing: s
     assert server.files() == known
 
 
-def answer(client: socket.socket) -> bytes:
-    """What the server sends first: an error is one small piece."""
+def answer(client: socket.socket, last: bytes = b'"code"') -> bytes:
+    """What the server sends until ``last``, which an error has."""
     received = b""
-    while b"\r\n\r\n" not in received or b'"code"' not in received:
+    while b"\r\n\r\n" not in received or last not in received:
         piece = client.recv(65536)
         if not piece:
             break
@@ -242,3 +229,57 @@ def test_other_bodies_keep_their_own_limit(server: Server) -> None:
     url = server.url.replace("/files", "/assistants")
     response = httpx.post(url, json={"instructions": "x" * (2 * MB)}, timeout=LIMIT)
     assert response.status_code == 413
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose clients must not be silent for long."""
+    with serving(tmp_path_factory.mktemp("impatient"), JANFLASK_UPLOAD_TIMEOUT="1") as server:
+        yield server
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 40000000", "Transfer-Encoding: chunked"])
+def test_a_client_that_stops_in_its_upload_is_given_up(impatient: Server, framing: str) -> None:
+    before = impatient.on_disk()
+    clients = [impatient.connect() for _ in range(8)]  # as many as there are threads
+    for client in clients:
+        client.sendall(request_head(framing) + (chunk(HEAD) + b"1000\r\nhello" if "chunked" in framing else HEAD))
+    for client in clients:
+        with client:
+            received = b"".join(iter(lambda client=client: client.recv(65536), b""))  # to its end: it is closed
+            assert received.startswith(b"HTTP/1.1 408 ")
+            assert b'"code":"request_timeout"' in received
+    assert impatient.on_disk() == before
+    assert impatient.files() == []
+
+
+@pytest.mark.parametrize("path", ["/v1/threads", "/v1/threads/import"])
+def test_other_bodies_that_do_not_come_are_given_up_too(impatient: Server, path: str) -> None:
+    with impatient.connect() as client:
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{{"
+        )
+        client.sendall(head.encode())
+        assert b"".join(iter(lambda: client.recv(65536), b"")).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_connection_may_be_idle_between_requests_and_slow_within_one(impatient: Server) -> None:
+    body = HEAD + b"hello" + TAIL
+    with impatient.connect() as client:
+        for _ in range(2):
+            client.sendall(request_head(f"Content-Length: {len(body)}"))
+            for start in range(0, len(body), 30):  # longer than the limit in all
+                client.sendall(body[start : start + 30])
+                time.sleep(0.2)
+            assert answer(client, b'"status"').startswith(b"HTTP/1.1 200 ")
+            time.sleep(1.2)
+
+
+def test_an_answer_may_be_read_as_slowly_as_its_reader_likes(impatient: Server) -> None:
+    upload(impatient, 16)
+    with impatient.connect() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        file_id = impatient.files()[0]["id"]
+        client.sendall(f"GET /v1/files/{file_id}/content HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
+        time.sleep(1.5)
+        assert sum(len(piece) for piece in iter(lambda: client.recv(MB), b"")) > 16 * MB

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from janflask.catalog import ModelCatalog, engine_settings, is_model_id, source_urls
+from janflask.catalog import ModelCatalog, is_model_id, source_urls
 from janflask.errors import InvalidRequestError, ModelNotFoundError
-from janflask.settings import Settings
 from janflask.types import EngineSettings, ModelCard
 
 JAN_EXAMPLE: dict[str, Any] = {
@@ -272,65 +271,35 @@ def test_changes_are_seen(models: Path) -> None:
     assert catalog.list() == []
 
 
-# --- an engine's settings -------------------------------------------------------------------------------------------
-
-DEFAULTS = Settings.from_env({"JANFLASK_CTX_LEN": "1024", "JANFLASK_QUEUE_LIMIT": "3"})
+# --- the files that settings name -----------------------------------------------------------------------------------
 
 
-def test_request_over_model_over_server() -> None:
-    assert engine_settings({}, DEFAULTS).ctx_len == 1024
-    assert engine_settings({"ctx_len": 2048}, DEFAULTS).ctx_len == 2048
-    assert engine_settings({"ctx_len": 2048}, DEFAULTS, {"ctx_len": 4096}).ctx_len == 4096
-    assert engine_settings({"ctx_len": 2048}, DEFAULTS, {"ctx_len": None}).ctx_len == 2048
-    assert engine_settings({"ctx_len": 2048}, DEFAULTS, {"ctx_len": "auto"}).ctx_len is None
-    assert engine_settings({}, DEFAULTS).queue_limit == 3
+def test_files_that_settings_name_count_from_the_models_folder(models: Path) -> None:
+    put(models, "m", {})
+    found = ModelCatalog(models).with_paths("m", EngineSettings(lora="a.gguf", mmproj="sub/mmproj.gguf", ctx_len=64))
+    folder = models / "m"
+    assert found == EngineSettings(lora=str(folder / "a.gguf"), mmproj=str(folder / "sub/mmproj.gguf"), ctx_len=64)
+    assert ModelCatalog(models).with_paths("m", EngineSettings()) == EngineSettings()
 
 
-def test_without_any_wish_it_is_the_default() -> None:
-    assert engine_settings({}, Settings.from_env({})) == EngineSettings()
-
-
-def test_numbers_may_be_text() -> None:
-    given = {"ctx_len": "2048", "n_parallel": 4.0, "flash_attn": "on", "kv_unified": False, "cache_type_k": "Q8_0"}
-    got = engine_settings(given, DEFAULTS)
-    assert (got.ctx_len, got.n_parallel, got.flash_attn, got.kv_unified) == (2048, 4, True, False)
-    assert (got.cache_type_k, got.cache_type_v) == ("q8_0", "f16")
-
-
-def test_jans_other_settings_are_not_ours() -> None:
-    extras = {"prompt_template": "x", "llama_model_path": "/x", "embedding": True, "mmproj": "y"}
-    assert engine_settings(extras | {"anything": 1}, DEFAULTS) == engine_settings({}, DEFAULTS, extras)
+def test_an_absolute_one_is_taken_as_it_is(models: Path) -> None:
+    catalog = ModelCatalog(models)
+    for place in ("/elsewhere/a.gguf", "file:///elsewhere/a.gguf"):
+        assert catalog.with_paths("m", EngineSettings(lora=place)).lora == "/elsewhere/a.gguf"
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "says"),
+    ("place", "says"),
     [
-        ("ctx_len", "many", "whole number"),
-        ("ctx_len", 2, "from 16"),
-        ("ctx_len", 20.5, "whole number"),
-        ("ctx_len", True, "whole number"),
-        ("ctx_len", [1], "number or text"),
-        ("ctx_len", b"1", "number or text"),
-        ("n_parallel", 0, "from 1"),
-        ("flash_attn", "maybe", "1 or 0"),
-        ("cache_type_v", "q9", "one of f32"),
-        ("start_timeout", "inf", "seconds"),
-        ("start_timeout", "nan", "seconds"),
+        ("../other/a.gguf", "leaves the model's folder"),
+        ("/etc/passwd", "is not a .gguf file"),
+        ("https://models.example/a.gguf", "is a URL: it must be a file on this machine"),
     ],
 )
-def test_a_bad_value_is_named(name: str, value: object, says: str) -> None:
+def test_a_name_that_leads_elsewhere_is_refused(models: Path, place: str, says: str) -> None:
     with pytest.raises(InvalidRequestError, match=says) as caught:
-        engine_settings({}, DEFAULTS, {name: value})
-    assert caught.value.param == f"settings.{name}"
-    assert "in the request" in caught.value.message
-    with pytest.raises(InvalidRequestError, match=r"in model\.json"):
-        engine_settings({name: value}, DEFAULTS)
-
-
-def test_an_unknown_override_names_the_known() -> None:
-    with pytest.raises(InvalidRequestError, match="ctx_len") as caught:
-        engine_settings({}, DEFAULTS, {"ctx_length": 1})
-    assert caught.value.param == "settings.ctx_length"
+        ModelCatalog(models).with_paths("m", EngineSettings(lora=place))
+    assert caught.value.param == "settings.lora"
 
 
 def test_a_model_is_found_by_id_and_by_any_of_its_urls(models: Path) -> None:

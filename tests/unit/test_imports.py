@@ -21,16 +21,24 @@ ALLOWED: dict[str, set[str]] = {
     "types": {"errors"},
     "records": set(),
     "settings": {"errors"},
-    "catalog": BASE,
+    "engine_settings": BASE,
+    "catalog": BASE | {"engine_settings"},
+    "gguf_header": BASE,
+    "model_description": BASE | {"gguf_header"},
+    "model_folder": BASE | {"catalog", "gguf_header", "model_description"},
+    "memory_estimate": BASE | {"gguf_header"},
     "__init__": BASE | {"api", "services", "catalog"},
-    "cli": BASE | {"__init__", "services", "storage", "catalog"},
+    "cli": BASE
+    | {"__init__", "services", "storage", "catalog", "engine_settings", "gguf_header", "memory_estimate"}
+    | {"schemas", "downloads"},  # for what it does on the disk when no server runs
     "api": BASE | {"__init__", "schemas", "services", "catalog"},
     "schemas": {"types", "records", "errors"},
-    "services": BASE | {"storage", "ipc", "catalog"},
+    "services": BASE
+    | {"storage", "ipc", "catalog", "engine_settings", "gguf_header", "model_folder", "memory_estimate"},
     "storage": BASE,
     "ipc": {"types", "errors"},
-    "engine": BASE | {"__init__", "ipc", "catalog"},
-    "downloads": BASE | {"catalog"},
+    "engine": BASE | {"__init__", "ipc", "catalog", "engine_settings", "gguf_header", "memory_estimate", "downloads"},
+    "downloads": BASE | {"catalog", "gguf_header", "model_folder"},
 }
 
 WEB = {"flask", "flask_smorest", "werkzeug", "marshmallow", "webargs", "apispec", "gunicorn"}
@@ -39,7 +47,12 @@ NATIVE = {"llama_cpp", "janflask_ext", "numpy"}
 # Libraries that a part must not touch.
 FORBIDDEN: dict[str, set[str]] = {
     "__init__": NATIVE,
+    "engine_settings": WEB | NATIVE,
     "catalog": WEB | NATIVE,
+    "gguf_header": WEB | NATIVE,
+    "model_description": WEB | NATIVE,
+    "model_folder": WEB | NATIVE,
+    "memory_estimate": WEB | NATIVE,
     "cli": NATIVE,
     "api": NATIVE,
     "schemas": NATIVE,

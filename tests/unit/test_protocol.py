@@ -10,9 +10,12 @@ import pytest
 from janflask.errors import ContextLengthExceededError, JanflaskError, ProtocolError
 from janflask.ipc import protocol
 from janflask.ipc.protocol import (
+    CancelDownload,
     Chunk,
     Detokenize,
     Done,
+    Embed,
+    Embeddings,
     ErrorReply,
     Finished,
     FrameReader,
@@ -23,7 +26,10 @@ from janflask.ipc.protocol import (
     Message,
     Progress,
     Ready,
+    Retire,
+    Retired,
     Shutdown,
+    StartDownload,
     Started,
     StartModel,
     State,
@@ -33,9 +39,12 @@ from janflask.ipc.protocol import (
     Text,
     Tokenize,
     Tokens,
+    WatchModel,
     encode,
 )
 from janflask.types import (
+    DownloadRequest,
+    DownloadState,
     EngineInfo,
     EngineSettings,
     EngineSpec,
@@ -86,6 +95,14 @@ REQUEST = GenerateRequest(
 )
 STATS = EngineStats(**{item.name: index for index, item in enumerate(dataclasses.fields(EngineStats))})
 STATE = ModelState(model_id="m", status=ModelStatus.RUNNING, socket="/run/e.sock", pid=1, notes=("a",), info=INFO)
+DOWNLOAD = DownloadState(
+    source="hf:org/repo:Q4_K_M",
+    stage="downloading",
+    transferred=3 << 30,
+    total=5 << 30,
+    bytes_per_second=1.5e6,
+    eta_seconds=12.5,
+)
 TIMINGS = Timings(cache_n=1, prompt_n=2, prompt_ms=3.5, predicted_n=4, predicted_ms=5.5, queue_ms=0.0)
 TOKEN = TokenLogprob("\ufffd", b"\xf0\x9f", -0.5, 17, (TopLogprob("a", b"a", -1.0, 1), TopLogprob("b", b"b", -2.0, 2)))
 
@@ -105,10 +122,27 @@ EVERY_MESSAGE: list[Message] = [
     Tokens([1, 2], [b"\xf0\x9f", b""]),
     Detokenize((0, 49_151)),
     Text("\ufffd👋"),
+    Embed(("Grüße 👋", (1, 2, 3))),
+    Embeddings([b"\x00\x00\x80?", b""], 7),
     StartModel("m", {"ctx_len": "2048", "flash_attn": None}),
     StopModel("m"),
     GetStates(),
+    StartDownload(
+        DownloadRequest(
+            source="hf:org/repo:Q4_K_M",
+            model_id="m",
+            name="M",
+            sha256="0" * 64,
+            settings={"ctx_len": 4096, "flash_attn": True},
+            parameters={"stop": ["\n"]},
+            metadata={"tags": ["a", {"b": None}]},
+        )
+    ),
+    StartDownload(DownloadRequest(source="https://example.com/m.gguf")),
+    CancelDownload("m"),
+    WatchModel("m"),
     State(STATE),
+    State(ModelState(model_id="m", status=ModelStatus.DOWNLOADING, download=DOWNLOAD)),
     States([STATE, ModelState(model_id="n", status=ModelStatus.FAILED, error="why")]),
     Launch(
         EngineSpec(
@@ -122,6 +156,8 @@ EVERY_MESSAGE: list[Message] = [
     Progress("loading", 0.5),
     Ready(INFO, ("a note",)),
     Shutdown(),
+    Retire(),
+    Retired(idle=False),
 ]
 
 
@@ -161,7 +197,7 @@ def test_golden_frames(message: Message, frame: bytes) -> None:
 
 
 def test_cut_at_every_byte() -> None:
-    messages = [Started(3), Chunk(0, "é"), Finished(0, "stop"), Shutdown()]
+    messages: list[Message] = [Started(3), Chunk(0, "é"), Finished(0, "stop"), Shutdown()]
     stream = b"".join(encode(message) for message in messages)
     for cut in range(len(stream) + 1):
         reader = FrameReader()

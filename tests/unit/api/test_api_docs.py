@@ -71,7 +71,12 @@ def test_the_document(document: dict[str, Any]) -> None:
 def test_the_routes(document: dict[str, Any]) -> None:
     assert set(operations(document)) >= {
         "GET /v1/models",
+        "POST /v1/models",
         "GET /v1/models/{model_id}",
+        "POST /v1/models/{model_id}",
+        "PATCH /v1/models/{model_id}",
+        "DELETE /v1/models/{model_id}",
+        "GET /v1/models/{model_id}/events",
         "PUT /v1/models/{model_id}/start",
         "PUT /v1/models/{model_id}/stop",
         "POST /v1/chat/completions",

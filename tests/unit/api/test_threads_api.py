@@ -280,19 +280,19 @@ def test_a_thread_is_deleted(client: FlaskClient) -> None:
     assert answer == {"id": thread["id"], "object": "thread.deleted", "deleted": True}
     SdkDeleted.model_validate(answer, strict=True)
     for place in (path, f"{path}/", f"{path}/assistants", f"{path}/messages", f"{path}/export"):
-        refused(client.get(place), 404)
+        refused(client.get(place), 404, "thread_id")
     for response in (client.delete(path), client.post(path, json={"title": "x"}), client.patch(path)):
-        refused(response, 404)
+        refused(response, 404, "thread_id")
     assert [item["id"] for item in get(client, PATH)] == [kept["id"]]
 
 
 @pytest.mark.parametrize("bad", ["..", "%2e%2e", "a%00b", "-x", "x" * 129, "%ff", "nothing", "import"])
 def test_ids_that_name_nothing(client: FlaskClient, bad: str) -> None:
-    path = f"{PATH}/{bad}"
+    path, param = f"{PATH}/{bad}", "thread_id" if bad in ("-x", "x" * 129, "nothing") else None
     for place in (path, f"{path}/", f"{path}/assistants", f"{path}/messages", f"{path}/export"):
-        refused(client.get(place), 404)
-    refused(client.delete(path), 404)
-    refused(client.patch(path, json={"title": "x"}), 404)
+        refused(client.get(place), 404, param)
+    refused(client.delete(path), 404, param)
+    refused(client.patch(path, json={"title": "x"}), 404, param)
 
 
 def test_the_list(client: FlaskClient) -> None:
@@ -306,8 +306,11 @@ def test_the_list(client: FlaskClient) -> None:
     assert response.json[0] == {name: value for name, value in made[-1].items() if name != "messages"}
     assert response.content_type == "application/json"
     assert json.loads(response.headers["X-Pagination"]) == {
-        "total": 150, "limit": None, "has_more": False, "first_id": ids[-1], "last_id": None,
+        "total": 150, "limit": None, "has_more": False, "first_id": ids[-1], "last_id": ids[0],
     }  # fmt: skip
+    ascending = client.get(f"{PATH}?order=asc")
+    about = json.loads(ascending.headers["X-Pagination"])
+    assert (about["first_id"], about["last_id"]) == (ids[0], ids[-1])
 
 
 def test_pages_of_the_list(client: FlaskClient) -> None:

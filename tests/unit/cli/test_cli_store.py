@@ -51,6 +51,13 @@ def test_list_is_newest_first_and_safe_to_print(store: Repository) -> None:
     assert [item["id"] for item in json.loads(run("threads", "list", "--json").stdout)] == ["new", "old"]
 
 
+def test_a_long_title_leaves_the_table_readable(store: Repository) -> None:
+    store.threads.create(Thread(id="long", created_ms=1, updated_ms=1, title="x" * 200))
+    lines = run("threads", "list").stdout.splitlines()
+    assert max(len(line) for line in lines) < 120
+    assert lines[-1].endswith("xxx…")
+
+
 def test_search_and_show(store: Repository) -> None:
     assert [item["id"] for item in json.loads(run("threads", "search", "cheese", "--json").stdout)] == ["old"]
     assert "No conversation" in run("threads", "search", "nothing").stdout

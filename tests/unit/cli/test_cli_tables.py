@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from janflask.cli.tables import card_object, duration, print_list, print_model, print_processes, quantity, size
+from janflask.cli.card import print_model
+from janflask.cli.tables import card_object, duration, print_list, print_processes, quantity, size
 from janflask.types import ModelCard
 
 

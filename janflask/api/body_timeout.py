@@ -1,0 +1,74 @@
+"""A client that stops in the middle of a request's body does not hold a thread for ever.
+
+The WSGI server's socket waits without end, which is right while an answer is streamed and between requests. So it gets
+a limit for each read of the body only.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import IO, TypeVar
+
+from flask import Flask, request
+
+from janflask.api.context import client_socket
+from janflask.errors import RequestTimeoutError
+
+T = TypeVar("T")
+
+INPUT = "wsgi.input"
+_TELL_OF_A_BODY = ("CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING")
+
+
+def register(app: Flask, seconds: float) -> None:
+    """Reading a body raises RequestTimeoutError when nothing has come for ``seconds``."""
+
+    def limit_silence() -> None:
+        environ = request.environ
+        client = client_socket() if any(environ.get(name) for name in _TELL_OF_A_BODY) else None
+        if client is not None:
+            environ[INPUT] = LimitedInput(environ[INPUT], client, seconds)
+
+    app.before_request(limit_silence)
+
+
+class LimitedInput:
+    """A ``wsgi.input`` that reads from ``client``. Not an OSError: werkzeug would take it for a lost connection."""
+
+    def __init__(self, stream: IO[bytes], client: socket.socket, seconds: float) -> None:
+        self._stream = stream
+        self._client = client
+        self._seconds = seconds
+
+    def read(self, size: int = -1) -> bytes:
+        return self._within(lambda: self._stream.read(size))
+
+    def readline(self, size: int = -1) -> bytes:
+        return self._within(lambda: self._stream.readline(size))
+
+    def readlines(self, hint: int = -1) -> list[bytes]:
+        return self._within(lambda: self._stream.readlines(hint))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
+
+    def _within(self, read: Callable[[], T]) -> T:
+        before = self._client.gettimeout()
+        self._client.settimeout(self._seconds)
+        try:
+            return read()
+        except TimeoutError:
+            self._stop_reading()
+            raise RequestTimeoutError(
+                f"nothing more of the request's body came for {self._seconds:g} s (JANFLASK_UPLOAD_TIMEOUT): "
+                "send it again"
+            ) from None
+        finally:
+            self._client.settimeout(before)
+
+    def _stop_reading(self) -> None:
+        """Else gunicorn waits, in the thread that all connections need, for more of what the answer made pointless."""
+        with suppress(OSError):
+            socket.socket.shutdown(self._client, socket.SHUT_RD)  # TLS's own method would end the answer, too

@@ -1,0 +1,239 @@
+"""A model's card, the lines of ``models show``: what it is, how it runs, and the memory that it would need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from janflask.cli.options import current_settings
+from janflask.cli.store import one_line
+from janflask.cli.tables import (
+    MISSING,
+    count,
+    in_seconds,
+    pairs,
+    part,
+    quantity,
+    share,
+    size,
+    status_of,
+    text,
+    uptime,
+)
+from janflask.engine_settings import engine_settings
+from janflask.errors import InvalidRequestError
+from janflask.gguf_header import GgufError, GgufHeader, read_header
+from janflask.memory_estimate import Estimate, default_ctx_len, estimate
+from janflask.settings import Settings
+from janflask.types import EngineSettings, ModelCard
+
+Json = Mapping[str, Any]
+
+LENGTHS = (2048, 8192, 32768, 131072)  # contexts whose memory is told
+BATCH = 256  # tokens that an engine computes at once on CPUs
+PARALLEL = 8  # conversations at once where no setting says how many
+BUDGET_SHARE = 0.8  # of the memory, which models may take together by default
+SHOWN = 100  # characters of a template
+
+# What is found in one family's chat templates only.
+TEMPLATES = {
+    "<|im_start|>": "ChatML",
+    "<|start_header_id|>": "Llama 3",
+    "<|header_start|>": "Llama 4",
+    "<start_of_turn>": "Gemma",
+    "<|channel|>": "Harmony",
+    "<|start_of_role|>": "Granite",
+    "[INST]": "Mistral or Llama 2",
+    "<|end|>": "Phi 3",
+    "<|user|>": "Zephyr",
+}
+KNOBS = {
+    "flash_attn": "flash attention",
+    "kv_unified": "KV layout",
+    "slice_size": "slice",
+    "cpu_threads": "threads",
+}
+
+
+def print_model(model: Json, out: Console, card: ModelCard | None = None) -> None:
+    """One model: what it is, how it runs (the knobs, and whether they were measured or pinned), and what to know.
+
+    ``card`` is the same model on this machine's disk, if it is there: what memory it would need is told from its file.
+    """
+    header = _header(card)
+    template = "prompt_template"
+    settings = {name: value for name, value in part(model, "settings").items() if name != template}
+    rows = [
+        *_identity_rows(model, header),
+        ("template", template_name(part(model, "settings").get(template) or _template(model, header))),
+        *_download_rows(part(model, "download")),
+        *_runtime_rows(part(model, "runtime")),
+        *_load_rows(part(model, "stats")),
+        ("settings", pairs(settings)),
+        ("defaults", pairs(part(model, "parameters"))),
+        *(("note", note) for note in model.get("notes") or ()),
+    ]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in rows:
+        if text(value) != MISSING:
+            table.add_row(label, text(value))
+    out.print(table)
+    if card is not None and header is not None:
+        out.print()
+        print_memory(card, header, current_settings(), out)
+
+
+def _identity_rows(model: Json, header: GgufHeader | None) -> list[tuple[str, object]]:
+    meta = part(model, "metadata")
+    architecture = meta.get("architecture") or (header and header.architecture)
+    parameters = meta.get("parameter_count") or (header and header.parameter_count)
+    return [
+        ("model", model.get("id")),
+        ("name", model.get("name")),
+        ("description", model.get("description")),
+        ("state", status_of(model)),
+        ("error", model.get("error")),
+        ("source", model.get("source_url")),
+        ("architecture", architecture),
+        ("format", meta.get("description")),
+        ("size", size(meta.get("size"))),
+        ("parameters", quantity(parameters)),
+        ("quantization", meta.get("quantization") or (header and header.quantization)),
+        ("trained for", count(meta.get("context_length") or (header and header.context_length), "tokens")),
+    ]
+
+
+def _download_rows(download: Json) -> list[tuple[str, object]]:
+    if not download:
+        return []
+    of = f"{size(download.get('transferred'))} of {size(download.get('total'))}"
+    return [("download", f"{download.get('stage')}, {of}"), ("download error", download.get("error"))]
+
+
+def _runtime_rows(runtime: Json) -> list[tuple[str, object]]:
+    return [
+        ("context", count(runtime.get("ctx_len"), "tokens")),
+        ("slots", runtime.get("n_parallel")),
+        ("KV cells", runtime.get("kv_cells")),
+        *_knob_rows(part(runtime, "knobs")),
+        ("llama.cpp", runtime.get("llama_version")),
+        ("loaded in", in_seconds(runtime.get("load_seconds"))),
+        ("pid", runtime.get("pid")),
+        ("uptime", uptime(runtime.get("started_at"))),
+        ("restarts", runtime.get("restarts") or None),
+    ]
+
+
+def _load_rows(stats: Json) -> list[tuple[str, object]]:
+    if not stats:
+        return []
+    tokens = [
+        ("generated_tokens", "generated"),
+        ("prompt_tokens", "of prompts"),
+        ("cached_tokens", "from the prefix cache"),
+    ]
+    return [
+        ("busy", f"{share(stats, 'busy', 'slots')} slots, {text(stats.get('waiting'))} waiting"),
+        ("KV used", share(stats, "kv_used", "kv_cells")),
+        ("tokens", ", ".join(f"{text(stats.get(name))} {words}" for name, words in tokens)),
+    ]
+
+
+def _knob_rows(knobs: Json) -> list[tuple[str, object]]:
+    if not knobs:
+        return []
+    words: dict[str, object] = {name: knobs.get(name) for name in KNOBS}
+    words["flash_attn"] = "on" if knobs.get("flash_attn") else "off"
+    words["kv_unified"] = "unified" if knobs.get("kv_unified") else "a stream for each slot"
+    words["slice_size"] = f"{text(knobs.get('slice_size'))} tokens"
+    rows: list[tuple[str, object]] = [(label, words[name]) for name, label in KNOBS.items()]
+    measured = ", ".join(f"{name} {float(value):.1f} ms" for name, value in part(knobs, "measurements").items())
+    return [*rows, ("knobs", f"{text(knobs.get('source'))}{': ' + measured if measured else ''}")]
+
+
+# --- the template ---------------------------------------------------------------------------------------------------
+
+
+def template_name(template: object) -> str | None:
+    """What a chat template is called by what is typical of it, or else how it begins."""
+    if not isinstance(template, str) or not template.strip():
+        return None
+    for mark, name in TEMPLATES.items():
+        if mark in template:
+            return name
+    begin = one_line(template)
+    return begin if len(begin) <= SHOWN else f"{begin[:SHOWN]}…"
+
+
+def _template(model: Json, header: GgufHeader | None) -> object:
+    meta = part(model, "metadata")
+    return meta.get("chat_template") or (header and header.chat_template)
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
+
+
+def print_memory(card: ModelCard, header: GgufHeader, settings: Settings, out: Console) -> None:
+    """What the model would take at several lengths of the context, and whether models may take that much here."""
+    try:
+        engine = engine_settings(card.settings, settings)
+    except InvalidRequestError as error:
+        out.print(f"What memory it would need cannot be told: {error.message}.")
+        return
+    at_once = engine.n_parallel or PARALLEL
+    usual, allowed = engine.ctx_len or default_ctx_len(header), budget(settings)
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    parallels = sorted({1, at_once})
+    for heading in ("CONTEXT", *("1 CONVERSATION" if number == 1 else f"{number} AT ONCE" for number in parallels)):
+        shown.add_column(heading, no_wrap=True)
+    for ctx_len in context_lengths(header.context_length, usual):
+        row = [f"{ctx_len}{' *' if ctx_len == usual else ''}"]
+        for parallel in parallels:
+            needed = _estimate(card, header, engine, ctx_len, parallel).total
+            row.append(size(needed) if needed <= allowed else f"{size(needed)} (too much)")
+        shown.add_row(*row)
+    out.print(shown)
+    out.print(f"Estimates; * as it is set. Models may take {size(allowed)} together here (JANFLASK_MEMORY_BUDGET_GB).")
+
+
+def context_lengths(trained: int | None, usual: int) -> list[int]:
+    """Lengths worth telling: up to what the model was trained for, and the usual one."""
+    most = trained or max(LENGTHS[1], usual)
+    return sorted({length for length in (*LENGTHS, most) if length <= most} | {usual})
+
+
+def budget(settings: Settings) -> int:
+    """Bytes that the running models may take together."""
+    if settings.memory_budget_gb is not None:
+        return int(settings.memory_budget_gb * 2**30)
+    return int(psutil.virtual_memory().total * BUDGET_SHARE)
+
+
+def _estimate(card: ModelCard, header: GgufHeader, engine: EngineSettings, ctx_len: int, parallel: int) -> Estimate:
+    return estimate(
+        header,
+        card.size_bytes,
+        ctx_len=ctx_len,
+        n_parallel=parallel,
+        cache_type_k=engine.cache_type_k,
+        cache_type_v=engine.cache_type_v,
+        batch=BATCH,
+        kv_cells=engine.kv_cells,
+    )
+
+
+def _header(card: ModelCard | None) -> GgufHeader | None:
+    """Of the model's file; None where there is none that can be read, which its state tells."""
+    if card is None or card.path is None:
+        return None
+    try:
+        return read_header(Path(card.path))
+    except (OSError, GgufError):
+        return None

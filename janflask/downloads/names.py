@@ -1,0 +1,85 @@
+"""What a GGUF's file name tells: which part of a split model it is, its quantization, whether it is a projector.
+
+Names come from strangers. ``plain_name`` gives the one under which a file may lie on this machine.
+"""
+
+from __future__ import annotations
+
+import re
+
+from janflask.catalog import is_model_id
+from janflask.errors import InvalidRequestError
+
+EXTENSION = ".gguf"
+MAX_PARTS = 1000  # files of one split model
+_MAX_STEM = 150  # characters of a name on the disk, before the number of its part
+_SPLIT = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE | re.DOTALL)
+_PROJECTOR = "mmproj"
+
+
+def base_name(path: str) -> str:
+    """The last part of a path, whichever way its slashes lean."""
+    return re.split(r"[/\\]", path)[-1]
+
+
+def is_gguf(path: str) -> bool:
+    """Whether its name says that it is a GGUF."""
+    return path.lower().endswith(EXTENSION)
+
+
+def is_projector(path: str) -> bool:
+    """Whether it is what turns pictures or sound into a model's input, and no model."""
+    return _PROJECTOR in base_name(path).lower()
+
+
+def is_model(path: str) -> bool:
+    """Whether its name is a model's, and not that of the things which lie beside models in the same format."""
+    return is_gguf(path) and not is_projector(path) and not base_name(path).lower().endswith("imatrix" + EXTENSION)
+
+
+def parts_of(path: str) -> list[str]:
+    """All files of the model that ``path`` is a part of, in order: itself alone when it is whole.
+
+    Raises InvalidRequestError for a number that cannot be.
+    """
+    split = _SPLIT.fullmatch(path)
+    if split is None:
+        return [path]
+    part, count = int(split[2]), int(split[3])
+    if not 1 <= part <= count <= MAX_PARTS:
+        raise InvalidRequestError(
+            f"{base_name(path)[:200]!r} is part {part} of {count}; a model has at most {MAX_PARTS} parts, from 1",
+            param="source_url",
+        )
+    return [f"{split[1]}-{number:05d}-of-{split[3]}{split[4]}" for number in range(1, count + 1)]
+
+
+def stem_of(path: str) -> str:
+    """A file's name without its extension and without the number of its part."""
+    name = base_name(path)
+    split = _SPLIT.fullmatch(name)
+    return split[1] if split else name[: -len(EXTENSION)] if is_gguf(name) else name
+
+
+def carries(path: str, quantization: str) -> bool:
+    """Whether a file's path names the quantization, as a word of its own: ``Q4_K`` is not in ``x-Q4_K_M.gguf``."""
+    return re.search(rf"(?<![A-Za-z0-9]){re.escape(quantization)}(?![A-Za-z0-9_])", path, re.IGNORECASE) is not None
+
+
+def plain_name(path: str) -> str:
+    """A name for a file on this machine: the path's last part, of plain characters only, with the right extension.
+
+    A projector's begins with ``mmproj``, so that nobody takes it for the model.
+    """
+    name = base_name(path)
+    split = _SPLIT.fullmatch(name)
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", stem_of(name))[:_MAX_STEM].lstrip("._-") or "model"
+    if is_projector(name) and not stem.lower().startswith(_PROJECTOR):
+        stem = f"{_PROJECTOR}-{stem}"
+    return f"{stem}-{split[2]}-of-{split[3]}{EXTENSION}" if split else stem + EXTENSION
+
+
+def model_id(text: str) -> str:
+    """A legal id for a model of that name."""
+    found = re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:128].strip("._-")
+    return found if is_model_id(found) else "model"

@@ -1,0 +1,140 @@
+"""What memory one start asks for, at each number of conversations that would do."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from janflask.engine.budget import Amount
+from janflask.engine.gguf_files import model_parts
+from janflask.errors import ModelLoadError
+from janflask.gguf_header import GgufError, GgufHeader, read_header
+from janflask.memory_estimate import DEFAULT_CTX_LEN, Estimate, default_ctx_len, estimate
+from janflask.types import EngineSettings
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PARALLEL = 8
+BATCH_CPU, BATCH_GPU = 256, 512  # prompt tokens of a step in which nobody decodes
+LEAST_CTX_LEN = 512  # nobody is advised to have less
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """A model and how it is to run. Without a header only its files' size is known."""
+
+    settings: EngineSettings
+    header: GgufHeader | None
+    file_bytes: int
+    on_gpu: bool = False  # this machine has a GPU that llama.cpp can use
+
+    @property
+    def ctx_len(self) -> int:
+        default = DEFAULT_CTX_LEN if self.header is None else default_ctx_len(self.header)
+        return self.settings.ctx_len or default
+
+    @property
+    def parallel(self) -> tuple[int, ...]:
+        """Numbers of conversations at once that would do, the best first."""
+        if self.settings.n_parallel is not None:
+            return (self.settings.n_parallel,)
+        if self.settings.kv_cells is not None:
+            return (DEFAULT_PARALLEL,)
+        return tuple(range(DEFAULT_PARALLEL, 0, -1))
+
+    def estimate(self, n_parallel: int, ctx_len: int | None = None) -> Estimate:
+        """With ``ctx_len`` in place of the settings' own."""
+        if self.header is None:
+            return Estimate(self.file_bytes, 0, 0)
+        return estimate(
+            self.header,
+            self.file_bytes,
+            ctx_len=ctx_len or self.ctx_len,
+            n_parallel=n_parallel,
+            cache_type_k=self.settings.cache_type_k,
+            cache_type_v=self.settings.cache_type_v,
+            batch=BATCH_GPU if self._gpu_share() else BATCH_CPU,
+            kv_cells=self.settings.kv_cells,
+        )
+
+    def amount(self, needed: Estimate) -> Amount:
+        """Where the estimate's memory is taken: layers on a GPU keep their weights and their KV there."""
+        share = self._gpu_share()
+        vram = int(share * (needed.weights + needed.kv)) + needed.compute if share else 0
+        return Amount(needed.total - vram, vram)
+
+    def smaller_ctx_len(self, room: Amount) -> int | None:
+        """The largest power of two below ``ctx_len`` with which it would fit into ``room``."""
+        if self.settings.kv_cells is not None or self.header is None:
+            return None
+        size = 1 << max(0, self.ctx_len - 1).bit_length() - 1
+        while size >= LEAST_CTX_LEN:
+            if self.amount(self.estimate(self.parallel[-1], size)).fits(room):
+                return size
+            size //= 2
+        return None
+
+    def _gpu_share(self) -> float:
+        if not self.on_gpu or self.settings.ngl == 0:
+            return 0.0
+        layers = None if self.header is None else self.header.pairs.get(f"{self.header.architecture}.block_count")
+        if self.settings.ngl < 0 or not isinstance(layers, int):
+            return 1.0
+        return min(1.0, self.settings.ngl / (layers + 1))  # the output counts as a layer
+
+
+class Demands:
+    """Makes demands; a header is read again only when its file has changed. Thread-safe."""
+
+    def __init__(self, on_gpu: bool) -> None:
+        self._on_gpu = on_gpu
+        self._lock = threading.Lock()
+        self._headers: dict[Path, tuple[tuple[int, ...], GgufHeader | None]] = {}
+
+    def of(self, path: Path, settings: EngineSettings) -> Demand:
+        """Raises ModelLoadError naming a file that is not there."""
+        files = model_parts(path)
+        names = [f"{file.name} (part {i} of {len(files)})" for i, file in enumerate(files, 1)]
+        if len(files) == 1:
+            names = [path.name]
+        if settings.lora is not None:
+            files.append(Path(settings.lora))
+            names.append(f"the adapter (settings.lora) {Path(settings.lora).name}")
+        size = sum(_size(file, name) for file, name in zip(files, names, strict=True))
+        return Demand(settings=settings, header=self._header(path), file_bytes=size, on_gpu=self._on_gpu)
+
+    def _header(self, path: Path) -> GgufHeader | None:
+        """None for a file that is no whole GGUF: its engine will say what is wrong with it."""
+        try:
+            stat = path.stat()
+            signature = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            with self._lock:
+                known = self._headers.get(path)
+            if known is not None and known[0] == signature:
+                return known[1]
+            header = _read(path)
+        except OSError as error:
+            log.warning("the header of %s cannot be read: %s", path.name, error)
+            return None
+        with self._lock:
+            self._headers[path] = (signature, header)
+        return header
+
+
+def _read(path: Path) -> GgufHeader | None:
+    try:
+        return read_header(path)
+    except GgufError as error:
+        log.warning("%s is not understood, so only its size is counted: %s", path.name, error)
+        return None
+
+
+def _size(file: Path, name: str) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError as error:
+        raise ModelLoadError(f"{name} is not there any more: fetch it again", param="model") from error
+    except OSError as error:
+        raise ModelLoadError(f"{name} cannot be read: {error.strerror}", param="model") from error

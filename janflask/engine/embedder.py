@@ -1,0 +1,309 @@
+"""Makes vectors for everybody who asks: requests in turn, several inputs in one decode. One thread runs it.
+
+A request waits in one of two queues: ``_arrived`` until all its texts are tokens (so that a text that is too long
+refuses it before anything is computed), ``_ready`` until all its inputs are vectors. Both are taken in turn, an input
+each, so that a request of two thousand texts holds nobody up.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from janflask.errors import (
+    ContextLengthExceededError,
+    EngineError,
+    InvalidRequestError,
+    JanflaskError,
+    ModelStoppedError,
+)
+from janflask.ipc.protocol import Embed, Embeddings, ErrorReply, Message
+from janflask.types import EngineStats
+
+log = logging.getLogger(__name__)
+
+PREPARE_CHARACTERS = 65_536  # to be made tokens between two decodes
+
+
+class Backend(Protocol):
+    """What is asked of llama.cpp; ``embedding.EmbeddingBackend``, or a fake in tests."""
+
+    capacity: int  # tokens of one input
+
+    def tokenize(self, text: str) -> array[int]: ...
+    def embed(self, inputs: Sequence[array[int]]) -> list[bytes | None]: ...
+
+
+class Job:
+    """One request's inputs on their way; ``reply`` is called once, from the embedder's thread."""
+
+    def __init__(self, question: Embed, reply: Callable[[Job, Message], None]) -> None:
+        self.question = question
+        self.reply = reply
+        self.tokens: list[array[int]] = []
+        self.packed = 0  # inputs that were handed to a decode
+        self.vectors: list[bytes] = []
+        self.ended = False
+
+    @property
+    def is_prepared(self) -> bool:
+        return len(self.tokens) == len(self.question.inputs)
+
+    def name(self, number: int) -> str:
+        """What the request calls an input."""
+        alone = len(self.question.inputs) == 1 and self.question.first == 0
+        return "input" if alone else f"input.{self.question.first + number}"
+
+
+class Embedder:
+    """Everything but ``submit``, ``cancel``, ``stop``, ``touch`` and what only tells is its thread's.
+
+    Args:
+        open_backend: called by its thread before the first decode; what it raises fails the requests that wait.
+        width: numbers of a vector.
+        n_inputs: inputs of a decode, at most.
+        pack_tokens: tokens of a decode of several inputs, at most.
+        n_vocab: token ids are below it.
+        clock: seconds; a test's own.
+    """
+
+    def __init__(
+        self,
+        open_backend: Callable[[], Backend],
+        width: int,
+        n_inputs: int,
+        pack_tokens: int,
+        n_vocab: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.width = width
+        self.n_inputs = n_inputs
+        self._open_backend = open_backend
+        self._pack_tokens = pack_tokens
+        self._n_vocab = n_vocab
+        self._clock = clock
+        self._backend: Backend | None = None
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._wake = threading.Event()
+        self._stopping: JanflaskError | None = None
+        self._arrived: deque[Job] = deque()
+        self._ready: deque[Job] = deque()
+        self._resting = False  # its thread waits for something to do
+        self._active_at = clock()
+        self._counts = {"requests": 0, "tokens": 0, "cancelled": 0, "steps": 0}
+
+    # --- from other threads -------------------------------------------------------------------------------------
+
+    def submit(self, job: Job) -> None:
+        """Queues a request."""
+        self._post(lambda: self._accept(job))
+
+    def cancel(self, job: Job) -> None:
+        """Forgets a request whose client is gone; one that is done is ignored."""
+        self._post(lambda: self._cancel(job))
+
+    def stop(self, error: JanflaskError | None = None) -> None:
+        """Ends every request with ``error`` and lets ``run`` return."""
+        self._stopping = error or ModelStoppedError("the model was stopped; start it again and repeat the request")
+        self._wake.set()
+
+    def _post(self, action: Callable[[], None]) -> None:
+        self._inbox.append(action)
+        self._wake.set()
+
+    def touch(self) -> None:
+        """A request was served beside it: the model is in use."""
+        self._active_at = self._clock()
+
+    def is_resting(self) -> bool:
+        """Nothing is under way, and whatever ended has been told. Exact if asked by the thread that submits."""
+        return self._resting and not self._inbox
+
+    @property
+    def idle_seconds(self) -> float:
+        """Since the last request ended, or since the start; 0 while there is one."""
+        return max(0.0, self._clock() - self._active_at) if self.is_resting() else 0.0
+
+    def stats(self) -> EngineStats:
+        """Counters and load at this moment."""
+        return EngineStats(
+            slots=self.n_inputs,
+            busy=len(self._ready),
+            waiting=len(self._arrived),
+            kv_cells=0,
+            kv_used=0,
+            requests=self._counts["requests"],
+            prompt_tokens=self._counts["tokens"],
+            cached_tokens=0,
+            generated_tokens=0,
+            preempted=0,
+            cancelled=self._counts["cancelled"],
+            steps=self._counts["steps"],
+            idle_seconds=self.idle_seconds,
+        )
+
+    # --- its thread ---------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Steps until ``stop``."""
+        while self._stopping is None:
+            if not self.step():
+                self._rest()
+        self._take_inbox()
+        for job in [*self._arrived, *self._ready]:
+            self._fail(job, self._stopping)
+
+    def _rest(self) -> None:
+        self._resting = True
+        self._wake.wait()
+        self._wake.clear()
+        self._resting = False
+
+    def step(self) -> bool:
+        """Some texts to tokens, one decode for everybody. False: there is nothing to do."""
+        self._take_inbox()
+        if not self._arrived and not self._ready:
+            return False
+        try:
+            backend = self._opened()
+        except JanflaskError as error:
+            for job in [*self._arrived, *self._ready]:
+                self._fail(job, error)
+            return True
+        self._prepare(backend)
+        self._compute(backend, self._pack())
+        self._active_at = self._clock()
+        return True
+
+    def _opened(self) -> Backend:
+        if self._backend is None:
+            self._backend = self._open_backend()
+        return self._backend
+
+    def _take_inbox(self) -> None:
+        while self._inbox:
+            self._inbox.popleft()()
+
+    def _accept(self, job: Job) -> None:
+        self._counts["requests"] += 1
+        self._arrived.append(job)
+
+    def _cancel(self, job: Job) -> None:
+        if self._forget(job):
+            self._counts["cancelled"] += 1
+
+    def _forget(self, job: Job) -> bool:
+        for queue in (self._arrived, self._ready):
+            if job in queue:
+                queue.remove(job)
+                return True
+        return False
+
+    # --- texts to tokens ----------------------------------------------------------------------------------------
+
+    def _prepare(self, backend: Backend) -> None:
+        """A text of each request in turn, until they have been many characters."""
+        room = PREPARE_CHARACTERS
+        while self._arrived and room > 0:
+            job = self._arrived[0]
+            number = len(job.tokens)
+            try:
+                job.tokens.append(self._tokens(backend, job.question.inputs[number]))
+            except JanflaskError as error:
+                error.param = job.name(number)
+                error.message = f"{error.param}: {error.message}"
+                self._fail(job, error)
+                continue
+            room -= len(job.question.inputs[number])
+            if job.is_prepared:
+                self._arrived.popleft()
+                self._ready.append(job)
+            else:
+                self._arrived.rotate(-1)
+
+    def _tokens(self, backend: Backend, given: str | tuple[int, ...]) -> array[int]:
+        if isinstance(given, str):
+            tokens = backend.tokenize(given) if given else array("i")
+        else:
+            for token in given:
+                if not 0 <= token < self._n_vocab:
+                    raise InvalidRequestError(
+                        f"{token} is no token of this model, its ids go from 0 to {self._n_vocab - 1}"
+                    )
+            tokens = array("i", given)
+        if not tokens:
+            raise InvalidRequestError("it is empty, it must hold at least one token")
+        if len(tokens) > backend.capacity:
+            raise ContextLengthExceededError(
+                f"it has {len(tokens)} tokens, the model takes {backend.capacity} at most: send it in parts"
+            )
+        return tokens
+
+    # --- tokens to vectors --------------------------------------------------------------------------------------
+
+    def _pack(self) -> list[tuple[Job, array[int]]]:
+        """The next decode's inputs: one of each request in turn as long as there is room, or a long one by itself."""
+        parts: list[tuple[Job, array[int]]] = []
+        room = self._pack_tokens
+        while self._ready and len(parts) < self.n_inputs:
+            job = self._ready[0]
+            tokens = job.tokens[job.packed]
+            if parts and len(tokens) > room:
+                break
+            parts.append((job, tokens))
+            room -= len(tokens)
+            job.packed += 1
+            self._ready.rotate(-1)
+            if job.packed == len(job.tokens):
+                self._ready.remove(job)
+        return parts
+
+    def _compute(self, backend: Backend, parts: list[tuple[Job, array[int]]]) -> None:
+        if not parts:
+            return
+        try:
+            vectors = backend.embed([tokens for _, tokens in parts])
+        except JanflaskError as error:
+            log.error("%s", error.message)
+            for job in dict.fromkeys(job for job, _ in parts):
+                self._fail(job, error)
+            return
+        self._counts["steps"] += 1
+        self._counts["tokens"] += sum(len(tokens) for _, tokens in parts)
+        for (job, _), vector in zip(parts, vectors, strict=True):
+            if vector is None:
+                self._fail(job, EngineError("the model computed no numbers for an input: its weights may be damaged"))
+                continue
+            job.vectors.append(shortened(vector, job.question.dimensions))
+            if len(job.vectors) == len(job.tokens):
+                self._reply(job, Embeddings(job.vectors, sum(map(len, job.tokens))))
+
+    def _fail(self, job: Job, error: JanflaskError) -> None:
+        self._forget(job)
+        self._reply(job, ErrorReply.of(error))
+
+    @staticmethod
+    def _reply(job: Job, message: Message) -> None:
+        if job.ended:
+            return
+        job.ended = True
+        try:
+            job.reply(job, message)
+        except JanflaskError as error:  # the answer is too long for a frame
+            job.reply(job, ErrorReply.of(EngineError(f"the embeddings cannot be sent: {error.message}")))
+
+
+def shortened(vector: bytes, dimensions: int | None) -> bytes:
+    """The first ``dimensions`` numbers of a vector, of length 1 again; all zeros stay so."""
+    if dimensions is None or 4 * dimensions >= len(vector):
+        return vector
+    part = np.frombuffer(vector, "<f4", dimensions).astype(np.float64)
+    length = float(np.sqrt(part @ part))
+    return bytes((part / (length or 1.0)).astype("<f4").tobytes())

@@ -1,0 +1,182 @@
+"""Making room: a model starts only when what it needs fits beside the others; the longest-idle ones give way to it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from janflask.engine.budget import Amount, MemoryBudget
+from janflask.engine.demand import Demand
+from janflask.errors import InvalidRequestError, UnavailableError
+from janflask.memory_estimate import Estimate
+from janflask.types import ModelStatus
+
+GIB = 1 << 30
+LOOK = 0.1  # seconds between two looks of a start that waits
+PATIENCE = 3.0  # seconds that it waits for models in use to become idle
+BUSY_RETRY = 10  # seconds after which asking again makes sense
+CODE = "insufficient_memory"
+
+
+class Tenant(Protocol):
+    """A model that may hold memory."""
+
+    @property
+    def model_id(self) -> str: ...
+    @property
+    def status(self) -> ModelStatus: ...
+    def idle_seconds(self) -> float | None:
+        """Since its last request; 0 while there is one, None if it cannot be asked."""
+        ...
+
+    def retire(self) -> bool:
+        """Begins to stop it, unless it has something to do; whether it will be gone soon."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a start got."""
+
+    estimate: Estimate
+    n_parallel: int
+
+
+class Room:
+    """Hands out the budget.
+
+    Args:
+        budget: the ledger.
+        tenants: tells all models that there are now.
+        patience: seconds that a start waits for models in use to become idle.
+    """
+
+    def __init__(self, budget: MemoryBudget, tenants: Callable[[], Sequence[Tenant]], patience: float) -> None:
+        self._budget = budget
+        self._tenants = tenants
+        self._patience = patience
+        self._turn = threading.Lock()  # one start at a time makes room: what gave way is for the one that asked
+
+    @contextmanager
+    def granted(
+        self, model_id: str, demand: Demand, check: Callable[[], None], *, displaces: bool = True
+    ) -> Iterator[Grant]:
+        """Holds the memory until the block is left.
+
+        ``check`` is called every moment while it waits, and ends the wait by raising. ``displaces`` false: no other
+        model has to give way.
+
+        Raises InvalidRequestError when it can never fit, UnavailableError when others that are in use would have to go.
+        """
+        grant = self._make(model_id, demand, check, displaces)
+        try:
+            yield grant
+        finally:
+            self._budget.release(model_id)
+
+    def _make(self, model_id: str, demand: Demand, check: Callable[[], None], displaces: bool) -> Grant:
+        while not self._turn.acquire(timeout=LOOK):
+            check()
+        try:
+            deadline = time.monotonic() + (self._patience if displaces else 0.0)
+            while True:
+                check()
+                grant = self._reserve(model_id, demand)
+                if grant is not None:
+                    return grant
+                holders = self._give_way(model_id, demand, displaces)
+                if holders and time.monotonic() >= deadline:
+                    raise self._in_use(model_id, demand, holders)
+                self._budget.wait(LOOK)
+        finally:
+            self._turn.release()
+
+    def _reserve(self, model_id: str, demand: Demand) -> Grant | None:
+        for n_parallel in demand.parallel:
+            needed = demand.estimate(n_parallel)
+            if self._budget.reserve(model_id, demand.amount(needed)):
+                return Grant(needed, n_parallel)
+        return None
+
+    def _give_way(self, model_id: str, demand: Demand, displaces: bool) -> list[str]:
+        """Sends idle models away, the longest idle first, until there will be room.
+
+        Returns who keeps it from that; nobody if waiting is enough. Raises InvalidRequestError.
+        """
+        least = demand.amount(demand.estimate(demand.parallel[-1]))
+        if not least.fits(self._budget.limits):
+            raise self._too_big(model_id, demand)
+        held = self._budget.held()
+        tenants = [tenant for tenant in self._tenants() if tenant.model_id in held]
+        going = {t.model_id for t in tenants if t.status not in (ModelStatus.STARTING, ModelStatus.RUNNING)}
+        staying = {name: amount for name, amount in held.items() if name not in going}
+        coming = self._budget.limits - sum(staying.values(), Amount())
+        idle = self._by_idleness([t for t in tenants if t.model_id in staying]) if displaces else []
+        if least.fits(sum((held[tenant.model_id] for tenant in idle), coming)):
+            while idle and not least.fits(coming):
+                tenant = idle.pop(0)
+                if tenant.retire():
+                    coming += staying.pop(tenant.model_id)
+        return [] if least.fits(coming) else sorted(staying.keys() - {tenant.model_id for tenant in idle})
+
+    @staticmethod
+    def _by_idleness(tenants: Sequence[Tenant]) -> list[Tenant]:
+        """Those that have nothing to do, the longest idle first."""
+        found = []
+        for tenant in tenants:
+            seconds = tenant.idle_seconds() if tenant.status is ModelStatus.RUNNING else None
+            if seconds:
+                found.append((seconds, tenant))
+        return [tenant for _, tenant in sorted(found, key=lambda pair: pair[0], reverse=True)]
+
+    # --- what is said when it does not fit --------------------------------------------------------------------------
+
+    def _too_big(self, model_id: str, demand: Demand) -> InvalidRequestError:
+        limits = self._budget.limits
+        size = demand.smaller_ctx_len(limits)
+        advice = "choose a smaller quantization"
+        if size is not None:
+            advice = f"lower ctx_len to {size}"
+        elif demand.settings.kv_cells is not None:
+            advice = "lower kv_cells"
+        elif demand.parallel[-1] > 1:
+            advice = "lower n_parallel"
+        return InvalidRequestError(
+            f"{self._sum(model_id, demand)}: {advice}, or raise JANFLASK_MEMORY_BUDGET_GB", param="model", code=CODE
+        )
+
+    def _in_use(self, model_id: str, demand: Demand, holders: list[str]) -> UnavailableError:
+        size = demand.smaller_ctx_len(self._budget.free)
+        lower = f", or lower ctx_len to {size}" if size is not None else ""
+        names = ", ".join(holders)
+        return UnavailableError(
+            f"{self._sum(model_id, demand)}, and {names} cannot make room now: try again later, stop one{lower}",
+            param="model",
+            code=CODE,
+            retry_after=BUSY_RETRY,
+        )
+
+    def _sum(self, model_id: str, demand: Demand) -> str:
+        """The larger part where it is split between RAM and VRAM; estimates don't say what lies where."""
+        needed = demand.estimate(demand.parallel[-1])
+        limits, free = self._budget.limits, self._budget.free
+        on_gpu = demand.amount(needed).vram > 0
+        has, of = (free.vram, limits.vram) if on_gpu else (free.ram, limits.ram)
+        parts = f"{_gib(needed.weights)} weights"
+        if needed.kv or needed.compute:
+            times = f" times {demand.parallel[-1]}" if demand.parallel[-1] > 1 else ""
+            parts += f", {_gib(needed.kv)} KV for {demand.ctx_len} tokens{times}, {_gib(needed.compute)} compute"
+        where = " of GPU memory" if on_gpu else ""
+        return (
+            f"{model_id} needs {_gib(needed.total)} GiB ({parts}), "
+            f"{_gib(max(0, has))} GiB are free of {_gib(of)}{where}"
+        )
+
+
+def _gib(size: int) -> str:
+    """Two digits that say something, but no more than three decimals."""
+    return f"{size / GIB:.{1 if size >= GIB else 2 if size >= GIB // 10 else 3}f}"

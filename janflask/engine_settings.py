@@ -1,0 +1,121 @@
+"""What an engine is started with: a request's settings over the model's over the server's, checked and typed.
+
+Every setting of ``EngineSettings`` has its parser here, or in the table of ``Settings`` if the server has one of that
+name too. Names that files have in a request are plain names of the model's own folder: only who writes ``model.json``
+may name a place elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from janflask.errors import InvalidRequestError
+from janflask.settings import Settings, boolean, choice, or_auto
+from janflask.types import CACHE_TYPES, EngineSettings
+
+# Jan writes these into a model's settings and sends them back with a start; they are not the engine's.
+JAN_SETTINGS = frozenset(
+    {
+        *("ai_prompt", "caching_enabled", "cont_batching", "engine", "grp_attn_n", "grp_attn_w", "llama_model_path"),
+        *("pre_prompt", "prompt_template", "system_prompt", "text_model", "user_prompt", "vision_model"),
+    }
+)
+
+MAX_PATH = 4096  # characters
+
+
+def engine_settings(
+    card_settings: Mapping[str, Any], defaults: Settings, overrides: Mapping[str, Any] | None = None
+) -> EngineSettings:
+    """``overrides`` over the model's ``settings`` over the server's. Numbers may be text; ``"auto"`` means: decide.
+
+    An override that is null counts as not given. Raises InvalidRequestError, with ``param`` ``settings.<name>``, for a
+    value that cannot be used and for an override of an unknown name; unknown names in ``model.json`` are Jan's own.
+    """
+    overrides = overrides or {}
+    known = {item.name for item in fields(EngineSettings)}
+    for name in overrides:
+        if name not in known and name not in JAN_SETTINGS:
+            raise InvalidRequestError(
+                f"there is no setting {str(name)[:80]!r}; known are {', '.join(sorted(known))}",
+                param=f"settings.{str(name)[:80]}",
+            )
+    parsers = {item.name: item.metadata["parse"] for item in fields(Settings) if item.name in known}
+    values: dict[str, Any] = {name: getattr(defaults, name) for name in parsers}
+    parsers |= _PARSERS
+    for source, where in ((card_settings, "in model.json"), (overrides, "in the request")):
+        for name in known & source.keys():
+            if source[name] is not None:
+                values[name] = _value(name, source[name], parsers[name], where)
+    _check_files(card_settings, overrides, values)
+    return EngineSettings(**values)
+
+
+def _check_files(card_settings: Mapping[str, Any], overrides: Mapping[str, Any], values: dict[str, Any]) -> None:
+    """A request names no file but in the model's own folder, or the very one that ``model.json`` names."""
+    for name in ("lora", "mmproj"):
+        place = overrides.get(name)
+        if not place or place == card_settings.get(name) or _is_plain(str(place)):
+            continue
+        if name == "mmproj":  # Jan sends it with a start, wherever the file lies; it is not opened yet
+            values[name] = card_settings.get(name)
+            continue
+        raise InvalidRequestError(
+            f"settings.{name} in the request is {str(place)[:80]!r}: must be the plain name of a file in the model's "
+            "own folder; other places can only be named in model.json itself",
+            param=f"settings.{name}",
+        )
+
+
+def _is_plain(name: str) -> bool:
+    return not name.startswith(".") and not set(name) & set('/\\:"')
+
+
+def _value(name: str, value: object, parse: Callable[[str], Any], where: str) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    try:
+        if not isinstance(value, (str, int, float)):
+            raise ValueError(f"must be a number or text, not {type(value).__name__}")
+        return parse(str(value))
+    except ValueError as error:
+        raise InvalidRequestError(
+            f"settings.{name} {where} is {str(value)[:80]!r}: {error}", param=f"settings.{name}"
+        ) from None
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise ValueError(f"must be a number from {low:g} to {high:g}")
+        return value
+
+    return parse
+
+
+def _file(text: str) -> str | None:
+    if "\0" in text or len(text) > MAX_PATH:
+        raise ValueError("must be a file's path")
+    return text if text.strip() else None
+
+
+_PARSERS: Mapping[str, Callable[[str], Any]] = {
+    "cache_type_k": choice(*CACHE_TYPES),
+    "cache_type_v": choice(*CACHE_TYPES),
+    "mmap": boolean,
+    "mlock": boolean,
+    "rope_freq_base": or_auto(_number(1, 1e10)),
+    "rope_freq_scale": or_auto(_number(1e-4, 100)),
+    "rope_scaling": or_auto(choice("none", "linear", "yarn")),
+    "lora": _file,
+    "lora_scale": _number(-100, 100),
+    "mmproj": _file,
+    "embedding": or_auto(boolean),
+}

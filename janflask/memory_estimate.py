@@ -1,0 +1,132 @@
+"""How much memory a model will take, told from its header alone: weights, KV cache, and what computing needs.
+
+The figures are upper bounds of what llama.cpp allocates: layers with a sliding window are counted in full, and the
+scores of attention as if flash attention were off. A KV cache shared by all sequences (``kv_unified``) without flash
+attention can need more for computing, as far as its cells are used at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from janflask.gguf_header import GgufHeader
+from janflask.types import CACHE_TYPES
+
+DEFAULT_CTX_LEN = 8192
+PROCESS_BYTES = 72 << 20  # an engine's own code and libraries
+TOKEN_BYTES = 448  # an entry of the vocabulary, in llama.cpp and in the engine
+CELLS_STEP = 256  # llama.cpp rounds a sequence's cells up to a multiple of it
+MAX_LAYERS = 4096
+FLOAT = 4  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Bytes."""
+
+    weights: int
+    kv: int
+    compute: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.kv + self.compute
+
+
+def default_ctx_len(header: GgufHeader) -> int:
+    """Tokens of one conversation when nobody says how many: what the model was trained for, at most 8192."""
+    return min(DEFAULT_CTX_LEN, header.context_length or DEFAULT_CTX_LEN)
+
+
+def estimate(
+    header: GgufHeader,
+    weights_bytes: int,
+    *,
+    ctx_len: int,
+    n_parallel: int,
+    cache_type_k: str = "f16",
+    cache_type_v: str = "f16",
+    batch: int = 512,
+    kv_cells: int | None = None,
+) -> Estimate:
+    """What an engine takes that runs this model.
+
+    Args:
+        header: the model's (first) file's.
+        weights_bytes: of all its files, and of adapters.
+        ctx_len: tokens of one conversation.
+        n_parallel: conversations at once.
+        cache_type_k, cache_type_v: keys of ``types.CACHE_TYPES``.
+        batch: tokens that are computed at once.
+        kv_cells: tokens of all conversations together, if not ``ctx_len`` for each.
+    """
+    shape = _Shape(header)
+    stream = _rounded(ctx_len)
+    cells = _rounded(kv_cells) if kv_cells is not None else stream * n_parallel
+    per_cell = (
+        shape.k_values * CACHE_TYPES[cache_type_k].value_bytes + shape.v_values * CACHE_TYPES[cache_type_v].value_bytes
+    )
+    kv = int(cells * per_cell) + n_parallel * shape.state_values * FLOAT
+    return Estimate(weights_bytes, kv, _compute(shape, stream if kv_cells is None else cells, n_parallel, batch))
+
+
+def _compute(shape: _Shape, cells: int, n_parallel: int, batch: int) -> int:
+    """A buffer that is used again from layer to layer: attention's scores, or at the end the logits, whichever is more.
+
+    Beside it the logits of one token for each conversation, and the process itself.
+    """
+    scores = (shape.heads + 1) * cells  # and a mask
+    activations = 6 * shape.width + 3 * shape.feed_forward
+    passing = batch * (max(scores, shape.vocabulary) + activations) * FLOAT
+    return passing + n_parallel * shape.vocabulary * FLOAT + shape.vocabulary * TOKEN_BYTES + PROCESS_BYTES
+
+
+class _Shape:
+    """The sizes in a header that memory depends on. What is missing, or no sensible number, counts as nothing."""
+
+    def __init__(self, header: GgufHeader) -> None:
+        self._header = header
+        self.layers = min(MAX_LAYERS, self._number("block_count"))
+        self.width = self._number("embedding_length")
+        self.vocabulary = self._vocabulary()
+        self.feed_forward = max(self._by_layer("feed_forward_length"), default=0)
+        heads = self._by_layer("attention.head_count")
+        kv_heads = self._by_layer("attention.head_count_kv") or heads
+        self.heads = max(heads, default=0)
+        head_width = self.width // self.heads if self.heads else 0
+        self.k_values = sum(kv_heads) * (self._number("attention.key_length") or head_width)
+        self.v_values = sum(kv_heads) * (self._number("attention.value_length") or head_width)
+        self.state_values = self.layers * self._recurrent()
+
+    def _recurrent(self) -> int:
+        """Numbers that a recurrent layer remembers of a conversation, however long it is; all layers count as one."""
+        inner, state = self._number("ssm.inner_size"), self._number("ssm.state_size")
+        if inner:
+            groups = self._number("ssm.group_count")
+            return inner * state + max(0, self._number("ssm.conv_kernel") - 1) * (inner + 2 * groups * state)
+        head = self._number("wkv.head_size")
+        return self.width * (head + max(2, self._number("token_shift_count"))) if head else 0
+
+    def _vocabulary(self) -> int:
+        return self._number("vocab_size") or _sensible(self._header.pairs.get("tokenizer.ggml.tokens"))
+
+    def _number(self, key: str) -> int:
+        return _sensible(self._header.pairs.get(f"{self._header.architecture}.{key}"))
+
+    def _by_layer(self, key: str) -> list[int]:
+        """A number for each layer, whether the file has one for all or a list of them; empty if it has neither."""
+        listed = self._header.arrays.get(f"{self._header.architecture}.{key}")
+        if listed is not None:
+            return [_sensible(number) for number in listed[: self.layers]]
+        number = self._number(key)
+        return [number] * self.layers if number else []
+
+
+def _sensible(value: Any) -> int:
+    """A file may claim anything: a number that could not be a size counts as 0."""
+    return value if isinstance(value, int) and 0 <= value < 1 << 24 else 0
+
+
+def _rounded(cells: int) -> int:
+    return -(-cells // CELLS_STEP) * CELLS_STEP

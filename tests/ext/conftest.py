@@ -1,0 +1,28 @@
+"""Loading models into this process. llama.cpp's log callback has to stay alive as long as the process logs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from janflask.engine.backend import Model
+from janflask.engine.library_log import LibraryLog
+from janflask.types import EngineSettings
+
+Load = Callable[..., Model]
+
+_KEPT: list[LibraryLog] = []
+
+
+@pytest.fixture
+def load() -> Load:
+    """Loads a GGUF with settings given by name."""
+    library_log = LibraryLog()
+    _KEPT.append(library_log)
+
+    def load(path: Path, **settings: object) -> Model:
+        return Model(path, EngineSettings(**settings), library_log, lambda fraction: None)
+
+    return load
