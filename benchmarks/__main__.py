@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import latency, memory, models, sampling, store, streaming
+from benchmarks import downloads, latency, memory, models, sampling, store, streaming, switching
 from benchmarks.report import Row, cpu_name, save
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -25,6 +25,9 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "long_thread": store.long_thread,
     "get_thread": store.get_thread,
     "models_list": models.models_list,
+    "model_switch": switching.model_switch,
+    "two_models": switching.two_models,
+    "downloads": downloads.run,
 }
 
 

@@ -72,16 +72,17 @@ class Download:
             transferred = sum(self._there.values())
             sizes = [size for size in self._sizes.values() if size is not None]
             total = sum(sizes) if sizes and len(sizes) == len(self._sizes) else None
-            source, stage, error = self._job.request.source, self._stage, self._error
+            job, stage, error = self._job, self._stage, self._error
         rate = self._speed.bytes_per_second()
         return DownloadState(
-            source=source,
+            source=job.request.source,
             stage=stage,
             transferred=transferred,
             total=total,
             bytes_per_second=rate,
             eta_seconds=max(0, total - transferred) / rate if total is not None and rate > 0 else None,
             error=error,
+            started_at=int(job.created),
         )
 
     def cancel(self) -> None:

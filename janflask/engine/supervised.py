@@ -183,14 +183,17 @@ class SupervisedModel:
     def idle_seconds(self) -> float | None:
         """Since the engine's last request; 0 while there is one, None if there is no engine that says so.
 
-        Whoever was told just now that it runs is about to ask it something: that counts as a request.
+        Whoever was told just now that it runs is about to ask it something: until that has come, or is overdue, it
+        counts as under way.
         """
         with self._changed:
             socket = self._state().socket
-            if time.monotonic() - self._answered < GRACE:
-                return 0.0
+            awaited = time.monotonic() - self._answered < GRACE
+        if socket is None:
+            return 0.0 if awaited else None
         try:
-            return None if socket is None else engine_stats(socket, STATS_TIMEOUT).idle_seconds
+            stats = engine_stats(socket, STATS_TIMEOUT)
+            return 0.0 if awaited and stats.requests == 0 else stats.idle_seconds
         except JanflaskError as error:
             log.warning("model %s: its engine does not say how idle it is: %s", self.model_id, error)
             return None

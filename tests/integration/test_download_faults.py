@@ -1,4 +1,4 @@
-"""A model's download from servers that misbehave: a clear error, nothing that passes for a model, the disk as before."""
+"""A model from servers that misbehave: a clear error, nothing that passes for a model, the disk as it was before."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ INTERRUPTED = {
     "never": "the connection ended",
     "claimsmore": "could not be downloaded",
     "trickles": "bytes a second",
-    "slowhead": "to answer",
+    "slowhead": "timed out",
     "silent": "timed out",
     "goesquiet": "timed out",
 }
