@@ -306,6 +306,7 @@ def main() -> int:
     try:
         settings = Settings.from_env()
         logging.getLogger().setLevel(settings.log_level.upper())
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # the hub's client tells of every request
         runtime_dir = settings.runtime_dir
         if runtime_dir is None:
             raise SettingsError("JANFLASK_RUNTIME_DIR: the supervisor needs one", param="JANFLASK_RUNTIME_DIR")
