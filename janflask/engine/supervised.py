@@ -21,13 +21,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 
+from janflask.engine.plan import Life, Plan, RestartPolicy
 from janflask.engine.process import EngineDied, EngineProcess, Exit
 from janflask.errors import EngineError, JanflaskError, ModelLoadError, ModelStoppedError, TimeoutExceededError
 from janflask.ipc.client import engine_stats
 from janflask.ipc.protocol import Ready
-from janflask.types import EngineInfo, EngineSettings, ModelState, ModelStatus
+from janflask.types import EngineInfo, ModelState, ModelStatus
 
 GRACE = 1.0  # seconds from the answer to a start to the request that it was for
 STATS_TIMEOUT = 1.0  # seconds an engine may take to say how idle it is
@@ -42,49 +42,6 @@ _LEGAL: dict[ModelStatus, frozenset[ModelStatus]] = {
     ModelStatus.STOPPING: frozenset({ModelStatus.STOPPED}),
     ModelStatus.FAILED: frozenset({ModelStatus.STARTING, ModelStatus.STOPPED}),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a run was asked for."""
-
-    model_path: str
-    settings: EngineSettings
-    insists_on_extra_bufts: bool = False  # the request itself said use_extra_bufts=true
-    displaces: bool = True  # idle models make room for it
-    kv_limit: int | None = None  # bytes for its KV cache, once it has got room
-    memory_bytes: int | None = None  # all that it takes, once it has got room
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestartPolicy:
-    """How soon, and how often, a dead engine is started again. Seconds."""
-
-    first_delay: float = 0.5  # doubled after each further death
-    max_delay: float = 30.0
-    max_deaths: int = 5  # in a row; then the model has failed
-    healthy_after: float = 60.0  # a life this long makes the deaths before it count no more
-
-    def delay(self, deaths: int) -> float:
-        """The pause after the ``deaths``-th death in a row."""
-        return min(self.max_delay, self.first_delay * 2.0 ** (deaths - 1))
-
-
-@dataclass(frozen=True, slots=True)
-class _Life:
-    """One engine's life: how it ended, how long it served (None: it never got ready), the end of its log."""
-
-    exit: Exit
-    served: float | None
-    log_tail: str
-
-    def __str__(self) -> str:
-        return str(self.exit)
-
-    @property
-    def last_words(self) -> str:
-        """For the end of an error message: what the engine wrote last."""
-        return f". The last lines of its log:\n{self.log_tail}" if self.log_tail else ""
 
 
 Grant = Callable[[str, Plan, Callable[[], None]], AbstractContextManager[Plan]]
@@ -267,7 +224,7 @@ class SupervisedModel:
         self._restarts = 0
         self._notes = ()
         if self._fallback_note and not plan.insists_on_extra_bufts:
-            plan = _without_extra_bufts(plan)
+            plan = plan.without_extra_bufts()
         threading.Thread(target=self._run, args=(plan,), name=f"model {self.model_id}", daemon=True).start()
 
     # --- the run's own thread -------------------------------------------------------------------------------------
@@ -314,7 +271,7 @@ class SupervisedModel:
             if life.served is None and life.exit.signal and plan.settings.use_extra_bufts:
                 log.warning("model %s: its engine %s in its start; again without repacked weights", self.model_id, life)
                 crash = life.exit
-                plan = _without_extra_bufts(plan)
+                plan = plan.without_extra_bufts()
                 with self._changed:
                     self._notes = (f"with repacked CPU weights its engine {crash} in its start: tried without them",)
                 continue
@@ -327,7 +284,7 @@ class SupervisedModel:
                 )
             self._pause(self._policy.delay(deaths))
 
-    def _live(self, plan: Plan, crash: Exit | None) -> _Life:
+    def _live(self, plan: Plan, crash: Exit | None) -> Life:
         """Starts one engine and waits until it is gone. Raises the error that a start fails with, or _RunStopped."""
         engine = self._spawn(self.model_id, plan)
         served: float | None = None
@@ -344,7 +301,7 @@ class SupervisedModel:
         finally:
             engine.close()
             self._disown(exit)
-        life = _Life(exit, served, engine.log_tail())
+        life = Life(exit, served, engine.log_tail())
         self._check_not_stopped()
         return life
 
@@ -405,7 +362,3 @@ class SupervisedModel:
         with self._changed:
             if self._status is ModelStatus.STOPPING:
                 raise _RunStopped
-
-
-def _without_extra_bufts(plan: Plan) -> Plan:
-    return replace(plan, settings=replace(plan.settings, use_extra_bufts=False))

@@ -30,10 +30,11 @@ from janflask.engine import lifeline, machine_memory
 from janflask.engine.budget import MemoryBudget
 from janflask.engine.demand import Demands
 from janflask.engine.idle import IdleWatch
+from janflask.engine.plan import Plan, RestartPolicy
 from janflask.engine.process import EngineProcess
 from janflask.engine.room import PATIENCE, Room
 from janflask.engine.runtime_dir import CHANNEL_VARIABLE, check_private, check_socket_path, is_fresh
-from janflask.engine.supervised import Plan, RestartPolicy, SupervisedModel
+from janflask.engine.supervised import SupervisedModel
 from janflask.engine.supervisor_server import SupervisorServer
 from janflask.engine.wanted import Wanted, read
 from janflask.engine_settings import engine_settings

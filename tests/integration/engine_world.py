@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 
 from janflask.engine import lifeline
+from janflask.engine.plan import RestartPolicy
 from janflask.engine.runtime_dir import CHANNEL_VARIABLE
-from janflask.engine.supervised import RestartPolicy
 from janflask.engine.supervisor import COMMAND_VARIABLE, RUNNING_FILE, Supervisor
 from janflask.engine.supervisor_server import SupervisorServer
 from janflask.ipc.client import SupervisorClient

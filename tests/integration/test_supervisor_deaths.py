@@ -8,8 +8,8 @@ import socket
 
 import pytest
 
+from janflask.engine.plan import RestartPolicy
 from janflask.engine.process import LOG_LIMIT
-from janflask.engine.supervised import RestartPolicy
 from janflask.errors import (
     EngineCrashedError,
     ModelLoadError,
