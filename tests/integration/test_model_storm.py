@@ -25,6 +25,9 @@ HANG = 90.0  # seconds in which no operation may still be under way
 LEGAL = {ModelStatus.STARTING, ModelStatus.RUNNING, ModelStatus.STOPPING, ModelStatus.STOPPED, ModelStatus.FAILED}
 
 
+_on_disk = threading.Lock()  # one client at a time removes a model and puts it back
+
+
 class Client:
     """One client's operations. A refusal is an answer like another, as long as it comes."""
 
@@ -68,8 +71,9 @@ class Client:
 
     def delete(self, model_id: str) -> None:
         self.supervisor.stop(model_id, HANG)
-        shutil.rmtree(self.world.data_dir / "models" / model_id, ignore_errors=True)
-        self.world.model(model_id, *MODELS[model_id], size=SIZE)
+        with _on_disk:
+            shutil.rmtree(self.world.data_dir / "models" / model_id, ignore_errors=True)
+            self.world.model(model_id, *MODELS[model_id], size=SIZE)
 
 
 def test_a_storm_of_operations(world: World) -> None:
