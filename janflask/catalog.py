@@ -28,8 +28,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from janflask.engine_settings import JAN_SETTINGS as JAN_SETTINGS
-from janflask.engine_settings import engine_settings as engine_settings
 from janflask.errors import InvalidRequestError, ModelNotFoundError
 from janflask.types import EngineSettings, ModelCard
 

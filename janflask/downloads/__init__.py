@@ -1,1 +1,1 @@
-"""Fetching models: ``safety`` opens public URLs, ``fetch`` gets one file, ``gguf_header`` reads and checks it."""
+"""Fetching models: ``manager`` has all downloads, ``download`` is one, ``fetch`` gets a file, ``safety`` opens URLs."""

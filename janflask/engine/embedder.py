@@ -8,7 +8,6 @@ each, so that a request of two thousand texts holds nobody up.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from array import array
 from collections import deque
@@ -17,12 +16,12 @@ from typing import Protocol
 
 import numpy as np
 
+from janflask.engine.worker import Worker
 from janflask.errors import (
     ContextLengthExceededError,
     EngineError,
     InvalidRequestError,
     JanflaskError,
-    ModelStoppedError,
 )
 from janflask.ipc.protocol import Embed, Embeddings, ErrorReply, Message
 from janflask.types import EngineStats
@@ -62,7 +61,7 @@ class Job:
         return "input" if alone else f"input.{self.question.first + number}"
 
 
-class Embedder:
+class Embedder(Worker):
     """Everything but ``submit``, ``cancel``, ``stop``, ``touch`` and what only tells is its thread's.
 
     Args:
@@ -83,20 +82,15 @@ class Embedder:
         n_vocab: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(clock)
         self.width = width
         self.n_inputs = n_inputs
         self._open_backend = open_backend
         self._pack_tokens = pack_tokens
         self._n_vocab = n_vocab
-        self._clock = clock
         self._backend: Backend | None = None
-        self._inbox: deque[Callable[[], None]] = deque()
-        self._wake = threading.Event()
-        self._stopping: JanflaskError | None = None
         self._arrived: deque[Job] = deque()
         self._ready: deque[Job] = deque()
-        self._resting = False  # its thread waits for something to do
-        self._active_at = clock()
         self._counts = {"requests": 0, "tokens": 0, "cancelled": 0, "steps": 0}
 
     # --- from other threads -------------------------------------------------------------------------------------
@@ -108,28 +102,6 @@ class Embedder:
     def cancel(self, job: Job) -> None:
         """Forgets a request whose client is gone; one that is done is ignored."""
         self._post(lambda: self._cancel(job))
-
-    def stop(self, error: JanflaskError | None = None) -> None:
-        """Ends every request with ``error`` and lets ``run`` return."""
-        self._stopping = error or ModelStoppedError("the model was stopped; start it again and repeat the request")
-        self._wake.set()
-
-    def _post(self, action: Callable[[], None]) -> None:
-        self._inbox.append(action)
-        self._wake.set()
-
-    def touch(self) -> None:
-        """A request was served beside it: the model is in use."""
-        self._active_at = self._clock()
-
-    def is_resting(self) -> bool:
-        """Nothing is under way, and whatever ended has been told. Exact if asked by the thread that submits."""
-        return self._resting and not self._inbox
-
-    @property
-    def idle_seconds(self) -> float:
-        """Since the last request ended, or since the start; 0 while there is one."""
-        return max(0.0, self._clock() - self._active_at) if self.is_resting() else 0.0
 
     def stats(self) -> EngineStats:
         """Counters and load at this moment."""
@@ -151,20 +123,9 @@ class Embedder:
 
     # --- its thread ---------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Steps until ``stop``."""
-        while self._stopping is None:
-            if not self.step():
-                self._rest()
-        self._take_inbox()
+    def _end(self, error: JanflaskError) -> None:
         for job in [*self._arrived, *self._ready]:
-            self._fail(job, self._stopping)
-
-    def _rest(self) -> None:
-        self._resting = True
-        self._wake.wait()
-        self._wake.clear()
-        self._resting = False
+            self._fail(job, error)
 
     def step(self) -> bool:
         """Some texts to tokens, one decode for everybody. False: there is nothing to do."""
@@ -174,22 +135,17 @@ class Embedder:
         try:
             backend = self._opened()
         except JanflaskError as error:
-            for job in [*self._arrived, *self._ready]:
-                self._fail(job, error)
+            self._end(error)
             return True
         self._prepare(backend)
         self._compute(backend, self._pack())
-        self._active_at = self._clock()
+        self._active_at = self.clock()
         return True
 
     def _opened(self) -> Backend:
         if self._backend is None:
             self._backend = self._open_backend()
         return self._backend
-
-    def _take_inbox(self) -> None:
-        while self._inbox:
-            self._inbox.popleft()()
 
     def _accept(self, job: Job) -> None:
         self._counts["requests"] += 1

@@ -7,10 +7,8 @@ so nothing here needs a lock while llama.cpp computes.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from array import array
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -18,7 +16,8 @@ from janflask.engine.governor import Governor
 from janflask.engine.prefix_cache import PrefixCache
 from janflask.engine.scheduler import Limits, Memory, Scheduler, Slice
 from janflask.engine.sequence import Sampler, Sequence
-from janflask.errors import EngineError, JanflaskError, ModelStoppedError, UnavailableError
+from janflask.engine.worker import Worker
+from janflask.errors import EngineError, JanflaskError, UnavailableError
 from janflask.types import EngineStats, FinishReason, TokenLogprob, TopLogprob
 
 log = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ class Backend(Memory, Protocol):
     def is_eog(self, token: int) -> bool: ...
 
 
-class Loop:
+class Loop(Worker):
     """Owns scheduler and prefix cache; everything but ``submit``, ``cancel``, ``stop`` and ``stats`` is its thread's.
 
     Args:
@@ -71,17 +70,12 @@ class Loop:
         governor: Governor | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(clock)
         self.backend = backend
         self.scheduler = Scheduler(cache, backend, limits)
         self.governor = governor or Governor(limits.slice_size, None)
         self.limits = limits
-        self.clock = clock
         self.capacity = min(backend.ctx_len, limits.kv_cells)  # tokens of one sequence
-        self._inbox: deque[Callable[[], None]] = deque()
-        self._wake = threading.Event()
-        self._stopping: JanflaskError | None = None
-        self._resting = False  # its thread waits for something to do
-        self._active_at = clock()
         self._counts = {"requests": 0, "prompt": 0, "generated": 0, "cancelled": 0, "steps": 0}
 
     # --- from other threads -------------------------------------------------------------------------------------
@@ -94,28 +88,9 @@ class Loop:
         """Ends sequences without a word to their sinks (the client is gone); unknown or finished ones are ignored."""
         self._post(lambda: self._cancel(sequences))
 
-    def stop(self, error: JanflaskError | None = None) -> None:
-        """Ends every request with ``error`` and lets ``run`` return."""
-        self._stopping = error or ModelStoppedError("the model was stopped; start it again and repeat the request")
-        self._wake.set()
-
-    def _post(self, action: Callable[[], None]) -> None:
-        self._inbox.append(action)
-        self._wake.set()
-
-    def touch(self) -> None:
-        """A request was served beside the loop: the model is in use."""
-        self._active_at = self.clock()
-
     def is_resting(self) -> bool:
-        """Nothing is under way, and whatever ended has been told. Exact if asked by the thread that submits."""
-        scheduler = self.scheduler
-        return self._resting and not self._inbox and not scheduler.running and not scheduler.waiting
-
-    @property
-    def idle_seconds(self) -> float:
-        """Since the last request ended, or since the start; 0 while there is one."""
-        return max(0.0, self.clock() - self._active_at) if self.is_resting() else 0.0
+        """See ``Worker``."""
+        return super().is_resting() and self.scheduler.idle
 
     def stats(self) -> EngineStats:
         """Counters and load at this moment; each number is right, together they may be one step apart."""
@@ -138,21 +113,11 @@ class Loop:
 
     # --- the loop -----------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Steps until ``stop``. A decode that llama.cpp refuses fails its requests; anything else ends the process."""
-        while self._stopping is None:
-            if not self.step():
-                self._rest()
-        self._fail_all(self._stopping)
-
-    def _rest(self) -> None:
-        self._resting = True
-        self._wake.wait()
-        self._wake.clear()
-        self._resting = False
-
     def step(self) -> bool:
-        """One decode for everybody. False: there is nothing to do."""
+        """One decode for everybody. False: there is nothing to do.
+
+        A decode that llama.cpp refuses fails its requests; anything else ends the process.
+        """
         self._take_inbox()
         self.scheduler.admit(self.clock())
         slices = self.scheduler.plan()
@@ -178,10 +143,6 @@ class Loop:
         self._counts["prompt"] += sum(prompts)
         self.scheduler.slice_size = self.governor.observe(step_ms, sum(prompts), len(slices) - len(prompts))
         return True
-
-    def _take_inbox(self) -> None:
-        while self._inbox:
-            self._inbox.popleft()()
 
     def _accept(self, sequences: list[Sequence]) -> None:
         self._counts["requests"] += 1
@@ -274,7 +235,6 @@ class Loop:
         for part in slices:
             self._fail(part.sequence, error)
 
-    def _fail_all(self, error: JanflaskError) -> None:
-        self._take_inbox()
+    def _end(self, error: JanflaskError) -> None:
         for sequence in [*self.scheduler.running, *self.scheduler.waiting]:
             self._fail(sequence, error)

@@ -14,6 +14,7 @@ import selectors
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -29,7 +30,7 @@ ACCEPT_PAUSE = 0.05  # seconds; a connection that waits would otherwise wake thi
 FLUSH_TIME = 1.0  # seconds that last words may take when the engine stops
 
 
-class SocketServer:
+class SocketServer(ABC):
     """Listens at ``path``, whose folder is private. What to do with a message is for who inherits."""
 
     def __init__(self, path: Path) -> None:
@@ -53,21 +54,21 @@ class SocketServer:
 
     # --- for who inherits ---------------------------------------------------------------------------------------
 
+    @abstractmethod
     def connection(self, sock: socket.socket) -> Connection:
         """The client of a new connection."""
-        raise NotImplementedError
 
+    @abstractmethod
     def handle(self, connection: Connection, message: Message) -> None:
         """Answers ``message``, now or later. A ProtocolError ends the connection."""
-        raise NotImplementedError
 
+    @abstractmethod
     def dropped(self, connection: Connection) -> None:
         """The connection is closed; what it still waited for is of no use."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_busy(self) -> bool:
         """A request is under way."""
-        raise NotImplementedError
 
     # --- from other threads -------------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from janflask.catalog import JAN_SETTINGS, MODEL_FILE, engine_settings
+from janflask.catalog import MODEL_FILE
+from janflask.engine_settings import JAN_SETTINGS, engine_settings
 from janflask.errors import InvalidRequestError
 from janflask.settings import Settings
 
