@@ -19,6 +19,7 @@ SWITCH = 1.3  # times llama-cpp-python's load and first token
 BESIDE = 1.25  # times the way of a request while no other model runs
 ROUNDS = 7
 REQUESTS = 60
+PAUSE = 2.5  # seconds from one switch to the next, which is when people make them at the soonest
 CTX_LEN = 2048
 BUDGET_GB = 0.3  # room for one of them
 PROMPT = "The sky is blue because"
@@ -46,7 +47,10 @@ def model_switch() -> list[Row]:
         with serving_store(data, ctx_len=CTX_LEN, n_parallel=1, memory_budget_gb=BUDGET_GB) as server:
             for model in ("one", "two"):
                 _first_token(server, model)  # measures its knobs, once
-            times = [_first_token(server, model) for _ in range(ROUNDS) for model in ("one", "two")]
+            times = []
+            for model in ("one", "two") * ROUNDS:
+                time.sleep(PAUSE)
+                times.append(_first_token(server, model))
             starts = [server.get(f"/v1/models/{model}")["runtime"] for model in ("two",)]
         arguments = [str(model_file()), str(CTX_LEN), str(2 * ROUNDS + 1), PROMPT]
         done = subprocess.run(

@@ -142,6 +142,9 @@ class Settings:
     idle_unload: float = _setting(
         1800.0, _seconds_or_never, "seconds without a request after which a model is stopped; 0: never"
     )
+    spare_engine: bool = _setting(
+        True, boolean, "an engine process without a model is kept ready, so that the next model starts sooner"
+    )
     restore_models: bool = _setting(False, boolean, "the models that ran when the server ended are started with it")
 
     # requests

@@ -23,6 +23,8 @@ from janflask_ext.llama cimport (
     jf_synchronize_fn,
     jf_token_to_piece_fn,
     jf_tokenize_fn,
+    jf_vocab_get_attr_fn,
+    jf_vocab_is_eog_fn,
 )
 from janflask_ext.sampling cimport Sampler
 
@@ -37,6 +39,8 @@ cdef jf_memory_seq_rm_fn llama_memory_seq_rm
 cdef jf_memory_seq_cp_fn llama_memory_seq_cp
 cdef jf_token_to_piece_fn llama_token_to_piece
 cdef jf_tokenize_fn llama_tokenize
+cdef jf_vocab_get_attr_fn llama_vocab_get_attr
+cdef jf_vocab_is_eog_fn llama_vocab_is_eog
 
 
 # --- binding ------------------------------------------------------------------------------------------------------
@@ -83,7 +87,7 @@ def check_abi(structure, version):
 
 def _bind():
     global llama_decode, llama_get_logits_ith, llama_synchronize, llama_memory_seq_rm, llama_memory_seq_cp
-    global llama_token_to_piece, llama_tokenize
+    global llama_token_to_piece, llama_tokenize, llama_vocab_get_attr, llama_vocab_is_eog
     import llama_cpp
 
     check_abi(_library.llama_batch, llama_cpp.__version__)
@@ -94,6 +98,8 @@ def _bind():
     llama_memory_seq_cp = <jf_memory_seq_cp_fn>address_of("llama_memory_seq_cp")
     llama_token_to_piece = <jf_token_to_piece_fn>address_of("llama_token_to_piece")
     llama_tokenize = <jf_tokenize_fn>address_of("llama_tokenize")
+    llama_vocab_get_attr = <jf_vocab_get_attr_fn>address_of("llama_vocab_get_attr")
+    llama_vocab_is_eog = <jf_vocab_is_eog_fn>address_of("llama_vocab_is_eog")
 
 
 _bind()
@@ -233,8 +239,20 @@ cdef class Context:
 # --- vocabulary ---------------------------------------------------------------------------------------------------
 
 
+def attributes(uintptr_t vocab, int32_t n_vocab):
+    """``llama_token_attr`` of every token. ``vocab`` is a ``llama_vocab *``, here and below."""
+    cdef int32_t token
+    return [llama_vocab_get_attr(<const void *>vocab, token) for token in range(n_vocab)]
+
+
+def eog_tokens(uintptr_t vocab, int32_t n_vocab):
+    """The tokens that end a generation."""
+    cdef int32_t token
+    return frozenset([token for token in range(n_vocab) if llama_vocab_is_eog(<const void *>vocab, token)])
+
+
 def pieces(uintptr_t vocab, int32_t n_vocab):
-    """The bytes of every token, special ones as their text. ``vocab`` is a ``llama_vocab *``."""
+    """The bytes of every token, special ones as their text."""
     cdef char *buffer
     cdef int32_t size = 256, token, length
     cdef list out = []

@@ -16,6 +16,8 @@ cdef extern from "llama_abi.h" nogil:
     ctypedef void (*jf_synchronize_fn)(void *ctx) noexcept nogil
     ctypedef bint (*jf_memory_seq_rm_fn)(void *memory, int32_t seq, int32_t p0, int32_t p1) noexcept nogil
     ctypedef void (*jf_memory_seq_cp_fn)(void *memory, int32_t src, int32_t dst, int32_t p0, int32_t p1) noexcept nogil
+    ctypedef int (*jf_vocab_get_attr_fn)(const void *vocab, int32_t token) noexcept nogil
+    ctypedef bint (*jf_vocab_is_eog_fn)(const void *vocab, int32_t token) noexcept nogil
     ctypedef int32_t (*jf_token_to_piece_fn)(const void *vocab, int32_t token, char *buf, int32_t length,
                                              int32_t lstrip, bint special) noexcept nogil
     ctypedef int32_t (*jf_tokenize_fn)(const void *vocab, const char *text, int32_t text_len, int32_t *tokens,

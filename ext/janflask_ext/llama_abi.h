@@ -24,6 +24,8 @@ typedef float *(*jf_get_logits_ith_fn)(void *ctx, int32_t i);
 typedef void (*jf_synchronize_fn)(void *ctx);
 typedef bool (*jf_memory_seq_rm_fn)(void *memory, int32_t seq, int32_t p0, int32_t p1);
 typedef void (*jf_memory_seq_cp_fn)(void *memory, int32_t src, int32_t dst, int32_t p0, int32_t p1);
+typedef int (*jf_vocab_get_attr_fn)(const void *vocab, int32_t token);
+typedef bool (*jf_vocab_is_eog_fn)(const void *vocab, int32_t token);
 typedef int32_t (*jf_token_to_piece_fn)(const void *vocab, int32_t token, char *buf, int32_t length, int32_t lstrip,
                                         bool special);
 typedef int32_t (*jf_tokenize_fn)(const void *vocab, const char *text, int32_t text_len, int32_t *tokens,

@@ -6,6 +6,7 @@ until it is told to stop, or until the supervisor is gone.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
@@ -36,6 +37,7 @@ from janflask.types import EngineSpec
 log = logging.getLogger("janflask.engine")
 
 FD_VARIABLE = "JANFLASK_ENGINE_FD"
+SPARE_VARIABLE = "JANFLASK_ENGINE_SPARE"
 # Turns of a GCC OpenMP thread at a barrier before it sleeps. libgomp's own 300,000 keep a core from the very thread
 # that is waited for as soon as anything else runs: two engines on two cores then took four times as long.
 SPIN_COUNT = "1000"
@@ -78,9 +80,9 @@ def main() -> int:
     cord = Cord(socket.socket(fileno=int(os.environ[FD_VARIABLE])))
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # read when llama.cpp's libraries are loaded, below
-    launch = cord.receive(LAUNCH_TIMEOUT)
-    if not isinstance(launch, Launch):
-        raise ProtocolError(f"expected Launch, got {type(launch).__name__}")
+    launch = _await_launch(cord, spare=os.environ.get(SPARE_VARIABLE) == "1")
+    if launch is None:
+        return 0
     try:
         run(launch.spec, cord)
     except JanflaskError as error:
@@ -92,6 +94,24 @@ def main() -> int:
         cord.send(ErrorReply.of(EngineError(f"the engine failed: {error}")))
         return 1
     return 0
+
+
+def _await_launch(cord: Cord, *, spare: bool) -> Launch | None:
+    """What to load. A spare engine gets everything else ready first; None: it is needed no more."""
+    if spare:
+        importlib.import_module("janflask.engine.builder")  # and with it llama.cpp
+        importlib.import_module("janflask.engine.server")
+        cord.send(Progress("waiting", 1.0))
+    launch = cord.receive(None if spare else LAUNCH_TIMEOUT)
+    if launch is None and spare:
+        return None
+    if not isinstance(launch, Launch):
+        raise ProtocolError(f"expected Launch, got {type(launch).__name__}")
+    if launch.log_path is not None:
+        with Path(launch.log_path).open("ab") as file:
+            os.dup2(file.fileno(), sys.stdout.fileno())
+            os.dup2(file.fileno(), sys.stderr.fileno())
+    return launch
 
 
 def run(spec: EngineSpec, cord: Cord) -> None:
@@ -174,4 +194,6 @@ def _await_end(cord: Cord, retire: Callable[[], bool], stop: Callable[[], None])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    logging.shutdown()
+    os._exit(code)  # taking interpreter and library down in order takes longer than the kernel needs for all of it

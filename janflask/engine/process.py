@@ -36,6 +36,7 @@ from janflask.ipc.protocol import (
 from janflask.types import EngineSpec
 
 ENGINE_FD_VARIABLE = "JANFLASK_ENGINE_FD"
+SPARE_VARIABLE = "JANFLASK_ENGINE_SPARE"
 LOG_LIMIT = 4 * 1024 * 1024  # bytes; a longer log is set aside when its engine starts
 TAIL_LINES = 8
 TAIL_BYTES = 2048
@@ -73,22 +74,22 @@ class EngineDied(Exception):  # noqa: N818 - an event, not a mistake
         self.exit = exit
 
 
-class EngineProcess:
-    """Starts an engine and talks to it. One thread waits; ``ask_to_end``, ``terminate``, ``kill`` are for any thread.
+class Newborn:
+    """An engine process that has not been told its model yet, and our end of its cord.
 
-    That thread has to live as long as the engine: the kernel ends the engine with the thread that started it.
+    The thread that makes it has to live as long as the process: the kernel ends the two together.
     """
 
-    def __init__(self, command: Sequence[str], spec: EngineSpec, log_path: Path) -> None:
-        """Raises EngineError when the process cannot be started."""
-        self.spec = spec
-        self._log_path = log_path
-        self._reader = FrameReader()
-        self._channel, theirs = socket.socketpair()
+    def __init__(self, command: Sequence[str], *, spare: bool = False, output: BinaryIO | None = None) -> None:
+        """``output`` gets what it writes; None: our own does. A ``spare`` one loads its code before it is told.
+
+        Raises OSError when the process cannot be started.
+        """
+        self.spare = spare
+        self.channel, theirs = socket.socketpair()
         try:
-            with theirs, _open_log(log_path) as output:
-                self._log_start = output.tell()
-                self._process = subprocess.Popen(
+            with theirs:
+                self.process = subprocess.Popen(
                     [*command],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -98,13 +99,63 @@ class EngineProcess:
                     env={
                         **os.environ,
                         ENGINE_FD_VARIABLE: str(theirs.fileno()),
+                        SPARE_VARIABLE: str(int(spare)),
                         lifeline.PARENT_VARIABLE: str(os.getpid()),
                     },
                 )
+        except OSError:
+            self.channel.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    def is_waiting(self, timeout: float) -> bool:
+        """A spare one has loaded its code, within ``timeout`` seconds from now, and waits for its model."""
+        poll = select.poll()
+        poll.register(self.channel, select.POLLIN)
+        if not poll.poll(timeout * 1000):
+            return False
+        try:
+            return bool(self.channel.recv(1, socket.MSG_PEEK))  # its first Progress; or its end
+        except ConnectionError:
+            return False
+
+    def end(self) -> None:
+        """Makes sure that it is gone."""
+        self.process.kill()
+        self.process.wait()
+        self.channel.close()
+
+
+class EngineProcess:
+    """Makes a process the engine of a model and talks to it.
+
+    One thread waits; ``ask_to_end``, ``ask_to_retire``, ``terminate`` and ``kill`` are for any thread.
+    """
+
+    def __init__(
+        self, command: Sequence[str], spec: EngineSpec, log_path: Path, newborn: Newborn | None = None
+    ) -> None:
+        """Makes ``newborn``, a spare one, the engine of ``spec``, or a new process if there is none.
+
+        Raises EngineError when the process cannot be started.
+        """
+        self.spec = spec
+        self._log_path = log_path
+        self._reader = FrameReader()
+        try:
+            with _open_log(log_path) as output:
+                self._log_start = output.tell()
+                born = newborn or Newborn(command, output=output)
         except OSError as error:
-            self._channel.close()
+            if newborn is not None:
+                newborn.end()
             raise EngineError(f"the engine of {spec.model_id} cannot be started: {error}") from error
-        self._send(Launch(spec))
+        self._process, self._channel = born.process, born.channel
+        self._send(Launch(spec, str(log_path) if born.spare else None))
 
     @property
     def pid(self) -> int:

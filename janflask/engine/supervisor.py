@@ -34,6 +34,7 @@ from janflask.engine.plan import Plan, RestartPolicy
 from janflask.engine.process import EngineProcess
 from janflask.engine.room import PATIENCE, Room
 from janflask.engine.runtime_dir import CHANNEL_VARIABLE, check_private, check_socket_path, is_fresh
+from janflask.engine.spare import Spare
 from janflask.engine.supervised import SupervisedModel
 from janflask.engine.supervisor_server import SupervisorServer
 from janflask.engine.wanted import Wanted, read
@@ -72,6 +73,7 @@ class Supervisor:
         self._settings = settings
         self._runtime_dir = runtime_dir
         self._command = tuple(engine_command)
+        self._spare = Spare(self._command, enabled=settings.spare_engine)
         self._policy = policy
         self._catalog = ModelCatalog(settings.models_dir)
         self._downloads = DownloadManager(settings, self._catalog)
@@ -155,6 +157,7 @@ class Supervisor:
         What the whole server ran when it ended comes back only with ``restore_models``.
         """
         self._idle.start()
+        self._spare.prepare()
         self._downloads.resume()
         models = read(self._runtime_dir / RUNNING_FILE)
         if models is None and self._settings.restore_models:
@@ -174,6 +177,7 @@ class Supervisor:
         stoppers = [threading.Thread(target=model.stop) for model in models]
         for thread in stoppers:
             thread.start()
+        self._spare.close()
         self._downloads.close()
         for thread in stoppers:
             thread.join()
@@ -211,9 +215,14 @@ class Supervisor:
             return self._models.setdefault(model_id, made)
 
     def _moved(self, model_id: str, status: ModelStatus) -> None:
-        """A model that is stopped, has given way or has failed is not started again by a restore."""
+        """A model that is stopped, has given way or has failed is not started again by a restore.
+
+        The spare engine is replaced when the model that took it runs, so that the two do not load at once.
+        """
         if status in (ModelStatus.STOPPING, ModelStatus.FAILED):
             self._wanted.drop(model_id)
+        if status in (ModelStatus.RUNNING, ModelStatus.FAILED, ModelStatus.STOPPED):
+            self._spare.prepare()
 
     def _plan(self, model_id: str, overrides: dict[str, Any], displaces: bool) -> Plan:
         with self._lock:
@@ -248,7 +257,8 @@ class Supervisor:
             settings=plan.settings,
             kv_limit=plan.kv_limit,
         )
-        return EngineProcess(self._command, spec, self._settings.logs_dir / f"engine-{model_id}.log")
+        log_path = self._settings.logs_dir / f"engine-{model_id}.log"
+        return EngineProcess(self._command, spec, log_path, self._spare.take())
 
     def _restart(self, models: dict[str, dict[str, Any]]) -> None:
         """One after the other, as long as there is room; none makes way for the next."""

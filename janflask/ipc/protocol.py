@@ -21,7 +21,8 @@ to an engine    ``Generate`` -> ``Started`` | ``ErrorReply``, then ``Chunk``*, a
 to supervisor   ``StartModel`` -> ``State`` (once it runs) | ``ErrorReply``;  ``StopModel`` -> ``State``;
                 ``GetStates`` -> ``States``;  ``StartDownload``, ``CancelDownload`` -> ``State`` | ``ErrorReply``;
                 ``WatchModel`` -> ``State`` at each change, until the model settles. One request a connection.
-engine's birth  on a socket pair that the supervisor made: ``Launch`` -> ``Progress``*, ``Ready`` | ``ErrorReply``;
+engine's birth  on a socket pair that the supervisor made: a spare one says ``Progress`` when it has loaded its code;
+                ``Launch`` -> ``Progress``*, ``Ready`` | ``ErrorReply``;
                 later ``Shutdown``, or ``Retire`` -> ``Retired``. End of stream on it means that the other process is
                 gone.
 =============== ===============================================================================================
@@ -204,11 +205,14 @@ class States(msgspec.Struct, frozen=True):
 
 
 class Launch(msgspec.Struct, frozen=True):
+    """``log_path``: what the engine writes goes there from now on; None: it goes to the right place already."""
+
     spec: EngineSpec
+    log_path: str | None = None
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """What a starting engine is doing: ``stage`` is ``loading``, ``proving`` or ``measuring``."""
+    """What a starting engine is doing: ``waiting`` for a Launch, ``loading``, ``proving`` or ``measuring``."""
 
     stage: str
     fraction: float  # of this stage, 0 to 1

@@ -35,6 +35,16 @@ def model(starter_gguf: Path, library_log: LibraryLog) -> Model:
     return model
 
 
+def test_the_vocabulary_is_llama_cpps(model: Model) -> None:
+    tokens = range(model.n_vocab)
+    assert hot.attributes(model.vocab_address, model.n_vocab) == [
+        lib.llama_vocab_get_attr(model.vocab_pointer, token) for token in tokens
+    ]
+    ends = {token for token in tokens if lib.llama_vocab_is_eog(model.vocab_pointer, token)}
+    assert hot.eog_tokens(model.vocab_address, model.n_vocab) == ends
+    assert ends
+
+
 @pytest.fixture
 def backend(model: Model):
     backend = LlamaBackend(model, OPTIONS)

@@ -16,11 +16,11 @@ What to do is in the "GGUF", a text file that the supervisor takes for the model
 ``busy``                     say of itself that it has something to do, whatever happens
 ``idle SECONDS``             say of itself that it has had nothing to do for that long, when there is nothing
 ``mute``                     answer no Retire
-``slow-end SECONDS``         take that long to end
+``slow-end SECONDS``         take that long to end, and leave a file ``ended`` beside the model
 ``child``                    note the process id in a file beside the model (always done), nothing more
 
 It listens, and answers each ``Generate`` with Started, three chunks, Finished and Done; ``GetStats`` with Stats;
-``Retire`` by ending if no request is under way.
+``Retire`` by ending if no request is under way. A spare one says that it waits.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ def start_up(channel: socket.socket, spec: EngineSpec, orders: list[list[str]]) 
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def after_ready(channel: socket.socket, orders: list[list[str]], activity: Activity) -> None:
+def after_ready(channel: socket.socket, model: Path, orders: list[list[str]], activity: Activity) -> None:
     slow_end = 0.0
     for word, *arguments in orders:
         if word == "crash-after":
@@ -240,6 +240,8 @@ def after_ready(channel: socket.socket, orders: list[list[str]], activity: Activ
             ends = idle and ["deaf"] not in orders
         if ends:
             time.sleep(slow_end)
+            if slow_end:
+                model.with_name("ended").touch()
             sys.exit(0)
 
 
@@ -257,9 +259,17 @@ def open_files() -> list[str]:
 def main() -> None:
     lifeline.hold_from_env(kill=True)
     channel = socket.socket(fileno=int(os.environ["JANFLASK_ENGINE_FD"]))
+    if os.environ.get("JANFLASK_ENGINE_SPARE") == "1":
+        channel.sendall(encode(Progress("waiting", 1.0)))
     launch = read_message(channel, FrameReader())
+    if launch is None:
+        return
     if not isinstance(launch, Launch):
         raise SystemExit(f"no Launch but {launch!r}")
+    if launch.log_path is not None:
+        with Path(launch.log_path).open("ab") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
     spec = launch.spec
     model = Path(spec.model_path)
     with model.with_name("pids").open("a") as file:
@@ -270,7 +280,7 @@ def main() -> None:
     activity = Activity(orders)
     listen(spec.socket_path, activity)
     channel.sendall(encode(Ready(info(spec))))
-    after_ready(channel, orders, activity)
+    after_ready(channel, model, orders, activity)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class World:
         return folder
 
     def supervisor(self, policy: RestartPolicy = QUICK, patience: float = LIMIT, **env: str) -> Supervisor:
-        settings = Settings.from_env({"JANFLASK_DATA_DIR": str(self.data_dir)} | env)
+        settings = Settings.from_env({"JANFLASK_DATA_DIR": str(self.data_dir), "JANFLASK_SPARE_ENGINE": "0"} | env)
         self.made.append(Supervisor(settings, self.runtime_dir, FAKE_ENGINE, policy, patience))
         return self.made[-1]
 
@@ -116,6 +116,7 @@ def supervisor_process(world: World, *, parent: bool = False, **settings: str) -
         "JANFLASK_DATA_DIR": str(world.data_dir),
         "JANFLASK_RUNTIME_DIR": str(world.runtime_dir),
         "JANFLASK_STOP_TIMEOUT": "0.3",
+        "JANFLASK_SPARE_ENGINE": "0",
         COMMAND_VARIABLE: " ".join(FAKE_ENGINE),
         CHANNEL_VARIABLE: str(theirs.fileno()),
         **settings,

@@ -72,6 +72,7 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
     return os.environ | {
         "JANFLASK_DATA_DIR": str(folder / "data"),
         "JANFLASK_STOP_TIMEOUT": "0.5",
+        "JANFLASK_SPARE_ENGINE": "0",
         "TMPDIR": str(folder),
         "XDG_RUNTIME_DIR": "",
         COMMAND_VARIABLE: f"{sys.executable} -m tests.fakes.fake_engine",
