@@ -93,7 +93,12 @@ class GgufHeader:
     @property
     def is_embedding(self) -> bool:
         """Whether it is made for vectors instead of text: it pools, or its tokens look ahead."""
-        return self.pooling is not None or self.pairs.get(f"{self.architecture}.attention.causal") is False
+        return self.pooling is not None or not self.is_causal
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether a token sees only those before it."""
+        return self.pairs.get(f"{self.architecture}.attention.causal") is not False
 
     @property
     def is_projector(self) -> bool:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from janflask.gguf_header import GgufHeader
-from janflask.types import CACHE_TYPES
+from janflask.types import CACHE_TYPES, EngineSettings
 
 DEFAULT_CTX_LEN = 8192
+EMBEDDING_BATCH = 512  # tokens of a decode that makes embeddings; where an input has to be seen whole, at least
+MATRIX_LIMIT = 256 << 20  # bytes of attention scores above which embeddings are made with flash attention
 PROCESS_BYTES = 72 << 20  # an engine's own code and libraries
 TOKEN_BYTES = 448  # an entry of the vocabulary, in llama.cpp and in the engine
 CELLS_STEP = 256  # llama.cpp rounds a sequence's cells up to a multiple of it
@@ -33,10 +35,33 @@ class Estimate:
     def total(self) -> int:
         return self.weights + self.kv + self.compute
 
+    def __add__(self, other: Estimate) -> Estimate:
+        return Estimate(self.weights + other.weights, self.kv + other.kv, self.compute + other.compute)
+
 
 def default_ctx_len(header: GgufHeader) -> int:
     """Tokens of one conversation when nobody says how many: what the model was trained for, at most 8192."""
     return min(DEFAULT_CTX_LEN, header.context_length or DEFAULT_CTX_LEN)
+
+
+def engine_estimate(
+    header: GgufHeader, weights_bytes: int, settings: EngineSettings, *, ctx_len: int, n_parallel: int, batch: int
+) -> Estimate:
+    """What an engine takes with these settings: to make text, or embeddings, or both. Arguments as for ``estimate``."""
+    embeds_alone = header.is_embedding and settings.embedding is not False
+    if embeds_alone:
+        return Estimate(weights_bytes, 0, _own(_Shape(header))) + embedding_estimate(header, settings, ctx_len)
+    text = estimate(
+        header,
+        weights_bytes,
+        ctx_len=ctx_len,
+        n_parallel=n_parallel,
+        cache_type_k=settings.cache_type_k,
+        cache_type_v=settings.cache_type_v,
+        batch=batch,
+        kv_cells=settings.kv_cells,
+    )
+    return text + embedding_estimate(header, settings, ctx_len) if settings.embedding else text
 
 
 def estimate(
@@ -64,22 +89,44 @@ def estimate(
     shape = _Shape(header)
     stream = _rounded(ctx_len)
     cells = _rounded(kv_cells) if kv_cells is not None else stream * n_parallel
-    per_cell = (
-        shape.k_values * CACHE_TYPES[cache_type_k].value_bytes + shape.v_values * CACHE_TYPES[cache_type_v].value_bytes
-    )
-    kv = int(cells * per_cell) + n_parallel * shape.state_values * FLOAT
-    return Estimate(weights_bytes, kv, _compute(shape, stream if kv_cells is None else cells, n_parallel, batch))
+    kv = _cache(shape, cells, cache_type_k, cache_type_v) + n_parallel * shape.state_values * FLOAT
+    width = stream if kv_cells is None else cells
+    compute = _passing(shape, batch, (shape.heads + 1) * width * batch * FLOAT)  # and a mask
+    return Estimate(weights_bytes, kv, compute + n_parallel * shape.vocabulary * FLOAT + _own(shape))
 
 
-def _compute(shape: _Shape, cells: int, n_parallel: int, batch: int) -> int:
-    """A buffer that is used again from layer to layer: attention's scores, or at the end the logits, whichever is more.
+def embedding_estimate(header: GgufHeader, settings: EngineSettings, ctx_len: int) -> Estimate:
+    """What the context takes that makes embeddings of inputs of up to ``ctx_len`` tokens, beside weights and process.
 
-    Beside it the logits of one token for each conversation, and the process itself.
+    llama.cpp keeps a row of logits for every token of a decode there.
     """
-    scores = (shape.heads + 1) * cells  # and a mask
+    shape = _Shape(header)
+    cells = max(EMBEDDING_BATCH, _rounded(min(ctx_len, header.context_length or ctx_len)))
+    in_slices = header.is_causal and header.pooling in (None, "last")
+    batch = EMBEDDING_BATCH if in_slices else cells
+    scores = shape.heads * cells * batch * FLOAT
+    mask = cells * batch * FLOAT
+    if settings.flash_attn or (settings.flash_attn is None and scores > MATRIX_LIMIT):
+        scores = 0
+    rows = batch * (shape.vocabulary + shape.width) * FLOAT
+    kv = _cache(shape, cells, settings.cache_type_k, settings.cache_type_v) + shape.state_values * FLOAT
+    return Estimate(0, kv, _passing(shape, batch, scores + mask) + rows)
+
+
+def _cache(shape: _Shape, cells: int, type_k: str, type_v: str) -> int:
+    per_cell = shape.k_values * CACHE_TYPES[type_k].value_bytes + shape.v_values * CACHE_TYPES[type_v].value_bytes
+    return int(cells * per_cell)
+
+
+def _passing(shape: _Shape, batch: int, attention: int) -> int:
+    """A buffer that every layer uses again: for ``attention``, or at the end for the logits, whichever is more."""
     activations = 6 * shape.width + 3 * shape.feed_forward
-    passing = batch * (max(scores, shape.vocabulary) + activations) * FLOAT
-    return passing + n_parallel * shape.vocabulary * FLOAT + shape.vocabulary * TOKEN_BYTES + PROCESS_BYTES
+    return max(attention, batch * shape.vocabulary * FLOAT) + batch * activations * FLOAT
+
+
+def _own(shape: _Shape) -> int:
+    """The process itself, with the vocabulary."""
+    return shape.vocabulary * TOKEN_BYTES + PROCESS_BYTES
 
 
 class _Shape:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -28,16 +27,16 @@ from janflask.cli.tables import (
 from janflask.engine_settings import engine_settings
 from janflask.errors import InvalidRequestError
 from janflask.gguf_header import GgufError, GgufHeader, read_header
-from janflask.memory_estimate import Estimate, default_ctx_len, estimate
+from janflask.machine_memory import limits
+from janflask.memory_estimate import default_ctx_len, engine_estimate
 from janflask.settings import Settings
-from janflask.types import EngineSettings, ModelCard
+from janflask.types import ModelCard
 
 Json = Mapping[str, Any]
 
 LENGTHS = (2048, 8192, 32768, 131072)  # contexts whose memory is told
 BATCH = 256  # tokens that an engine computes at once on CPUs
 PARALLEL = 8  # conversations at once where no setting says how many
-BUDGET_SHARE = 0.8  # of the memory, which models may take together by default
 SHOWN = 100  # characters of a template
 
 # What is found in one family's chat templates only.
@@ -196,7 +195,9 @@ def print_memory(card: ModelCard, header: GgufHeader, settings: Settings, out: C
     for ctx_len in context_lengths(header.context_length, usual):
         row = [f"{ctx_len}{' *' if ctx_len == usual else ''}"]
         for parallel in parallels:
-            needed = _estimate(card, header, engine, ctx_len, parallel).total
+            needed = engine_estimate(
+                header, card.size_bytes, engine, ctx_len=ctx_len, n_parallel=parallel, batch=BATCH
+            ).total
             row.append(size(needed) if needed <= allowed else f"{size(needed)} (too much)")
         shown.add_row(*row)
     out.print(shown)
@@ -210,23 +211,9 @@ def context_lengths(trained: int | None, usual: int) -> list[int]:
 
 
 def budget(settings: Settings) -> int:
-    """Bytes that the running models may take together."""
-    if settings.memory_budget_gb is not None:
-        return int(settings.memory_budget_gb * 2**30)
-    return int(psutil.virtual_memory().total * BUDGET_SHARE)
-
-
-def _estimate(card: ModelCard, header: GgufHeader, engine: EngineSettings, ctx_len: int, parallel: int) -> Estimate:
-    return estimate(
-        header,
-        card.size_bytes,
-        ctx_len=ctx_len,
-        n_parallel=parallel,
-        cache_type_k=engine.cache_type_k,
-        cache_type_v=engine.cache_type_v,
-        batch=BATCH,
-        kv_cells=engine.kv_cells,
-    )
+    """Bytes that the running models may take together: of the GPUs' memory where there is a GPU to use."""
+    most = limits(settings)
+    return most.vram or most.ram
 
 
 def _header(card: ModelCard | None) -> GgufHeader | None:

@@ -8,29 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Amount:
-    """Bytes of RAM and of the GPUs' memory."""
-
-    ram: int = 0
-    vram: int = 0
-
-    def __add__(self, other: Amount) -> Amount:
-        return Amount(self.ram + other.ram, self.vram + other.vram)
-
-    def __sub__(self, other: Amount) -> Amount:
-        return Amount(self.ram - other.ram, self.vram - other.vram)
-
-    def fits(self, room: Amount) -> bool:
-        """Whether ``room`` is enough for it. What is not needed may be overdrawn."""
-        return (self.ram <= room.ram or self.ram == 0) and (self.vram <= room.vram or self.vram == 0)
-
-    @property
-    def total(self) -> int:
-        return self.ram + self.vram
+from janflask.machine_memory import Amount
 
 
 class MemoryBudget:

@@ -7,11 +7,11 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from janflask.engine.budget import Amount
 from janflask.engine.gguf_files import model_parts
 from janflask.errors import ModelLoadError
 from janflask.gguf_header import GgufError, GgufHeader, read_header
-from janflask.memory_estimate import DEFAULT_CTX_LEN, Estimate, default_ctx_len, estimate
+from janflask.machine_memory import Amount
+from janflask.memory_estimate import DEFAULT_CTX_LEN, Estimate, default_ctx_len, engine_estimate
 from janflask.types import EngineSettings
 
 log = logging.getLogger(__name__)
@@ -48,15 +48,13 @@ class Demand:
         """With ``ctx_len`` in place of the settings' own."""
         if self.header is None:
             return Estimate(self.file_bytes, 0, 0)
-        return estimate(
+        return engine_estimate(
             self.header,
             self.file_bytes,
+            self.settings,
             ctx_len=ctx_len or self.ctx_len,
             n_parallel=n_parallel,
-            cache_type_k=self.settings.cache_type_k,
-            cache_type_v=self.settings.cache_type_v,
             batch=BATCH_GPU if self._gpu_share() else BATCH_CPU,
-            kv_cells=self.settings.kv_cells,
         )
 
     def amount(self, needed: Estimate) -> Amount:

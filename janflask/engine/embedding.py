@@ -20,7 +20,7 @@ from llama_cpp import llama_cpp as lib
 from janflask.engine.backend import ContextOptions, Model, context_params
 from janflask.engine.cores import usable_cores
 from janflask.errors import EngineError, ModelLoadError
-from janflask.memory_estimate import DEFAULT_CTX_LEN
+from janflask.memory_estimate import DEFAULT_CTX_LEN, EMBEDDING_BATCH, MATRIX_LIMIT
 from janflask.types import EngineSettings
 
 log = logging.getLogger(__name__)
@@ -34,9 +34,8 @@ POOLING_NAMES = {
 }
 POOLED = frozenset({"mean", "cls", "last"})
 DEFAULT_INPUTS = 32  # of a decode
-PACK_TOKENS = 512  # of a decode of several inputs; a longer one is computed by itself
+PACK_TOKENS = EMBEDDING_BATCH  # of a decode of several inputs; a longer one is computed by itself
 MEMORY_SHARE = 0.25  # of what is free, for the logits that llama.cpp keeps a row of for every token of an input
-MATRIX_LIMIT = 256 * 2**20  # bytes of attention scores above which flash attention, which keeps none, is worth it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

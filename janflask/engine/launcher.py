@@ -25,6 +25,7 @@ from janflask.engine import lifeline
 from janflask.engine.runtime_dir import CHANNEL_VARIABLE, RuntimeDir
 from janflask.errors import SettingsError
 from janflask.settings import Settings
+from janflask.shutdown import THIS_PROCESS
 
 RUNTIME_VARIABLE = "JANFLASK_RUNTIME_DIR"
 START_TIMEOUT = 30.0  # seconds until the supervisor has to listen
@@ -179,11 +180,15 @@ def when_ready(server: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """Hook, in a worker: it ends with its master at once, and leaves a Ctrl-C in the terminal to the master.
 
+    What only tells of something that goes on without it ends as soon as the worker is told to end.
+
     gunicorn's worker looks after its master, too, but then waits for its clients, who may be slow to read. The Ctrl-C
     reaches the worker twice, from the terminal and as the master's SIGQUIT; gunicorn's handler takes a lock of the
     thread pool, and one signal in the middle of the other would wait for it for ever.
     """
     lifeline.hold(worker.ppid)
+    for number in (signal.SIGTERM, signal.SIGQUIT):
+        THIS_PROCESS.begins_at(number)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from janflask.engine.budget import Amount, MemoryBudget
+from janflask.engine.budget import MemoryBudget
 from janflask.engine.demand import Demand
 from janflask.errors import InvalidRequestError, UnavailableError
+from janflask.machine_memory import Amount
 from janflask.memory_estimate import Estimate
 from janflask.types import ModelStatus
 

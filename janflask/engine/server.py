@@ -91,9 +91,9 @@ class EngineServer(SocketServer):
                 self.embedder.cancel(job)
 
     def is_busy(self) -> bool:
-        """A request is under way."""
+        """A request is under way, or its client has not left yet and may be about to make the next."""
         resting = all(worker.is_resting() for worker in self._workers)
-        return not resting or any(connection.unfinished > 0 or connection.jobs for connection in self._connections)
+        return not resting or any(connection.sequences or connection.jobs for connection in self._connections)
 
     def _stats(self) -> EngineStats:
         """Of loop and embedder together."""

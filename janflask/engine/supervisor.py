@@ -24,9 +24,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from janflask import machine_memory
 from janflask.catalog import ModelCatalog
 from janflask.downloads.manager import DownloadManager
-from janflask.engine import lifeline, machine_memory
+from janflask.engine import lifeline
 from janflask.engine.budget import MemoryBudget
 from janflask.engine.demand import Demands
 from janflask.engine.idle import IdleWatch

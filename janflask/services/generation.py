@@ -97,11 +97,14 @@ class Generations:
         return batch
 
     def _end(self, fileno: int, done: Done) -> None:
+        """The next one is there before this one is gone: in between the engine might take itself for idle."""
         running = self._running.pop(fileno)
-        self._waiter.unwatch(running.generation)
-        running.generation.close()
-        self._results.append(done)
-        self._open()
+        try:
+            self._results.append(done)
+            self._open()
+        finally:
+            self._waiter.unwatch(running.generation)
+            running.generation.close()
 
 
 def _shifted(message: Started | Chunk | Finished, first_index: int) -> Event:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from janflask import shutdown
 from janflask.catalog import ModelCatalog, is_model_id
 from janflask.errors import (
     ConflictError,
@@ -88,22 +89,33 @@ class ModelService:
     def watching(self, name: str, waiter: Waiter, beat: float) -> Generator[Model | None, None, None]:
         """The model now and at each change until nothing is under way with it; None after ``beat`` seconds without one.
 
-        Raises ModelNotFoundError (also once it is deleted), UnavailableError, and ClientDisconnectedError.
+        Raises ModelNotFoundError (also once it is deleted), ClientDisconnectedError, and UnavailableError, also when
+        the server is stopped: that does not wait for something that may take hours.
         """
         model_id = name if is_model_id(name) else self._find(name, self._states()).card.id
         settled = False
         with self._supervisor.watch(model_id) as watch:
             waiter.watch(watch)
+            waiter.watch(shutdown.THIS_PROCESS)
             try:
-                while (states := watch.receive() if waiter.wait(beat) else []) is not None:
+                while (states := watch.receive() if self._wait(waiter, beat) else []) is not None:
                     # Several came while the client took none: the last one says it all.
                     model = self._of_state(states[-1]) if states else None
                     settled = settled if model is None else model.state.status not in UNSETTLED
                     yield model
             finally:
+                waiter.unwatch(shutdown.THIS_PROCESS)
                 waiter.unwatch(watch)
         if not settled:
             raise UnavailableError(f"the supervisor ended while {model_id} was watched; ask again", retry_after=1)
+
+    @staticmethod
+    def _wait(waiter: Waiter, beat: float) -> bool:
+        """Whether there is news."""
+        ready = waiter.wait(beat)
+        if shutdown.THIS_PROCESS.begun:
+            raise UnavailableError("the server is shutting down; ask again when it is back", retry_after=1)
+        return bool(ready)
 
     def modify(self, name: str, changes: ModelChanges) -> Model:
         """The changed model, named by id or source URL; with a note if the change does not hold yet.

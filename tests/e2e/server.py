@@ -38,6 +38,7 @@ PINNED = {
     "JANFLASK_CPU_THREADS": "1",
     "JANFLASK_CTX_LEN": "2048",
     "JANFLASK_N_PARALLEL": "8",
+    "JANFLASK_SPARE_ENGINE": "0",  # tests count engines
 }
 
 

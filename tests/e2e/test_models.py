@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,24 @@ def test_a_download_goes_on_after_everything_was_killed(tmp_path: Path, hub: Fak
     assert hub.bytes_sent < 1.3 * len(content)  # what was on its way when the first server died came twice
 
 
+def test_a_watched_download_does_not_hold_up_a_stop(tmp_path: Path, hub: FakeHub) -> None:
+    large = write_chat(tmp_path / "large.gguf", context=CONTEXT)
+    hub.add("acme/large-GGUF", {"large-F32.gguf": large.read_bytes() + bytes(64 << 20)})
+    hub.slow_down(bytes_per_second=1 << 20)
+    with serving(tmp_path / "data", HF_ENDPOINT=hub.endpoint, **SMALL) as server:
+        server.post("/v1/models", json={"source_url": "hf:acme/large-GGUF", "id": "large"}).raise_for_status()
+        with httpx.stream("GET", f"{server.url}/v1/models/large/events", timeout=LIMIT) as stream:
+            lines = (line[5:] for line in stream.iter_lines() if line.startswith("data:"))
+            next(lines)
+            server.process.terminate()
+            told = [json.loads(line) for line in lines]
+        assert "shutting down" in told[-1]["error"]["message"]
+        assert all(state["status"] == "downloading" for state in told[:-1])
+        assert server.process.wait(LIMIT) == 0
+    part = next((tmp_path / "data" / "models").rglob("*.part"))
+    assert part.stat().st_size < large.stat().st_size + (64 << 20), "the stop did not wait for it"
+
+
 def test_settings_hold_from_the_next_start_and_a_start_can_override_them(
     tmp_path: Path, tiny_models: TinyModels
 ) -> None:
@@ -169,6 +188,37 @@ def test_the_idle_one_makes_room_and_one_in_use_never(tmp_path: Path, tiny_model
         too_big = server.start("two", ctx_len=500_000, n_parallel=64)
         assert too_big.status_code == 400, too_big.text
         assert "GiB" in too_big.json()["error"]["message"]
+
+
+def test_requests_to_models_that_take_turns_are_all_answered(tmp_path: Path, tiny_models: TinyModels) -> None:
+    """Some reach an engine that has just agreed to go; a list of prompts is never cut in the middle."""
+    data = tmp_path / "data"
+    install(data, "one", tiny_models.chat)
+    install(data, "two", tiny_models.other_chat)
+    prompts = [f"count {number}" for number in range(20)]  # more than are under way at once
+    with serving(data, **SMALL) as server:
+        server.start("one").raise_for_status()
+        taken = server.model("one")["runtime"]["memory_bytes"]
+
+    def complete(server: Server, model: str) -> list[str]:
+        body = {"model": model, "prompt": prompts, "max_tokens": 2, "temperature": 0, "ignore_eos": True}
+        answers = []
+        for _ in range(4):
+            answer = server.post("/v1/completions", json=body)
+            assert answer.status_code == 200, answer.text
+            choices = sorted(answer.json()["choices"], key=lambda choice: int(choice["index"]))
+            answers.append("|".join(choice["text"] for choice in choices))
+        return answers
+
+    budget = str(1.5 * taken / 2**30)
+    with (
+        serving(data, **SMALL | {"JANFLASK_SPARE_ENGINE": "1"}, JANFLASK_MEMORY_BUDGET_GB=budget) as server,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        for answers in pool.map(lambda model: complete(server, model), ["one", "two"]):
+            assert len(answers) == 4
+            assert len({*answers}) == 1
+            assert len(answers[0].split("|")) == len(prompts)
 
 
 def test_an_idle_model_is_unloaded_and_comes_back(tmp_path: Path, tiny_models: TinyModels) -> None:

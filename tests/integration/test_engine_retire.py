@@ -62,6 +62,15 @@ def test_one_whose_last_words_are_not_read_stays(engine: Engine) -> None:
         connection._out.clear()
 
 
+def test_one_whose_client_has_not_left_stays(engine: Engine) -> None:
+    """It may have more to ask: a completion's next prompt."""
+    with open_generation(engine.path, greedy("first", max_tokens=1)) as generation:
+        collect(generation)
+        engine.wait_for(engine.loop.is_resting, "resting")
+        assert not engine.server.retire()
+    engine.wait_for(engine.server.retire, "retired")
+
+
 def test_idle_seconds_count_from_the_last_request(engine: Engine) -> None:
     now = 1000.0
     engine.wait_for(engine.loop.is_resting, "resting")

@@ -27,17 +27,30 @@ ALLOWED: dict[str, set[str]] = {
     "model_description": BASE | {"gguf_header"},
     "model_folder": BASE | {"catalog", "gguf_header", "model_description"},
     "memory_estimate": BASE | {"gguf_header"},
+    "machine_memory": BASE,
+    "shutdown": set(),
     "__init__": BASE | {"api", "services", "catalog"},
     "cli": BASE
-    | {"__init__", "services", "storage", "catalog", "engine_settings", "gguf_header", "memory_estimate"}
+    | {
+        "__init__",
+        "services",
+        "storage",
+        "catalog",
+        "engine_settings",
+        "gguf_header",
+        "memory_estimate",
+        "machine_memory",
+    }
     | {"schemas", "downloads"},  # for what it does on the disk when no server runs
     "api": BASE | {"__init__", "schemas", "services", "catalog"},
     "schemas": {"types", "records", "errors"},
     "services": BASE
-    | {"storage", "ipc", "catalog", "engine_settings", "gguf_header", "model_folder", "memory_estimate"},
+    | {"storage", "ipc", "catalog", "engine_settings", "gguf_header", "model_folder", "memory_estimate", "shutdown"},
     "storage": BASE,
     "ipc": {"types", "errors"},
-    "engine": BASE | {"__init__", "ipc", "catalog", "engine_settings", "gguf_header", "memory_estimate", "downloads"},
+    "engine": BASE
+    | {"__init__", "ipc", "catalog", "engine_settings", "gguf_header", "memory_estimate", "machine_memory", "shutdown"}
+    | {"downloads"},
     "downloads": BASE | {"catalog", "gguf_header", "model_folder"},
 }
 
@@ -53,6 +66,8 @@ FORBIDDEN: dict[str, set[str]] = {
     "model_description": WEB | NATIVE,
     "model_folder": WEB | NATIVE,
     "memory_estimate": WEB | NATIVE,
+    "machine_memory": WEB | NATIVE,
+    "shutdown": WEB | NATIVE,
     "cli": NATIVE,
     "api": NATIVE,
     "schemas": NATIVE,

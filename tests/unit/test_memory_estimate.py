@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from janflask.gguf_header import GgufHeader, read_header
-from janflask.memory_estimate import PROCESS_BYTES, TOKEN_BYTES, default_ctx_len, estimate
+from janflask.memory_estimate import (
+    PROCESS_BYTES,
+    TOKEN_BYTES,
+    Estimate,
+    default_ctx_len,
+    embedding_estimate,
+    engine_estimate,
+    estimate,
+)
+from janflask.types import EngineSettings
 from tests.models.tiny import HEADS, KV_HEADS, LAYERS, WIDTH, write_chat
 
 MIB = 1 << 20
@@ -115,6 +124,49 @@ def test_a_real_files_header(tmp_path: Path) -> None:
     needed = estimate(read_header(path), path.stat().st_size, ctx_len=512, n_parallel=2)
     assert needed.weights == path.stat().st_size
     assert needed.kv == 2 * 512 * LAYERS * KV_HEADS * 2 * (WIDTH // HEADS) * 2
+
+
+# --- embeddings -----------------------------------------------------------------------------------------------------
+
+
+def of_engine(header: GgufHeader, ctx_len: int = 2048, **settings: Any) -> Estimate:
+    return engine_estimate(header, 7, EngineSettings(**settings), ctx_len=ctx_len, n_parallel=4, batch=256)
+
+
+def test_a_text_model_that_embeds_has_two_contexts() -> None:
+    """The second one's growth of the process was 253 MiB for 2048 tokens and 390 for 8192, flash attention off."""
+    smollm2 = header(**SMOLLM2)
+    text = estimate(smollm2, 7, ctx_len=2048, n_parallel=4, batch=256)
+    assert of_engine(smollm2) == of_engine(smollm2, embedding=False) == text
+    second = embedding_estimate(smollm2, EngineSettings(embedding=True), 2048)
+    assert of_engine(smollm2, embedding=True) == text + second
+    assert 253 * MIB <= second.total <= 300 * MIB
+    assert 390 * MIB <= embedding_estimate(smollm2, EngineSettings(flash_attn=False), 8192).total <= 500 * MIB
+
+
+@pytest.mark.parametrize("made_for_it", [{"pooling_type": 1}, {"attention.causal": False}])
+def test_a_model_made_for_embeddings_has_one_for_whole_inputs(made_for_it: dict[str, Any]) -> None:
+    embedder = header(**SMOLLM2, **made_for_it)
+    needed = of_engine(embedder)
+    assert needed.kv == estimate(embedder, 0, ctx_len=2048, n_parallel=1).kv
+    rows = 2048 * 49152 * 4  # of logits, one for each token of an input, and as many on their way
+    assert 2 * rows <= needed.compute <= 2.5 * rows
+    assert of_engine(embedder, embedding=False) == estimate(embedder, 7, ctx_len=2048, n_parallel=4, batch=256)
+
+
+def test_an_input_is_no_longer_than_the_model_knows_positions() -> None:
+    embedder = header(**SMOLLM2 | {"context_length": 512}, pooling_type=1)
+    assert of_engine(embedder, ctx_len=8192) == of_engine(embedder, ctx_len=512)
+
+
+def test_flash_attention_keeps_no_scores() -> None:
+    embedder = header(**SMOLLM2 | {"vocab_size": 100}, pooling_type=2)
+    kept = of_engine(embedder, ctx_len=8192, flash_attn=False).compute
+    assert kept - of_engine(embedder, ctx_len=8192, flash_attn=True).compute == 9 * 8192 * 8192 * 4
+    assert of_engine(embedder, ctx_len=8192) == of_engine(embedder, ctx_len=8192, flash_attn=True)
+
+
+# --- what is left open ----------------------------------------------------------------------------------------------
 
 
 def test_the_context_that_is_taken_without_a_setting() -> None:

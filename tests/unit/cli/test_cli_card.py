@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from janflask import machine_memory
 from janflask.catalog import ModelCatalog
-from janflask.cli import card as cards
 from janflask.cli.card import budget, context_lengths, print_memory, print_model, template_name
 from janflask.gguf_header import GgufHeader, read_header
 from janflask.settings import Settings
@@ -99,13 +99,13 @@ def test_context_lengths(trained: int | None, usual: int, lengths: list[int]) ->
     assert context_lengths(trained, usual) == lengths
 
 
-def test_the_budget_is_the_settings_or_most_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Memory:
-        total = 10_000
-
-    monkeypatch.setattr(cards.psutil, "virtual_memory", Memory)
+def test_the_budget_is_what_the_supervisor_would_hand_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_memory, "usable_ram", lambda: 10_000)
+    monkeypatch.setattr(machine_memory, "usable_vram", lambda: 0)
     assert budget(Settings(data_dir=Path())) == 8000
     assert budget(Settings(data_dir=Path(), memory_budget_gb=2)) == 2 << 30
+    monkeypatch.setattr(machine_memory, "usable_vram", lambda: 5_000)
+    assert budget(Settings(data_dir=Path())) == 4000
 
 
 @pytest.mark.parametrize(

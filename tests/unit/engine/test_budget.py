@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from janflask.engine import machine_memory
-from janflask.engine.budget import Amount, MemoryBudget
+from janflask import machine_memory
+from janflask.engine.budget import MemoryBudget
 from janflask.engine.demand import Demand, Demands
-from janflask.engine.machine_memory import group_limits, limits
 from janflask.engine.room import Grant, Room
 from janflask.errors import InvalidRequestError, JanflaskError, ModelLoadError, UnavailableError
 from janflask.gguf_header import GgufHeader
+from janflask.machine_memory import Amount, group_limits, limits
 from janflask.memory_estimate import Estimate
 from janflask.settings import Settings
 from janflask.types import EngineSettings, ModelStatus

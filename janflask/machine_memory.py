@@ -8,11 +8,11 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from janflask.engine.budget import Amount
 from janflask.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,28 @@ GIB = 1 << 30
 PROBE_TIMEOUT = 60.0  # seconds for llama.cpp to wake the GPUs
 # Libraries of ggml that are no GPU's; any other beside them makes it a GPU build.
 _CPU_LIBRARIES = ("base", "cpu", "blas", "rpc")
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Bytes of RAM and of the GPUs' memory."""
+
+    ram: int = 0
+    vram: int = 0
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(self.ram + other.ram, self.vram + other.vram)
+
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(self.ram - other.ram, self.vram - other.vram)
+
+    def fits(self, room: Amount) -> bool:
+        """Whether ``room`` is enough for it. What is not needed may be overdrawn."""
+        return (self.ram <= room.ram or self.ram == 0) and (self.vram <= room.vram or self.vram == 0)
+
+    @property
+    def total(self) -> int:
+        return self.ram + self.vram
 
 
 def limits(settings: Settings) -> Amount:
