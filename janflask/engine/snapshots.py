@@ -1,0 +1,170 @@
+"""Conversations' KV state on disk, so that one that was stopped, evicted or restarted is not computed again.
+
+A file for each conversation, in ``cache/kv/<model>/``::
+
+    0       4         8          40            40+h    +4n      +s
+    +-------+---------+----------+-------------+-------+--------+
+    | "JFKV"| h (u32) | sha-256  | JSON header | tokens| state  |
+    +-------+---------+----------+-------------+-------+--------+
+
+The sum covers all that follows it. The header has the fingerprint of model, library and settings under which the state
+was computed, and the lengths. Whatever does not fit makes a file useless, never wrong: it is removed, and the tokens
+are computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import struct
+from array import array
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from janflask.engine.prefix_cache import common_prefix
+
+log = logging.getLogger(__name__)
+
+MAGIC = b"JFKV"
+HEAD = struct.Struct("<4sI32s")
+MAX_HEADER = 4096  # bytes
+SUFFIX = ".kv"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A conversation's tokens and the KV state that computing them left."""
+
+    tokens: array[int]
+    state: bytes
+
+
+class SnapshotError(ValueError):
+    """A file that cannot be used; the message says why."""
+
+
+class Snapshots:
+    """The snapshots of one model. One thread saves; reading is for any thread.
+
+    Args:
+        root: the folder of all models' snapshots.
+        model_id: names the model's own folder in it.
+        fingerprint: of all that the state depends on.
+        budget: bytes that all files below ``root`` may take; those used the longest ago go first.
+    """
+
+    def __init__(self, root: Path, model_id: str, fingerprint: str, budget: int) -> None:
+        self._root = root
+        self._folder = root / model_id
+        self._fingerprint = fingerprint
+        self._budget = budget
+
+    def save(self, key: str, tokens: array[int], state: memoryview) -> bool:
+        """Keeps a conversation's state in place of an older one; whether there was room in the budget.
+
+        Raises OSError when the disk does not take it. Nothing of the older one is lost then.
+        """
+        header = json.dumps({"fingerprint": self._fingerprint, "tokens": len(tokens), "state": state.nbytes}).encode()
+        parts = (header, memoryview(tokens).cast("B"), state)
+        size = HEAD.size + len(header) + len(tokens) * tokens.itemsize + state.nbytes
+        path = self._path(key)
+        if not self._make_room(size, path):
+            return False
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
+        fresh = path.with_suffix(f".{os.getpid()}.tmp")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with fresh.open("wb") as file:
+                file.write(HEAD.pack(MAGIC, len(header), digest.digest()))
+                for part in parts:
+                    file.write(part)
+            fresh.replace(path)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+        return True
+
+    def find(self, key: str, prompt: array[int], at_least: int) -> Snapshot | None:
+        """The conversation's state, if it holds ``at_least`` of the prompt's first tokens; None if there is none.
+
+        A file that cannot be used is removed.
+        """
+        path = self._path(key)
+        try:
+            with path.open("rb") as file:
+                snapshot = self._read(file, prompt, at_least)
+            if snapshot is not None:
+                os.utime(path)
+            return snapshot
+        except FileNotFoundError:
+            return None
+        except (OSError, SnapshotError) as error:
+            log.warning("a conversation's KV state cannot be used, it is computed again: %s", error)
+            path.unlink(missing_ok=True)
+            return None
+
+    def forget(self, key: str) -> None:
+        """The conversation is gone, or goes on elsewhere."""
+        self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        """Keys come from clients: they never are names of files."""
+        return self._folder / (hashlib.sha256(key.encode()).hexdigest()[:32] + SUFFIX)
+
+    def _read(self, file: BinaryIO, prompt: array[int], at_least: int) -> Snapshot | None:
+        head = file.read(HEAD.size)
+        if len(head) < HEAD.size:
+            raise SnapshotError("it is cut short")
+        magic, length, expected = HEAD.unpack(head)
+        if magic != MAGIC or length > MAX_HEADER:
+            raise SnapshotError("it is no snapshot")
+        header = file.read(length)
+        n_tokens, n_state = self._lengths(header, os.fstat(file.fileno()).st_size - HEAD.size - length)
+        tokens = array("i", file.read(n_tokens * 4))
+        if common_prefix(tokens, prompt) < at_least:
+            return None
+        state = file.read(n_state)
+        digest = hashlib.sha256(header)
+        digest.update(tokens)
+        digest.update(state)
+        if digest.digest() != expected:
+            raise SnapshotError("it is damaged")
+        return Snapshot(tokens, state)
+
+    def _lengths(self, header: bytes, size: int) -> tuple[int, int]:
+        """How many tokens, and bytes of state, follow the header. Raises SnapshotError."""
+        try:
+            about = json.loads(header)
+            fingerprint, n_tokens, n_state = about["fingerprint"], about["tokens"], about["state"]
+        except (ValueError, TypeError, KeyError):
+            raise SnapshotError("its header cannot be read") from None
+        if fingerprint != self._fingerprint:
+            raise SnapshotError("it is of another model, other settings or another version of llama.cpp")
+        if not (isinstance(n_tokens, int) and isinstance(n_state, int) and n_tokens >= 0 and n_state >= 0):
+            raise SnapshotError("its header cannot be read")
+        if n_tokens * 4 + n_state != size:
+            raise SnapshotError("it is cut short")
+        return n_tokens, n_state
+
+    def _make_room(self, size: int, own: Path) -> bool:
+        """Removes the files used the longest ago until ``size`` bytes fit into the budget, ``own`` being replaced."""
+        if size > self._budget:
+            return False
+        files = []
+        for path in self._root.glob(f"*/*{SUFFIX}"):
+            with suppress(FileNotFoundError):  # another engine made room, too
+                if path != own:
+                    files.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+        taken = sum(length for _, length, _ in files)
+        for _, length, path in sorted(files):
+            if taken + size <= self._budget:
+                break
+            path.unlink(missing_ok=True)
+            taken -= length
+        return True

@@ -1,0 +1,145 @@
+"""KV snapshots: what was saved comes back, and nothing else does."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from pathlib import Path
+
+import pytest
+
+from janflask.engine.snapshots import HEAD, Snapshots
+
+TOKENS = array("i", range(100, 200))
+STATE = bytes(range(256)) * 40
+BUDGET = 1 << 20
+
+
+def snapshots(root: Path, model_id: str = "m", fingerprint: str = "f", budget: int = BUDGET) -> Snapshots:
+    return Snapshots(root, model_id, fingerprint, budget)
+
+
+def files(root: Path) -> list[Path]:
+    return sorted(path for path in root.rglob("*") if path.is_file())
+
+
+def saved(root: Path) -> Path:
+    assert snapshots(root).save("thread_1", TOKENS, memoryview(STATE))
+    (path,) = files(root)
+    return path
+
+
+def test_a_state_comes_back_for_a_prompt_that_begins_like_it(tmp_path: Path) -> None:
+    saved(tmp_path)
+    found = snapshots(tmp_path).find("thread_1", TOKENS + array("i", [1, 2]), 64)
+    assert found is not None
+    assert (found.tokens, found.state) == (TOKENS, STATE)
+
+
+def test_it_is_not_read_for_too_short_a_common_beginning(tmp_path: Path) -> None:
+    saved(tmp_path)
+    other = TOKENS[:63] + array("i", [7]) + TOKENS[64:]
+    assert snapshots(tmp_path).find("thread_1", other, 64) is None
+    assert len(files(tmp_path)) == 1  # it may serve another time
+    assert snapshots(tmp_path).find("thread_1", other, 63) is not None
+
+
+def test_another_conversation_has_none(tmp_path: Path) -> None:
+    saved(tmp_path)
+    assert snapshots(tmp_path).find("thread_2", TOKENS, 1) is None
+
+
+def test_a_later_state_replaces_the_earlier(tmp_path: Path) -> None:
+    saved(tmp_path)
+    longer = TOKENS + array("i", [5])
+    snapshots(tmp_path).save("thread_1", longer, memoryview(b"new"))
+    found = snapshots(tmp_path).find("thread_1", longer, 1)
+    assert found is not None
+    assert (found.tokens, found.state) == (longer, b"new")
+    assert len(files(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("fingerprint", ["another build", ""])
+def test_one_of_another_fingerprint_is_removed(tmp_path: Path, fingerprint: str) -> None:
+    saved(tmp_path)
+    assert snapshots(tmp_path, "m", fingerprint).find("thread_1", TOKENS, 1) is None
+    assert files(tmp_path) == []
+
+
+def test_another_model_does_not_see_it(tmp_path: Path) -> None:
+    saved(tmp_path)
+    assert snapshots(tmp_path, "n").find("thread_1", TOKENS, 1) is None
+    assert len(files(tmp_path)) == 1
+
+
+def test_every_changed_byte_is_found(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    whole = path.read_bytes()
+    prompt = TOKENS + array("i", [1])
+    for place in [*range(HEAD.size + 140), *range(HEAD.size + 140, len(whole), 97), len(whole) - 1]:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x20]) + whole[place + 1 :])
+        assert snapshots(tmp_path).find("thread_1", prompt, 100) is None, place
+
+
+def test_every_cut_is_found(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    whole = path.read_bytes()
+    for length in [0, 3, HEAD.size - 1, HEAD.size, HEAD.size + 10, len(whole) - len(STATE), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        assert snapshots(tmp_path).find("thread_1", TOKENS, 1) is None, length
+        assert files(tmp_path) == []
+
+
+def test_the_one_used_the_longest_ago_makes_room(tmp_path: Path) -> None:
+    one = len(saved(tmp_path).read_bytes())
+    few = snapshots(tmp_path, budget=3 * one)
+    for number in (2, 3):
+        few.save(f"thread_{number}", TOKENS, memoryview(STATE))
+    for number, path in enumerate(sorted(files(tmp_path), key=lambda path: path.stat().st_mtime_ns)):
+        os.utime(path, (number, number))
+    assert few.find("thread_1", TOKENS, 1) is not None  # now it is the one used last
+    assert snapshots(tmp_path, "another model", budget=3 * one).save("thread_4", TOKENS, memoryview(STATE))
+    assert few.find("thread_2", TOKENS, 1) is None
+    assert few.find("thread_1", TOKENS, 1) is not None
+    assert few.find("thread_3", TOKENS, 1) is not None
+
+
+def test_one_over_the_budget_is_not_kept_and_costs_no_other(tmp_path: Path) -> None:
+    saved(tmp_path)
+    assert not snapshots(tmp_path, budget=len(STATE)).save("thread_2", TOKENS, memoryview(STATE))
+    assert snapshots(tmp_path).find("thread_1", TOKENS, 1) is not None
+
+
+def test_its_own_place_is_not_counted_twice(tmp_path: Path) -> None:
+    one = len(saved(tmp_path).read_bytes())
+    tight = snapshots(tmp_path, budget=2 * one)
+    tight.save("thread_2", TOKENS, memoryview(STATE))
+    assert tight.save("thread_2", TOKENS, memoryview(STATE))
+    assert tight.find("thread_1", TOKENS, 1) is not None
+
+
+def test_a_disk_that_does_not_take_it_keeps_the_earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path)
+
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        snapshots(tmp_path).save("thread_1", TOKENS, memoryview(b"new"))
+    found = snapshots(tmp_path).find("thread_1", TOKENS, 1)
+    assert found is not None
+    assert found.state == STATE
+    assert len(files(tmp_path)) == 1
+
+
+def test_a_key_is_never_a_path(tmp_path: Path) -> None:
+    assert snapshots(tmp_path / "kv").save("../../outside", TOKENS, memoryview(STATE))
+    assert [path.parent for path in files(tmp_path)] == [tmp_path / "kv" / "m"]
+
+
+def test_forgotten(tmp_path: Path) -> None:
+    saved(tmp_path)
+    snapshots(tmp_path).forget("thread_1")
+    snapshots(tmp_path).forget("thread_1")
+    assert files(tmp_path) == []
