@@ -1,0 +1,50 @@
+"""Which of a conversation's messages a model is shown when not all of them fit its context."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from janflask.errors import ContextLengthExceededError
+from janflask.records import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The messages that are shown, in order, and the ids of those that are left out."""
+
+    shown: tuple[Message, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def fitting(messages: Sequence[Message], fits: Callable[[Sequence[Message]], bool], most: int | None = None) -> Window:
+    """The newest part of a conversation that ``fits``, at most ``most`` messages of it.
+
+    Whole turns go, the oldest first: a turn is what a user says, and all up to the next time that one does. The newest
+    turn stays whatever ``most`` says. ``fits`` is asked about log2(turns) + 1 times, and must not turn true again once
+    more messages made it false. Raises ContextLengthExceededError when not even the newest turn fits.
+    """
+    starts = _starts_of_turns(messages)
+    if most is not None:
+        within = max(0, len(messages) - most)
+        starts = [start for start in starts if start >= within] or starts[-1:]
+    if not messages or fits(messages[starts[0] :]):
+        return _window(messages, starts[0] if starts else 0)
+    found = bisect_left(starts, True, lo=1, key=lambda start: fits(messages[start:]))
+    if found == len(starts):
+        raise ContextLengthExceededError(
+            "not even the instructions and the newest message fit the model's context: shorten them, or start the "
+            "model with a larger ctx_len"
+        )
+    return _window(messages, starts[found])
+
+
+def _starts_of_turns(messages: Sequence[Message]) -> list[int]:
+    """Where each turn begins; what comes before the first user's words is a turn, too."""
+    starts = [place for place, message in enumerate(messages) if message.role == "user"]
+    return starts if starts[:1] == [0] else [0, *starts][: max(1, len(starts) + 1)]
+
+
+def _window(messages: Sequence[Message], start: int) -> Window:
+    return Window(tuple(messages[start:]), tuple(message.id for message in messages[:start]))
