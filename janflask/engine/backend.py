@@ -286,13 +286,26 @@ class LlamaBackend:
 
     def clone(self, source: int, targets: Iterable[int]) -> None:
         """Each target becomes what ``source`` is, in cells of its own. Raises EngineError when llama.cpp refuses."""
-        size = lib.llama_state_seq_get_size(self._pointer, source)
-        state = (ctypes.c_uint8 * size)()
-        if lib.llama_state_seq_get_data(self._pointer, state, size, source) != size:
-            raise EngineError("llama.cpp did not hand out a sequence's state")
+        state = bytes(self.state(source))
         for target in targets:
-            if lib.llama_state_seq_set_data(self._pointer, state, size, target) == 0:
+            if not self.restore(target, state):
                 raise EngineError("llama.cpp did not take a sequence's state")
+
+    def state(self, slot: int) -> memoryview:
+        """A sequence's KV state, to be given to ``restore``. Raises EngineError when llama.cpp hands none out."""
+        size = lib.llama_state_seq_get_size(self._pointer, slot)
+        state = (ctypes.c_uint8 * size)()
+        if lib.llama_state_seq_get_data(self._pointer, state, size, slot) != size:
+            raise EngineError("llama.cpp did not hand out a sequence's state")
+        return memoryview(state).cast("B")
+
+    def restore(self, slot: int, state: bytes) -> bool:
+        """The (empty) slot becomes what ``state`` was taken of. False: llama.cpp refuses it, the slot is empty."""
+        view = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))  # no copy: it may be large
+        if lib.llama_state_seq_set_data(self._pointer, view, len(state), slot) == len(state):
+            return True
+        self._context.seq_rm(slot, -1, -1)
+        return False
 
     def close(self) -> None:
         lib.llama_free(self._pointer)

@@ -12,15 +12,20 @@ from array import array
 from collections.abc import Callable
 from typing import Protocol
 
+from janflask.engine.conversations import Conversations, StateMemory
 from janflask.engine.governor import Governor
 from janflask.engine.prefix_cache import PrefixCache
 from janflask.engine.scheduler import Limits, Memory, Scheduler, Slice
 from janflask.engine.sequence import Sampler, Sequence
+from janflask.engine.snapshots import Snapshots
 from janflask.engine.worker import Worker
 from janflask.errors import EngineError, JanflaskError, UnavailableError
 from janflask.types import EngineStats, FinishReason, TokenLogprob, TopLogprob
 
 log = logging.getLogger(__name__)
+
+REST_BEFORE_KEEPING = 3.0  # seconds: whoever talks on would only make it write the state again
+FINISH_TIME = 2.0  # seconds that keeping conversations may hold up the engine's end
 
 NO_ROOM = 1  # llama_decode's code: no cells for the batch
 
@@ -38,7 +43,7 @@ class Vocabulary(Protocol):
     def piece(self, token: int) -> bytes: ...
 
 
-class Backend(Memory, Protocol):
+class Backend(Memory, StateMemory, Protocol):
     """What the loop asks of llama.cpp; ``LlamaBackend``, or a fake in tests."""
 
     @property
@@ -69,10 +74,12 @@ class Loop(Worker):
         limits: Limits,
         governor: Governor | None = None,
         clock: Callable[[], float] = time.monotonic,
+        snapshots: Snapshots | None = None,
     ) -> None:
         super().__init__(clock)
         self.backend = backend
-        self.scheduler = Scheduler(cache, backend, limits)
+        self.conversations = None if snapshots is None else Conversations(snapshots, backend, self._post)
+        self.scheduler = Scheduler(cache, backend, limits, self.conversations)
         self.governor = governor or Governor(limits.slice_size, None)
         self.limits = limits
         self.capacity = min(backend.ctx_len, limits.kv_cells)  # tokens of one sequence
@@ -112,6 +119,19 @@ class Loop(Worker):
         )
 
     # --- the loop -----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """See ``Worker``; conversations are put away last, when nobody waits for an answer any more."""
+        super().run()
+        if self.conversations is not None:
+            self.conversations.finish(self.scheduler.cache.unkept(), FINISH_TIME)
+
+    def _wait(self) -> None:
+        """Until there is work; after a moment without any, conversations that are nowhere but here are put away."""
+        unkept = self.scheduler.cache.unkept() if self.conversations is not None else []
+        if not self._wake.wait(REST_BEFORE_KEEPING if unkept else None) and self.conversations is not None:
+            for slot in unkept:
+                self.conversations.put_away(slot)
 
     def step(self) -> bool:
         """One decode for everybody. False: there is nothing to do.

@@ -34,6 +34,8 @@ class Slot:
     tokens: array[int] = field(default_factory=lambda: array("i"))
     busy: bool = False
     last_used: int = 0  # a counter, not a clock: the order of releases is all that matters
+    conversation: str | None = None  # whose tokens these are, as the request named it
+    kept: bool = False  # what it holds is on the disk, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +97,16 @@ class PrefixCache:
         copying_saves = self.can_trim and lengths[best.id] - in_place >= self.min_copy
         if in_place and not copying_saves and self._worth_taking(best_idle, in_place, idle):
             return Placement(best_idle.id, in_place)
-        target = min(idle, key=lambda slot: (len(slot.tokens) > 0, slot.last_used, slot.id))
+        target = self.least_useful()
         gain = lengths[best.id] - lengths[target.id]
         if self.can_trim and best.id != target.id and gain >= self.min_copy:
             return Placement(target.id, lengths[best.id], copy_from=best.id)
         return Placement(target.id, lengths[target.id])
+
+    def least_useful(self) -> Slot:
+        """The slot to give up: an empty one, else the one used the longest ago. There must be an idle one."""
+        idle = [slot for slot in self.slots if not slot.busy]
+        return min(idle, key=lambda slot: (len(slot.tokens) > 0, slot.last_used, slot.id))
 
     def _worth_taking(self, slot: Slot, length: int, idle: list[Slot]) -> bool:
         """Continue in place where little is lost: most of the slot is shared, or nothing else is free."""
@@ -111,18 +118,21 @@ class PrefixCache:
         source = slot if placement.copy_from is None else self.slots[placement.copy_from]
         slot.tokens = source.tokens[: placement.reuse]
         slot.busy = True
+        slot.conversation = None
         return slot
 
     def append(self, slot: int, tokens: array[int]) -> None:
         """The step computed these tokens at the slot's end."""
         self.slots[slot].tokens.extend(tokens)
 
-    def release(self, slot: int, *, keep: bool = True) -> None:
+    def release(self, slot: int, *, keep: bool = True, conversation: str | None = None) -> None:
         """The sequence is done; what it computed stays for others unless ``keep`` is false."""
         self._clock += 1
         entry = self.slots[slot]
         entry.busy = False
         entry.last_used = self._clock
+        entry.conversation = conversation
+        entry.kept = False
         if not keep:
             entry.tokens = array("i")
 
@@ -131,5 +141,10 @@ class PrefixCache:
         held = [slot for slot in self.slots if not slot.busy and slot.tokens and slot is not spare]
         return min(held, key=lambda slot: slot.last_used, default=None)
 
+    def unkept(self) -> list[Slot]:
+        """The idle slots whose conversation is nowhere but here."""
+        return [slot for slot in self.slots if not slot.busy and slot.conversation is not None and not slot.kept]
+
     def clear(self, slot: int) -> None:
         self.slots[slot].tokens = array("i")
+        self.slots[slot].conversation = None

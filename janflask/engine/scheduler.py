@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from janflask.engine.prefix_cache import PrefixCache, Slot, common_prefix
+from janflask.engine.conversations import WORTHWHILE, Conversations, gain
+from janflask.engine.prefix_cache import Placement, PrefixCache, Slot, common_prefix
 from janflask.engine.sequence import Sequence
 
 SHARE_AT_LEAST = 16  # tokens: below this, waiting for another's prefix costs more than it saves
@@ -54,8 +55,11 @@ class Slice:
 class Scheduler:
     """Keeps ``waiting`` (in order of arrival) and ``running`` (in order of admission)."""
 
-    def __init__(self, cache: PrefixCache, memory: Memory, limits: Limits) -> None:
+    def __init__(
+        self, cache: PrefixCache, memory: Memory, limits: Limits, conversations: Conversations | None = None
+    ) -> None:
         self.cache = cache
+        self.conversations = conversations
         self.memory = memory
         self.limits = limits
         self.slice_size = limits.slice_size  # the governor moves it
@@ -65,7 +69,15 @@ class Scheduler:
         self.cached_tokens = 0
 
     def submit(self, sequences: Iterable[Sequence]) -> None:
-        self.waiting.extend(sequences)
+        """Queues sequences; what is on the disk of their conversations is looked for meanwhile."""
+        for sequence in sequences:
+            self.waiting.append(sequence)
+            if self.conversations is not None and self.cache.enabled:
+                self.conversations.look_up(sequence, self._here(sequence))
+
+    def _here(self, sequence: Sequence) -> int:
+        """Tokens of its prompt that some slot holds."""
+        return max(self.cache.usable_prefix(slot, sequence.tokens) for slot in self.cache.slots)
 
     # --- admission ----------------------------------------------------------------------------------------------
 
@@ -89,7 +101,12 @@ class Scheduler:
         self.waiting.extendleft(reversed(held))
 
     def _should_wait(self, sequence: Sequence) -> bool:
-        """True while a running sequence is on its way to computing more of this prompt than any slot holds now."""
+        """True while something is on its way that saves computing its prompt.
+
+        That is its conversation's state on the disk, or a running sequence that computes more of it than any slot holds.
+        """
+        if sequence.recalling:
+            return True
         if not (sequence.cache_prompt and self.cache.enabled and self.cache.can_trim):
             return False
         prompt = sequence.tokens
@@ -99,8 +116,7 @@ class Scheduler:
                 coming = max(coming, min(common_prefix(other.tokens, prompt), len(prompt) - 1))
         if coming < SHARE_AT_LEAST:
             return False
-        here = max(self.cache.usable_prefix(slot, prompt) for slot in self.cache.slots)
-        return coming - here >= max(SHARE_AT_LEAST, self.cache.min_copy)
+        return coming - self._here(sequence) >= max(SHARE_AT_LEAST, self.cache.min_copy)
 
     def _has_room(self, sequence: Sequence) -> bool:
         """Free cells for what the prompt still needs and some growth, idle slots given up for it if need be.
@@ -125,13 +141,16 @@ class Scheduler:
         return True
 
     def _forget(self, slot: Slot) -> None:
+        if self.conversations is not None:
+            self.conversations.put_away(slot)
         self.memory.trim(slot.id, 0)
         self.cache.clear(slot.id)
 
     def _admit(self, sequence: Sequence, now: float) -> None:
-        placement = self.cache.place(sequence.tokens, use_cache=sequence.cache_prompt)
+        placement = self._recalled(sequence) or self.cache.place(sequence.tokens, use_cache=sequence.cache_prompt)
         if placement is None:
             raise RuntimeError("admitted without a free slot")
+        self._put_away_unless_continued(self.cache.slots[placement.slot], sequence)
         slot = self.cache.take(placement)
         if placement.copy_from is not None:
             self.memory.trim(slot.id, 0)
@@ -146,6 +165,25 @@ class Scheduler:
             sequence.n_cached = min(sequence.n_computed, sequence.n_prompt)
             self.cached_tokens += sequence.n_cached
         self.running.append(sequence)
+
+    def _recalled(self, sequence: Sequence) -> Placement | None:
+        """Puts what was read of the sequence's conversation into a slot, if that still saves something."""
+        snapshot, sequence.snapshot = sequence.snapshot, None
+        if snapshot is None or self.conversations is None:
+            return None
+        if gain(snapshot, sequence.tokens, self._here(sequence)) < WORTHWHILE:
+            return None
+        slot = self.cache.least_useful()
+        self._forget(slot)
+        if self.limits.shared_cells and not self._make_room(len(snapshot.tokens)):
+            return None
+        if not self.conversations.bring_back(slot, snapshot):
+            return None
+        return Placement(slot.id, self.cache.usable_prefix(slot, sequence.tokens))
+
+    def _put_away_unless_continued(self, slot: Slot, sequence: Sequence) -> None:
+        if self.conversations is not None and slot.conversation != sequence.conversation:
+            self.conversations.put_away(slot)
 
     # --- a step -------------------------------------------------------------------------------------------------
 
@@ -224,7 +262,7 @@ class Scheduler:
         if slot is None:
             raise RuntimeError("left without a slot")
         self.running.remove(sequence)
-        self.cache.release(slot, keep=keep)
+        self.cache.release(slot, keep=keep, conversation=sequence.conversation if keep else None)
         if not keep:
             self.memory.trim(slot, 0)
         sequence.slot = None

@@ -6,6 +6,7 @@ from array import array
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from janflask.engine.snapshots import Snapshot
 from janflask.errors import JanflaskError
 from janflask.types import FinishReason, TokenLogprob
 
@@ -51,6 +52,7 @@ class Sequence:
     sink: Sink
     cache_prompt: bool = True
     wants_logprobs: bool = False
+    conversation: str | None = None  # which one it goes on with; its KV state outlives its slot
 
     slot: int | None = None
     n_computed: int = 0
@@ -58,6 +60,8 @@ class Sequence:
     n_prompt_computed: int = 0  # prompt tokens computed, again after a preemption too
     waits_for: Sequence | None = None  # computes a prefix that this one wants to share
     preempted: bool = False
+    recalling: bool = False  # its conversation's state is being read from the disk
+    snapshot: Snapshot | None = None  # the state that was read
     row: int = -1  # the batch row of its logits in the step under way
 
     arrived: float = 0.0  # clock readings, seconds

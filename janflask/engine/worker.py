@@ -68,9 +68,13 @@ class Worker(ABC):
 
     def _rest(self) -> None:
         self._resting = True
-        self._wake.wait()
+        self._wait()
         self._wake.clear()
         self._resting = False
+
+    def _wait(self) -> None:
+        """Returns when there may be work."""
+        self._wake.wait()
 
     def _take_inbox(self) -> None:
         while self._inbox:

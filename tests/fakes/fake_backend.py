@@ -104,6 +104,7 @@ class FakeBackend:
         self.computed = 0
         self.steps: list[list[tuple[int, int]]] = []  # per decode: (slot, count)
         self.fail_at: dict[int, int] = {}
+        self.refuses_states = False
         self.copies: list[tuple[int, int, int]] = []
         self._rows: dict[int, bytes] = {}
 
@@ -150,4 +151,15 @@ class FakeBackend:
         if length > len(self.memory[slot]):
             raise AssertionError("trim to more than there is")
         del self.memory[slot][length:]
+        return True
+
+    def state(self, slot: int) -> memoryview:
+        return memoryview(array("i", self.memory[slot]).tobytes())
+
+    def restore(self, slot: int, state: bytes) -> bool:
+        if self.memory[slot]:
+            raise AssertionError(f"restored into slot {slot}, which is not empty")
+        if self.refuses_states:
+            return False
+        self.memory[slot] = array("i", state).tolist()
         return True

@@ -11,6 +11,7 @@ from janflask.engine.loop import Loop
 from janflask.engine.prefix_cache import PrefixCache
 from janflask.engine.scheduler import Limits
 from janflask.engine.sequence import Sequence
+from janflask.engine.snapshots import Snapshots
 from janflask.errors import JanflaskError
 from janflask.types import FinishReason, TokenLogprob
 from tests.fakes.fake_backend import FakeBackend, FakeSampler, FakeText
@@ -54,6 +55,7 @@ class Bench:
         stop: tuple[str, ...] = (),
         cache_prompt: bool = True,
         wants_logprobs: bool = False,
+        conversation: str | None = None,
     ) -> tuple[Sequence, Collector]:
         sink = sink or Collector()
         sequence = Sequence(
@@ -66,6 +68,7 @@ class Bench:
             sink=sink,
             cache_prompt=cache_prompt,
             wants_logprobs=wants_logprobs,
+            conversation=conversation,
         )
         return sequence, sink
 
@@ -93,6 +96,7 @@ def make_bench():
         enabled: bool = True,
         can_trim: bool = True,
         min_copy: int = 1,
+        snapshots: Snapshots | None = None,
     ) -> Bench:
         backend = FakeBackend(
             slots=slots, ctx_len=ctx_len, kv_cells=kv_cells, capacity=chunk + slots, can_trim=can_trim
@@ -104,6 +108,6 @@ def make_bench():
             chunk_size=chunk,
             slice_size=slice_size,
         )
-        return Bench(backend, Loop(backend, cache, limits))
+        return Bench(backend, Loop(backend, cache, limits, snapshots=snapshots))
 
     return make
