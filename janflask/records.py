@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 DEFAULT_ASSISTANT = "jan"  # always exists
@@ -154,3 +155,66 @@ class ThreadDraft:
     fields: Mapping[str, Any] = field(default_factory=dict)
     assistants: tuple[str | ThreadAssistant, ...] | None = None
     messages: tuple[str | MessageDraft, ...] | None = None
+
+
+class RunStatus(StrEnum):
+    """How far a run is, in OpenAI's words; ``requires_action`` does not come up without tools."""
+
+    QUEUED = "queued"
+    IN_PROGRESS = "in_progress"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    COMPLETED = "completed"
+    INCOMPLETE = "incomplete"
+    EXPIRED = "expired"
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing comes after it."""
+        return self not in (RunStatus.QUEUED, RunStatus.IN_PROGRESS, RunStatus.CANCELLING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A thread that is made to answer: what was asked for, and what came of it.
+
+    The reply is the message ``message_id``, whether it is stored yet or not. ``instructions`` are whole, those of the
+    assistant or those in their place, and the additional ones. ``parameters`` are the fields of an inference request
+    that the run itself sets.
+    """
+
+    id: str
+    thread_id: str
+    assistant_id: str
+    message_id: str
+    step_id: str
+    created_ms: int
+    expires_ms: int
+    model: str
+    instructions: str = ""
+    status: RunStatus = RunStatus.QUEUED
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    temperature: float | None = None
+    top_p: float | None = None
+    max_prompt_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    last_messages: int | None = None  # truncation_strategy: None is auto
+    response_format: Any = None
+    tools: tuple[Mapping[str, Any], ...] = ()
+    tool_choice: Any = None
+    parallel_tool_calls: bool = True
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    ends_with_client: bool = False  # a stream whose client leaves cancels the run
+    started_ms: int | None = None
+    cancelled_ms: int | None = None
+    failed_ms: int | None = None
+    completed_ms: int | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    incomplete_reason: str | None = None
+    left_out: tuple[str, ...] = ()  # ids of messages that the model was not shown
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None

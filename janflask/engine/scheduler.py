@@ -103,7 +103,7 @@ class Scheduler:
     def _should_wait(self, sequence: Sequence) -> bool:
         """True while something is on its way that saves computing its prompt.
 
-        That is its conversation's state on the disk, or a running sequence that computes more of it than any slot holds.
+        That is its conversation's state on the disk, or a running sequence that computes more than any slot holds.
         """
         if sequence.recalling:
             return True

@@ -1,0 +1,266 @@
+"""Runs on disk: ``threads/<id>/runs/<run id>.json``, and what a run has said so far in ``<run id>.reply``.
+
+A reply is one JSON string a line, each a piece of the text in the order in which it came. The line is with the
+operating system before anybody hears of the piece, so a reader who comes back after a crash of ours finds all that was
+told, and a piece is known for ever by its line's number.
+
+While a run is not final its id stands in ``runs/open`` of its thread, made so that only one can be, and the run has a
+file in the folder of all open runs. That one is written first and removed last: whoever starts up finds in it every
+run that was left in the middle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from janflask.errors import NotFoundError, StoreDamagedError
+from janflask.records import Run
+from janflask.storage import ids
+from janflask.storage.base import Page, Slice
+from janflask.storage.disk import (
+    FILE_MODE,
+    Disk,
+    make_folder,
+    open_plain,
+    opened_folder,
+    opened_root,
+    read_all,
+    read_plain,
+    size_of_plain,
+    translated,
+    write_all,
+)
+from janflask.storage.locks import FolderLocks
+from janflask.storage.paging import cut
+
+RUNS, OPEN = "runs", "open"
+MAX_RUN_FILE = 1 << 20  # bytes
+_APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_DECODER = msgspec.json.Decoder(Run)
+
+
+class Reply:
+    """What a run says, as it is said. One thread uses it; a context manager that closes it."""
+
+    def __init__(self, disk: Disk, file: int) -> None:
+        self._disk = disk
+        self._file = file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        os.close(self._file)
+
+    def add(self, piece: str) -> None:
+        """Survives the end of any process of ours. Raises StorageFullError."""
+        with translated("reply"):
+            write_all(self._file, msgspec.json.encode(piece) + b"\n")
+
+    def sync(self) -> None:
+        """What was added survives a power cut, too."""
+        with translated("reply"):
+            self._disk.sync_data(self._file)
+
+
+class FileRunStore:
+    """``base.RunStore`` beside a FileThreadStore's threads; ``open_root`` is the folder of all open runs."""
+
+    def __init__(self, threads_root: Path, open_root: Path, disk: Disk, locks: FolderLocks) -> None:
+        self._threads = threads_root
+        self._open = open_root
+        self._disk = disk
+        self._locks = locks
+
+    # --- one run ------------------------------------------------------------------------------------------------
+
+    def create(self, run: Run) -> bool:
+        """False: another run of the thread is open, and nothing was changed."""
+        name = f"{run.id}.json"
+        with translated(_what(run.id)), opened_root(self._open, make=True) as top:
+            self._disk.create(top, name, msgspec.json.encode({"thread_id": run.thread_id}))
+            try:
+                self._disk.sync(top)
+                created = self._create_in_thread(run)
+            except BaseException:
+                _forget(top, name)
+                raise
+            if not created:
+                _forget(top, name)
+        return created
+
+    def _create_in_thread(self, run: Run) -> bool:
+        with self._thread(run.thread_id) as thread:
+            make_folder(thread, RUNS)
+            self._disk.sync(thread)
+            with opened_folder(RUNS, thread) as fd:
+                try:
+                    self._disk.create(fd, OPEN, run.id.encode())
+                except FileExistsError:
+                    return False
+                try:
+                    self._disk.create(fd, f"{run.id}.json", msgspec.json.encode(run))
+                    self._disk.sync(fd)
+                except BaseException:
+                    _forget(fd, f"{run.id}.json")
+                    _forget(fd, OPEN)
+                    raise
+        return True
+
+    def get(self, thread_id: str, run_id: str) -> Run:
+        with self._runs(thread_id, run_id) as fd:
+            return _read(fd, run_id)
+
+    def update(self, thread_id: str, run_id: str, change: Callable[[Run], Run]) -> Run:
+        """The run with ``change`` made, under its thread's lock."""
+        with self._runs(thread_id, run_id) as fd, self._locked(thread_id):
+            changed = change(_read(fd, run_id))
+            self._disk.replace(fd, f"{run_id}.json", msgspec.json.encode(changed))
+            return changed
+
+    def list(self, thread_id: str, page: Page) -> Slice[Run]:
+        """By creation."""
+        with self._thread(thread_id) as thread:
+            try:
+                with opened_folder(RUNS, thread) as fd:
+                    keys = sorted((ids.time_of(run_id) or 0, run_id) for run_id in _ids(fd))
+                    return cut(keys, page, lambda run_id: _read(fd, run_id))
+            except FileNotFoundError:
+                return cut([], page, lambda _: None)
+
+    # --- the open ones ------------------------------------------------------------------------------------------
+
+    def open_run(self, thread_id: str) -> str | None:
+        """The id of the thread's run that is not final yet."""
+        with self._thread(thread_id) as thread:
+            try:
+                with opened_folder(RUNS, thread) as fd:
+                    return read_plain(fd, OPEN, 256, f"thread {thread_id}")[0].decode("ascii", "replace")
+            except FileNotFoundError:
+                return None
+
+    def close(self, thread_id: str, run_id: str, change: Callable[[Run], Run]) -> Run:
+        """The run with ``change`` made, which ends it: its thread is free for the next. Its message is stored before.
+
+        Idempotent.
+        """
+        with self._runs(thread_id, run_id) as fd, self._locked(thread_id):
+            run = change(_read(fd, run_id))
+            self._disk.replace(fd, f"{run.id}.json", msgspec.json.encode(run))
+            with contextlib.suppress(FileNotFoundError):
+                if read_plain(fd, OPEN, 256, _what(run.id))[0] == run.id.encode():
+                    os.unlink(OPEN, dir_fd=fd)
+            _forget(fd, f"{run.id}.reply")
+            self._disk.sync(fd)
+        self.forget(run.id)
+        return run
+
+    def all_open(self) -> Iterator[tuple[str, str]]:
+        """(thread id, run id) of every run that is not final, also of one whose thread is gone."""
+        with contextlib.suppress(FileNotFoundError), opened_root(self._open) as top:
+            for run_id in sorted(_ids(top)):
+                with contextlib.suppress(FileNotFoundError):  # it became final meanwhile
+                    yield _thread_of(read_plain(top, f"{run_id}.json", 4096, _what(run_id))[0]), run_id
+
+    def forget(self, run_id: str) -> None:
+        """Nobody has to look after the run any more. Idempotent."""
+        with contextlib.suppress(FileNotFoundError), opened_root(self._open) as top:
+            os.unlink(f"{run_id}.json", dir_fd=top)
+            self._disk.sync(top)
+
+    # --- what it says -------------------------------------------------------------------------------------------
+
+    def reply(self, thread_id: str, run_id: str) -> Reply:
+        """To go on with what the run says. A line that a crash cut short is taken out."""
+        with self._runs(thread_id, run_id) as fd:
+            file = os.open(f"{run_id}.reply", _APPEND, FILE_MODE, dir_fd=fd)
+            try:
+                _truncate_to_whole_lines(file)
+            except BaseException:
+                os.close(file)
+                raise
+        return Reply(self._disk, file)
+
+    def said(self, thread_id: str, run_id: str) -> Sequence[str]:
+        """The pieces of text so far; none before the first, and none any more once the run is final."""
+        with self._runs(thread_id, run_id) as fd:
+            try:
+                file = open_plain(fd, f"{run_id}.reply")
+            except FileNotFoundError:
+                return []
+            try:
+                data = read_all(file, size_of_plain(file))
+            finally:
+                os.close(file)
+        lines = data[: data.rfind(b"\n") + 1].splitlines()
+        try:
+            return [msgspec.json.decode(line, type=str) for line in lines]
+        except msgspec.DecodeError as error:
+            raise StoreDamagedError(f"the reply of {_what(run_id)} cannot be read: {error}") from None
+
+    # --- folders ------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _thread(self, thread_id: str) -> Iterator[int]:
+        if not ids.is_id(thread_id):
+            raise NotFoundError(f"there is no thread {thread_id[:128]!r}", param="thread_id")
+        what = f"thread {thread_id}"
+        with translated(what), opened_root(self._threads) as top, opened_folder(thread_id, top) as thread:
+            yield thread
+
+    def _locked(self, thread_id: str) -> contextlib.AbstractContextManager[int]:
+        return self._locks.exclusive(self._threads / thread_id, f"thread {thread_id}")
+
+    @contextlib.contextmanager
+    def _runs(self, thread_id: str, run_id: str) -> Iterator[int]:
+        if not ids.is_id(run_id):
+            raise NotFoundError(f"there is no run {run_id[:128]!r}", param="run_id")
+        with self._thread(thread_id) as thread, translated(_what(run_id)), opened_folder(RUNS, thread) as fd:
+            yield fd
+
+
+def _what(run_id: str) -> str:
+    return f"run {run_id}"
+
+
+def _read(fd: int, run_id: str) -> Run:
+    data, _ = read_plain(fd, f"{run_id}.json", MAX_RUN_FILE, _what(run_id))
+    try:
+        return _DECODER.decode(data)
+    except msgspec.DecodeError as error:
+        raise StoreDamagedError(f"{_what(run_id)} cannot be read: {error}") from None
+
+
+def _thread_of(data: bytes) -> str:
+    try:
+        return str(msgspec.json.decode(data)["thread_id"])
+    except (msgspec.DecodeError, TypeError, KeyError):
+        return ""  # nobody can tell: to be forgotten
+
+
+def _truncate_to_whole_lines(file: int) -> None:
+    size = size_of_plain(file)
+    whole = read_all(file, size).rfind(b"\n") + 1
+    if whole < size:
+        os.ftruncate(file, whole)
+
+
+def _ids(fd: int) -> Iterator[str]:
+    """The runs that have a file in a folder."""
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            run_id = entry.name.removesuffix(".json")
+            if run_id != entry.name and ids.is_id(run_id):
+                yield run_id
+
+
+def _forget(fd: int, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=fd)

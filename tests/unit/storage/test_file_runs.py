@@ -1,0 +1,202 @@
+"""Runs on disk: one open at a time, found again whatever happened, and what was said is not lost."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from janflask.errors import NotFoundError, StorageFullError, StoreDamagedError
+from janflask.records import Run, RunStatus
+from janflask.storage import ids
+from janflask.storage.base import Page
+from janflask.storage.disk import Disk
+from janflask.storage.file_runs import FileRunStore
+from janflask.storage.locks import FolderLocks
+
+
+def new_run(thread_id: str = "t1", **fields: object) -> Run:
+    given = {"assistant_id": "jan", "model": "m", "created_ms": 1, "expires_ms": 2} | fields
+    return Run(id=ids.new_id(ids.RUN), thread_id=thread_id, message_id="msg_1", step_id="step_1", **given)
+
+
+def ended(run: Run) -> Run:
+    return replace(run, status=RunStatus.COMPLETED, completed_ms=7)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in ("t1", "t2"):
+        (tmp_path / "threads" / name).mkdir(parents=True)
+        (tmp_path / "threads" / name / "thread.json").write_text("{}")
+    return tmp_path
+
+
+@pytest.fixture
+def store(root: Path) -> FileRunStore:
+    return FileRunStore(root / "threads", root / "runs", Disk(), FolderLocks(5))
+
+
+def test_a_run_comes_back_as_it_was_given(store: FileRunStore) -> None:
+    run = new_run(
+        instructions="Be brief.",
+        parameters={"seed": 1},
+        metadata={"a": "b"},
+        tools=({"type": "code_interpreter"},),
+        left_out=("msg_0",),
+        last_messages=3,
+    )
+    assert store.create(run)
+    assert store.get("t1", run.id) == run
+    assert store.open_run("t1") == run.id
+    assert list(store.all_open()) == [("t1", run.id)]
+
+
+def test_a_thread_has_one_open_run(store: FileRunStore) -> None:
+    first, second = new_run(), new_run()
+    assert store.create(first)
+    assert not store.create(second)
+    assert list(store.all_open()) == [("t1", first.id)]
+    assert store.create(new_run("t2"))
+    with pytest.raises(NotFoundError):
+        store.get("t1", second.id)
+
+
+def test_an_ended_run_makes_room_for_the_next(store: FileRunStore, root: Path) -> None:
+    run = new_run()
+    store.create(run)
+    with store.reply("t1", run.id) as reply:
+        reply.add("hello")
+    assert store.close("t1", run.id, ended) == ended(run)
+    assert store.close("t1", run.id, ended) == ended(run)  # whoever is not sure may do it again
+    assert store.get("t1", run.id).status is RunStatus.COMPLETED
+    assert store.open_run("t1") is None
+    assert list(store.all_open()) == []
+    assert store.said("t1", run.id) == []
+    assert [path.name for path in (root / "threads" / "t1" / "runs").iterdir()] == [f"{run.id}.json"]
+    assert store.create(new_run())
+
+
+def test_ending_one_late_does_not_free_the_thread_of_another(store: FileRunStore) -> None:
+    first, second = new_run(), new_run()
+    store.create(first)
+    store.close("t1", first.id, ended)
+    store.create(second)
+    store.close("t1", first.id, ended)
+    assert store.open_run("t1") == second.id
+    assert list(store.all_open()) == [("t1", second.id)]
+
+
+def test_runs_are_listed_by_creation(store: FileRunStore) -> None:
+    runs = []
+    for _ in range(5):
+        runs.append(new_run())
+        store.create(runs[-1])
+        store.close("t1", runs[-1].id, ended)
+    names = [run.id for run in runs]
+    assert [run.id for run in store.list("t1", Page(limit=3)).items] == names[:1:-1]
+    page = store.list("t1", Page(limit=2, order="asc", after=names[1]))
+    assert [run.id for run in page.items] == names[2:4]
+    assert page.has_more
+    assert store.list("t2", Page()).items == []
+
+
+def test_a_change_is_kept(store: FileRunStore) -> None:
+    run = new_run()
+    store.create(run)
+    store.update("t1", run.id, lambda now: replace(now, metadata={"x": "y"}))
+    assert store.get("t1", run.id).metadata == {"x": "y"}
+
+
+def test_what_is_said_is_there_at_once_and_goes_on(store: FileRunStore) -> None:
+    run = new_run()
+    store.create(run)
+    assert store.said("t1", run.id) == []
+    with store.reply("t1", run.id) as reply:
+        reply.add("Once\n")
+        assert store.said("t1", run.id) == ["Once\n"]
+        reply.add("\u2028 “upon”")
+        reply.sync()
+    with store.reply("t1", run.id) as reply:
+        reply.add(" a time")
+    assert store.said("t1", run.id) == ["Once\n", "\u2028 “upon”", " a time"]
+
+
+def test_a_piece_that_was_cut_short_counts_for_nothing(store: FileRunStore, root: Path) -> None:
+    run = new_run()
+    store.create(run)
+    with store.reply("t1", run.id) as reply:
+        reply.add("whole")
+    file = root / "threads" / "t1" / "runs" / f"{run.id}.reply"
+    file.write_bytes(file.read_bytes() + b'"cut sh')
+    assert store.said("t1", run.id) == ["whole"]
+    with store.reply("t1", run.id) as reply:
+        reply.add(" again")
+    assert store.said("t1", run.id) == ["whole", " again"]
+
+
+@pytest.mark.parametrize("thread_id", ["nobody", "../t1", ""])
+def test_no_thread_no_run(store: FileRunStore, thread_id: str) -> None:
+    for action in (
+        lambda: store.create(new_run(thread_id)),
+        lambda: store.get(thread_id, "run_1"),
+        lambda: store.list(thread_id, Page()),
+        lambda: store.open_run(thread_id),
+    ):
+        with pytest.raises(NotFoundError):
+            action()
+    assert list(store.all_open()) == []
+
+
+@pytest.mark.parametrize("run_id", ["run_1", "../thread", "open"])
+def test_an_unknown_run(store: FileRunStore, run_id: str) -> None:
+    store.create(new_run())
+    with pytest.raises(NotFoundError):
+        store.get("t1", run_id)
+
+
+def test_a_damaged_run_is_told(store: FileRunStore, root: Path) -> None:
+    run = new_run()
+    store.create(run)
+    (root / "threads" / "t1" / "runs" / f"{run.id}.json").write_text('{"id": 7}')
+    with pytest.raises(StoreDamagedError, match=run.id):
+        store.get("t1", run.id)
+
+
+def test_a_marker_that_nobody_can_read_is_still_found(store: FileRunStore, root: Path) -> None:
+    store.create(new_run())
+    (root / "runs" / "run_x.json").write_text("{")
+    assert ("", "run_x") in list(store.all_open())
+    store.forget("run_x")
+    store.forget("run_x")
+    assert len(list(store.all_open())) == 1
+
+
+@pytest.mark.parametrize("step", range(1, 8))
+def test_a_full_disk_leaves_nothing_half_made(
+    store: FileRunStore, root: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    calls = 0
+    sync = os.fsync
+
+    def failing(fd: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            raise OSError(28, "No space left on device")
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    run = new_run()
+    try:
+        store.create(run)
+    except StorageFullError:
+        assert list(store.all_open()) == []
+        assert store.open_run("t1") is None
+        assert store.list("t1", Page()).items == []
+    else:
+        assert calls < step
+    monkeypatch.undo()
+    assert calls < step or store.create(new_run())
