@@ -208,6 +208,7 @@ class Run:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     ends_with_client: bool = False  # a stream whose client leaves cancels the run
     started_ms: int | None = None
+    replied_ms: int | None = None  # when the reply was begun, though it may not have a word yet
     cancelled_ms: int | None = None
     failed_ms: int | None = None
     completed_ms: int | None = None

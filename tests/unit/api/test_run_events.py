@@ -1,0 +1,117 @@
+"""A run's events: read by the SDK's own types and stream helper, numbered without gap, the same for who comes back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import msgspec
+import openai
+import pytest
+from openai.types.beta.threads import Run as SdkRun
+from openai.types.beta.threads.runs import RunStep
+
+from janflask.api.run_events import RunEvent, delta, ending, opening
+from janflask.api.run_objects import run_object, step_object
+from janflask.records import Run, RunStatus
+
+PIECES = ["Glass ", "is\n", "“sand”."]
+RUN = Run(
+    id="run_1",
+    thread_id="thread_1",
+    assistant_id="jan",
+    message_id="msg_1",
+    step_id="step_1",
+    created_ms=1_000_000,
+    expires_ms=9_000_000,
+    model="m",
+    instructions="Be brief.",
+)
+BEGUN = replace(RUN, status=RunStatus.IN_PROGRESS, started_ms=2_000_000, left_out=("msg_0",))
+REPLYING = replace(BEGUN, replied_ms=3_000_000)
+USED: dict[str, Any] = {"prompt_tokens": 10, "cached_tokens": 4, "completion_tokens": 3}
+ENDS = {
+    RunStatus.COMPLETED: {"completed_ms": 4_000_000, **USED},
+    RunStatus.INCOMPLETE: {"completed_ms": 4_000_000, "incomplete_reason": "max_completion_tokens", **USED},
+    RunStatus.FAILED: {"failed_ms": 4_000_000, "error_code": "engine_crashed", "error_message": "it died"},
+    RunStatus.CANCELLED: {"cancelled_ms": 4_000_000},
+    RunStatus.EXPIRED: {},
+}
+
+
+def ended(status: RunStatus, before: Run = REPLYING) -> Run:
+    return replace(before, status=status, **ENDS[status])
+
+
+def events(run: Run, pieces: list[str]) -> list[RunEvent]:
+    texts = [delta(run, index, text) for index, text in enumerate(pieces)]
+    return [*opening(run), *texts, *(ending(run, pieces) if run.status.is_final else ())]
+
+
+def through_the_sdk(given: list[RunEvent]) -> Any:
+    lines = [
+        f"id: {event.number}\nevent: {event.name}\ndata: {msgspec.json.encode(event.data).decode()}\n\n"
+        for event in given
+    ]
+    body = "".join(lines) + "event: done\ndata: [DONE]\n\n"
+    answer = httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=body.encode())
+    transport = httpx.MockTransport(lambda request: answer)
+    client = openai.OpenAI(api_key="-", base_url="http://test/v1", http_client=httpx.Client(transport=transport))
+    return client.beta.threads.runs.stream(thread_id="thread_1", assistant_id="jan")
+
+
+@pytest.mark.filterwarnings("ignore:The Assistants API is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("status", ENDS)
+def test_the_sdk_follows_a_stream_to_its_end(status: RunStatus) -> None:
+    given = events(ended(status), PIECES)
+    with through_the_sdk(given) as stream:
+        told = list(stream)
+        run = stream.get_final_run()
+        (message,) = stream.get_final_messages()
+    assert [event.event for event in told] == [event.name for event in given]
+    assert run.status == status
+    assert message.content[0].text.value == "".join(PIECES)
+    assert message.status == ("completed" if status is RunStatus.COMPLETED else "incomplete")
+    step = next(event.data for event in reversed(told) if event.event.startswith("thread.run.step"))
+    assert step.status == ("completed" if status is RunStatus.INCOMPLETE else status)
+
+
+def test_the_order_of_a_whole_stream() -> None:
+    assert [event.name.removeprefix("thread.") for event in events(ended(RunStatus.COMPLETED), PIECES)] == [
+        *("run.created", "run.queued", "run.in_progress", "run.step.created", "run.step.in_progress"),
+        *("message.created", "message.in_progress", "message.delta", "message.delta", "message.delta"),
+        *("message.completed", "run.step.completed", "run.completed"),
+    ]
+
+
+@pytest.mark.parametrize("status", ENDS)
+@pytest.mark.parametrize("before", [BEGUN, REPLYING], ids=["before its reply", "in its reply"])
+def test_numbers_have_no_gap_and_do_not_depend_on_when_one_asks(status: RunStatus, before: Run) -> None:
+    run = ended(status, before)
+    pieces = PIECES if before is REPLYING else []
+    whole = events(run, pieces)
+    assert [event.number for event in whole] == list(range(1, len(whole) + 1))
+    for so_far in (RUN, BEGUN, before):
+        early = list(opening(so_far))
+        assert early == whole[: len(early)]
+
+
+def test_a_run_that_fails_before_it_begins_ends_too() -> None:
+    run = ended(RunStatus.FAILED, RUN)
+    assert [event.name for event in events(run, [])] == ["thread.run.created", "thread.run.queued", "thread.run.failed"]
+    assert [event.number for event in events(run, [])] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("status", ENDS)
+def test_objects_are_what_the_sdk_takes_them_for(status: RunStatus) -> None:
+    run = ended(status)
+    told = SdkRun.model_validate(msgspec.json.decode(msgspec.json.encode(run_object(run))), strict=True)
+    assert told.status == status
+    assert (told.usage is None) == (run.prompt_tokens is None)
+    assert told.last_error is None or told.last_error.code == "server_error"
+    RunStep.model_validate(msgspec.json.decode(msgspec.json.encode(step_object(run))), strict=True)
+
+
+def test_a_run_says_what_the_model_was_not_shown() -> None:
+    assert run_object(REPLYING)["left_out_message_ids"] == ("msg_0",)
