@@ -6,8 +6,8 @@ Everything here follows the ``JANFLASK_*`` settings (docs/settings.md); gunicorn
 import os
 from typing import Any
 
-from janflask.engine import launcher
-from janflask.engine.launcher import bind_address, on_exit, on_starting, post_worker_init, pre_exec, read_settings
+from janflask.processes import launcher
+from janflask.processes.launcher import bind_address, on_exit, on_starting, post_worker_init, pre_exec, read_settings
 
 __all__ = [
     "on_exit",

@@ -53,6 +53,10 @@ def _gigabytes(text: str) -> float:
     return value
 
 
+def _gigabytes_or_none(text: str) -> float:
+    return 0.0 if text.strip() in ("0", "0.0") else _gigabytes(text)
+
+
 def boolean(text: str) -> bool:
     """Yes or no, in the words that people use. Raises ValueError."""
     words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
@@ -147,6 +151,15 @@ class Settings:
     )
     restore_models: bool = _setting(False, boolean, "the models that ran when the server ended are started with it")
 
+    # runs
+    run_timeout: float = _setting(600.0, _seconds, "seconds after which a run that is not done has expired")
+    thread_titles: bool = _setting(True, boolean, "a thread without a title gets one from its first run")
+    kv_snapshot_gb: float = _setting(
+        4.0,
+        _gigabytes_or_none,
+        "GiB on disk for the KV states of conversations, so that a next turn computes new tokens only; 0: none",
+    )
+
     # requests
     auto_start: bool = _setting(True, boolean, "a request starts its model if it is on disk and not running")
     keepalive: float = _setting(5.0, _seconds, "seconds of silence in a stream before an SSE comment is sent")
@@ -223,6 +236,10 @@ class Settings:
     @property
     def files_dir(self) -> Path:
         return self.data_dir / "files"
+
+    @property
+    def runs_dir(self) -> Path:
+        return self.data_dir / "runs"
 
     @property
     def cache_dir(self) -> Path:

@@ -115,6 +115,7 @@ class GenerateRequest:
     add_special: bool = True
     parse_special: bool = True
     cache_prompt: bool = True  # false: compute the whole prompt, use no cached prefix
+    conversation: str | None = None  # whose prompt it is: its KV state is kept on disk, and looked for there
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +235,7 @@ class EngineSpec:
     cache_dir: str  # measured knobs are remembered here
     settings: EngineSettings
     kv_limit: int | None = None  # bytes that the KV cache may take; None: what is free
+    snapshot_bytes: int = 0  # of conversations' KV states on disk, in cache_dir; 0: none are kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -388,10 +390,15 @@ class InferenceRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest(InferenceRequest):
-    """``template_kwargs`` are further variables for the model's chat template (``enable_thinking`` and the like)."""
+    """``template_kwargs`` are further variables for the model's chat template (``enable_thinking`` and the like).
+
+    ``begun`` is the beginning of the answer: the model goes on behind it. ``conversation``: see ``GenerateRequest``.
+    """
 
     messages: tuple[ChatMessage, ...]
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    begun: str = ""
+    conversation: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

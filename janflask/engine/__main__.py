@@ -18,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from janflask.engine import lifeline
 from janflask.errors import EngineError, JanflaskError, ProtocolError
 from janflask.ipc.protocol import (
     ErrorReply,
@@ -32,6 +31,7 @@ from janflask.ipc.protocol import (
     Shutdown,
     encode,
 )
+from janflask.processes import lifeline
 from janflask.types import EngineSpec
 
 log = logging.getLogger("janflask.engine")

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from janflask.engine import lifeline
 from janflask.errors import EngineError, JanflaskError, ProtocolError, TimeoutExceededError
 from janflask.ipc.protocol import (
     ErrorReply,
@@ -33,6 +32,7 @@ from janflask.ipc.protocol import (
     Shutdown,
     encode,
 )
+from janflask.processes import lifeline
 from janflask.types import EngineSpec
 
 ENGINE_FD_VARIABLE = "JANFLASK_ENGINE_FD"

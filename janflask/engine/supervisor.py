@@ -27,14 +27,12 @@ from typing import Any, NoReturn
 from janflask import machine_memory
 from janflask.catalog import ModelCatalog
 from janflask.downloads.manager import DownloadManager
-from janflask.engine import lifeline
 from janflask.engine.budget import MemoryBudget
 from janflask.engine.demand import Demands
 from janflask.engine.idle import IdleWatch
 from janflask.engine.plan import Plan, RestartPolicy
 from janflask.engine.process import EngineProcess
 from janflask.engine.room import PATIENCE, Room
-from janflask.engine.runtime_dir import CHANNEL_VARIABLE, check_private, check_socket_path, is_fresh
 from janflask.engine.spare import Spare
 from janflask.engine.supervised import SupervisedModel
 from janflask.engine.supervisor_server import SupervisorServer
@@ -49,6 +47,8 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.ipc.protocol import SUPERVISOR_SOCKET
+from janflask.processes import lifeline
+from janflask.processes.runtime_dir import CHANNEL_VARIABLE, check_private, check_socket_path, is_fresh
 from janflask.settings import Settings
 from janflask.types import DownloadRequest, DownloadState, EngineSpec, ModelState, ModelStatus
 

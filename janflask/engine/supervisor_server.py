@@ -9,7 +9,6 @@ import socketserver
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from janflask.engine.runtime_dir import check_socket_path
 from janflask.errors import EngineError, JanflaskError, ProtocolError
 from janflask.ipc.protocol import (
     CancelDownload,
@@ -25,6 +24,7 @@ from janflask.ipc.protocol import (
     WatchModel,
     encode,
 )
+from janflask.processes.runtime_dir import check_socket_path
 
 if TYPE_CHECKING:  # that module runs as the process's main one: imported by name it would be there twice
     from janflask.engine.supervisor import Supervisor

@@ -21,6 +21,10 @@ to an engine    ``Generate`` -> ``Started`` | ``ErrorReply``, then ``Chunk``*, a
 to supervisor   ``StartModel`` -> ``State`` (once it runs) | ``ErrorReply``;  ``StopModel`` -> ``State``;
                 ``GetStates`` -> ``States``;  ``StartDownload``, ``CancelDownload`` -> ``State`` | ``ErrorReply``;
                 ``WatchModel`` -> ``State`` at each change, until the model settles. One request a connection.
+to the runner   ``BeginRun``, ``CancelRun`` -> ``RunChanged`` | ``ErrorReply``;  ``WatchRun`` -> ``RunChanged``, then
+                ``RunSaid`` for what it has said so far, and both as they come. End of stream after a ``RunChanged``
+                that is final and all that was said; an earlier one means that the runner is gone. One request a
+                connection.
 engine's birth  on a socket pair that the supervisor made: a spare one says ``Progress`` when it has loaded its code;
                 ``Launch`` -> ``Progress``*, ``Ready`` | ``ErrorReply``;
                 later ``Shutdown``, or ``Retire`` -> ``Retired``. End of stream on it means that the other process is
@@ -36,6 +40,7 @@ from typing import Annotated, Any
 import msgspec
 
 from janflask.errors import JanflaskError, ProtocolError
+from janflask.records import Run
 from janflask.types import (
     DownloadRequest,
     EngineInfo,
@@ -55,6 +60,7 @@ MAX_TEXT = 1 << 20  # characters to be tokenized: an engine takes no requests me
 MAX_TOKENS = 1 << 20  # to be made text
 HEADER = struct.Struct(">2sBBI")
 SUPERVISOR_SOCKET = "supervisor.sock"  # its name in the runtime folder
+RUNNER_SOCKET = "runner.sock"
 
 
 class Generate(msgspec.Struct, frozen=True):
@@ -204,6 +210,38 @@ class States(msgspec.Struct, frozen=True):
     states: list[ModelState]
 
 
+class BeginRun(msgspec.Struct, frozen=True):
+    """Carry out a run that is on disk; answered at once. One that is under way or final stays as it is."""
+
+    thread_id: str
+    run_id: str
+
+
+class CancelRun(msgspec.Struct, frozen=True):
+    """End a run, whose reply so far stays; answered at once (``cancelling``). An ErrorReply for one that is final."""
+
+    thread_id: str
+    run_id: str
+
+
+class WatchRun(msgspec.Struct, frozen=True):
+    """Tell how a run is now, all that it has said, and what comes, until it is final."""
+
+    thread_id: str
+    run_id: str
+
+
+class RunChanged(msgspec.Struct, frozen=True):
+    run: Run
+
+
+class RunSaid(msgspec.Struct, frozen=True):
+    """Pieces of a run's reply, in order; ``first`` is the number of the first one, from 0."""
+
+    first: int
+    pieces: list[str]
+
+
 class Launch(msgspec.Struct, frozen=True):
     """``log_path``: what the engine writes goes there from now on; None: it goes to the right place already."""
 
@@ -260,6 +298,11 @@ Message = (
     | StartDownload
     | CancelDownload
     | WatchModel
+    | BeginRun
+    | CancelRun
+    | WatchRun
+    | RunChanged
+    | RunSaid
     | State
     | States
     | Launch
@@ -293,6 +336,11 @@ _KINDS: dict[int, type] = {
     21: StartDownload,
     22: CancelDownload,
     23: WatchModel,
+    24: BeginRun,
+    25: CancelRun,
+    26: WatchRun,
+    27: RunChanged,
+    28: RunSaid,
     32: Launch,
     33: Progress,
     34: Ready,

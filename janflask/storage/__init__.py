@@ -11,6 +11,7 @@ from janflask.storage.locks import FolderLocks
 def open_repository(settings: Settings) -> Repository:
     """The repository in ``settings.data_dir``. Makes no folder and reads no file before it is used."""
     from janflask.storage.file_assistants import FileAssistantStore
+    from janflask.storage.file_runs import FileRunStore
     from janflask.storage.file_threads import FileThreadStore
     from janflask.storage.file_uploads import UploadStore
 
@@ -20,4 +21,5 @@ def open_repository(settings: Settings) -> Repository:
         threads=FileThreadStore(settings.threads_dir, settings.cache_dir / "threads.sqlite", disk, locks),
         assistants=FileAssistantStore(settings.assistants_dir, disk, locks),
         files=UploadStore(settings.files_dir, disk, locks),
+        runs=FileRunStore(settings.threads_dir, settings.runs_dir, disk, locks),
     )

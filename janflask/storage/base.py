@@ -17,9 +17,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import BinaryIO, Generic, Literal, Protocol, TypeVar
+from types import TracebackType
+from typing import BinaryIO, Generic, Literal, Protocol, Self, TypeVar
 
-from janflask.records import Assistant, Message, StoredFile, Thread, ThreadFile
+from janflask.records import Assistant, Message, Run, StoredFile, Thread, ThreadFile
 
 T = TypeVar("T")
 Order = Literal["asc", "desc"]
@@ -170,6 +171,58 @@ class FileStore(Protocol):
         """ConflictError if ``is_held(thread_id)`` is true for one of its possible holders."""
 
 
+class Reply(Protocol):
+    """What a run says, as it is said. One thread uses it; a context manager that closes it."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None: ...
+
+    def add(self, *pieces: str) -> None:
+        """Survives the end of any process of ours."""
+
+    def sync(self) -> None:
+        """What was added survives a power cut, too."""
+
+
+class RunStore(Protocol):
+    """Runs of threads, and what they have said so far. Of a thread's runs one at most is not final."""
+
+    def create(self, run: Run) -> bool:
+        """False: another run of the thread is open, and nothing was changed."""
+
+    def get(self, thread_id: str, run_id: str) -> Run: ...
+
+    def update(self, thread_id: str, run_id: str, change: Callable[[Run], Run]) -> Run:
+        """The run with ``change`` made, under its thread's lock."""
+
+    def list(self, thread_id: str, page: Page) -> Slice[Run]:
+        """By creation."""
+
+    def open_run(self, thread_id: str) -> str | None:
+        """The id of the thread's run that is not final yet."""
+
+    def close(self, thread_id: str, run_id: str, change: Callable[[Run], Run]) -> Run:
+        """The run with ``change`` made, which ends it: its thread is free for the next. Its message is stored before.
+
+        Idempotent.
+        """
+
+    def all_open(self) -> Iterator[tuple[str, str]]:
+        """(thread id, run id) of every run that is not final, also of one whose thread is gone."""
+
+    def forget(self, run_id: str) -> None:
+        """Nobody has to look after the run any more. Idempotent."""
+
+    def reply(self, thread_id: str, run_id: str) -> Reply:
+        """To go on with what the run says. A piece that a crash cut short is not there."""
+
+    def said(self, thread_id: str, run_id: str) -> Sequence[str]:
+        """The pieces of text so far, or of a final run until the thread's next one; none before the first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Repository:
     """All that is stored."""
@@ -177,3 +230,4 @@ class Repository:
     threads: ThreadStore
     assistants: AssistantStore
     files: FileStore
+    runs: RunStore

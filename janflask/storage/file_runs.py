@@ -40,7 +40,7 @@ from janflask.storage.disk import (
 from janflask.storage.locks import FolderLocks
 from janflask.storage.paging import cut
 
-RUNS, OPEN = "runs", "open"
+RUNS, OPEN, REPLY_SUFFIX = "runs", "open", ".reply"
 MAX_RUN_FILE = 1 << 20  # bytes
 _APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _DECODER = msgspec.json.Decoder(Run)
@@ -59,10 +59,10 @@ class Reply:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         os.close(self._file)
 
-    def add(self, piece: str) -> None:
+    def add(self, *pieces: str) -> None:
         """Survives the end of any process of ours. Raises StorageFullError."""
         with translated("reply"):
-            write_all(self._file, msgspec.json.encode(piece) + b"\n")
+            write_all(self._file, b"".join(msgspec.json.encode(piece) + b"\n" for piece in pieces))
 
     def sync(self) -> None:
         """What was added survives a power cut, too."""
@@ -107,6 +107,7 @@ class FileRunStore:
                     return False
                 try:
                     self._disk.create(fd, f"{run.id}.json", msgspec.json.encode(run))
+                    _forget_replies(fd)
                     self._disk.sync(fd)
                 except BaseException:
                     _forget(fd, f"{run.id}.json")
@@ -157,7 +158,6 @@ class FileRunStore:
             with contextlib.suppress(FileNotFoundError):
                 if read_plain(fd, OPEN, 256, _what(run.id))[0] == run.id.encode():
                     os.unlink(OPEN, dir_fd=fd)
-            _forget(fd, f"{run.id}.reply")
             self._disk.sync(fd)
         self.forget(run.id)
         return run
@@ -180,7 +180,7 @@ class FileRunStore:
     def reply(self, thread_id: str, run_id: str) -> Reply:
         """To go on with what the run says. A line that a crash cut short is taken out."""
         with self._runs(thread_id, run_id) as fd:
-            file = os.open(f"{run_id}.reply", _APPEND, FILE_MODE, dir_fd=fd)
+            file = os.open(f"{run_id}{REPLY_SUFFIX}", _APPEND, FILE_MODE, dir_fd=fd)
             try:
                 _truncate_to_whole_lines(file)
             except BaseException:
@@ -189,10 +189,10 @@ class FileRunStore:
         return Reply(self._disk, file)
 
     def said(self, thread_id: str, run_id: str) -> Sequence[str]:
-        """The pieces of text so far; none before the first, and none any more once the run is final."""
+        """See ``RunStore``."""
         with self._runs(thread_id, run_id) as fd:
             try:
-                file = open_plain(fd, f"{run_id}.reply")
+                file = open_plain(fd, f"{run_id}{REPLY_SUFFIX}")
             except FileNotFoundError:
                 return []
             try:
@@ -259,6 +259,13 @@ def _ids(fd: int) -> Iterator[str]:
             run_id = entry.name.removesuffix(".json")
             if run_id != entry.name and ids.is_id(run_id):
                 yield run_id
+
+
+def _forget_replies(fd: int) -> None:
+    """Those of the runs before: their messages are stored, and nobody comes back to them from now on."""
+    with os.scandir(fd) as entries:
+        for name in [entry.name for entry in entries if entry.name.endswith(REPLY_SUFFIX)]:
+            _forget(fd, name)
 
 
 def _forget(fd: int, name: str) -> None:

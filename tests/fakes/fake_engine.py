@@ -35,7 +35,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from janflask.engine import lifeline
 from janflask.errors import InvalidRequestError, ModelLoadError
 from janflask.ipc.protocol import (
     Chunk,
@@ -56,6 +55,7 @@ from janflask.ipc.protocol import (
     Stats,
     encode,
 )
+from janflask.processes import lifeline
 from janflask.types import EngineInfo, EngineSpec, EngineStats, Knobs, Timings, Usage
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import psutil
 
-from janflask.engine import lifeline
 from janflask.engine.plan import RestartPolicy
-from janflask.engine.runtime_dir import CHANNEL_VARIABLE
 from janflask.engine.supervisor import COMMAND_VARIABLE, RUNNING_FILE, Supervisor
 from janflask.engine.supervisor_server import SupervisorServer
 from janflask.ipc.client import SupervisorClient
 from janflask.ipc.protocol import SUPERVISOR_SOCKET
+from janflask.processes import lifeline
+from janflask.processes.runtime_dir import CHANNEL_VARIABLE
 from janflask.settings import Settings
 from janflask.types import ModelState, ModelStatus
 

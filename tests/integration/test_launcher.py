@@ -17,10 +17,10 @@ import httpx
 import psutil
 import pytest
 
-from janflask.engine.launcher import address_problem, bind_address, read_settings
 from janflask.engine.supervisor import COMMAND_VARIABLE
 from janflask.errors import UnavailableError
 from janflask.ipc.client import SupervisorClient
+from janflask.processes.launcher import address_problem, bind_address, read_settings
 from janflask.settings import Settings
 from janflask.types import ModelStatus
 from tests.integration.waiting import LIMIT, free_port, wait_for

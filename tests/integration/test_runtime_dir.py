@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from janflask.engine import runtime_dir
-from janflask.engine.runtime_dir import GRACE, RuntimeDir, check_private, check_socket_path
 from janflask.errors import SettingsError
+from janflask.processes import runtime_dir
+from janflask.processes.runtime_dir import GRACE, RuntimeDir, check_private, check_socket_path
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_only_what_dead_servers_left_is_removed(base: Path) -> None:
 def test_the_lock_lives_as_long_as_a_forked_worker(base: Path) -> None:
     """A worker that is still finishing a stream keeps the folder of a killed master from being removed."""
     code = (
-        "import os, sys; from pathlib import Path; from janflask.engine.runtime_dir import RuntimeDir\n"
+        "import os, sys; from pathlib import Path; from janflask.processes.runtime_dir import RuntimeDir\n"
         "held = RuntimeDir.create(None)\n"
         "if os.fork() == 0:\n"
         "    sys.stdin.read(); os._exit(0)\n"

@@ -47,10 +47,12 @@ ALLOWED: dict[str, set[str]] = {
     "services": BASE
     | {"storage", "ipc", "catalog", "engine_settings", "gguf_header", "model_folder", "memory_estimate", "shutdown"},
     "storage": BASE,
-    "ipc": {"types", "errors"},
+    "ipc": {"types", "records", "errors"},
+    "processes": BASE | {"__init__", "ipc", "shutdown"},
+    "runner": BASE | {"__init__", "ipc", "processes", "services", "storage"},
     "engine": BASE
-    | {"__init__", "ipc", "catalog", "engine_settings", "gguf_header", "memory_estimate", "machine_memory", "shutdown"}
-    | {"downloads"},
+    | {"__init__", "ipc", "processes", "catalog", "engine_settings", "gguf_header", "memory_estimate"}
+    | {"machine_memory", "downloads"},
     "downloads": BASE | {"catalog", "gguf_header", "model_folder"},
 }
 
@@ -75,6 +77,8 @@ FORBIDDEN: dict[str, set[str]] = {
     "storage": WEB | NATIVE,
     "ipc": WEB | NATIVE,
     "engine": WEB,
+    "processes": WEB | NATIVE,
+    "runner": WEB | NATIVE,
     "downloads": WEB | NATIVE,
 }
 STANDARD_LIBRARY_ONLY = {"errors", "types", "records", "settings"}

@@ -21,9 +21,9 @@ import threading
 import time
 from typing import Any, NoReturn
 
-from janflask.engine import lifeline
-from janflask.engine.runtime_dir import CHANNEL_VARIABLE, RuntimeDir
 from janflask.errors import SettingsError
+from janflask.processes import lifeline
+from janflask.processes.runtime_dir import CHANNEL_VARIABLE, RuntimeDir
 from janflask.settings import Settings
 from janflask.shutdown import THIS_PROCESS
 
