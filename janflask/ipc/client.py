@@ -1,4 +1,4 @@
-"""The API's side of the sockets: one connection is one generation, and one question to the supervisor.
+"""The API's side of the sockets: one connection is one generation, or one question.
 
 Nothing here waits without a limit. Sockets are Unix stream sockets; the frames are described in ``protocol``.
 """
@@ -21,7 +21,9 @@ from janflask.errors import (
 )
 from janflask.ipc import protocol
 from janflask.ipc.protocol import (
+    BeginRun,
     CancelDownload,
+    CancelRun,
     Chunk,
     Detokenize,
     Done,
@@ -34,6 +36,8 @@ from janflask.ipc.protocol import (
     GetStates,
     GetStats,
     Message,
+    RunChanged,
+    RunSaid,
     StartDownload,
     Started,
     StartModel,
@@ -45,7 +49,9 @@ from janflask.ipc.protocol import (
     Tokenize,
     Tokens,
     WatchModel,
+    WatchRun,
 )
+from janflask.records import Run
 from janflask.types import DownloadRequest, EngineStats, GenerateRequest, ModelState
 
 RECEIVE_SIZE = 256 * 1024  # bytes of one recv
@@ -281,7 +287,7 @@ class PendingStart(_Waitable):
         try:
             self._connection.receive()
         except EOFError as error:
-            raise _no_supervisor(error) from error
+            raise _unreachable("the supervisor", error) from error
         message = self._connection.next()
         return None if message is None else _expect(message, State).state
 
@@ -304,17 +310,48 @@ class Watch(_Waitable):
         return states
 
 
-class SupervisorClient:
-    """Asks the supervisor whose socket is in ``runtime_dir``. One connection a question; usable from any thread.
+class _Client:
+    """Asks a process of the server's own. One connection a question; usable from any thread.
 
-    A supervisor that died is followed by another within a second or so: ``patience`` is how many seconds a question
-    waits for it while nobody listens. It does not wait for a server that is gone with its runtime folder.
+    One that died is followed by another within a second or so: ``patience`` is how many seconds a question waits for it
+    while nobody listens. It does not wait for a server that is gone with its runtime folder.
     """
 
+    _SOCKET: str
+    _PEER: str
+
     def __init__(self, runtime_dir: Path, patience: float = 0.0) -> None:
-        self._path = str(runtime_dir / protocol.SUPERVISOR_SOCKET)
+        self._path = str(runtime_dir / self._SOCKET)
         self._runtime_dir = runtime_dir
         self._patience = patience
+
+    def _connect(self, question: Message, timeout: float = SEND_TIMEOUT) -> _Connection:
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return _Connection(self._path, self._PEER, question, timeout)
+            except (FileNotFoundError, ConnectionRefusedError) as error:
+                if time.monotonic() >= deadline or not self._runtime_dir.exists():
+                    raise _unreachable(self._PEER, error) from error
+            except OSError as error:
+                raise _unreachable(self._PEER, error) from error
+            time.sleep(RETRY_INTERVAL)
+
+    def _ask(self, question: Message, expected: type[T], timeout: float) -> T:
+        connection = self._connect(question, min(timeout, SEND_TIMEOUT))
+        try:
+            return _expect(connection.reply(timeout), expected)
+        except EOFError as error:
+            raise _unreachable(self._PEER, error) from error
+        finally:
+            connection.close()
+
+
+class SupervisorClient(_Client):
+    """Asks the supervisor whose socket is in ``runtime_dir``."""
+
+    _SOCKET = protocol.SUPERVISOR_SOCKET
+    _PEER = "the supervisor"
 
     def start(self, model_id: str, settings: dict[str, Any]) -> PendingStart:
         """Asks for a start and returns at once. ``settings`` override the model's own for this run."""
@@ -344,26 +381,42 @@ class SupervisorClient:
         """How the model is, now and at each change until nothing is under way with it."""
         return Watch(self._connect(WatchModel(model_id)))
 
-    def _connect(self, question: Message, timeout: float = SEND_TIMEOUT) -> _Connection:
-        deadline = time.monotonic() + self._patience
-        while True:
-            try:
-                return _Connection(self._path, "the supervisor", question, timeout)
-            except (FileNotFoundError, ConnectionRefusedError) as error:
-                if time.monotonic() >= deadline or not self._runtime_dir.exists():
-                    raise _no_supervisor(error) from error
-            except OSError as error:
-                raise _no_supervisor(error) from error
-            time.sleep(RETRY_INTERVAL)
 
-    def _ask(self, question: Message, expected: type[T], timeout: float) -> T:
-        connection = self._connect(question, min(timeout, SEND_TIMEOUT))
+class RunWatch(_Waitable):
+    """A run that is watched; ``fileno()`` becomes readable when there is something new."""
+
+    def receive(self) -> list[RunChanged | RunSaid] | None:
+        """What came, in order; empty while a message is not whole, None once nothing more will come.
+
+        A run that is not final by then goes on without its runner; ask again. Raises what the runner answers.
+        """
         try:
-            return _expect(connection.reply(timeout), expected)
-        except EOFError as error:
-            raise _no_supervisor(error) from error
-        finally:
-            connection.close()
+            self._connection.receive()
+        except EOFError:
+            return None
+        news: list[RunChanged | RunSaid] = []
+        while (message := self._connection.next()) is not None:
+            news.append(message if isinstance(message, RunSaid) else _expect(message, RunChanged))
+        return news
+
+
+class RunnerClient(_Client):
+    """Asks the runner whose socket is in ``runtime_dir``."""
+
+    _SOCKET = protocol.RUNNER_SOCKET
+    _PEER = "the runner"
+
+    def begin(self, thread_id: str, run_id: str, timeout: float) -> Run:
+        """The run, which is carried out from now on. Raises what the runner answers, UnavailableError."""
+        return self._ask(BeginRun(thread_id, run_id), RunChanged, timeout).run
+
+    def cancel(self, thread_id: str, run_id: str, timeout: float) -> Run:
+        """The run, which is about to end. Raises what the runner answers, UnavailableError."""
+        return self._ask(CancelRun(thread_id, run_id), RunChanged, timeout).run
+
+    def watch(self, thread_id: str, run_id: str) -> RunWatch:
+        """How the run is, all that it has said, and what comes, until it is final."""
+        return RunWatch(self._connect(WatchRun(thread_id, run_id)))
 
 
 def _expect(message: Message, expected: type[T]) -> T:
@@ -381,6 +434,6 @@ def _no_engine(error: Exception) -> EngineCrashedError:
     )
 
 
-def _no_supervisor(error: Exception) -> UnavailableError:
+def _unreachable(peer: str, error: Exception) -> UnavailableError:
     reason = str(error) or "it closed the connection"
-    return UnavailableError(f"the supervisor cannot be reached ({reason}); try again in a second", retry_after=1)
+    return UnavailableError(f"{peer} cannot be reached ({reason}); try again in a second", retry_after=1)

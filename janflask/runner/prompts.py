@@ -1,0 +1,138 @@
+"""What the model is shown of a run's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from janflask.errors import ContextLengthExceededError, InvalidRequestError, UnavailableError
+from janflask.ipc.protocol import MAX_TEXT
+from janflask.records import Message, Run
+from janflask.services.container import Services
+from janflask.services.history import Window, fitting
+from janflask.services.sampling import model_max_tokens
+from janflask.services.waiting import Waiter
+from janflask.types import ChatMessage, ChatRequest, SamplingParams, TemplateRequest, TokenizeRequest
+
+LEAST_ROOM = 512  # tokens that are left for an answer of any length, or a quarter of the context if that is less
+_SAMPLING = frozenset(item.name for item in fields(SamplingParams))
+
+
+class PromptTooLongError(ContextLengthExceededError):
+    """The run's own ``max_prompt_tokens`` is too little for the newest turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """``request`` is to be sent; its ``max_tokens`` may be 0: nothing is left to say.
+
+    ``said_tokens`` of what the engine calls the prompt are the beginning of the answer.
+    """
+
+    request: ChatRequest
+    left_out: tuple[str, ...]
+    said_tokens: int
+
+
+class Prompts:
+    """Makes prompts of runs. Thread-safe."""
+
+    def __init__(self, services: Services) -> None:
+        self._models = services.models
+        self._tokens = services.tokens
+
+    def of(self, run: Run, messages: Sequence[Message], begun: str, waiter: Waiter) -> Prompt:
+        """Of ``messages`` as many as fit; the answer goes on behind ``begun``.
+
+        Raises PromptTooLongError, ContextLengthExceededError, InvalidRequestError when there is nothing to answer, and
+        what TokenService raises.
+        """
+        said = self._count(run, begun, waiter)
+        most = run.max_completion_tokens or run.parameters.get("max_tokens")
+        if most is None:
+            most = model_max_tokens(self._models.card(run.model))
+        window = self._window(run, messages, most, said, waiter)
+        shown = _chat(run, window.shown)
+        if not shown:
+            raise InvalidRequestError("the thread has no message that could be answered: add one", param="thread_id")
+        return Prompt(_request(run, shown, begun, None if most is None else max(0, most - said)), window.left_out, said)
+
+    def _window(self, run: Run, messages: Sequence[Message], most: int | None, said: int, waiter: Waiter) -> Window:
+        texts = [message for message in messages if message.text or message.role != "assistant"]
+        if not texts and not run.instructions:
+            return Window(())
+        context = self._context(run, texts[-1:], waiter)
+        room = min(most, context // 2) if most else min(LEAST_ROOM, context // 4)
+        limit = context - max(room, said + 1)
+
+        def fits(within: int, part: Sequence[Message]) -> bool:
+            chat = _chat(run, part)
+            if sum(len(message.content) for message in chat) > MAX_TEXT:
+                return False
+            return self._length(run, chat, waiter) <= within
+
+        budget = limit if run.max_prompt_tokens is None else min(limit, run.max_prompt_tokens)
+        try:
+            return fitting(texts, lambda part: fits(budget, part), run.last_messages)
+        except ContextLengthExceededError as error:
+            if run.max_prompt_tokens is not None and run.max_prompt_tokens <= limit:
+                raise PromptTooLongError(
+                    f"the instructions and the newest message are more than max_prompt_tokens, {run.max_prompt_tokens}"
+                ) from error
+        # A short answer to the newest turn is better than none.
+        budget = context - said - 1
+        return fitting(texts, lambda part: fits(budget, part), most=1)
+
+    def _context(self, run: Run, newest: Sequence[Message], waiter: Waiter) -> int:
+        """The model's context in tokens; a model that does not run is started."""
+        endpoint = self._models.endpoint(run.model)
+        if endpoint is None:
+            self._length(run, _chat(run, newest), waiter)
+            endpoint = self._models.endpoint(run.model)
+        if endpoint is None:
+            raise UnavailableError(f"{run.model} started and is gone again; try once more", retry_after=1)
+        return endpoint.info.ctx_len
+
+    def _length(self, run: Run, chat: tuple[ChatMessage, ...], waiter: Waiter) -> int:
+        kwargs = run.parameters.get("chat_template_kwargs") or {}
+        request = TemplateRequest(model=run.model, messages=chat, template_kwargs=kwargs, tokenize=True)
+        return len(self._tokens.apply_template(request, waiter).tokens or ())
+
+    def _count(self, run: Run, text: str, waiter: Waiter) -> int:
+        if not text:
+            return 0
+        request = TokenizeRequest(model=run.model, content=text, parse_special=False)
+        return len(self._tokens.tokenize(request, waiter).ids)
+
+
+def _chat(run: Run, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
+    """The instructions lead."""
+    leading = (ChatMessage(role="system", content=run.instructions),) if run.instructions else ()
+    return (*leading, *[ChatMessage(role=message.role, content=message.text) for message in messages])
+
+
+def _request(run: Run, chat: tuple[ChatMessage, ...], begun: str, max_tokens: int | None) -> ChatRequest:
+    given: dict[str, Any] = dict(run.parameters)
+    given |= {
+        name: value for name, value in (("temperature", run.temperature), ("top_p", run.top_p)) if value is not None
+    }
+    # What was read from disk has lists where requests have tuples.
+    sampling = {name: _frozen(value) for name, value in given.items() if name in _SAMPLING and value is not None}
+    stop = given.get("stop")
+    return ChatRequest(
+        model=run.model,
+        messages=chat,
+        stream=True,
+        max_tokens=max_tokens,
+        stop=None if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
+        sampling=sampling,
+        cache_prompt=given.get("cache_prompt", True),
+        template_kwargs=given.get("chat_template_kwargs") or {},
+        begun=begun,
+        conversation=run.thread_id,
+    )
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

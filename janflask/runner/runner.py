@@ -1,0 +1,165 @@
+"""Every run under way, each in a thread of its own.
+
+A run is on disk before it comes here and its reply is as it grows, so this process may end at any time: the next one
+finds what is open and goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from janflask.errors import InvalidRequestError, JanflaskError, NotFoundError, UnavailableError
+from janflask.records import Run, RunStatus
+from janflask.runner.execution import Execution
+from janflask.runner.live import Change, Halt, LiveRun
+from janflask.services.container import Services
+from janflask.settings import Settings
+from janflask.storage import ids
+from janflask.storage.base import Repository
+
+MAX_UNDER_WAY = 256  # runs; further ones are queued
+WATCH_PAUSE = 0.25  # seconds between two looks at whether a watcher is still there
+CLOCK_PAUSE = 0.25  # seconds between two looks for runs whose time is over
+BEING_MADE_MS = 60_000  # a run that is listed and not there yet may be about to come for that long
+
+log = logging.getLogger(__name__)
+
+
+class Runner:
+    """Carries out runs. All methods are for any thread."""
+
+    def __init__(
+        self, settings: Settings, services: Services, repository: Repository, most: int = MAX_UNDER_WAY
+    ) -> None:
+        self._settings = settings
+        self._services = services
+        self._threads = repository.threads
+        self._runs = repository.runs
+        self._repository = repository
+        self._pool = ThreadPoolExecutor(most, thread_name_prefix="run")
+        self._lock = threading.Lock()  # guards what follows
+        self._lives: dict[tuple[str, str], LiveRun] = {}
+        self._closing = threading.Event()
+        self._clock = threading.Thread(target=self._expire, name="clock", daemon=True)
+        self._clock.start()
+
+    def begin(self, thread_id: str, run_id: str) -> Run:
+        """The run, which is carried out from now on; one that is under way or final stays as it is.
+
+        Raises NotFoundError, StoreDamagedError, and UnavailableError while this process ends.
+        """
+        return self._live(thread_id, run_id)[0]
+
+    def cancel(self, thread_id: str, run_id: str) -> Run:
+        """The run, which is about to end. Raises InvalidRequestError for one that is final, and what ``begin`` does."""
+        run, live = self._live(thread_id, run_id)
+        if live is None:
+            raise _not_cancellable(run)
+        run = live.update(_cancelling)
+        self._halt(live, Halt.CANCELLED)
+        return run
+
+    def watch(self, thread_id: str, run_id: str) -> Iterator[Change | None]:
+        """The run now, all that it has said, and every change until it is final; None now and then.
+
+        The iterator ends early when this process does. Raises what ``begin`` does.
+        """
+        run, live = self._live(thread_id, run_id)
+        if live is not None:
+            yield from live.watch(WATCH_PAUSE)
+            return
+        yield run
+        pieces = list(self._runs.said(thread_id, run_id))
+        if pieces:
+            yield 0, pieces
+
+    def recover(self) -> None:
+        """Goes on with every run that was left in the middle."""
+        for thread_id, run_id in list(self._runs.all_open()):
+            try:
+                self._recover(thread_id, run_id)
+            except JanflaskError as error:
+                log.error("run %s of thread %s is left as it is: %s", run_id, thread_id, error.message)
+
+    def close(self) -> None:
+        """Every run stops where it is, and is left to the next process. Returns when all have."""
+        with self._lock:
+            self._closing.set()
+            lives = list(self._lives.values())
+        for live in lives:
+            live.halt(Halt.STOPPED)
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for live in lives:
+            live.leave()
+
+    # --- one run ------------------------------------------------------------------------------------------------
+
+    def _live(self, thread_id: str, run_id: str) -> tuple[Run, LiveRun | None]:
+        """A run, and how it goes on unless it is final."""
+        with self._lock:
+            live = self._lives.get((thread_id, run_id))
+            if live is not None:
+                return live.run, live
+            run = self._runs.get(thread_id, run_id)
+            if run.status.is_final:
+                return run, None
+            if self._closing.is_set():
+                raise UnavailableError("the server is shutting down; the run goes on after its start", retry_after=1)
+            live = LiveRun(self._runs, run, self._runs.said(thread_id, run_id))
+            if run.status is RunStatus.CANCELLING:
+                live.halt(Halt.CANCELLED)
+            self._lives[thread_id, run_id] = live
+            live.future = self._pool.submit(self._carry_out, live)
+            return run, live
+
+    def _carry_out(self, live: LiveRun) -> None:
+        try:
+            Execution(self._services, self._repository, live).carry_out()
+        except Exception:
+            log.exception("run %s is left as it is", live.run.id)
+        finally:
+            with self._lock:
+                self._lives.pop((live.run.thread_id, live.run.id), None)
+            live.leave()
+
+    def _halt(self, live: LiveRun, why: Halt) -> None:
+        live.halt(why)
+        if live.future is not None and live.future.cancel():
+            self._carry_out(live)  # it waits for a thread that it needs no more
+
+    def _recover(self, thread_id: str, run_id: str) -> None:
+        try:
+            if self.begin(thread_id, run_id).status.is_final:
+                self._runs.close(thread_id, run_id, lambda run: run)  # a crash came before the last step of its end
+        except NotFoundError:
+            if self._is_gone(thread_id) or (ids.time_of(run_id) or 0) < ids.now_ms() - BEING_MADE_MS:
+                self._runs.forget(run_id)
+
+    def _is_gone(self, thread_id: str) -> bool:
+        try:
+            self._threads.get(thread_id)
+        except NotFoundError:
+            return True
+        return False
+
+    def _expire(self) -> None:
+        while not self._closing.wait(CLOCK_PAUSE):
+            now = ids.now_ms()
+            with self._lock:
+                late = [live for live in self._lives.values() if live.run.expires_ms <= now and live.halted is None]
+            for live in late:
+                self._halt(live, Halt.EXPIRED)
+
+
+def _cancelling(run: Run) -> Run:
+    if run.status.is_final:
+        raise _not_cancellable(run)
+    return replace(run, status=RunStatus.CANCELLING)
+
+
+def _not_cancellable(run: Run) -> InvalidRequestError:
+    return InvalidRequestError(f"Cannot cancel run with status '{run.status}'.", param="run_id")

@@ -1,0 +1,156 @@
+"""A runner on the memory repository, whose model says what a test wants it to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+from janflask.ipc.protocol import Chunk, Done, Finished, Started
+from janflask.records import Message, Run, Thread
+from janflask.runner.runner import Runner
+from janflask.services.container import Services
+from janflask.services.generation import Event
+from janflask.services.waiting import Waiter
+from janflask.settings import Settings
+from janflask.storage import ids
+from janflask.storage.memory import memory_repository
+from janflask.types import ChatRequest, TemplateRequest, Timings, TokenizeRequest, Usage
+
+CONTEXT = 64  # tokens; a token is a word
+TIMINGS = Timings(cache_n=0, prompt_n=0, prompt_ms=0, predicted_n=0, predicted_ms=0, queue_ms=0)
+Script = Callable[[ChatRequest, Waiter], Iterator[list[Event]]]
+
+
+def saying(*pieces: str, reason: str = "stop") -> Script:
+    """A model that says this, and ends."""
+
+    def script(request: ChatRequest, waiter: Waiter) -> Iterator[list[Event]]:
+        yield []
+        yield [Started(7)]
+        for piece in pieces:
+            yield [Chunk(0, piece)]
+        yield [Finished(0, reason)]
+        yield [Done(Usage(prompt_tokens=7, completion_tokens=len(pieces), cached_tokens=2), TIMINGS)]
+
+    return script
+
+
+def failing(error: Exception, *pieces: str) -> Script:
+    """A model that says this, and fails."""
+
+    def script(request: ChatRequest, waiter: Waiter) -> Iterator[list[Event]]:
+        if pieces:
+            yield [Started(7), *[Chunk(0, piece) for piece in pieces]]
+        raise error
+
+    return script
+
+
+def hanging(*pieces: str) -> Script:
+    """A model that says this, and nothing more for ever."""
+
+    def script(request: ChatRequest, waiter: Waiter) -> Iterator[list[Event]]:
+        yield [Started(7), *[Chunk(0, piece) for piece in pieces]]
+        while True:
+            waiter.wait(60)
+            yield []
+
+    return script
+
+
+@dataclass
+class FakeModel:
+    """Plays one script for each request, the last one again and again."""
+
+    scripts: list[Script] = field(default_factory=list)
+    requests: list[ChatRequest] = field(default_factory=list)
+
+    def chat(self, request: ChatRequest) -> ChatRequest:
+        self.requests.append(request)
+        return request
+
+    def events(self, job: ChatRequest, waiter: Waiter, beat: float) -> Iterator[list[Event]]:
+        script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
+        yield from script(job, waiter)
+
+    def apply_template(self, request: TemplateRequest, waiter: Waiter) -> Any:
+        return SimpleNamespace(tokens=[0] * sum(len(message.content.split()) for message in request.messages))
+
+    def tokenize(self, request: TokenizeRequest, waiter: Waiter) -> Any:
+        return SimpleNamespace(ids=[0] * len(request.content.split()))
+
+    def endpoint(self, model_id: str) -> Any:
+        return SimpleNamespace(info=SimpleNamespace(ctx_len=CONTEXT))
+
+    def card(self, model_id: str) -> Any:
+        return SimpleNamespace(id=model_id, parameters={}, settings={})
+
+
+class RunWorld:
+    """Threads and what answers them."""
+
+    def __init__(self, *scripts: Script, most: int = 4) -> None:
+        self.model = FakeModel(list(scripts))
+        self.repository = memory_repository()
+        self.settings = Settings()
+        self._most = most
+        self.runner = self.new_runner()
+
+    def new_runner(self) -> Runner:
+        """Another process, as it were."""
+        model = self.model
+        services = SimpleNamespace(settings=self.settings, chat=model, tokens=model, models=model)
+        self.runner = Runner(self.settings, cast(Services, services), self.repository, self._most)
+        return self.runner
+
+    def thread(self, *texts: str, title: str = "") -> str:
+        """A thread in which the user says these."""
+        now, thread_id = ids.now_ms(), ids.new_id(ids.THREAD)
+        messages = [message(thread_id, text) for text in texts]
+        self.repository.threads.create(Thread(id=thread_id, created_ms=now, updated_ms=now, title=title), messages)
+        return thread_id
+
+    def run(self, thread_id: str, lasts: float = 60, **fields: Any) -> Run:
+        """A new run, not begun; it expires after ``lasts`` seconds."""
+        now = ids.now_ms()
+        run = Run(
+            id=ids.new_id(ids.RUN),
+            thread_id=thread_id,
+            assistant_id="jan",
+            message_id=ids.new_id(ids.MESSAGE),
+            step_id=ids.new_id("step_"),
+            created_ms=now,
+            expires_ms=now + int(lasts * 1000),
+            model="m",
+            **fields,
+        )
+        assert self.repository.runs.create(run)
+        return run
+
+    def done(self, run: Run) -> Run:
+        """The run once it is over."""
+        for _ in self.runner.watch(run.thread_id, run.id):
+            pass
+        return self.repository.runs.get(run.thread_id, run.id)
+
+    def saying(self, run: Run, text: str) -> None:
+        """Returns when the run under way has said ``text``."""
+        said = ""
+        for change in self.runner.watch(run.thread_id, run.id):
+            if isinstance(change, tuple):
+                said += "".join(change[1])
+            if said == text:
+                return
+        raise RuntimeError(f"it said {said!r}")
+
+    def messages(self, run: Run) -> list[Message]:
+        """The replies that are stored."""
+        return [message for message in self.repository.threads.all_messages(run.thread_id) if message.run_id == run.id]
+
+
+def message(thread_id: str, text: str, role: str = "user") -> Message:
+    """One that says ``text``."""
+    content = ({"type": "text", "text": {"value": text, "annotations": []}},)
+    return Message(id=ids.new_id(ids.MESSAGE), thread_id=thread_id, created_ms=ids.now_ms(), role=role, content=content)

@@ -1,0 +1,186 @@
+"""Runs from queued to final, with a model that does as it is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from janflask.errors import EngineCrashedError, EngineError, InvalidRequestError, QueueFullError
+from janflask.records import Run, RunStatus
+from janflask.runner import execution
+from janflask.runner.titles import title_of
+from tests.unit.runner.run_world import RunWorld, failing, hanging, message, saying
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "PAUSE", 0.001)
+
+
+def test_a_run_that_completes() -> None:
+    world = RunWorld(saying("Hello", " you"))
+    run = world.run(world.thread("Say hello\nplease"), instructions="Be kind.", temperature=0.5)
+    final = world.done(run)
+    assert (final.status, final.prompt_tokens, final.completion_tokens) == (RunStatus.COMPLETED, 7, 2)
+    assert None not in (final.started_ms, final.replied_ms, final.completed_ms)
+    (reply,) = world.messages(run)
+    assert (reply.id, reply.text, reply.status) == (run.message_id, "Hello you", "completed")
+    (request,) = world.model.requests
+    assert [item.content for item in request.messages] == ["Be kind.", "Say hello\nplease"]
+    assert request.sampling == {"temperature": 0.5}
+    assert request.conversation == run.thread_id
+    assert world.repository.threads.get(run.thread_id).title == "Say hello"
+
+
+def test_who_watches_hears_the_run_then_its_words_then_its_end() -> None:
+    world = RunWorld(saying("a", "b"))
+    run = world.run(world.thread("hi"))
+    heard = [change for change in world.runner.watch(run.thread_id, run.id) if change is not None]
+    assert isinstance(heard[0], Run)
+    assert isinstance(heard[-1], Run)
+    assert heard[-1].status is RunStatus.COMPLETED
+    pieces = [change for change in heard if isinstance(change, tuple)]
+    assert "".join(text for _, texts in pieces for text in texts) == "ab"
+    late = list(world.runner.watch(run.thread_id, run.id))
+    assert late == [heard[-1], (0, ["a", "b"])]
+
+
+def test_the_token_limit_makes_it_incomplete() -> None:
+    world = RunWorld(saying("a", reason="length"))
+    run = world.run(world.thread("hi"), max_completion_tokens=1)
+    final = world.done(run)
+    assert (final.status, final.incomplete_reason) == (RunStatus.INCOMPLETE, "max_completion_tokens")
+    assert world.model.requests[0].max_tokens == 1
+    assert world.messages(run)[0].status == "incomplete"
+
+
+def test_a_failure_keeps_what_was_said_and_tells_why() -> None:
+    world = RunWorld(failing(EngineError("out of luck"), "half"))
+    run = world.run(world.thread("hi"))
+    final = world.done(run)
+    assert (final.status, final.error_message) == (RunStatus.FAILED, "out of luck")
+    assert [(reply.text, reply.status) for reply in world.messages(run)] == [("half", "incomplete")]
+
+
+def test_a_failure_before_the_first_word_stores_no_message() -> None:
+    world = RunWorld(failing(EngineError("out of luck")))
+    run = world.run(world.thread("hi"))
+    assert world.done(run).status is RunStatus.FAILED
+    assert world.messages(run) == []
+
+
+def test_it_goes_on_where_an_engine_died() -> None:
+    world = RunWorld(failing(EngineCrashedError("gone"), "one two"), saying(" three"))
+    run = world.run(world.thread("hi"), max_completion_tokens=10)
+    final = world.done(run)
+    assert final.status is RunStatus.COMPLETED
+    assert world.messages(run)[0].text == "one two three"
+    assert (world.model.requests[1].begun, world.model.requests[1].max_tokens) == ("one two", 8)
+    assert (final.prompt_tokens, final.completion_tokens) == (5, 3)
+
+
+def test_an_engine_that_keeps_dying_fails_the_run() -> None:
+    world = RunWorld(failing(EngineCrashedError("gone")))
+    assert world.done(world.run(world.thread("hi"))).status is RunStatus.FAILED
+    assert len(world.model.requests) == execution.ATTEMPTS
+
+
+def test_a_full_queue_is_waited_for() -> None:
+    full = failing(QueueFullError("full"))
+    world = RunWorld(*[full] * 8, saying("now"))
+    assert world.done(world.run(world.thread("hi"))).status is RunStatus.COMPLETED
+
+
+def test_cancelling_wakes_a_model_that_says_nothing() -> None:
+    world = RunWorld(hanging("so far"))
+    run = world.run(world.thread("hi"))
+    world.saying(run, "so far")
+    assert world.runner.cancel(run.thread_id, run.id).status is RunStatus.CANCELLING
+    final = world.done(run)
+    assert final.status is RunStatus.CANCELLED
+    assert final.cancelled_ms is not None
+    assert world.messages(run)[0].text == "so far"
+    with pytest.raises(InvalidRequestError, match="cancelled"):
+        world.runner.cancel(run.thread_id, run.id)
+
+
+def test_a_queued_run_can_be_cancelled_and_expires_like_any() -> None:
+    world = RunWorld(hanging("x"), most=1)
+    first, second = world.run(world.thread("hi")), world.run(world.thread("hi"))
+    third = world.run(world.thread("hi"), lasts=0.1)
+    world.saying(first, "x")
+    world.runner.begin(second.thread_id, second.id)
+    world.runner.cancel(second.thread_id, second.id)
+    assert world.done(second).status is RunStatus.CANCELLED
+    assert world.done(third).status is RunStatus.EXPIRED
+    assert world.messages(second) == []
+    world.runner.close()
+
+
+def test_a_run_that_takes_too_long_expires_with_what_it_said() -> None:
+    world = RunWorld(hanging("x"))
+    run = world.run(world.thread("hi"), lasts=0.1)
+    assert world.done(run).status is RunStatus.EXPIRED
+    assert [reply.incomplete_details for reply in world.messages(run)] in ([], [{"reason": "run_expired"}])
+
+
+def test_the_next_process_goes_on() -> None:
+    world = RunWorld(hanging("one"), saying(" two"))
+    run = world.run(world.thread("hi"))
+    world.saying(run, "one")
+    world.runner.close()
+    stopped = world.repository.runs.get(run.thread_id, run.id)
+    assert (stopped.status, world.messages(run)) == (RunStatus.IN_PROGRESS, [])
+    world.new_runner().recover()
+    assert world.done(run).status is RunStatus.COMPLETED
+    assert [reply.text for reply in world.messages(run)] == ["one two"]
+
+
+def test_a_message_that_is_stored_is_not_stored_again() -> None:
+    world = RunWorld(saying("never asked"))
+    run = world.run(world.thread("hi"))
+    done = message(run.thread_id, "whole", "assistant")
+    world.repository.threads.append(run.thread_id, [replace(done, id=run.message_id)])
+    assert world.done(run).status is RunStatus.COMPLETED
+    assert world.model.requests == []
+    assert list(world.repository.threads.message_ids(run.thread_id)).count(run.message_id) == 1
+
+
+def test_what_does_not_fit_is_left_out_and_named() -> None:
+    world = RunWorld(saying("ok"))
+    thread_id = world.thread("old " * 40, "new " * 20)
+    old = world.repository.threads.message_ids(thread_id)[0]
+    final = world.done(world.run(thread_id))
+    assert final.left_out == (old,)
+    assert [item.content for item in world.model.requests[0].messages] == ["new " * 20]
+
+
+def test_a_newest_turn_over_the_runs_own_limit() -> None:
+    world = RunWorld(saying("ok"))
+    final = world.done(world.run(world.thread("new " * 20), max_prompt_tokens=5))
+    assert (final.status, final.incomplete_reason) == (RunStatus.INCOMPLETE, "max_prompt_tokens")
+
+
+def test_a_newest_turn_that_leaves_little_room_is_answered() -> None:
+    world = RunWorld(saying("ok"))
+    assert world.done(world.run(world.thread("old", "new " * 60))).status is RunStatus.COMPLETED
+
+
+def test_a_thread_that_is_deleted_takes_its_run_along() -> None:
+    world = RunWorld(hanging("x"))
+    run = world.run(world.thread("hi"))
+    world.saying(run, "x")
+    world.repository.threads.delete(run.thread_id)
+    world.runner.close()
+    world.new_runner().recover()
+    assert list(world.repository.runs.all_open()) == []
+
+
+def test_a_title_is_cut_after_a_word_and_never_replaced() -> None:
+    assert title_of([message("t", "word " * 30)]) == ("word " * 12).strip()
+    assert title_of([message("t", "x" * 100)]) == "x" * 60
+    world = RunWorld(saying("ok"))
+    run = world.run(world.thread("hi", title="mine"))
+    world.done(run)
+    assert world.repository.threads.get(run.thread_id).title == "mine"
