@@ -219,3 +219,28 @@ class Run:
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     completion_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDraft:
+    """A run that a client wants. None is what it does not give: thread, assistant and model decide then.
+
+    ``thread`` is there when the run makes its thread, too.
+    """
+
+    assistant_id: str | None = None
+    model: str | None = None
+    instructions: str | None = None
+    additional_instructions: str | None = None
+    additional_messages: tuple[MessageDraft, ...] = ()
+    temperature: float | None = None
+    top_p: float | None = None
+    max_prompt_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    last_messages: int | None = None
+    parallel_tool_calls: bool = True
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    stream: bool = False
+    ends_with_client: bool = False
+    thread: ThreadDraft | None = None

@@ -13,6 +13,7 @@ from janflask.api import (
     messages,
     models,
     openapi,
+    runs,
     system,
     threads,
     tokens,
@@ -35,7 +36,7 @@ def build(settings: Settings) -> Flask:
     app.url_map.converters[URL] = UrlConverter
     api = Api(app)
     openapi.add_components(api.spec)
-    for module in (models, inference, embeddings, tokens, threads, messages, transfer, assistants, files, system):
+    for module in (models, inference, embeddings, tokens, threads, messages, runs, transfer, assistants, files, system):
         api.register_blueprint(module.blp)
     app.register_blueprint(system.pages)
     openapi.add_webhooks(api.spec)

@@ -1,10 +1,10 @@
-"""gunicorn's master starts the supervisor and keeps it up: the hooks of ``conf/gunicorn.conf.py``. Light on imports.
+"""gunicorn's master starts supervisor and runner and keeps them up: the hooks of the configuration. Light on imports.
 
 The order matters. ``on_starting`` refuses what cannot work (the port is taken) before anything runs. ``when_ready``
 comes after the bind and before the first worker: it makes the runtime folder, tells the workers about it through
-``JANFLASK_RUNTIME_DIR``, and starts the supervisor. A thread of the master then waits for the supervisor's death. It
-learns of it from a socket pair's end of stream, since the master reaps every child by ``waitpid(-1)`` and no exit
-status is left for anybody else. On SIGHUP gunicorn reads the configuration again; this module and its supervisor stay.
+``JANFLASK_RUNTIME_DIR``, and starts the two. For each a thread of the master then waits for its death. It learns of it
+from a socket pair's end of stream, since the master reaps every child by ``waitpid(-1)`` and no exit status is left for
+anybody else. On SIGHUP gunicorn reads the configuration again; this module and its processes stay.
 """
 
 from __future__ import annotations
@@ -28,39 +28,40 @@ from janflask.settings import Settings
 from janflask.shutdown import THIS_PROCESS
 
 RUNTIME_VARIABLE = "JANFLASK_RUNTIME_DIR"
-START_TIMEOUT = 30.0  # seconds until the supervisor has to listen
+START_TIMEOUT = 30.0  # seconds until a process has to listen
 STOP_MARGIN = 3.0  # seconds that a stop may take beyond stop_timeout
-FIRST_DELAY = 0.25  # seconds before a dead supervisor is started again; doubled up to MAX_DELAY
+FIRST_DELAY = 0.25  # seconds before a dead process is started again; doubled up to MAX_DELAY
 MAX_DELAY = 10.0
-HEALTHY_AFTER = 60.0  # a supervisor that lived this long starts anew at FIRST_DELAY
+HEALTHY_AFTER = 60.0  # one that lived this long starts anew at FIRST_DELAY
 
-# A worker must not be forked while a supervisor is: it would inherit, and keep open, the pipe by which Popen learns
+# A worker must not be forked while another process is: it would inherit, and keep open, the pipe by which Popen learns
 # that the exec succeeded.
 _no_fork = threading.RLock()
 os.register_at_fork(before=_no_fork.acquire, after_in_parent=_no_fork.release, after_in_child=_no_fork.release)
 
 
-class Launcher:
-    """The supervisor's keeper. ``start`` and ``stop`` are called once, from the main thread."""
+class Kept:
+    """A process of the server's own, started again whenever it dies. ``start`` and ``stop`` are called once.
 
-    def __init__(self, settings: Settings, log: logging.Logger) -> None:
+    Args:
+        name: what it is called in messages.
+        module: what Python runs.
+        loss: what goes with it when it dies, for the log.
+    """
+
+    def __init__(self, name: str, module: str, loss: str, settings: Settings, log: logging.Logger) -> None:
+        self.name = name
+        self._module = module
+        self._loss = loss
         self._settings = settings
         self._log = log
         self._owner = os.getpid()
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
-        self._dir: RuntimeDir | None = None
-
-    @property
-    def made_runtime_dir(self) -> bool:
-        """The runtime folder is this server's own, not one that the user named."""
-        return self._settings.runtime_dir is None
 
     def start(self) -> None:
-        """Returns when the supervisor listens. Raises SettingsError or OSError when it does not come to that."""
-        self._dir = RuntimeDir.create(self._settings.runtime_dir)
-        os.environ[RUNTIME_VARIABLE] = str(self._dir.path)
+        """Returns when it listens. Raises TimeoutError or OSError when it does not come to that."""
         channel = self._spawn()
         channel.settimeout(START_TIMEOUT)
         try:
@@ -70,27 +71,23 @@ class Launcher:
         if not first:
             raise OSError("it ended at once; its message is above")
         channel.settimeout(None)
-        self._thread = threading.Thread(target=self._watch, args=(channel,), name="supervisor", daemon=True)
+        self._thread = threading.Thread(target=self._watch, args=(channel,), name=self.name, daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """Ends the supervisor, which ends the engines, and removes the runtime folder. Idempotent."""
-        if os.getpid() != self._owner or self._stopping.is_set():  # a forked worker runs our exit handlers, too
-            return
+    def stop(self, timeout: float) -> None:
+        """Ends it: asked to for ``timeout`` seconds, then killed."""
         self._stopping.set()
         if self._process is not None:
             self._process.terminate()
             if self._thread is not None:
-                self._thread.join(self._settings.stop_timeout + STOP_MARGIN)
+                self._thread.join(timeout)
             self._process.kill()  # no effect on one that is gone
-        if self._dir is not None:
-            self._dir.remove()
 
     def _spawn(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         with theirs, _no_fork:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "janflask.engine.supervisor"],
+                [sys.executable, "-m", self._module],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),  # and nothing else: not the port, nor a worker's files
                 start_new_session=True,  # a Ctrl-C in the terminal is the master's to handle
@@ -114,7 +111,7 @@ class Launcher:
                 delay = FIRST_DELAY
             if self._stopping.wait(delay):
                 return
-            self._log.error("The supervisor died and took its engines along; it is being started again")
+            self._log.error("The %s died%s; it is being started again", self.name, self._loss)
             delay = min(MAX_DELAY, delay * 2)
             while (restarted := self._try_spawn()) is None:
                 if self._stopping.wait(MAX_DELAY):
@@ -127,8 +124,50 @@ class Launcher:
         try:
             return self._spawn()
         except OSError as error:
-            self._log.error("The supervisor cannot be started: %s", error)
+            self._log.error("The %s cannot be started: %s", self.name, error)
             return None
+
+
+class Launcher:
+    """The keeper of supervisor and runner. ``start`` and ``stop`` are called once, from the main thread."""
+
+    def __init__(self, settings: Settings, log: logging.Logger) -> None:
+        self._settings = settings
+        self._owner = os.getpid()
+        self._stopped = False
+        self._dir: RuntimeDir | None = None
+        self._supervisor = Kept(
+            "supervisor", "janflask.engine.supervisor", " and took its engines along", settings, log
+        )
+        self._runner = Kept("runner", "janflask.runner", "", settings, log)
+
+    @property
+    def made_runtime_dir(self) -> bool:
+        """The runtime folder is this server's own, not one that the user named."""
+        return self._settings.runtime_dir is None
+
+    def start(self) -> None:
+        """Returns when both listen. Raises SettingsError or OSError when it does not come to that."""
+        self._dir = RuntimeDir.create(self._settings.runtime_dir)
+        os.environ[RUNTIME_VARIABLE] = str(self._dir.path)
+        for kept in (self._supervisor, self._runner):
+            try:
+                kept.start()
+            except OSError as error:
+                raise OSError(f"the {kept.name} did not start: {error}") from error
+
+    def stop(self) -> None:
+        """Ends both, the engines with them, and removes the runtime folder. Idempotent.
+
+        The runner comes first: runs whose engine goes away under them would take it for a crash.
+        """
+        if os.getpid() != self._owner or self._stopped:  # a forked worker runs our exit handlers, too
+            return
+        self._stopped = True
+        self._runner.stop(STOP_MARGIN)
+        self._supervisor.stop(self._settings.stop_timeout + STOP_MARGIN)
+        if self._dir is not None:
+            self._dir.remove()
 
 
 def _wait_end(channel: socket.socket) -> None:
@@ -174,7 +213,7 @@ def when_ready(server: Any) -> None:
     try:
         _launcher.start()
     except (SettingsError, OSError) as error:
-        _give_up(f"the supervisor did not start: {error}")
+        _give_up(str(error))
 
 
 def post_worker_init(worker: Any) -> None:

@@ -39,6 +39,8 @@ END_ATTEMPTS = 10  # to write down how a run ended
 _WAITING = frozenset({QueueFullError.code})  # however long it takes
 _PASSING = frozenset({EngineCrashedError.code, UnavailableError.code, TimeoutExceededError.code, StoreBusyError.code})
 
+_ANSWERED = frozenset({RunStatus.COMPLETED, RunStatus.INCOMPLETE})
+
 Ending = dict[str, Any]  # the fields of a run that its end sets
 
 log = logging.getLogger(__name__)
@@ -182,7 +184,7 @@ class Execution:
         final = replace(self._live.run, **ending)
         if final.replied_ms is not None and final.message_id not in self._threads.message_ids(final.thread_id):
             self._threads.append(final.thread_id, [reply_message(final, self._live.text)])
-        if final.status is RunStatus.COMPLETED and self._services.settings.thread_titles:
+        if final.status in _ANSWERED and self._services.settings.thread_titles:
             give_title(self._threads, final.thread_id)
         self._live.close(ending)
 

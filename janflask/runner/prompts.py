@@ -16,6 +16,7 @@ from janflask.services.waiting import Waiter
 from janflask.types import ChatMessage, ChatRequest, SamplingParams, TemplateRequest, TokenizeRequest
 
 LEAST_ROOM = 512  # tokens that are left for an answer of any length, or a quarter of the context if that is less
+BEAT = 5.0  # seconds between two looks at a model that starts
 _SAMPLING = frozenset(item.name for item in fields(SamplingParams))
 
 
@@ -62,7 +63,7 @@ class Prompts:
         texts = [message for message in messages if message.text or message.role != "assistant"]
         if not texts and not run.instructions:
             return Window(())
-        context = self._context(run, texts[-1:], waiter)
+        context = self._context(run, waiter)
         room = min(most, context // 2) if most else min(LEAST_ROOM, context // 4)
         limit = context - max(room, said + 1)
 
@@ -84,12 +85,13 @@ class Prompts:
         budget = context - said - 1
         return fitting(texts, lambda part: fits(budget, part), most=1)
 
-    def _context(self, run: Run, newest: Sequence[Message], waiter: Waiter) -> int:
-        """The model's context in tokens; a model that does not run is started."""
+    def _context(self, run: Run, waiter: Waiter) -> int:
+        """The model's context in tokens; a model that does not run is started with the run's settings."""
         endpoint = self._models.endpoint(run.model)
         if endpoint is None:
-            self._length(run, _chat(run, newest), waiter)
-            endpoint = self._models.endpoint(run.model)
+            self._models.may_start(run.model)
+            for state in self._models.starting(run.model, waiter, BEAT, run.settings):
+                endpoint = None if state is None else self._models.remember(state)
         if endpoint is None:
             raise UnavailableError(f"{run.model} started and is gone again; try once more", retry_after=1)
         return endpoint.info.ctx_len

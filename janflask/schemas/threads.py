@@ -33,7 +33,8 @@ MAX_QUERY = 1000
 _ASSISTANT_FIELDS = ("assistant_id", "assistant_name", "instructions", "model")
 
 
-def _text(most: int, description: str, **about: Any) -> Text:
+def text_field(most: int, description: str, **about: Any) -> Text:
+    """Text of at most so many characters."""
     return Text(
         allow_none=True,
         validate=validate.Length(max=most, error="must have at most {max} characters"),
@@ -55,10 +56,10 @@ def _settings_field() -> JsonObject:
 class ThreadModelSchema(Base):
     """The model that an assistant uses in a thread."""
 
-    id = _text(MAX_NAME, "The model's id.", example="smollm2-135m-instruct")
+    id = text_field(MAX_NAME, "The model's id.", example="smollm2-135m-instruct")
     settings = _settings_field()
     parameters = parameters_field()
-    engine = _text(MAX_NAME, "Which engine runs it; kept for Jan.")
+    engine = text_field(MAX_NAME, "Which engine runs it; kept for Jan.")
 
 
 def _model_field() -> fields.Nested:
@@ -68,8 +69,8 @@ def _model_field() -> fields.Nested:
 class ThreadAssistantChangesSchema(Base):
     """What may change of an assistant in a thread; what is not given stays."""
 
-    assistant_name = _text(MAX_NAME, "What it is called.", example="Jan")
-    instructions = _text(MAX_INSTRUCTIONS, "What it is told before the conversation.")
+    assistant_name = text_field(MAX_NAME, "What it is called.", example="Jan")
+    instructions = text_field(MAX_INSTRUCTIONS, "What it is told before the conversation.")
     model = _model_field()
 
     @ma.post_load
@@ -126,8 +127,8 @@ class _Items(fields.Field[tuple[Any, ...]]):
 class ThreadChangesSchema(Base):
     """What may change of a thread; what is not given stays."""
 
-    title = _text(MAX_NAME, "What it is called.", example="A first talk")
-    summary = _text(MAX_SUMMARY, "What it is about.")
+    title = text_field(MAX_NAME, "What it is called.", example="A first talk")
+    summary = text_field(MAX_SUMMARY, "What it is about.")
     assistants = _Items(
         NewThreadAssistantSchema,
         MAX_ASSISTANTS,
@@ -142,7 +143,7 @@ class ThreadChangesSchema(Base):
     )
     metadata = metadata_field()
     tool_resources = tool_resources_field()
-    model_id = _text(MAX_NAME, "The model that answers here, over the assistant's; empty for none.")
+    model_id = text_field(MAX_NAME, "The model that answers here, over the assistant's; empty for none.")
     settings = _settings_field()
     parameters = parameters_field()
 

@@ -51,7 +51,7 @@ class ChatService:
                 request.template_kwargs,
             )
             _check_bias(request, info)
-            return [generate(prompt.text, prompt.add_special, prompt.stop)]
+            return [generate(prompt.text + request.begun, prompt.add_special, prompt.stop)]
 
         return Job(card.id, prepare, "messages")
 
@@ -135,6 +135,7 @@ def _common(
             add_special=add_special,
             parse_special=True,
             cache_prompt=request.cache_prompt,
+            conversation=request.conversation if isinstance(request, ChatRequest) else None,
         )
 
     return generate

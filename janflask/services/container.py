@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from janflask.catalog import ModelCatalog
-from janflask.ipc.client import SupervisorClient
+from janflask.ipc.client import RunnerClient, SupervisorClient
 from janflask.services.assistants import AssistantService
 from janflask.services.chat import ChatService
 from janflask.services.downloads import DownloadService
@@ -14,6 +14,7 @@ from janflask.services.files import FileService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
 from janflask.services.portable import PortableService
+from janflask.services.runs import RunService
 from janflask.services.templates import ChatTemplates
 from janflask.services.threads import ThreadService
 from janflask.services.tokens import TokenService
@@ -21,7 +22,7 @@ from janflask.settings import Settings
 from janflask.storage import open_repository
 from janflask.storage.base import Repository
 
-SUPERVISOR_PATIENCE = 3.0  # seconds a request waits for a supervisor that was killed to be back
+PATIENCE = 3.0  # seconds a request waits for a supervisor or a runner that was killed to be back
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Services:
     assistants: AssistantService
     threads: ThreadService
     messages: MessageService
+    runs: RunService
     files: FileService
     portable: PortableService
 
@@ -44,12 +46,14 @@ class Services:
     def of(cls, settings: Settings, repository: Repository | None = None) -> Services:
         """Over ``settings``' data folder (or another ``repository``) and the supervisor in its runtime folder."""
         # Without a runtime folder nobody can have started a supervisor for us: each question to it fails with a 503.
-        supervisor = SupervisorClient(settings.runtime_dir or settings.data_dir / "run", SUPERVISOR_PATIENCE)
+        runtime_dir = settings.runtime_dir or settings.data_dir / "run"
+        supervisor, runner = SupervisorClient(runtime_dir, PATIENCE), RunnerClient(runtime_dir, PATIENCE)
         downloads = DownloadService(settings, supervisor)
         models = ModelService(settings, ModelCatalog(settings.models_dir), supervisor, downloads)
         repository = open_repository(settings) if repository is None else repository
         templates = ChatTemplates()
         assistants, messages = AssistantService(repository), MessageService(settings, repository)
+        threads = ThreadService(settings, repository, assistants, messages)
         return cls(
             settings=settings,
             models=models,
@@ -58,8 +62,17 @@ class Services:
             tokens=TokenService(settings, models, templates),
             embeddings=EmbeddingService(settings, models),
             assistants=assistants,
-            threads=ThreadService(settings, repository, assistants, messages),
+            threads=threads,
             messages=messages,
+            runs=RunService(
+                settings,
+                repository,
+                runner,
+                assistants=assistants,
+                messages=messages,
+                models=models,
+                threads=threads,
+            ),
             files=FileService(settings, repository),
             portable=PortableService(settings, repository),
         )

@@ -27,13 +27,21 @@ class MessageService:
         self._max_bytes = settings.max_message_mb << 20
         self._threads = repository.threads
         self._files = repository.files
+        self._runs = repository.runs
 
     def create(self, thread_id: str, draft: MessageDraft) -> Message:
         """The message, stored at the thread's end.
 
-        Raises RequestTooLargeError, and InvalidRequestError for a file that does not exist.
+        Raises RequestTooLargeError, and InvalidRequestError for a file that does not exist and while the thread is
+        being answered.
         """
         check_thread_id(thread_id)
+        run_id = self._runs.open_run(thread_id)
+        if run_id is not None:
+            raise InvalidRequestError(
+                f"Can't add messages to {thread_id} while a run {run_id} is active: wait for its end, or cancel it",
+                param="thread_id",
+            )
         message = self.drafted(thread_id, draft)
         if not message.files:
             self._threads.append(thread_id, [message])

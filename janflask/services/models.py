@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,11 @@ class ModelService:
     def card(self, model_id: str) -> ModelCard:
         """Raises ModelNotFoundError for what is no known id, and ConflictError for a model that is not on disk yet."""
         return self._catalog.get(model_id) if not is_model_id(model_id) else self._on_disk(model_id, param="model")
+
+    def usable(self) -> Sequence[str]:
+        """The ids of the models on disk that make text."""
+        cards = self._catalog.list()
+        return [card.id for card in cards if card.path is not None and not card.metadata.get("embedding")]
 
     def list(self) -> list[Model]:
         """Every model, by id: those on disk, and those whose download is under way or failed.

@@ -63,9 +63,12 @@ class Server:
     def supervisor(self) -> psutil.Process:
         return next(child for child in self.family() if "janflask.engine.supervisor" in child.cmdline())
 
+    def runner(self) -> psutil.Process:
+        return next(child for child in self.family() if "janflask.runner" in child.cmdline())
+
     def workers(self) -> set[int]:
-        supervisor = self.supervisor().pid
-        return {child.pid for child in psutil.Process(self.process.pid).children() if child.pid != supervisor}
+        own = {self.supervisor().pid, self.runner().pid}
+        return {child.pid for child in psutil.Process(self.process.pid).children()} - own
 
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:
@@ -121,7 +124,7 @@ def test_one_command_brings_all_up_and_sigterm_ends_it(folder: Path) -> None:
         assert runtime_dir.stat().st_mode & 0o777 == 0o700
         assert server.client.start_and_wait("m", {}, LIMIT).status is ModelStatus.RUNNING
         family = server.family()
-        assert len(family) == 5, "master, two workers, supervisor, engine"
+        assert len(family) == 6, "master, two workers, supervisor, engine, runner"
         server.process.terminate()
         assert server.process.wait(LIMIT) == 0
         assert not [process for process in family if process.is_running()]
@@ -147,7 +150,7 @@ def test_nothing_outlives_a_server_that_is_killed(folder: Path) -> None:
             if process != supervisor and process not in supervisor.children():
                 process.kill()
         gone, left = psutil.wait_procs(family, LIMIT)
-        assert (len(gone), left) == (5, [])
+        assert (len(gone), left) == (6, [])
         assert leftovers(folder) == []
         assert address_problem(("127.0.0.1", server.port)) is None, "nobody kept the port"
 

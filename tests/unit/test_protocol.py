@@ -10,7 +10,9 @@ import pytest
 from janflask.errors import ContextLengthExceededError, JanflaskError, ProtocolError
 from janflask.ipc import protocol
 from janflask.ipc.protocol import (
+    BeginRun,
     CancelDownload,
+    CancelRun,
     Chunk,
     Detokenize,
     Done,
@@ -28,6 +30,8 @@ from janflask.ipc.protocol import (
     Ready,
     Retire,
     Retired,
+    RunChanged,
+    RunSaid,
     Shutdown,
     StartDownload,
     Started,
@@ -40,8 +44,10 @@ from janflask.ipc.protocol import (
     Tokenize,
     Tokens,
     WatchModel,
+    WatchRun,
     encode,
 )
+from janflask.records import Run
 from janflask.types import (
     DownloadRequest,
     DownloadState,
@@ -106,6 +112,17 @@ DOWNLOAD = DownloadState(
 TIMINGS = Timings(cache_n=1, prompt_n=2, prompt_ms=3.5, predicted_n=4, predicted_ms=5.5, queue_ms=0.0)
 TOKEN = TokenLogprob("\ufffd", b"\xf0\x9f", -0.5, 17, (TopLogprob("a", b"a", -1.0, 1), TopLogprob("b", b"b", -2.0, 2)))
 
+RUN = Run(
+    id="run_1",
+    thread_id="thread_1",
+    assistant_id="jan",
+    message_id="msg_1",
+    step_id="step_1",
+    created_ms=1,
+    expires_ms=2,
+    model="m",
+    parameters={"top_k": 3},
+)
 EVERY_MESSAGE: list[Message] = [
     Generate(REQUEST),
     Generate(GenerateRequest(prompt=(1, 2, 3))),
@@ -141,6 +158,11 @@ EVERY_MESSAGE: list[Message] = [
     StartDownload(DownloadRequest(source="https://example.com/m.gguf")),
     CancelDownload("m"),
     WatchModel("m"),
+    BeginRun("thread_1", "run_1"),
+    CancelRun("thread_1", "run_1"),
+    WatchRun("thread_1", "run_1"),
+    RunChanged(RUN),
+    RunSaid(3, ["a", "b"]),
     State(STATE),
     State(ModelState(model_id="m", status=ModelStatus.DOWNLOADING, download=DOWNLOAD)),
     States([STATE, ModelState(model_id="n", status=ModelStatus.FAILED, error="why")]),

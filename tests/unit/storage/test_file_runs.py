@@ -74,9 +74,12 @@ def test_an_ended_run_makes_room_for_the_next(store: FileRunStore, root: Path) -
     assert store.get("t1", run.id).status is RunStatus.COMPLETED
     assert store.open_run("t1") is None
     assert list(store.all_open()) == []
+    assert store.said("t1", run.id) == ["hello"], "whoever was cut off may still hear it"
+    second = new_run()
+    assert store.create(second)
     assert store.said("t1", run.id) == []
-    assert [path.name for path in (root / "threads" / "t1" / "runs").iterdir()] == [f"{run.id}.json"]
-    assert store.create(new_run())
+    files = {path.name for path in (root / "threads" / "t1" / "runs").iterdir()}
+    assert files == {f"{run.id}.json", f"{second.id}.json", "open"}
 
 
 def test_ending_one_late_does_not_free_the_thread_of_another(store: FileRunStore) -> None:

@@ -1,0 +1,222 @@
+"""Runs: what makes a thread answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, request
+
+from janflask.api import examples, examples_runs
+from janflask.api.blueprint import Blueprint, links, path_id
+from janflask.api.context import services, waiter
+from janflask.api.reply import json_response
+from janflask.api.run_objects import run_object, step_object
+from janflask.api.run_stream import run_stream
+from janflask.api.thread_objects import list_object
+from janflask.errors import InvalidRequestError, NotFoundError
+from janflask.records import Run, RunDraft
+from janflask.schemas.objects import PageQuerySchema
+from janflask.schemas.run_answers import RunListSchema, RunObjectSchema, StepListSchema, StepObjectSchema
+from janflask.schemas.runs import NewRunSchema, NewThreadAndRunSchema, RunChangesSchema, ToolOutputsSchema
+from janflask.services.paging import page
+
+blp = Blueprint(
+    "Runs",
+    __name__,
+    url_prefix="/v1/threads",
+    description="A run makes a thread answer. It goes on when its client leaves, and after a crash.",
+)
+_THREAD = path_id("thread", examples.THREAD_ID)
+_RUN = path_id("run", examples_runs.RUN_ID)
+_STEP = path_id("step", examples_runs.STEP_ID)
+_EVENTS = {"type": "string", "description": "Server-sent events with numbers; the last one is `done`."}
+_LAST_EVENT = {
+    "in": "header",
+    "name": "Last-Event-ID",
+    "description": "The number of the last event that was heard: the stream goes on behind it.",
+    "schema": {"type": "integer", "minimum": 0},
+}
+_LINKS = links(*("getRun", "modifyRun", "cancelRun", "listRunSteps", "watchRun"), thread_id="thread_id", run_id="id")
+
+
+@blp.route("/runs", methods=["POST"])
+@blp.doc(operationId="createThreadAndRun", responses={200: {"links": _LINKS}})
+@blp.arguments(NewThreadAndRunSchema, required=False, example=examples_runs.THREAD_AND_RUN_REQUEST)
+@blp.response(200, RunObjectSchema, description="The run.", example=examples_runs.RUN)
+@blp.alt_response(
+    200,
+    schema=_EVENTS,
+    content_type="text/event-stream",
+    example=examples_runs.STREAM,
+    description="The run's events.",
+    success=True,
+)
+@blp.refuses(400, 404, 409, 413, 415, 500, 503, 507)
+def create_thread_and_run(body: RunDraft) -> Response:
+    """Create thread and run
+
+    Makes a thread with its first messages and has it answered, as createRun does.
+    """
+    return _answer(services().runs.create_with_thread(body), body)
+
+
+@blp.route("/<thread_id>/runs", methods=["POST"], parameters=[_THREAD])
+@blp.doc(operationId="createRun", responses={200: {"links": _LINKS}})
+@blp.arguments(NewRunSchema, required=False, example=examples_runs.RUN_REQUEST)
+@blp.response(200, RunObjectSchema, description="The run.", example=examples_runs.RUN)
+@blp.alt_response(
+    200,
+    schema=_EVENTS,
+    content_type="text/event-stream",
+    example=examples_runs.STREAM,
+    description="The run's events.",
+    success=True,
+)
+@blp.refuses(400, 404, 409, 413, 415, 500, 503, 507)
+def create_run(body: RunDraft, thread_id: str) -> Response:
+    """Create run
+
+    Has the thread answered: the reply becomes its next message. When the run is answered it is on disk, and goes on
+    whatever becomes of its client, unless `cancel_on_disconnect` says otherwise. Model, instructions and sampling are
+    those of the run, else of the thread, of its assistant, of the model. A thread has one run at a time: a second one
+    gets 400.
+
+    With `stream` the answer is the run's events. Where the history does not fit the model's context its oldest turns
+    are left out, and `left_out_message_ids` names them.
+    """
+    return _answer(services().runs.create(thread_id, body), body)
+
+
+@blp.route("/<thread_id>/runs", methods=["GET"], parameters=[_THREAD])
+@blp.doc(operationId="listRuns")
+@blp.arguments(PageQuerySchema, location="query")
+@blp.response(200, RunListSchema, description="A page of runs.", example=examples_runs.RUN_LIST)
+@blp.refuses(400, 404, 500, 503)
+def list_runs(query: dict[str, Any], thread_id: str) -> Response:
+    """List runs
+
+    Gives a page of a thread's runs, the newest first.
+    """
+    found = services().runs.list(thread_id, page(**query))
+    return json_response(list_object([run_object(run) for run in found.items], found.has_more))
+
+
+@blp.route("/<thread_id>/runs/<run_id>", methods=["GET"], parameters=[_THREAD, _RUN])
+@blp.doc(operationId="getRun")
+@blp.response(200, RunObjectSchema, description="The run.", example=examples_runs.RUN)
+@blp.refuses(404, 500, 503)
+def get_run(thread_id: str, run_id: str) -> Response:
+    """Get run
+
+    Tells how far a run is and what came of it.
+    """
+    return json_response(run_object(services().runs.get(thread_id, run_id)))
+
+
+@blp.modifies("/<thread_id>/runs/<run_id>", parameters=[_THREAD, _RUN])
+@blp.doc(operationId="modifyRun")
+@blp.arguments(RunChangesSchema, required=False, example=examples_runs.RUN_CHANGES)
+@blp.response(200, RunObjectSchema, description="The run.", example=examples_runs.RUN)
+@blp.refuses(400, 404, 413, 415, 500, 503, 507)
+def modify_run(changes: dict[str, Any], thread_id: str, run_id: str) -> Response:
+    """Modify run
+
+    Replaces a run's `metadata`; everything else about it stays as it is.
+    """
+    return json_response(run_object(services().runs.modify(thread_id, run_id, changes)))
+
+
+@blp.route("/<thread_id>/runs/<run_id>/cancel", methods=["POST"], parameters=[_THREAD, _RUN])
+@blp.doc(operationId="cancelRun")
+@blp.response(200, RunObjectSchema, description="The run, which is about to end.", example=examples_runs.RUN)
+@blp.refuses(400, 404, 500, 503, 507)
+def cancel_run(thread_id: str, run_id: str) -> Response:
+    """Cancel run
+
+    Ends a run that is under way. What it has said so far stays in the thread, as an `incomplete` message.
+    """
+    return json_response(run_object(services().runs.cancel(thread_id, run_id)))
+
+
+@blp.route("/<thread_id>/runs/<run_id>/events", methods=["GET"], parameters=[_THREAD, _RUN, _LAST_EVENT])
+@blp.doc(operationId="watchRun")
+@blp.response(
+    200,
+    _EVENTS,
+    content_type="text/event-stream",
+    description="The run's events.",
+    example=examples_runs.STREAM,
+)
+@blp.refuses(400, 404, 500, 503)
+def watch_run(thread_id: str, run_id: str) -> Response:
+    """Watch run
+
+    Gives a run's events, all from the start or those behind `Last-Event-ID`, and then what comes: a client that was cut
+    off goes on where it was. Runs that have ended can be watched too, until the thread has its next one.
+    """
+    after = _last_event(request.headers.get("Last-Event-ID"))
+    changes = services().runs.watch(thread_id, run_id, waiter(), services().settings.keepalive)
+    return run_stream(changes, after)
+
+
+@blp.route("/<thread_id>/runs/<run_id>/submit_tool_outputs", methods=["POST"], parameters=[_THREAD, _RUN])
+@blp.doc(operationId="submitToolOutputs")
+@blp.arguments(ToolOutputsSchema, required=False)
+@blp.response(200, RunObjectSchema, description="Never: tools are not supported yet.", example=examples_runs.RUN)
+@blp.refuses(400, 404, 413, 415, 500, 503)
+def submit_tool_outputs(body: dict[str, Any], thread_id: str, run_id: str) -> Response:
+    """Submit tool outputs
+
+    Is refused: tools are not supported yet, so no run waits for their outputs.
+    """
+    services().runs.refuse_outputs(thread_id, run_id)
+    return json_response(run_object(services().runs.get(thread_id, run_id)))
+
+
+@blp.route("/<thread_id>/runs/<run_id>/steps", methods=["GET"], parameters=[_THREAD, _RUN])
+@blp.doc(operationId="listRunSteps")
+@blp.arguments(PageQuerySchema, location="query")
+@blp.response(200, StepListSchema, description="The steps.", example=examples_runs.STEP_LIST)
+@blp.refuses(400, 404, 500, 503)
+def list_run_steps(query: dict[str, Any], thread_id: str, run_id: str) -> Response:
+    """List run steps
+
+    Gives the steps of a run: the making of its message, once that has begun.
+    """
+    page(**query)
+    run = services().runs.get(thread_id, run_id)
+    return json_response(list_object([] if run.replied_ms is None else [step_object(run)], has_more=False))
+
+
+@blp.route("/<thread_id>/runs/<run_id>/steps/<step_id>", methods=["GET"], parameters=[_THREAD, _RUN, _STEP])
+@blp.doc(operationId="getRunStep")
+@blp.response(200, StepObjectSchema, description="The step.", example=examples_runs.STEP)
+@blp.refuses(404, 500, 503)
+def get_run_step(thread_id: str, run_id: str, step_id: str) -> Response:
+    """Get run step
+
+    Gives one step of a run.
+    """
+    run = services().runs.get(thread_id, run_id)
+    if run.replied_ms is None or step_id != run.step_id:
+        raise NotFoundError(
+            f"run {run_id} has no step {step_id[:128]!r}; GET /v1/threads/{thread_id}/runs/{run_id}/steps lists them",
+            param="step_id",
+        )
+    return json_response(step_object(run))
+
+
+def _answer(run: Run, draft: RunDraft) -> Response:
+    if not draft.stream:
+        return json_response(run_object(run))
+    return run_stream(services().runs.follow(run, waiter(), services().settings.keepalive))
+
+
+def _last_event(text: str | None) -> int:
+    if text is None or text == "":
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise InvalidRequestError(
+            f"Last-Event-ID must be the number of an event, not {text[:40]!r}", param="Last-Event-ID"
+        )
+    return int(text)

@@ -1,0 +1,94 @@
+"""Runs and their steps as they are answered, for the OpenAPI document. They are built as plain objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import marshmallow as ma
+from marshmallow import fields
+
+from janflask.records import RunStatus
+from janflask.schemas.stored import PageSchema, always, time, told
+
+_STATUSES = [str(status) for status in RunStatus]
+
+
+def _moment(description: str) -> fields.Integer:
+    return time(f"{description}, in seconds since the epoch; null until then.", nullable=True)
+
+
+def _object(description: str, **about: Any) -> fields.Dict:
+    return fields.Dict(required=True, metadata={"description": description, **about})
+
+
+def _number(description: str) -> fields.Float:
+    return fields.Float(required=True, metadata={"description": description, "nullable": True})
+
+
+class _OutcomeSchema(ma.Schema):
+    """What became of a run or a step."""
+
+    last_error = _object("`code` and `message` of what made it fail.", nullable=True)
+    cancelled_at = _moment("When it was cancelled")
+    failed_at = _moment("When it failed")
+    completed_at = _moment("When it ended with an answer")
+    metadata = _object("What a client stored with it.")
+    usage = _object("The tokens it took; null until it has ended.", nullable=True)
+
+
+class RunObjectSchema(_OutcomeSchema):
+    """A run: a thread that is made to answer."""
+
+    id = told("Its id.")
+    object = always("thread.run")
+    created_at = time()
+    thread_id = told("The thread that is answered.")
+    assistant_id = told("Who answers.")
+    status = told("How far it is.", enum=_STATUSES)
+    required_action = _object("Always null: no run waits for a tool yet.", nullable=True)
+    expires_at = time("When it is given up; null once it has ended.", nullable=True)
+    started_at = _moment("When it began")
+    incomplete_details = _object("The `reason` why an answer is not whole.", nullable=True)
+    model = told("The model's id.")
+    instructions = told("What the model is told before the thread.")
+    tools = fields.List(fields.Dict(), required=True)
+    temperature = _number("As it was asked for.")
+    top_p = _number("As it was asked for.")
+    max_prompt_tokens = fields.Integer(required=True, metadata={"nullable": True})
+    max_completion_tokens = fields.Integer(required=True, metadata={"nullable": True})
+    truncation_strategy = _object("What of a long thread the model is shown.")
+    response_format = fields.Raw(required=True)
+    tool_choice = fields.Raw(required=True)
+    parallel_tool_calls = fields.Boolean(required=True)
+    left_out_message_ids = fields.List(
+        fields.String(),
+        required=True,
+        metadata={"description": "The messages that the model was not shown, since not all fit its context."},
+    )
+
+
+class RunListSchema(PageSchema):
+    """A page of runs."""
+
+    data = fields.List(fields.Nested(RunObjectSchema), required=True)
+
+
+class StepObjectSchema(_OutcomeSchema):
+    """A step of a run: the making of its message."""
+
+    id = told("Its id.")
+    object = always("thread.run.step")
+    created_at = time()
+    run_id = told("The run that it is a step of.")
+    assistant_id = told("Who answers.")
+    thread_id = told("The thread that is answered.")
+    type = always("message_creation")
+    status = told("`in_progress`, `completed`, `failed`, `cancelled` or `expired`.")
+    expired_at = _moment("When it was given up")
+    step_details = _object("The `message_creation` with its `message_id`.")
+
+
+class StepListSchema(PageSchema):
+    """A page of steps."""
+
+    data = fields.List(fields.Nested(StepObjectSchema), required=True)

@@ -1,0 +1,298 @@
+"""Runs: a thread is made to answer. What is asked for is written down here; the runner's process carries it out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from janflask.errors import (
+    ClientDisconnectedError,
+    InvalidRequestError,
+    JanflaskError,
+    NotFoundError,
+    UnavailableError,
+)
+from janflask.ipc.client import RunnerClient
+from janflask.ipc.protocol import RunChanged, RunSaid
+from janflask.records import (
+    DEFAULT_ASSISTANT,
+    Assistant,
+    Message,
+    Run,
+    RunDraft,
+    RunStatus,
+    Thread,
+    ThreadAssistant,
+    ThreadDraft,
+)
+from janflask.services.assistants import AssistantService
+from janflask.services.messages import MessageService, check_thread_id
+from janflask.services.models import ModelService
+from janflask.services.threads import ThreadService
+from janflask.services.waiting import Waiter
+from janflask.settings import Settings
+from janflask.storage import ids
+from janflask.storage.base import Page, Repository, Slice
+
+__all__ = ["RunChanged", "RunSaid", "RunService"]
+
+ANY_MODEL = "*"
+STEP = "step_"
+TIMEOUT = 10.0  # seconds the runner may take to answer
+REJOINS = 20  # times that a runner may go away under a watcher
+
+Changes = Generator[RunChanged | RunSaid | None, None, None]
+
+log = logging.getLogger(__name__)
+
+
+class RunService:
+    """Makes, lists, watches and cancels runs. Thread-safe.
+
+    Besides what is said here, every method raises what the repository's do (``janflask.storage.base``).
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        repository: Repository,
+        runner: RunnerClient,
+        *,
+        assistants: AssistantService,
+        messages: MessageService,
+        models: ModelService,
+        threads: ThreadService,
+    ) -> None:
+        self._settings = settings
+        self._store = repository.runs
+        self._threads = repository.threads
+        self._runner = runner
+        self._assistants = assistants
+        self._messages = messages
+        self._models = models
+        self._thread_service = threads
+
+    # --- making -------------------------------------------------------------------------------------------------
+
+    def create(self, thread_id: str, draft: RunDraft) -> Run:
+        """A run that is on disk and about to begin, also if this process or the runner ends now.
+
+        Raises InvalidRequestError when the thread is busy or nobody says which model, NotFoundError for an unknown
+        thread or assistant, ModelNotFoundError.
+        """
+        check_thread_id(thread_id)
+        thread = self._threads.get(thread_id)
+        self.check_free(thread_id)
+        run = self._run(thread, draft)
+        added = [self._messages.create(thread_id, message) for message in draft.additional_messages]
+        if not self._store.create(run):
+            self._take_back(added)
+            self.check_free(thread_id)
+            raise _busy(thread_id, "another one")
+        return self._begun(run)
+
+    def create_with_thread(self, draft: RunDraft) -> Run:
+        """A new thread and its run. Raises what ``create`` and ThreadService.create do; then there is no thread."""
+        thread = self._thread_service.create(draft.thread or ThreadDraft()).thread
+        try:
+            return self.create(thread.id, draft)
+        except Exception:
+            self._threads.delete(thread.id)
+            raise
+
+    def check_free(self, thread_id: str) -> None:
+        """Raises InvalidRequestError while a run of the thread is under way."""
+        run_id = self._store.open_run(thread_id)
+        if run_id is not None:
+            self._revive(thread_id, run_id)
+            raise _busy(thread_id, run_id)
+
+    def _run(self, thread: Thread, draft: RunDraft) -> Run:
+        """Run over thread over assistant; the model's own and the defaults come in when it is carried out."""
+        entry, assistant = self._assistant(thread, draft.assistant_id)
+        model = self._model(draft.model, thread, entry, assistant)
+        parameters = _merged(
+            _sampling_of(assistant), entry.model.get("parameters"), thread.parameters, draft.parameters
+        )
+        instructions = entry.instructions or assistant.instructions
+        if draft.instructions is not None:
+            instructions = draft.instructions
+        now = ids.now_ms()
+        return Run(
+            id=ids.new_id(ids.RUN),
+            thread_id=thread.id,
+            assistant_id=entry.assistant_id,
+            message_id=ids.new_id(ids.MESSAGE),
+            step_id=ids.new_id(STEP),
+            created_ms=now,
+            expires_ms=now + int(self._settings.run_timeout * 1000),
+            model=model,
+            instructions="\n\n".join(text for text in (instructions, draft.additional_instructions) if text),
+            settings=_merged(entry.model.get("settings"), thread.settings),
+            parameters=parameters,
+            temperature=draft.temperature if draft.temperature is not None else parameters.get("temperature"),
+            top_p=draft.top_p if draft.top_p is not None else parameters.get("top_p"),
+            max_prompt_tokens=draft.max_prompt_tokens,
+            max_completion_tokens=draft.max_completion_tokens,
+            last_messages=draft.last_messages,
+            parallel_tool_calls=draft.parallel_tool_calls,
+            metadata=draft.metadata,
+            ends_with_client=draft.ends_with_client,
+        )
+
+    def _assistant(self, thread: Thread, assistant_id: str | None) -> tuple[ThreadAssistant, Assistant]:
+        """As the thread has it, and as the server does; a thread may have one that the server does not know."""
+        entries = {entry.assistant_id: entry for entry in thread.assistants}
+        if assistant_id is None:
+            assistant_id = next(iter(entries), DEFAULT_ASSISTANT)
+        entry = entries.get(assistant_id)
+        try:
+            if not ids.is_id(assistant_id):
+                raise NotFoundError(f"there is no assistant {assistant_id[:128]!r}; GET /v1/assistants lists them")
+            assistant = self._assistants.get(assistant_id)
+        except NotFoundError:
+            if entry is None:
+                raise
+            assistant = Assistant(id=assistant_id, created_ms=thread.created_ms)
+        return entry or ThreadAssistant(assistant_id=assistant_id), assistant
+
+    def _model(self, wanted: str | None, thread: Thread, entry: ThreadAssistant, assistant: Assistant) -> str:
+        """Raises ModelNotFoundError, and InvalidRequestError when nobody names one and there is a choice."""
+        for name in (wanted, thread.model_id, entry.model.get("id"), assistant.model):
+            if isinstance(name, str) and name not in ("", ANY_MODEL):
+                return self._models.card(name).id
+        usable = self._models.usable()
+        if len(usable) != 1:
+            known = ", ".join(usable[:8]) or "none; POST /v1/models fetches one"
+            raise InvalidRequestError(
+                f"neither the run nor its thread nor its assistant names a model: set model (there are: {known})",
+                param="model",
+            )
+        return usable[0]
+
+    def _take_back(self, messages: list[Message]) -> None:
+        for message in messages:
+            self._messages.delete(message.thread_id, message.id)
+
+    def _begun(self, run: Run) -> Run:
+        try:
+            return self._runner.begin(run.thread_id, run.id, TIMEOUT)
+        except UnavailableError as error:
+            log.warning("run %s begins when the runner is back: %s", run.id, error.message)
+            return run
+
+    def _revive(self, thread_id: str, run_id: str) -> None:
+        """A process that died between writing a run down and saying so leaves one that nobody has heard of."""
+        try:
+            self._runner.begin(thread_id, run_id, TIMEOUT)
+        except (UnavailableError, NotFoundError) as error:
+            log.info("run %s could not be asked for: %s", run_id, error.message)
+
+    # --- reading and changing -----------------------------------------------------------------------------------
+
+    def get(self, thread_id: str, run_id: str) -> Run:
+        """One run."""
+        _check_ids(thread_id, run_id)
+        return self._store.get(thread_id, run_id)
+
+    def list(self, thread_id: str, page: Page) -> Slice[Run]:
+        """A page of the thread's runs."""
+        check_thread_id(thread_id)
+        self._threads.get(thread_id)
+        return self._store.list(thread_id, page)
+
+    def modify(self, thread_id: str, run_id: str, changes: Mapping[str, Any]) -> Run:
+        """The run with ``changes`` (``metadata``) made."""
+        _check_ids(thread_id, run_id)
+        return self._store.update(thread_id, run_id, lambda run: replace(run, **changes))
+
+    def cancel(self, thread_id: str, run_id: str) -> Run:
+        """The run, which is about to end. Raises InvalidRequestError for one that has ended, UnavailableError."""
+        _check_ids(thread_id, run_id)
+        return self._runner.cancel(thread_id, run_id, TIMEOUT)
+
+    def refuse_outputs(self, thread_id: str, run_id: str) -> None:
+        """Raises InvalidRequestError: no run waits for a tool's output."""
+        run = self.get(thread_id, run_id)
+        raise InvalidRequestError(
+            f"Runs in status '{run.status}' do not accept tool outputs: tools are not supported yet",
+            param="tool_outputs",
+        )
+
+    # --- listening ----------------------------------------------------------------------------------------------
+
+    def watch(self, thread_id: str, run_id: str, waiter: Waiter, beat: float) -> Changes:
+        """The run now, what it has said, and what comes, until it is final; None after ``beat`` seconds of silence.
+
+        What was told may be told again, after a runner has gone away and another goes on. Raises UnavailableError and
+        ClientDisconnectedError; the run goes on without its watchers.
+        """
+        _check_ids(thread_id, run_id)
+        for _ in range(REJOINS):
+            last: RunStatus | None = None
+            for change in self._watch_once(thread_id, run_id, waiter, beat):
+                if isinstance(change, RunChanged):
+                    last = change.run.status
+                yield change
+            if last is not None and last.is_final:
+                return
+        raise UnavailableError(f"the runner ends again and again under run {run_id}; its log says why", retry_after=5)
+
+    def follow(self, run: Run, waiter: Waiter, beat: float) -> Changes:
+        """``watch`` for whoever made the run: if that was asked for, it is cancelled when its client leaves."""
+        try:
+            yield from self.watch(run.thread_id, run.id, waiter, beat)
+        except (ClientDisconnectedError, GeneratorExit):
+            if run.ends_with_client:
+                self._cancel_for_client(run)
+            raise
+
+    def _cancel_for_client(self, run: Run) -> None:
+        try:
+            self.cancel(run.thread_id, run.id)
+        except JanflaskError as error:
+            log.info("run %s is not cancelled though its client left: %s", run.id, error.message)
+
+    def _watch_once(self, thread_id: str, run_id: str, waiter: Waiter, beat: float) -> Changes:
+        with self._runner.watch(thread_id, run_id) as watch:
+            waiter.watch(watch)
+            try:
+                while True:
+                    if not waiter.wait(beat):
+                        yield None
+                        continue
+                    news = watch.receive()
+                    if news is None:
+                        return
+                    yield from news
+            finally:
+                waiter.unwatch(watch)
+
+
+def _merged(*levels: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The later ones win."""
+    merged: dict[str, Any] = {}
+    for level in levels:
+        merged |= level or {}
+    return merged
+
+
+def _sampling_of(assistant: Assistant) -> dict[str, Any]:
+    given = {"temperature": assistant.temperature, "top_p": assistant.top_p}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _check_ids(thread_id: str, run_id: str) -> None:
+    check_thread_id(thread_id)
+    if not ids.is_id(run_id):
+        raise NotFoundError(
+            f"there is no run {run_id[:128]!r}; GET /v1/threads/{thread_id}/runs lists them", param="run_id"
+        )
+
+
+def _busy(thread_id: str, run_id: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"Thread {thread_id} already has an active run {run_id}: wait for its end, or cancel it", param="thread_id"
+    )

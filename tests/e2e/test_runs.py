@@ -1,0 +1,331 @@
+"""Runs with the official SDK: threads that answer, on the real server and a real model."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import psutil
+import pytest
+from openai.lib.streaming import AssistantEventHandler
+from openai.types.beta.assistant_stream_event import AssistantStreamEvent
+
+from tests.e2e.server import LIMIT, MODEL, Server, serving, wait_for
+
+# The SDK calls what OpenAI itself will stop to serve deprecated.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The Assistants API is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning"),
+]
+
+QUESTION = "What is the capital of France?"
+FINAL = {"completed", "incomplete", "failed", "cancelled", "expired"}
+ORDER = [
+    "thread.run.created",
+    "thread.run.queued",
+    "thread.run.in_progress",
+    "thread.run.step.created",
+    "thread.run.step.in_progress",
+    "thread.message.created",
+    "thread.message.in_progress",
+]
+
+
+class Seen(AssistantEventHandler):
+    """Keeps what a stream helper is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.pieces: list[str] = []
+        self.done: list[str] = []
+
+    def on_event(self, event: AssistantStreamEvent) -> None:
+        self.names.append(event.event)
+
+    def on_text_delta(self, delta: Any, snapshot: Any) -> None:
+        self.pieces.append(delta.value)
+
+    def on_text_done(self, text: Any) -> None:
+        self.done.append(text.value)
+
+
+def asked(sdk: openai.OpenAI, text: str = QUESTION) -> str:
+    thread = sdk.beta.threads.create(messages=[{"role": "user", "content": text}])
+    return thread.id
+
+
+def texts(sdk: openai.OpenAI, thread_id: str) -> list[tuple[str, str]]:
+    page = sdk.beta.threads.messages.list(thread_id, order="asc")
+    return [(message.role, message.content[0].text.value) for message in page.data]  # type: ignore[union-attr]
+
+
+def events(response: httpx.Response) -> Iterator[tuple[int, str, Any]]:
+    """(number, name, data) of each event."""
+    fields: dict[str, str] = {}
+    for line in response.iter_lines():
+        name, _, value = line.partition(": ")
+        if name in ("id", "event", "data"):
+            fields[name] = value
+        elif not line and fields:
+            data = fields.get("data", "")
+            yield int(fields.get("id", -1)), fields.get("event", ""), data if data == "[DONE]" else json.loads(data)
+            fields = {}
+
+
+def watched(server: Server, thread_id: str, run_id: str, after: int | None = None) -> list[tuple[int, str, Any]]:
+    headers = {} if after is None else {"Last-Event-ID": str(after)}
+    path = f"{server.url}/v1/threads/{thread_id}/runs/{run_id}/events"
+    with httpx.stream("GET", path, headers=headers, timeout=LIMIT) as response:
+        assert response.status_code == 200
+        return list(events(response))
+
+
+def begun(server: Server, thread_id: str, **fields: Any) -> str:
+    """A long run that has said something."""
+    body = {"model": MODEL, "ignore_eos": True, "max_completion_tokens": 1500} | fields
+    answer = server.post(f"/v1/threads/{thread_id}/runs", json=body)
+    assert answer.status_code == 200, answer.text
+    run_id: str = answer.json()["id"]
+    path = f"{server.url}/v1/threads/{thread_id}/runs/{run_id}/events"
+    with httpx.stream("GET", path, timeout=LIMIT) as response:
+        for _, name, _ in events(response):
+            if name == "thread.message.delta":
+                break
+    return run_id
+
+
+def ended(server: Server, thread_id: str, run_id: str) -> dict[str, Any]:
+    def run() -> dict[str, Any]:
+        found: dict[str, Any] = server.get(f"/v1/threads/{thread_id}/runs/{run_id}").json()
+        return found
+
+    wait_for(lambda: run()["status"] in FINAL, "the run's end")
+    return run()
+
+
+# --- the SDK --------------------------------------------------------------------------------------------------------
+
+
+def test_a_thread_answers(sdk: openai.OpenAI) -> None:
+    thread_id = asked(sdk)
+    run = sdk.beta.threads.runs.create_and_poll(
+        thread_id=thread_id, assistant_id="jan", model=MODEL, temperature=0, max_completion_tokens=16
+    )
+    assert run.status in ("completed", "incomplete")
+    assert run.usage is not None
+    assert run.usage.total_tokens == run.usage.prompt_tokens + run.usage.completion_tokens
+    (asked_, answered) = texts(sdk, thread_id)
+    assert asked_ == ("user", QUESTION)
+    assert answered[0] == "assistant"
+    assert answered[1]
+    (message,) = sdk.beta.threads.messages.list(thread_id, run_id=run.id).data
+    assert (message.run_id, message.assistant_id) == (run.id, "jan")
+    (step,) = sdk.beta.threads.runs.steps.list(run.id, thread_id=thread_id).data
+    assert step.step_details.type == "message_creation"
+    assert step.step_details.message_creation.message_id == message.id
+    assert sdk.beta.threads.runs.steps.retrieve(step.id, thread_id=thread_id, run_id=run.id) == step
+    assert [found.id for found in sdk.beta.threads.runs.list(thread_id).data] == [run.id]
+    changed = sdk.beta.threads.runs.update(run.id, thread_id=thread_id, metadata={"key": "value"})
+    assert changed.metadata == {"key": "value"}
+    assert sdk.beta.threads.retrieve(thread_id).to_dict()["title"] == QUESTION
+
+
+def test_the_answer_is_that_of_a_chat(sdk: openai.OpenAI) -> None:
+    chat = sdk.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": QUESTION}], temperature=0, max_tokens=12
+    )
+    thread_id = asked(sdk)
+    sdk.beta.threads.runs.create_and_poll(
+        thread_id=thread_id, assistant_id="jan", model=MODEL, instructions="", temperature=0, max_completion_tokens=12
+    )
+    assert texts(sdk, thread_id)[1][1] == chat.choices[0].message.content
+
+
+def test_a_stream_tells_everything_in_order(sdk: openai.OpenAI) -> None:
+    thread_id, seen = asked(sdk), Seen()
+    with sdk.beta.threads.runs.stream(
+        thread_id=thread_id,
+        assistant_id="jan",
+        model=MODEL,
+        temperature=0,
+        max_completion_tokens=12,
+        event_handler=seen,
+        extra_body={"ignore_eos": True},
+    ) as stream:
+        stream.until_done()
+    deltas = seen.names.count("thread.message.delta")
+    assert seen.names[: len(ORDER)] == ORDER
+    assert seen.names[len(ORDER) : len(ORDER) + deltas] == ["thread.message.delta"] * deltas
+    assert seen.names[len(ORDER) + deltas :] == [
+        "thread.message.incomplete",
+        "thread.run.step.completed",
+        "thread.run.incomplete",
+    ]
+    assert texts(sdk, thread_id)[1] == ("assistant", "".join(seen.pieces))
+
+
+def test_thread_and_run_in_one(sdk: openai.OpenAI) -> None:
+    seen = Seen()
+    with sdk.beta.threads.create_and_run_stream(
+        assistant_id="jan",
+        model=MODEL,
+        thread={"messages": [{"role": "user", "content": QUESTION}]},
+        temperature=0,
+        max_completion_tokens=8,
+        event_handler=seen,
+    ) as stream:
+        run = stream.get_final_run()
+    assert texts(sdk, run.thread_id)[1][1] == "".join(seen.pieces)
+
+
+def test_a_run_is_cancelled(sdk: openai.OpenAI, server: Server) -> None:
+    thread_id = asked(sdk)
+    run_id = begun(server, thread_id)
+    with pytest.raises(openai.BadRequestError, match="already has an active run"):
+        sdk.beta.threads.runs.create(thread_id=thread_id, assistant_id="jan", model=MODEL)
+    with pytest.raises(openai.BadRequestError, match="Can't add messages"):
+        sdk.beta.threads.messages.create(thread_id, role="user", content="And of Spain?")
+    with pytest.raises(openai.BadRequestError, match="tool outputs"):
+        sdk.beta.threads.runs.submit_tool_outputs(run_id, thread_id=thread_id, tool_outputs=[])
+    assert sdk.beta.threads.runs.cancel(run_id, thread_id=thread_id).status in ("cancelling", "cancelled")
+    assert ended(server, thread_id, run_id)["status"] == "cancelled"
+    told = watched(server, thread_id, run_id)
+    assert [name for _, name, _ in told][-5:] == [
+        "thread.run.cancelling",
+        "thread.message.incomplete",
+        "thread.run.step.cancelled",
+        "thread.run.cancelled",
+        "done",
+    ]
+    said = "".join(data["delta"]["content"][0]["text"]["value"] for _, name, data in told if name.endswith(".delta"))
+    (message,) = sdk.beta.threads.messages.list(thread_id, run_id=run_id).data
+    assert (message.status, texts(sdk, thread_id)[1][1]) == ("incomplete", said)
+    with pytest.raises(openai.BadRequestError, match="Cannot cancel"):
+        sdk.beta.threads.runs.cancel(run_id, thread_id=thread_id)
+
+
+# --- what goes wrong ------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_run_is_refused(sdk: openai.OpenAI, server: Server) -> None:
+    thread_id = asked(sdk)
+    with pytest.raises(openai.NotFoundError, match="there is no assistant"):
+        sdk.beta.threads.runs.create(thread_id=thread_id, assistant_id="nobody", model=MODEL)
+    with pytest.raises(openai.NotFoundError):
+        sdk.beta.threads.runs.create(thread_id=thread_id, assistant_id="jan", model="no-such-model")
+    with pytest.raises(openai.NotFoundError):
+        sdk.beta.threads.runs.create(thread_id="thread_none", assistant_id="jan", model=MODEL)
+    with pytest.raises(openai.BadRequestError, match="tools are not supported"):
+        sdk.beta.threads.runs.create(
+            thread_id=thread_id, assistant_id="jan", model=MODEL, tools=[{"type": "file_search"}]
+        )
+    threads = len(server.get("/v1/threads").json())
+    with pytest.raises(openai.NotFoundError):
+        sdk.beta.threads.create_and_run(assistant_id="nobody", model=MODEL)
+    assert len(server.get("/v1/threads").json()) == threads
+    assert server.get(f"/v1/threads/{thread_id}/runs/run_none").status_code == 404
+    assert server.get(f"/v1/threads/{thread_id}/runs/run_none/events").status_code == 404
+
+
+def test_an_empty_thread_has_nothing_to_answer(sdk: openai.OpenAI) -> None:
+    thread = sdk.beta.threads.create()
+    run = sdk.beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id="jan", model=MODEL, instructions="")
+    assert run.status == "failed"
+    assert run.last_error is not None
+    assert "no message" in run.last_error.message
+
+
+# --- durability -----------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_is_joined_again_where_it_was_left(server: Server, sdk: openai.OpenAI) -> None:
+    thread_id = asked(sdk)
+    run_id = begun(server, thread_id, max_completion_tokens=300)
+    path = f"{server.url}/v1/threads/{thread_id}/runs/{run_id}/events"
+    heard: list[tuple[int, str, Any]] = []
+    with httpx.stream("GET", path, timeout=LIMIT) as response:
+        for event in events(response):
+            heard.append(event)
+            if len(heard) == 20:
+                break
+    heard += watched(server, thread_id, run_id, after=heard[-1][0])
+    whole = watched(server, thread_id, run_id)
+    assert heard == whole
+    numbers = [number for number, _, _ in whole[:-1]]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert [(name, data) for _, name, data in whole[-1:]] == [("done", "[DONE]")]
+
+
+def test_a_client_that_leaves_cancels_only_what_it_said_it_would(server: Server, sdk: openai.OpenAI) -> None:
+    def left(**fields: Any) -> dict[str, Any]:
+        thread_id = asked(sdk)
+        body = {"model": MODEL, "stream": True, "ignore_eos": True, "max_completion_tokens": 200} | fields
+        with httpx.stream("POST", f"{server.url}/v1/threads/{thread_id}/runs", json=body, timeout=LIMIT) as response:
+            _, _, first = next(events(response))
+        return ended(server, thread_id, first["id"])
+
+    assert left(cancel_on_disconnect=True)["status"] == "cancelled"
+    assert left()["status"] == "incomplete"
+
+
+@pytest.mark.parametrize("victim", ["janflask.engine", "janflask.runner", "worker", "all"])
+def test_sigkill_in_mid_run(own_dir: Path, victim: str) -> None:
+    with serving(own_dir, JANFLASK_WORKERS="2") as server, server.sdk() as sdk:
+        thread_id = asked(sdk)
+        run_id = begun(server, thread_id, max_completion_tokens=400, temperature=0)
+        before = watched_for_a_moment(server, thread_id, run_id)
+        if victim == "all":
+            server.kill()
+        else:
+            for process in of_kind(server, victim):
+                process.send_signal(signal.SIGKILL)
+            check(server, thread_id, run_id, before)
+    if victim == "all":
+        with serving(own_dir, JANFLASK_WORKERS="2") as server:
+            check(server, thread_id, run_id, before)
+
+
+def of_kind(server: Server, kind: str) -> list[psutil.Process]:
+    children = psutil.Process(server.process.pid).children(recursive=True)
+    if kind == "worker":
+        return [child for child in children if "gunicorn" in " ".join(child.cmdline())][:1]
+    return [child for child in children if kind in child.cmdline()]
+
+
+def watched_for_a_moment(server: Server, thread_id: str, run_id: str) -> str:
+    """What the run has said by now."""
+    pieces = []
+    path = f"{server.url}/v1/threads/{thread_id}/runs/{run_id}/events"
+    with httpx.stream("GET", path, timeout=LIMIT) as response:
+        for _, name, data in events(response):
+            if name == "thread.message.delta":
+                pieces.append(data["delta"]["content"][0]["text"]["value"])
+                if len(pieces) == 5:
+                    break
+    return "".join(pieces)
+
+
+def check(server: Server, thread_id: str, run_id: str, before: str) -> None:
+    """The run has ended, with one reply that begins with what was heard; and the thread answers again."""
+    wait_for(server.answers, "the server")
+    run = ended(server, thread_id, run_id)
+    with server.sdk() as sdk:
+        found = texts(sdk, thread_id)
+        assert [role for role, _ in found] == ["user", "assistant"]
+        assert found[1][1].startswith(before)
+        assert run["status"] in FINAL
+        again = sdk.beta.threads.runs.create_and_poll(
+            thread_id=thread_id,
+            assistant_id="jan",
+            model=MODEL,
+            max_completion_tokens=4,
+            additional_messages=[{"role": "user", "content": "And of Spain?"}],
+        )
+        assert again.status in ("completed", "incomplete")
+        assert [role for role, _ in texts(sdk, thread_id)] == ["user", "assistant", "user", "assistant"]
