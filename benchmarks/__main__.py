@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import downloads, latency, memory, models, sampling, store, streaming, switching
+from benchmarks import downloads, latency, memory, models, runs, sampling, store, streaming, switching
 from benchmarks.report import Row, cpu_name, save
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -28,6 +28,8 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "model_switch": switching.model_switch,
     "two_models": switching.two_models,
     "downloads": downloads.run,
+    "streamed_runs": runs.streamed_runs,
+    "rejoined_runs": runs.rejoined_runs,
 }
 
 

@@ -15,6 +15,7 @@ THREAD_AND_RUN_REQUEST: dict[str, Any] = {
     "assistant_id": "jan",
     "thread": {"messages": [{"role": "user", "content": "How does AI work? Explain it in simple terms."}]},
 }
+TOOL_OUTPUTS: dict[str, Any] = {"tool_outputs": [{"tool_call_id": "call_abc123", "output": "28 C"}]}
 RUN_CHANGES: dict[str, Any] = {"metadata": {"key": "value"}}
 RUN: dict[str, Any] = {
     "id": RUN_ID,

@@ -161,7 +161,7 @@ def watch_run(thread_id: str, run_id: str) -> Response:
 
 @blp.route("/<thread_id>/runs/<run_id>/submit_tool_outputs", methods=["POST"], parameters=[_THREAD, _RUN])
 @blp.doc(operationId="submitToolOutputs")
-@blp.arguments(ToolOutputsSchema, required=False)
+@blp.arguments(ToolOutputsSchema, required=False, example=examples_runs.TOOL_OUTPUTS)
 @blp.response(200, RunObjectSchema, description="Never: tools are not supported yet.", example=examples_runs.RUN)
 @blp.refuses(400, 404, 413, 415, 500, 503)
 def submit_tool_outputs(body: dict[str, Any], thread_id: str, run_id: str) -> Response:
@@ -195,7 +195,7 @@ def list_run_steps(query: dict[str, Any], thread_id: str, run_id: str) -> Respon
 def get_run_step(thread_id: str, run_id: str, step_id: str) -> Response:
     """Get run step
 
-    Gives one step of a run.
+    Gives one step of a run: what it made, and how that ended.
     """
     run = services().runs.get(thread_id, run_id)
     if run.replied_ms is None or step_id != run.step_id:

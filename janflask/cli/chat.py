@@ -6,13 +6,14 @@ import json
 import sys
 from collections.abc import Generator
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
 from janflask.cli import tables
 from janflask.cli.client import Client, Event, ServerError, error_of
 from janflask.cli.options import client_for, console, url_option
+from janflask.cli.stored import StoredConversation
 
 PROMPT = "> "
 SILENT = ("", "keep-alive")  # comments that say no more than that the server is there
@@ -24,6 +25,15 @@ Ctrl-C   stop the answer; what has been said of it stays in the conversation"""
 
 # What a model must not do to a terminal: control characters, escape sequences begin with one. Tab and newline are text.
 _CONTROLS = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)} | {0x0D: None}
+
+
+class Talk(Protocol):
+    """A conversation, kept here or by the server."""
+
+    model: str
+
+    def clear(self) -> str: ...
+    def ask(self, question: str) -> Generator[Event, None, None]: ...
 
 
 class Conversation:
@@ -40,9 +50,10 @@ class Conversation:
         self._options = options
         self.clear()
 
-    def clear(self) -> None:
-        """Forgets everything but the system prompt."""
+    def clear(self) -> str:
+        """Forgets everything but the system prompt; says so."""
         self.messages = [{"role": "system", "content": self._system}] if self._system else []
+        return "The conversation is forgotten."
 
     def ask(self, question: str) -> Generator[Event, None, None]:
         """The answer in pieces; comments tell that the server still works. Closing the iterator stops the answer.
@@ -80,7 +91,7 @@ def _delta(data: str) -> str:
     return str((choices[0].get("delta") or {}).get("content") or "")
 
 
-def say(conversation: Conversation, question: str) -> None:
+def say(conversation: Talk, question: str) -> None:
     """Asks, and prints the answer as it comes. Ctrl-C stops it: the connection closes, which frees the engine."""
     safe = sys.stdout.isatty()
     waiting = f"waiting for {conversation.model}…"
@@ -99,7 +110,7 @@ def say(conversation: Conversation, question: str) -> None:
         click.echo()
 
 
-def talk(conversation: Conversation) -> None:
+def talk(conversation: Talk) -> None:
     """Question and answer at a terminal until Ctrl-D or /exit. An error ends an answer, not the conversation."""
     with suppress(ImportError):  # no line editing on a Python that was built without it
         import readline  # noqa: F401
@@ -126,27 +137,49 @@ def talk(conversation: Conversation) -> None:
                 error.show()
 
 
-def command(conversation: Conversation, line: str) -> str:
+def command(conversation: Talk, line: str) -> str:
     """Does what a line beginning with a slash says; what to answer."""
     if line == "/clear":
-        conversation.clear()
-        return "The conversation is forgotten."
+        return conversation.clear()
     return HELP if line == "/help" else f"There is no {line.split()[0]}. There is:\n{HELP}"
 
 
 @click.command(short_help="Talk to a model in the terminal.")
-@click.argument("model", metavar="MODEL")
+@click.argument("model", metavar="MODEL", required=False)
+@click.option("--thread", "thread_id", metavar="ID", help="Go on with a stored conversation.")
 @click.option("--system", metavar="TEXT", help="The system prompt.")
 @click.option("--temperature", type=click.FloatRange(0, 2), help="0 is greedy.  [default: the model's]")
 @click.option("--max-tokens", type=click.IntRange(1), help="Longest answer, in tokens.  [default: the model's]")
 @click.option("--seed", type=int, help="For answers that can be repeated.")
 @url_option
-def chat(model: str, system: str | None, url: str | None, **options: Any) -> None:
+def chat(model: str | None, thread_id: str | None, system: str | None, url: str | None, **options: Any) -> None:
     """Talk to MODEL in the terminal. From a pipe: one question a line, the answers to standard output.
 
-    A model that does not run yet is started by the first question.
+    A model that does not run yet is started by the first question. With --thread question and answer become part of
+    that conversation, and MODEL may be left out if thread or assistant name one.
     """
     client = client_for(url)
+    if model is not None:
+        _check_model(client, model)
+    given = {name: value for name, value in options.items() if value is not None}
+    conversation: Talk
+    if thread_id is not None:
+        conversation = StoredConversation(
+            client, thread_id, model, given | ({"instructions": system} if system else {})
+        )
+    elif model is not None:
+        conversation = Conversation(client, model, system, given)
+    else:
+        raise click.UsageError("say which MODEL, or go on with a stored conversation: --thread ID")
+    if sys.stdin.isatty():
+        talk(conversation)
+        return
+    for line in sys.stdin:
+        if line.strip():
+            say(conversation, line.strip())
+
+
+def _check_model(client: Client, model: str) -> None:
     try:
         client.model(model)
     except ServerError as error:
@@ -154,11 +187,3 @@ def chat(model: str, system: str | None, url: str | None, **options: Any) -> Non
             raise
         known = tables.ids(client.models()) or "none"
         raise click.ClickException(f"the server has no model {model!r}; there are: {known}") from None
-    given = {name: value for name, value in options.items() if value is not None}
-    conversation = Conversation(client, model, system, given)
-    if sys.stdin.isatty():
-        talk(conversation)
-        return
-    for line in sys.stdin:
-        if line.strip():
-            say(conversation, line.strip())

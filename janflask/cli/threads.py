@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
-from janflask.cli.options import console, json_option
+from janflask.cli.options import client_for, console, json_option, url_option
 from janflask.cli.store import (
     counted,
     explained,
@@ -51,6 +51,19 @@ def list_threads(limit: int | None, as_json: bool) -> None:
     with explained():
         found = open_store()[1].threads.list(Page(limit=limit)).items
     _print_threads(found, as_json, "There are no conversations.")
+
+
+@threads.command()
+@click.argument("thread_id", metavar="THREAD")
+@click.argument("text", metavar="TEXT")
+@click.option("--model", metavar="ID", help="Who answers.  [default: as thread or assistant say]")
+@url_option
+def ask(thread_id: str, text: str, model: str | None, url: str | None) -> None:
+    """Ask something in a conversation, and print the answer. Needs a running server; both are stored."""
+    from janflask.cli.chat import say
+    from janflask.cli.stored import StoredConversation
+
+    say(StoredConversation(client_for(url), thread_id, model, {}), text)
 
 
 @threads.command()

@@ -41,7 +41,7 @@ os.register_at_fork(before=_no_fork.acquire, after_in_parent=_no_fork.release, a
 
 
 class Kept:
-    """A process of the server's own, started again whenever it dies. ``start`` and ``stop`` are called once.
+    """A process of the server's own, started again whenever it dies. Each method is called once.
 
     Args:
         name: what it is called in messages.
@@ -61,8 +61,12 @@ class Kept:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Returns when it listens. Raises TimeoutError or OSError when it does not come to that."""
-        channel = self._spawn()
+        """Begins it. Raises OSError."""
+        self._channel = self._spawn()
+
+    def wait_listening(self) -> None:
+        """Returns when it listens, and is looked after from then on. Raises TimeoutError or OSError."""
+        channel = self._channel
         channel.settimeout(START_TIMEOUT)
         try:
             first = channel.recv(1)
@@ -150,9 +154,12 @@ class Launcher:
         """Returns when both listen. Raises SettingsError or OSError when it does not come to that."""
         self._dir = RuntimeDir.create(self._settings.runtime_dir)
         os.environ[RUNTIME_VARIABLE] = str(self._dir.path)
-        for kept in (self._supervisor, self._runner):
+        both = (self._supervisor, self._runner)
+        for kept in both:
+            kept.start()
+        for kept in both:
             try:
-                kept.start()
+                kept.wait_listening()
             except OSError as error:
                 raise OSError(f"the {kept.name} did not start: {error}") from error
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,6 +25,7 @@ from janflask.storage.base import Repository
 MAX_UNDER_WAY = 256  # runs; further ones are queued
 WATCH_PAUSE = 0.25  # seconds between two looks at whether a watcher is still there
 CLOCK_PAUSE = 0.25  # seconds between two looks for runs whose time is over
+RECOVERY_PAUSE = 10.0  # seconds between two looks for runs that nobody has said to begin
 BEING_MADE_MS = 60_000  # a run that is listed and not there yet may be about to come for that long
 
 log = logging.getLogger(__name__)
@@ -147,8 +149,12 @@ class Runner:
         return False
 
     def _expire(self) -> None:
+        recovered = time.monotonic()
         while not self._closing.wait(CLOCK_PAUSE):
             now = ids.now_ms()
+            if time.monotonic() - recovered > RECOVERY_PAUSE:  # a worker may die before it says what it wrote down
+                self.recover()
+                recovered = time.monotonic()
             with self._lock:
                 late = [live for live in self._lives.values() if live.run.expires_ms <= now and live.halted is None]
             for live in late:

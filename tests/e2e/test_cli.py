@@ -64,3 +64,21 @@ def test_a_chat_with_an_unknown_model(server: Server) -> None:
     done = run([*JANFLASK, "chat", "nobody", "--url", server.url], environment(server.data_dir, 1), "Hi\n")
     assert done.returncode == 1
     assert MODEL in done.stderr
+
+
+def test_a_stored_conversation_goes_on(server: Server, janflask: Janflask) -> None:
+    created = server.post("/v1/threads", json={"messages": [{"role": "user", "content": "My name is Ada."}]}).json()
+    answer = janflask("threads", "ask", created["id"], "What is my name?", "--model", MODEL).stdout
+    options = ("--temperature", "0", "--max-tokens", "8")
+    further = janflask("chat", MODEL, "--thread", created["id"], *options, text="And mine?\n\nReally?\n").stdout
+    messages = server.get(f"/v1/threads/{created['id']}/messages?order=asc").json()["data"]
+    assert [message["role"] for message in messages] == ["user", *["user", "assistant"] * 3]
+    said = [message["content"][0]["text"]["value"] for message in messages if message["role"] == "assistant"]
+    assert answer.strip() == said[0].strip()
+    assert further.strip().startswith(said[1].strip())
+
+
+def test_a_stored_conversation_that_is_not_there(server: Server) -> None:
+    done = run([*JANFLASK, "threads", "ask", "thread_none", "hi"], environment(server.data_dir, server.port))
+    assert done.returncode == 1
+    assert "there is no thread" in done.stderr

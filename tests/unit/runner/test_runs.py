@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -135,6 +136,17 @@ def test_the_next_process_goes_on() -> None:
     world.new_runner().recover()
     assert world.done(run).status is RunStatus.COMPLETED
     assert [reply.text for reply in world.messages(run)] == ["one two"]
+
+
+def test_a_run_that_nobody_said_to_begin_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("janflask.runner.runner.RECOVERY_PAUSE", 0.0)
+    monkeypatch.setattr("janflask.runner.runner.CLOCK_PAUSE", 0.01)
+    world = RunWorld(saying("x"))
+    run = world.run(world.thread("hi"))
+    deadline = time.monotonic() + 20
+    while world.repository.runs.get(run.thread_id, run.id).status is not RunStatus.COMPLETED:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_message_that_is_stored_is_not_stored_again() -> None:
