@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import signal
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
-import psutil
 import pytest
 from openai.lib.streaming import AssistantEventHandler
 from openai.types.beta.assistant_stream_event import AssistantStreamEvent
 
-from tests.e2e.server import LIMIT, MODEL, Server, serving, wait_for
+from tests.e2e.run_events import events, watched
+from tests.e2e.server import LIMIT, MODEL, Server, wait_for
 
 # The SDK calls what OpenAI itself will stop to serve deprecated.
 pytestmark = [
@@ -63,27 +59,6 @@ def asked(sdk: openai.OpenAI, text: str = QUESTION) -> str:
 def texts(sdk: openai.OpenAI, thread_id: str) -> list[tuple[str, str]]:
     page = sdk.beta.threads.messages.list(thread_id, order="asc")
     return [(message.role, message.content[0].text.value) for message in page.data]  # type: ignore[union-attr]
-
-
-def events(response: httpx.Response) -> Iterator[tuple[int, str, Any]]:
-    """(number, name, data) of each event."""
-    fields: dict[str, str] = {}
-    for line in response.iter_lines():
-        name, _, value = line.partition(": ")
-        if name in ("id", "event", "data"):
-            fields[name] = value
-        elif not line and fields:
-            data = fields.get("data", "")
-            yield int(fields.get("id", -1)), fields.get("event", ""), data if data == "[DONE]" else json.loads(data)
-            fields = {}
-
-
-def watched(server: Server, thread_id: str, run_id: str, after: int | None = None) -> list[tuple[int, str, Any]]:
-    headers = {} if after is None else {"Last-Event-ID": str(after)}
-    path = f"{server.url}/v1/threads/{thread_id}/runs/{run_id}/events"
-    with httpx.stream("GET", path, headers=headers, timeout=LIMIT) as response:
-        assert response.status_code == 200
-        return list(events(response))
 
 
 def begun(server: Server, thread_id: str, **fields: Any) -> str:
@@ -272,60 +247,3 @@ def test_a_client_that_leaves_cancels_only_what_it_said_it_would(server: Server,
 
     assert left(cancel_on_disconnect=True)["status"] == "cancelled"
     assert left()["status"] == "incomplete"
-
-
-@pytest.mark.parametrize("victim", ["janflask.engine", "janflask.runner", "worker", "all"])
-def test_sigkill_in_mid_run(own_dir: Path, victim: str) -> None:
-    with serving(own_dir, JANFLASK_WORKERS="2") as server, server.sdk() as sdk:
-        thread_id = asked(sdk)
-        run_id = begun(server, thread_id, max_completion_tokens=400, temperature=0)
-        before = watched_for_a_moment(server, thread_id, run_id)
-        if victim == "all":
-            server.kill()
-        else:
-            for process in of_kind(server, victim):
-                process.send_signal(signal.SIGKILL)
-            check(server, thread_id, run_id, before)
-    if victim == "all":
-        with serving(own_dir, JANFLASK_WORKERS="2") as server:
-            check(server, thread_id, run_id, before)
-
-
-def of_kind(server: Server, kind: str) -> list[psutil.Process]:
-    children = psutil.Process(server.process.pid).children(recursive=True)
-    if kind == "worker":
-        return [child for child in children if "gunicorn" in " ".join(child.cmdline())][:1]
-    return [child for child in children if kind in child.cmdline()]
-
-
-def watched_for_a_moment(server: Server, thread_id: str, run_id: str) -> str:
-    """What the run has said by now."""
-    pieces = []
-    path = f"{server.url}/v1/threads/{thread_id}/runs/{run_id}/events"
-    with httpx.stream("GET", path, timeout=LIMIT) as response:
-        for _, name, data in events(response):
-            if name == "thread.message.delta":
-                pieces.append(data["delta"]["content"][0]["text"]["value"])
-                if len(pieces) == 5:
-                    break
-    return "".join(pieces)
-
-
-def check(server: Server, thread_id: str, run_id: str, before: str) -> None:
-    """The run has ended, with one reply that begins with what was heard; and the thread answers again."""
-    wait_for(server.answers, "the server")
-    run = ended(server, thread_id, run_id)
-    with server.sdk() as sdk:
-        found = texts(sdk, thread_id)
-        assert [role for role, _ in found] == ["user", "assistant"]
-        assert found[1][1].startswith(before)
-        assert run["status"] in FINAL
-        again = sdk.beta.threads.runs.create_and_poll(
-            thread_id=thread_id,
-            assistant_id="jan",
-            model=MODEL,
-            max_completion_tokens=4,
-            additional_messages=[{"role": "user", "content": "And of Spain?"}],
-        )
-        assert again.status in ("completed", "incomplete")
-        assert [role for role, _ in texts(sdk, thread_id)] == ["user", "assistant", "user", "assistant"]
