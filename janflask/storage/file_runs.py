@@ -12,6 +12,7 @@ run that was left in the middle.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -211,8 +212,13 @@ class FileRunStore:
     def _thread(self, thread_id: str) -> Iterator[int]:
         if not ids.is_id(thread_id):
             raise NotFoundError(f"there is no thread {thread_id[:128]!r}", param="thread_id")
-        what = f"thread {thread_id}"
-        with translated(what), opened_root(self._threads) as top, opened_folder(thread_id, top) as thread:
+        with translated(f"thread {thread_id}"), opened_root(self._threads) as top, contextlib.ExitStack() as stack:
+            try:
+                thread = stack.enter_context(opened_folder(thread_id, top))
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                    raise
+                raise NotFoundError(f"there is no thread {thread_id!r}", param="thread_id") from error
             yield thread
 
     def _locked(self, thread_id: str) -> contextlib.AbstractContextManager[int]:

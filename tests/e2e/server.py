@@ -153,8 +153,8 @@ class Server:
 
     def workers(self) -> list[psutil.Process]:
         children = psutil.Process(self.process.pid).children()
-        supervisors = self._running("janflask.engine.supervisor")
-        return [child for child in children if child not in supervisors]
+        others = [*self._running("janflask.engine.supervisor"), *self._running("janflask.runner")]
+        return [child for child in children if child not in others]
 
     def kill(self) -> None:
         """Ends whatever still lives, at once: no test leaves anything behind."""

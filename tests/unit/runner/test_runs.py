@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -11,6 +13,9 @@ from janflask.errors import EngineCrashedError, EngineError, InvalidRequestError
 from janflask.records import Run, RunStatus
 from janflask.runner import execution
 from janflask.runner.titles import title_of
+from janflask.services.generation import Event
+from janflask.services.waiting import Waiter
+from janflask.types import ChatRequest
 from tests.unit.runner.run_world import RunWorld, failing, hanging, message, saying
 
 
@@ -35,9 +40,18 @@ def test_a_run_that_completes() -> None:
 
 
 def test_who_watches_hears_the_run_then_its_words_then_its_end() -> None:
-    world = RunWorld(saying("a", "b"))
+    listened = threading.Event()
+
+    def script(request: ChatRequest, waiter: Waiter) -> Iterator[list[Event]]:
+        assert listened.wait(20)
+        yield from saying("a", "b")(request, waiter)
+
+    world = RunWorld(script)
     run = world.run(world.thread("hi"))
-    heard = [change for change in world.runner.watch(run.thread_id, run.id) if change is not None]
+    changes = world.runner.watch(run.thread_id, run.id)
+    heard = [next(changes)]
+    listened.set()
+    heard += [change for change in changes if change is not None]
     assert isinstance(heard[0], Run)
     assert isinstance(heard[-1], Run)
     assert heard[-1].status is RunStatus.COMPLETED
