@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "two_models": switching.two_models,
     "downloads": downloads.run,
     "streamed_runs": runs.streamed_runs,
+    "next_turn": runs.next_turn,
     "rejoined_runs": runs.rejoined_runs,
 }
 

@@ -78,15 +78,22 @@ def serving(**settings: object) -> Iterator[Server]:
 
     Settings are ``JANFLASK_*`` names in lower case.
     """
-    with tempfile.TemporaryDirectory(prefix="janflask-bench-") as folder:
-        data = Path(folder) / "data"
-        model = data / "models" / MODEL
-        model.mkdir(parents=True)
-        for file in (data_dir() / "models" / MODEL).iterdir():
-            (model / file.name).symlink_to(file.resolve())
-        with serving_store(data, "wsgi:app", **settings) as server:
-            server.put(f"/v1/models/{MODEL}/start")
-            yield server
+    with (
+        tempfile.TemporaryDirectory(prefix="janflask-bench-") as folder,
+        serving_store(linked_data(Path(folder)), "wsgi:app", **settings) as server,
+    ):
+        server.put(f"/v1/models/{MODEL}/start")
+        yield server
+
+
+def linked_data(folder: Path) -> Path:
+    """A data folder of its own in ``folder``, with the starter model."""
+    data = folder / "data"
+    model = data / "models" / MODEL
+    model.mkdir(parents=True)
+    for file in (data_dir() / "models" / MODEL).iterdir():
+        (model / file.name).symlink_to(file.resolve())
+    return data
 
 
 @contextmanager

@@ -6,18 +6,23 @@ import json
 import random
 import selectors
 import socket
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.harness import MODEL, REPLY_LIMIT, Server, serving
+from benchmarks.harness import MODEL, REPLY_LIMIT, Server, linked_data, serving, serving_store
 from benchmarks.report import Row
 
 SHARE = 0.95  # of the tokens a second of plain chats
 CLIENTS = 8
 TOKENS = 128  # of each answer
 ROUNDS = 7
+LONG = 4000  # tokens of a long thread, about
+TURNS = 5
+UP, AGAIN = 10.0, 5.0  # times less to the first token than computing the whole thread
 CUTS = 40  # streams that are left in the middle and joined again
 QUESTION = "Tell me about the sea, the wind and the stars, and leave nothing out."
 
@@ -117,3 +122,56 @@ def _numbers(stream: bytes) -> list[int]:
     """Of the events that are whole."""
     whole = stream[: stream.rfind(b"\n\n")]
     return [int(line[4:]) for line in whole.splitlines() if line.startswith(b"id: ")]
+
+
+# --- long threads ---------------------------------------------------------------------------------------------------
+
+
+def next_turn() -> list[Row]:
+    """The next turn of a long thread to its first token: the model up, and after a restart; vs computing it all."""
+    with tempfile.TemporaryDirectory(prefix="janflask-bench-") as folder:
+        data = linked_data(Path(folder))
+        settings = {"ctx_len": 8192, "n_parallel": 1}
+        with serving_store(data, **settings) as server:
+            thread = _long_thread(server)
+            _first_token(server, thread)
+            all_of_it = [_first_token(server, thread, cache_prompt=False) for _ in range(TURNS)]
+            _first_token(server, thread)
+            up = [_first_token(server, thread) for _ in range(TURNS)]
+        again = []
+        for _ in range(TURNS):
+            with serving_store(data, **settings) as server:
+                server.put(f"/v1/models/{MODEL}/start")
+                again.append(_first_token(server, thread))
+    whole = median(all_of_it)
+    about = {"tokens": LONG, "computed_ms": round(1000 * whole)}
+    return [
+        Row("next turn, model up, vs computing it all", whole / median(up), UP, "x", detail=about),
+        Row("next turn after a restart, vs computing it all", whole / median(again), AGAIN, "x", detail=about),
+    ]
+
+
+def _long_thread(server: Server) -> str:
+    """A thread of some 4,000 tokens."""
+    turns = [
+        {"role": role, "content": f"{number}. " + "The quick brown fox jumps over the lazy dog. " * 12}
+        for number in range(LONG // 250)
+        for role in ("user", "assistant")
+    ]
+    return str(server.post("/v1/threads", json.dumps({"messages": turns}).encode())["id"])
+
+
+def _first_token(server: Server, thread: str, **fields: Any) -> float:
+    """Seconds to the first text of a run with one more question."""
+    added = [{"role": "user", "content": "And then?"}]
+    body = _body(max_completion_tokens=2) | {"instructions": "", "additional_messages": added} | fields
+    started, first, heard = time.perf_counter(), 0.0, b""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=REPLY_LIMIT) as sock:
+        sock.sendall(_request(f"/v1/threads/{thread}/runs", body))
+        while data := sock.recv(1 << 16):
+            heard += data
+            if not first and b"thread.message.delta" in heard:
+                first = time.perf_counter() - started
+    if not first:
+        raise SystemExit(f"no answer: {heard[-500:]!r}")
+    return first

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from janflask import kv_folder
 from janflask.engine.backend import LLAMA_VERSION, ContextOptions, LlamaBackend, Model
 from janflask.engine.embedder import Embedder
 from janflask.engine.embedding import (
@@ -16,11 +17,13 @@ from janflask.engine.embedding import (
     is_made_for_embeddings,
     plan_embeddings,
 )
+from janflask.engine.fingerprint import fingerprint
 from janflask.engine.governor import Governor
 from janflask.engine.loop import Loop
 from janflask.engine.prefix_cache import PrefixCache
 from janflask.engine.scheduler import Limits
 from janflask.engine.sizing import size_context
+from janflask.engine.snapshots import Snapshots
 from janflask.engine.tuning import prove, tune
 from janflask.types import EngineInfo, EngineSettings, EngineSpec, Knobs
 
@@ -63,14 +66,35 @@ def build(model: Model, spec: EngineSpec, report: Callable[[str, float], None]) 
     plan = prepare(model, spec, lambda fraction: report("measuring", fraction))
     backend = LlamaBackend(model, plan.options)
     report("proving", 0.0)
-    loop = build_loop(backend, plan, spec.settings)
+    loop = build_loop(backend, plan, spec.settings, _snapshots(model, spec, plan))
     info = describe(model, plan, spec)
     if not spec.settings.embedding:
-        return Engine(loop, None, info, model.notes + plan.notes)
+        return Engine(loop, None, info, model.notes + plan.notes + _forgetful(model, spec))
     embeddings = plan_embeddings(model, spec.settings)
     embedder = _embedder(model, embeddings, lambda: _open_embedding(model, embeddings))  # at the first request
     info = replace(info, embedding_width=model.embedding_width)
-    return Engine(loop, embedder, info, model.notes + plan.notes + embeddings.notes)
+    return Engine(loop, embedder, info, model.notes + plan.notes + _forgetful(model, spec) + embeddings.notes)
+
+
+def _snapshots(model: Model, spec: EngineSpec, plan: Plan) -> Snapshots | None:
+    """None: conversations' KV states are not kept on disk."""
+    if not (spec.snapshot_bytes and spec.settings.prefix_cache and model.can_trim):
+        return None
+    return Snapshots(
+        Path(spec.cache_dir) / kv_folder.FOLDER,
+        spec.model_id,
+        fingerprint(Path(spec.model_path), spec.settings, plan.options),
+        spec.snapshot_bytes,
+    )
+
+
+def _forgetful(model: Model, spec: EngineSpec) -> tuple[str, ...]:
+    if not spec.snapshot_bytes or model.can_trim:
+        return ()
+    return (
+        "conversations are computed again after a restart: this model's memory (a sliding window, or recurrent) cannot "
+        "be put back exactly",
+    )
 
 
 def _build_embedder(model: Model, spec: EngineSpec, report: Callable[[str, float], None]) -> Engine:
@@ -125,7 +149,7 @@ def _min_copy(model: Model, options: ContextOptions, knobs: Knobs) -> int:
     return max(1, math.ceil(stream_bytes / COPY_BYTES_PER_MS / token_ms))
 
 
-def build_loop(backend: LlamaBackend, plan: Plan, settings: EngineSettings) -> Loop:
+def build_loop(backend: LlamaBackend, plan: Plan, settings: EngineSettings, snapshots: Snapshots | None = None) -> Loop:
     """Proves the context with one decode and puts scheduler, cache and governor around it."""
     prove(backend)
     options, knobs = plan.options, plan.knobs
@@ -143,7 +167,8 @@ def build_loop(backend: LlamaBackend, plan: Plan, settings: EngineSettings) -> L
         slice_size=min(knobs.slice_size, prompt_tokens),
     )
     floor = FLASH_FLOOR if options.flash_attn and not backend.model.on_gpu else 8
-    return Loop(backend, cache, limits, Governor(knobs.slice_size, knobs.measurements.get("slice_ms"), floor))
+    governor = Governor(knobs.slice_size, knobs.measurements.get("slice_ms"), floor)
+    return Loop(backend, cache, limits, governor, snapshots=snapshots)
 
 
 def describe(model: Model, plan: Plan, spec: EngineSpec) -> EngineInfo:

@@ -248,6 +248,7 @@ class EngineServer(SocketServer):
             sink=connection,
             cache_prompt=request.cache_prompt,
             wants_logprobs=params.top_logprobs is not None,
+            conversation=request.conversation if request.n == 1 else None,
             arrived=loop.clock(),
         )
 

@@ -26,13 +26,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from janflask.engine.prefix_cache import common_prefix
+from janflask.kv_folder import SUFFIX, file_name
 
 log = logging.getLogger(__name__)
 
 MAGIC = b"JFKV"
 HEAD = struct.Struct("<4sI32s")
 MAX_HEADER = 4096  # bytes
-SUFFIX = ".kv"
+FILE_MODE = 0o600  # a conversation can be read out of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,8 @@ class Snapshots:
         self._folder = root / model_id
         self._fingerprint = fingerprint
         self._budget = budget
+        for left in self._folder.glob("*.tmp"):  # by an engine that was killed: a model has one at a time
+            left.unlink(missing_ok=True)
 
     def save(self, key: str, tokens: array[int], state: memoryview) -> bool:
         """Keeps a conversation's state in place of an older one; whether there was room in the budget.
@@ -80,7 +83,7 @@ class Snapshots:
         fresh = path.with_suffix(f".{os.getpid()}.tmp")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with fresh.open("wb") as file:
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE), "wb") as file:
                 file.write(HEAD.pack(MAGIC, len(header), digest.digest()))
                 for part in parts:
                     file.write(part)
@@ -114,8 +117,7 @@ class Snapshots:
         self._path(key).unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
-        """Keys come from clients: they never are names of files."""
-        return self._folder / (hashlib.sha256(key.encode()).hexdigest()[:32] + SUFFIX)
+        return self._folder / file_name(key)
 
     def _read(self, file: BinaryIO, prompt: array[int], at_least: int) -> Snapshot | None:
         head = file.read(HEAD.size)

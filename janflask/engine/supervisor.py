@@ -257,6 +257,7 @@ class Supervisor:
             cache_dir=str(self._settings.cache_dir),
             settings=plan.settings,
             kv_limit=plan.kv_limit,
+            snapshot_bytes=int(self._settings.kv_snapshot_gb * machine_memory.GIB),
         )
         log_path = self._settings.logs_dir / f"engine-{model_id}.log"
         return EngineProcess(self._command, spec, log_path, self._spare.take())

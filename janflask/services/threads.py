@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from janflask import kv_folder
 from janflask.errors import InvalidRequestError, NotFoundError
 from janflask.records import DEFAULT_ASSISTANT, Assistant, Message, MessageDraft, Thread, ThreadAssistant, ThreadDraft
 from janflask.services.assistants import AssistantService
@@ -14,6 +16,8 @@ from janflask.services.overrides import checked_settings
 from janflask.settings import Settings
 from janflask.storage import ids
 from janflask.storage.base import Page, Repository, Slice
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +122,13 @@ class ThreadService:
         return ThreadView(thread, self._threads.message_ids(thread_id))
 
     def delete(self, thread_id: str) -> None:
-        """The thread and its messages; uploaded files stay."""
+        """The thread, its messages and what engines keep of it; uploaded files stay."""
         check_thread_id(thread_id)
         self._threads.delete(thread_id)
+        try:
+            kv_folder.forget(self._settings.cache_dir, thread_id)
+        except OSError as error:
+            log.error("the KV state of thread %s, which is deleted, cannot be removed: %s", thread_id, error)
 
     def set_assistant(self, thread_id: str, assistant_id: str, changes: Mapping[str, Any]) -> ThreadView:
         """Changes an assistant's entry in the thread, or adds one of this server's assistants to it first.

@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "memory_estimate": BASE | {"gguf_header"},
     "machine_memory": BASE,
     "shutdown": set(),
+    "kv_folder": set(),
     "__init__": BASE | {"api", "services", "catalog"},
     "cli": BASE
     | {
@@ -45,14 +46,15 @@ ALLOWED: dict[str, set[str]] = {
     "api": BASE | {"__init__", "schemas", "services", "catalog"},
     "schemas": {"types", "records", "errors"},
     "services": BASE
-    | {"storage", "ipc", "catalog", "engine_settings", "gguf_header", "model_folder", "memory_estimate", "shutdown"},
+    | {"storage", "ipc", "catalog", "engine_settings", "gguf_header", "model_folder", "memory_estimate"}
+    | {"shutdown", "kv_folder"},
     "storage": BASE,
     "ipc": {"types", "records", "errors"},
     "processes": BASE | {"__init__", "ipc", "shutdown"},
     "runner": BASE | {"__init__", "ipc", "processes", "services", "storage"},
     "engine": BASE
     | {"__init__", "ipc", "processes", "catalog", "engine_settings", "gguf_header", "memory_estimate"}
-    | {"machine_memory", "downloads"},
+    | {"machine_memory", "downloads", "kv_folder"},
     "downloads": BASE | {"catalog", "gguf_header", "model_folder"},
 }
 
@@ -70,6 +72,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "memory_estimate": WEB | NATIVE,
     "machine_memory": WEB | NATIVE,
     "shutdown": WEB | NATIVE,
+    "kv_folder": WEB | NATIVE,
     "cli": NATIVE,
     "api": NATIVE,
     "schemas": NATIVE,
