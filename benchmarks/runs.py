@@ -131,7 +131,7 @@ def next_turn() -> list[Row]:
     """The next turn of a long thread to its first token: the model up, and after a restart; vs computing it all."""
     with tempfile.TemporaryDirectory(prefix="janflask-bench-") as folder:
         data = linked_data(Path(folder))
-        settings = {"ctx_len": 8192, "n_parallel": 1}
+        settings: dict[str, Any] = {"ctx_len": 8192, "n_parallel": 1}
         with serving_store(data, **settings) as server:
             thread = _long_thread(server)
             _first_token(server, thread)

@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
-from janflask.errors import InvalidRequestError, NotFoundError, RequestTooLargeError
+from janflask.errors import InvalidRequestError, NotFoundError, RequestTooLargeError, StoreDamagedError
 from janflask.records import Message, MessageDraft
+from janflask.services.replies import reply_message
 from janflask.settings import Settings
 from janflask.storage import ids
 from janflask.storage.base import Page, Repository, Slice
@@ -52,18 +53,25 @@ class MessageService:
         return message
 
     def list(self, thread_id: str, page: Page, run_id: str | None = None) -> Slice[Message]:
-        """A page of the thread's messages; with ``run_id`` of those that this run made."""
+        """A page of the thread's messages; with ``run_id`` of those that this run made.
+
+        The newest may be a reply that is being given, with the text that it has so far.
+        """
         check_thread_id(thread_id)
-        return self._threads.list_messages(thread_id, page, run_id=run_id)
+        reply = self._reply(thread_id)
+        if reply is None or run_id not in (None, reply.run_id):
+            return self._threads.list_messages(thread_id, page, run_id=run_id)
+        stored = [] if run_id is not None else self._threads.message_ids(thread_id)
+        keys = [(ids.time_of(message_id) or 0, message_id) for message_id in stored if message_id != reply.id]
+        return cut([*keys, (reply.created_ms, reply.id)], page, lambda message_id: self._readable(reply, message_id))
 
     def get(self, thread_id: str, message_id: str) -> Message:
-        """One message."""
-        _check_ids(thread_id, message_id)
-        return self._threads.get_message(thread_id, message_id)
+        """One message; a reply that is being given has the text that it has so far."""
+        return self._found(thread_id, message_id)[0]
 
     def modify(self, thread_id: str, message_id: str, changes: Mapping[str, Any]) -> Message:
         """The message with ``changes`` (``content``, ``metadata``) made, in its place. Raises what ``create`` does."""
-        message = self.get(thread_id, message_id)
+        message = self._stored(thread_id, message_id)
         if not changes:
             return message
 
@@ -78,9 +86,48 @@ class MessageService:
             return self._threads.update_message(thread_id, message_id, change)
 
     def delete(self, thread_id: str, message_id: str) -> None:
-        """Its files stay."""
-        _check_ids(thread_id, message_id)
+        """Its files stay. Raises InvalidRequestError for a reply that is being given."""
+        self._stored(thread_id, message_id)
         self._threads.delete_message(thread_id, message_id)
+
+    def _stored(self, thread_id: str, message_id: str) -> Message:
+        message, is_stored = self._found(thread_id, message_id)
+        if not is_stored:
+            raise InvalidRequestError(
+                f"message {message.id} is being written by run {message.run_id}: wait for its end, or cancel it",
+                param="message_id",
+            )
+        return message
+
+    def _found(self, thread_id: str, message_id: str) -> tuple[Message, bool]:
+        """A message, and whether it is stored: a reply that is being given isn't."""
+        _check_ids(thread_id, message_id)
+        try:
+            return self._threads.get_message(thread_id, message_id), True
+        except NotFoundError:
+            reply = self._reply(thread_id)
+            if reply is None or reply.id != message_id:
+                raise
+            return reply, False
+
+    def _reply(self, thread_id: str) -> Message | None:
+        """What the thread's run has said so far: its message is stored when the run has ended."""
+        run_id = self._runs.open_run(thread_id)
+        if run_id is None:
+            return None
+        try:
+            run = self._runs.get(thread_id, run_id)
+            text = "".join(self._runs.said(thread_id, run_id))
+        except NotFoundError:  # it is being made
+            return None
+        return None if run.replied_ms is None else reply_message(run, text)
+
+    def _readable(self, reply: Message, message_id: str) -> Message | None:
+        """One of the thread's messages or ``reply``; None for what cannot be read or is gone."""
+        try:
+            return self._threads.get_message(reply.thread_id, message_id)
+        except (NotFoundError, StoreDamagedError):
+            return reply if message_id == reply.id else None
 
     def files(self, thread_id: str, message_id: str, page: Page) -> tuple[Message, Slice[str]]:
         """The message and a page of the ids of its files, which are in the order in which it names them."""

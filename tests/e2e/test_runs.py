@@ -168,6 +168,8 @@ def test_a_run_is_cancelled(sdk: openai.OpenAI, server: Server) -> None:
         sdk.beta.threads.messages.create(thread_id, role="user", content="And of Spain?")
     with pytest.raises(openai.BadRequestError, match="tool outputs"):
         sdk.beta.threads.runs.submit_tool_outputs(run_id, thread_id=thread_id, tool_outputs=[])
+    growing = sdk.beta.threads.messages.list(thread_id).data[0]
+    assert (growing.status, growing.run_id) == ("in_progress", run_id)
     assert sdk.beta.threads.runs.cancel(run_id, thread_id=thread_id).status in ("cancelling", "cancelled")
     assert ended(server, thread_id, run_id)["status"] == "cancelled"
     told = watched(server, thread_id, run_id)
@@ -181,6 +183,8 @@ def test_a_run_is_cancelled(sdk: openai.OpenAI, server: Server) -> None:
     said = "".join(data["delta"]["content"][0]["text"]["value"] for _, name, data in told if name.endswith(".delta"))
     (message,) = sdk.beta.threads.messages.list(thread_id, run_id=run_id).data
     assert (message.status, texts(sdk, thread_id)[1][1]) == ("incomplete", said)
+    assert message.id == growing.id
+    assert said.startswith(growing.content[0].text.value)
     with pytest.raises(openai.BadRequestError, match="Cannot cancel"):
         sdk.beta.threads.runs.cancel(run_id, thread_id=thread_id)
 

@@ -14,6 +14,7 @@ from janflask.records import MessageDraft, Run, RunDraft, RunStatus, ThreadAssis
 from janflask.services.assistants import AssistantService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
+from janflask.services.replies import reply_message
 from janflask.services.runs import RunService
 from janflask.services.threads import ThreadService
 from janflask.settings import Settings
@@ -122,6 +123,57 @@ def test_one_run_at_a_time() -> None:
         world.messages.create(thread_id, draft("more"))
     world.repository.runs.close(thread_id, first.id, ended)
     world.messages.create(thread_id, draft("more"))
+
+
+def speaking(thread_id: str, *pieces: str) -> Run:
+    """A run that has begun to answer."""
+    run = world.service.create(thread_id, RunDraft())
+    with world.repository.runs.reply(thread_id, run.id) as reply:
+        reply.add(*pieces)
+    return world.repository.runs.update(
+        thread_id, run.id, lambda run: replace(run, status=RunStatus.IN_PROGRESS, replied_ms=run.created_ms + 1)
+    )
+
+
+def test_a_reply_is_read_as_it_grows() -> None:
+    thread_id = world.thread()
+    (hi,) = world.repository.threads.message_ids(thread_id)
+    run = speaking(thread_id, "The ", "sea")
+    newest, oldest = world.messages.list(thread_id, Page()).items
+    assert (newest.id, newest.text, newest.status, newest.run_id) == (run.message_id, "The sea", "in_progress", run.id)
+    assert oldest.id == hi
+    assert world.messages.get(thread_id, run.message_id) == newest
+    assert list(world.messages.list(thread_id, Page(order="asc", limit=1)).items) == [oldest]
+    assert world.messages.list(thread_id, Page(order="asc", limit=1)).has_more
+    assert list(world.messages.list(thread_id, Page(order="asc", after=hi)).items) == [newest]
+    assert list(world.messages.list(thread_id, Page(after=run.message_id)).items) == [oldest]
+    assert list(world.messages.list(thread_id, Page(), run_id=run.id).items) == [newest]
+    assert not world.messages.list(thread_id, Page(), run_id="run_other").items
+
+
+def test_a_reply_that_is_stored_and_not_yet_ended_is_listed_once() -> None:
+    thread_id = world.thread()
+    run = speaking(thread_id, "The sea")
+    world.repository.threads.append(thread_id, [reply_message(ended(run), "The sea.")])
+    assert [message.text for message in world.messages.list(thread_id, Page()).items] == ["The sea.", "hi"]
+    assert world.messages.get(thread_id, run.message_id).text == "The sea."
+
+
+def test_a_run_that_has_not_begun_to_answer_has_no_message() -> None:
+    thread_id = world.thread()
+    run = world.service.create(thread_id, RunDraft())
+    assert [message.text for message in world.messages.list(thread_id, Page()).items] == ["hi"]
+    with pytest.raises(NotFoundError):
+        world.messages.get(thread_id, run.message_id)
+
+
+def test_a_growing_reply_is_not_changed_or_deleted() -> None:
+    thread_id = world.thread()
+    run = speaking(thread_id, "The sea")
+    with pytest.raises(InvalidRequestError, match=f"is being written by run {run.id}"):
+        world.messages.modify(thread_id, run.message_id, {"metadata": {"a": "b"}})
+    with pytest.raises(InvalidRequestError, match="is being written"):
+        world.messages.delete(thread_id, run.message_id)
 
 
 def test_messages_that_were_added_for_a_run_that_came_too_late_are_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
