@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from janflask.engine.prefix_cache import common_prefix
-from janflask.kv_folder import SUFFIX, file_name
+from janflask.kv_folder import SUFFIX, file_name, is_gone, remove_old_marks
 
 log = logging.getLogger(__name__)
 
@@ -63,11 +63,13 @@ class Snapshots:
         self._folder = root / model_id
         self._fingerprint = fingerprint
         self._budget = budget
+        root.mkdir(parents=True, exist_ok=True)
+        remove_old_marks(root)
         for left in self._folder.glob("*.tmp"):  # by an engine that was killed: a model has one at a time
             left.unlink(missing_ok=True)
 
     def save(self, key: str, tokens: array[int], state: memoryview) -> bool:
-        """Keeps a conversation's state in place of an older one; whether there was room in the budget.
+        """Keeps a conversation's state in place of an older one; false when it was deleted or the budget has no room.
 
         Raises OSError when the disk does not take it. Nothing of the older one is lost then.
         """
@@ -75,7 +77,7 @@ class Snapshots:
         parts = (header, memoryview(tokens).cast("B"), state)
         size = HEAD.size + len(header) + len(tokens) * tokens.itemsize + state.nbytes
         path = self._path(key)
-        if not self._make_room(size, path):
+        if is_gone(self._root, key) or not self._make_room(size, path):
             return False
         digest = hashlib.sha256()
         for part in parts:
@@ -91,6 +93,9 @@ class Snapshots:
         except BaseException:
             fresh.unlink(missing_ok=True)
             raise
+        if is_gone(self._root, key):  # deleted meanwhile
+            path.unlink(missing_ok=True)
+            return False
         return True
 
     def find(self, key: str, prompt: array[int], at_least: int) -> Snapshot | None:

@@ -189,6 +189,20 @@ def test_a_run_is_cancelled(sdk: openai.OpenAI, server: Server) -> None:
         sdk.beta.threads.runs.cancel(run_id, thread_id=thread_id)
 
 
+def test_a_long_prompt_does_not_hold_another_thread(sdk: openai.OpenAI, server: Server) -> None:
+    long = asked(sdk, " ".join(f"Entry {number} is blue." for number in range(260)))
+    short = asked(sdk, "Say yes.")
+    body = {"model": MODEL, "max_completion_tokens": 4}
+    answer = server.post(f"/v1/threads/{long}/runs", json=body)
+    run = sdk.beta.threads.runs.create_and_poll(
+        thread_id=short, assistant_id="jan", model=MODEL, max_completion_tokens=4, poll_interval_ms=20
+    )
+    assert run.status in ("completed", "incomplete")
+    said = [message.content for message in sdk.beta.threads.messages.list(long).data if message.role == "assistant"]
+    assert not said or said[0][0].text.value == "", "the long prompt was computed first"  # type: ignore[union-attr]
+    assert ended(server, long, answer.json()["id"])["usage"]["prompt_tokens"] > 1500
+
+
 # --- what goes wrong ------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from janflask import kv_folder
 from janflask.engine.snapshots import HEAD, Snapshots
 
 TOKENS = array("i", range(100, 200))
@@ -64,6 +65,58 @@ def test_one_of_another_fingerprint_is_removed(tmp_path: Path, fingerprint: str)
     saved(tmp_path)
     assert snapshots(tmp_path, "m", fingerprint).find("thread_1", TOKENS, 1) is None
     assert files(tmp_path) == []
+
+
+def kept(root: Path) -> list[Path]:
+    return [path for path in files(root) if path.suffix == ".kv"]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    (tmp_path / kv_folder.FOLDER).mkdir()
+    return tmp_path
+
+
+def test_a_deleted_conversation_is_not_kept_by_an_engine_that_still_has_it(cache: Path) -> None:
+    root = cache / kv_folder.FOLDER
+    engine = snapshots(root)
+    assert engine.save("thread_1", TOKENS, memoryview(STATE))
+    assert engine.save("thread_2", TOKENS, memoryview(STATE))
+    kv_folder.forget(cache, "thread_1")
+    assert len(kept(root)) == 1
+    assert not engine.save("thread_1", TOKENS, memoryview(STATE))
+    assert not snapshots(root, "other").save("thread_1", TOKENS, memoryview(STATE))
+    assert len(kept(root)) == 1
+    assert engine.find("thread_2", TOKENS, 64) is not None
+
+
+def test_one_deleted_while_it_is_written_is_removed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = cache / kv_folder.FOLDER
+    engine = snapshots(root)
+    replace = Path.replace
+
+    def slow(path: Path, target: Path) -> Path:
+        kv_folder.forget(cache, "thread_1")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", slow)
+    assert not engine.save("thread_1", TOKENS, memoryview(STATE))
+    assert kept(root) == []
+
+
+def test_where_no_engine_keeps_states_nothing_is_written(tmp_path: Path) -> None:
+    kv_folder.forget(tmp_path, "thread_1")
+    assert files(tmp_path) == []
+
+
+def test_marks_go_when_no_engine_can_need_them(cache: Path) -> None:
+    root = cache / kv_folder.FOLDER
+    for name in ("thread_1", "thread_2"):
+        kv_folder.forget(cache, name)
+    old, fresh = files(root)
+    os.utime(old, (0, 0))
+    snapshots(root)
+    assert files(root) == [fresh]
 
 
 def test_another_model_does_not_see_it(tmp_path: Path) -> None:
