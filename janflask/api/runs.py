@@ -38,12 +38,7 @@ _LAST_EVENT = {
 }
 _LINKS = links(*("getRun", "modifyRun", "cancelRun", "listRunSteps", "watchRun"), thread_id="thread_id", run_id="id")
 
-
-@blp.route("/runs", methods=["POST"])
-@blp.doc(operationId="createThreadAndRun", responses={200: {"links": _LINKS}})
-@blp.arguments(NewThreadAndRunSchema, required=False, example=examples_runs.THREAD_AND_RUN_REQUEST)
-@blp.response(200, RunObjectSchema, description="The run.", example=examples_runs.RUN)
-@blp.alt_response(
+_streams = blp.alt_response(
     200,
     schema=_EVENTS,
     content_type="text/event-stream",
@@ -51,6 +46,13 @@ _LINKS = links(*("getRun", "modifyRun", "cancelRun", "listRunSteps", "watchRun")
     description="The run's events.",
     success=True,
 )
+
+
+@blp.route("/runs", methods=["POST"])
+@blp.doc(operationId="createThreadAndRun", responses={200: {"links": _LINKS}})
+@blp.arguments(NewThreadAndRunSchema, required=False, example=examples_runs.THREAD_AND_RUN_REQUEST)
+@blp.response(200, RunObjectSchema, description="The run.", example=examples_runs.RUN)
+@_streams
 @blp.refuses(400, 404, 409, 413, 415, 500, 503, 507)
 def create_thread_and_run(body: RunDraft) -> Response:
     """Create thread and run
@@ -64,14 +66,7 @@ def create_thread_and_run(body: RunDraft) -> Response:
 @blp.doc(operationId="createRun", responses={200: {"links": _LINKS}})
 @blp.arguments(NewRunSchema, required=False, example=examples_runs.RUN_REQUEST)
 @blp.response(200, RunObjectSchema, description="The run.", example=examples_runs.RUN)
-@blp.alt_response(
-    200,
-    schema=_EVENTS,
-    content_type="text/event-stream",
-    example=examples_runs.STREAM,
-    description="The run's events.",
-    success=True,
-)
+@_streams
 @blp.refuses(400, 404, 409, 413, 415, 500, 503, 507)
 def create_run(body: RunDraft, thread_id: str) -> Response:
     """Create run

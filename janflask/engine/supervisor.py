@@ -12,7 +12,6 @@ import logging
 import os
 import shlex
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -21,8 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from janflask import machine_memory
 from janflask.catalog import ModelCatalog
@@ -35,7 +33,7 @@ from janflask.engine.process import EngineProcess
 from janflask.engine.room import PATIENCE, Room
 from janflask.engine.spare import Spare
 from janflask.engine.supervised import SupervisedModel
-from janflask.engine.supervisor_server import SupervisorServer
+from janflask.engine.supervisor_server import supervisor_server
 from janflask.engine.wanted import Wanted, read
 from janflask.engine_settings import engine_settings
 from janflask.errors import (
@@ -43,12 +41,11 @@ from janflask.errors import (
     JanflaskError,
     ModelLoadError,
     ModelNotFoundError,
-    SettingsError,
     UnavailableError,
 )
 from janflask.ipc.protocol import SUPERVISOR_SOCKET
-from janflask.processes import lifeline
-from janflask.processes.runtime_dir import CHANNEL_VARIABLE, check_private, check_socket_path, is_fresh
+from janflask.processes import lifeline, service
+from janflask.processes.runtime_dir import check_socket_path, is_fresh
 from janflask.settings import Settings
 from janflask.types import DownloadRequest, DownloadState, EngineSpec, ModelState, ModelStatus
 
@@ -289,49 +286,19 @@ def _with_download(state: ModelState | None, model_id: str, download: DownloadSt
     return replace(state, status=ModelStatus.DOWNLOADING, download=download)
 
 
-def serve(supervisor: Supervisor, runtime_dir: Path, listening: Callable[[], None]) -> None:
-    """Answers until SIGTERM or SIGINT, then stops every model. Call it from the main thread."""
-    with SupervisorServer(runtime_dir / SUPERVISOR_SOCKET, supervisor) as server:
-        signal.signal(signal.SIGTERM, _exit)
-        signal.signal(signal.SIGINT, _exit)
-        try:
-            supervisor.restore()
-            listening()
-            server.serve_forever()
-        finally:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            supervisor.close()
+def serve(settings: Settings, runtime_dir: Path, listening: service.Say) -> None:
+    """Answers until it is told to end, then stops every model."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # the hub's client tells of every request
+    lifeline.hold_from_env(lambda: _tidy(runtime_dir))
+    command = shlex.split(os.environ.get(COMMAND_VARIABLE, ""))
+    supervisor = Supervisor(settings, runtime_dir, command) if command else Supervisor(settings, runtime_dir)
 
+    def begin() -> None:
+        supervisor.restore()
+        listening()
 
-def _exit(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(0)
-
-
-def main() -> int:
-    """Reads ``JANFLASK_*``, serves, and gives the exit code."""
-    logging.basicConfig(
-        level=logging.INFO,
-        format="[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s",
-        datefmt="%Y-%m-%d %H:%M:%S %z",
-    )
-    channel = os.environ.pop(CHANNEL_VARIABLE, None)
-    try:
-        settings = Settings.from_env()
-        logging.getLogger().setLevel(settings.log_level.upper())
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # the hub's client tells of every request
-        runtime_dir = settings.runtime_dir
-        if runtime_dir is None:
-            raise SettingsError("JANFLASK_RUNTIME_DIR: the supervisor needs one", param="JANFLASK_RUNTIME_DIR")
-        check_private(runtime_dir)
-        lifeline.hold_from_env(lambda: _tidy(runtime_dir))
-        command = shlex.split(os.environ.get(COMMAND_VARIABLE, ""))
-        supervisor = Supervisor(settings, runtime_dir, command) if command else Supervisor(settings, runtime_dir)
-        serve(supervisor, runtime_dir, lambda: _say_listening(channel))
-    except (SettingsError, OSError) as error:
-        log.critical("the supervisor cannot start: %s", error)
-        return 1
-    return 0
+    with supervisor_server(runtime_dir / SUPERVISOR_SOCKET, supervisor) as server:
+        service.serve_until_told(server, begin, supervisor.close)
 
 
 def _tidy(runtime_dir: Path) -> None:
@@ -340,11 +307,5 @@ def _tidy(runtime_dir: Path) -> None:
         shutil.rmtree(runtime_dir, ignore_errors=True)
 
 
-def _say_listening(channel: str | None) -> None:
-    """One byte for the launcher. The descriptor stays open: its end will say that this process is gone."""
-    if channel is not None:
-        os.write(int(channel), b"L")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(service.main("supervisor", serve))

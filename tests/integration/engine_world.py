@@ -17,7 +17,7 @@ import psutil
 
 from janflask.engine.plan import RestartPolicy
 from janflask.engine.supervisor import COMMAND_VARIABLE, RUNNING_FILE, Supervisor
-from janflask.engine.supervisor_server import SupervisorServer
+from janflask.engine.supervisor_server import supervisor_server
 from janflask.ipc.client import SupervisorClient
 from janflask.ipc.protocol import SUPERVISOR_SOCKET
 from janflask.processes import lifeline
@@ -90,7 +90,7 @@ def reaches(supervisor: Supervisor, model_id: str, status: ModelStatus) -> None:
 
 @contextmanager
 def serving(supervisor: Supervisor, runtime_dir: Path) -> Iterator[SupervisorClient]:
-    with SupervisorServer(runtime_dir / SUPERVISOR_SOCKET, supervisor) as server:
+    with supervisor_server(runtime_dir / SUPERVISOR_SOCKET, supervisor) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield SupervisorClient(runtime_dir)

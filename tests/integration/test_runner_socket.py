@@ -14,7 +14,7 @@ from janflask.errors import JanflaskError, UnavailableError
 from janflask.ipc.client import RunnerClient, wait_readable
 from janflask.ipc.protocol import RUNNER_SOCKET, RunChanged, RunSaid
 from janflask.records import RunStatus
-from janflask.runner.server import RunnerServer
+from janflask.runner.server import runner_server
 from tests.integration.waiting import LIMIT
 from tests.unit.runner.run_world import RunWorld, hanging, saying
 
@@ -23,7 +23,7 @@ from tests.unit.runner.run_world import RunWorld, hanging, saying
 def serving(world: RunWorld) -> Iterator[RunnerClient]:
     with tempfile.TemporaryDirectory(prefix="jf", dir="/tmp") as name:  # a socket's path must be short
         folder = Path(name)
-        with RunnerServer(folder / RUNNER_SOCKET, world.runner) as server:
+        with runner_server(folder / RUNNER_SOCKET, world.runner) as server:
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
             thread.start()
             try:
