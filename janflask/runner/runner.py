@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from janflask.errors import InvalidRequestError, JanflaskError, NotFoundError, UnavailableError
+from janflask.errors import InvalidRequestError, JanflaskError, NotFoundError, StoreDamagedError, UnavailableError
 from janflask.records import Run, RunStatus
 from janflask.runner.execution import Execution
 from janflask.runner.live import Change, Halt, LiveRun
@@ -25,6 +25,7 @@ from janflask.storage.base import Repository
 MAX_UNDER_WAY = 256  # runs; further ones are queued
 WATCH_PAUSE = 0.25  # seconds between two looks at whether a watcher is still there
 CLOCK_PAUSE = 0.25  # seconds between two looks for runs whose time is over
+GONE_PAUSE = 1.0  # seconds between two looks whether the threads that are being answered are there still
 RECOVERY_PAUSE = 10.0  # seconds between two looks for runs that nobody has said to begin
 BEING_MADE_MS = 60_000  # a run that is listed and not there yet may be about to come for that long
 
@@ -46,7 +47,7 @@ class Runner:
         self._lock = threading.Lock()  # guards what follows
         self._lives: dict[tuple[str, str], LiveRun] = {}
         self._closing = threading.Event()
-        self._clock = threading.Thread(target=self._expire, name="clock", daemon=True)
+        self._clock = threading.Thread(target=self._watch_clock, name="clock", daemon=True)
         self._clock.start()
 
     def begin(self, thread_id: str, run_id: str) -> Run:
@@ -146,19 +147,40 @@ class Runner:
             self._threads.get(thread_id)
         except NotFoundError:
             return True
+        except StoreDamagedError:  # it is there
+            return False
         return False
 
-    def _expire(self) -> None:
-        recovered = time.monotonic()
+    def _watch_clock(self) -> None:
+        recovered = looked = time.monotonic()
         while not self._closing.wait(CLOCK_PAUSE):
-            now = ids.now_ms()
-            if time.monotonic() - recovered > RECOVERY_PAUSE:  # a worker may die before it says what it wrote down
-                self.recover()
-                recovered = time.monotonic()
-            with self._lock:
-                late = [live for live in self._lives.values() if live.run.expires_ms <= now and live.halted is None]
-            for live in late:
+            now = time.monotonic()
+            try:
+                if now - recovered > RECOVERY_PAUSE:  # a worker may die before it says what it wrote down
+                    recovered = now
+                    self.recover()
+                self._expire()
+                if now - looked > GONE_PAUSE:
+                    looked = now
+                    self._leave_deleted()
+            except Exception:
+                log.exception("runs are not looked after as they should be")
+
+    def _under_way(self) -> list[LiveRun]:
+        with self._lock:
+            return [live for live in self._lives.values() if live.halted is None]
+
+    def _expire(self) -> None:
+        now_ms = ids.now_ms()
+        for live in self._under_way():
+            if live.run.expires_ms <= now_ms:
                 self._halt(live, Halt.EXPIRED)
+
+    def _leave_deleted(self) -> None:
+        """Nobody wants the answer of a thread that was deleted."""
+        for live in self._under_way():
+            if self._is_gone(live.run.thread_id):
+                self._halt(live, Halt.CANCELLED)
 
 
 def _cancelling(run: Run) -> Run:

@@ -10,12 +10,13 @@ from dataclasses import replace
 import pytest
 
 from janflask.errors import EngineCrashedError, EngineError, InvalidRequestError, QueueFullError
-from janflask.records import Run, RunStatus
+from janflask.records import Run, RunStatus, Thread
 from janflask.runner import execution
 from janflask.runner.titles import title_of
 from janflask.services.generation import Event
 from janflask.services.waiting import Waiter
 from janflask.types import ChatRequest
+from tests.integration.waiting import wait_for
 from tests.unit.runner.run_world import RunWorld, failing, hanging, message, saying
 
 
@@ -201,6 +202,41 @@ def test_a_thread_that_is_deleted_takes_its_run_along() -> None:
     world.runner.close()
     world.new_runner().recover()
     assert list(world.repository.runs.all_open()) == []
+
+
+def test_a_thread_that_is_deleted_is_not_answered_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("janflask.runner.runner.GONE_PAUSE", 0.0)
+    monkeypatch.setattr("janflask.runner.runner.CLOCK_PAUSE", 0.01)
+    world = RunWorld(hanging("x"))
+    run = world.run(world.thread("hi"))
+    watching = world.runner.watch(run.thread_id, run.id)
+    assert isinstance(next(watching), Run)
+    world.saying(run, "x")
+    world.repository.threads.delete(run.thread_id)
+    heard = [change for change in watching if isinstance(change, Run)]  # ends though the model would hang for ever
+    assert not any(change.status.is_final for change in heard)
+    assert list(world.repository.runs.all_open()) == []
+
+
+def test_a_store_that_fails_for_a_moment_does_not_stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("janflask.runner.runner.GONE_PAUSE", 0.0)
+    monkeypatch.setattr("janflask.runner.runner.CLOCK_PAUSE", 0.01)
+    world = RunWorld(hanging("x"))
+    get = world.repository.threads.get
+    failed = threading.Event()
+
+    def fails_once(thread_id: str) -> Thread:
+        if not failed.is_set():
+            failed.set()
+            raise OSError("the disk is away")
+        return get(thread_id)
+
+    run = world.run(world.thread("hi"))
+    world.saying(run, "x")
+    monkeypatch.setattr(world.repository.threads, "get", fails_once)
+    assert failed.wait(10)
+    world.repository.threads.delete(run.thread_id)
+    wait_for(lambda: not list(world.repository.runs.all_open()))
 
 
 def test_a_title_is_cut_after_a_word_and_never_replaced() -> None:
