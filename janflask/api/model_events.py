@@ -14,7 +14,7 @@ from janflask.services.model import Model
 
 
 def model_events(changes: Generator[Model | None, None, None]) -> Response:
-    """A ``data:`` line for each change, a comment for each silence.
+    """A ``data:`` line for each change, a comment line for each silence.
 
     The first change is waited for here: what is wrong from the start is raised and becomes a true HTTP status.
     """

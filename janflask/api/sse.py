@@ -13,8 +13,10 @@ from janflask.api.errors import error_body, internal_error
 from janflask.errors import ClientDisconnectedError, JanflaskError
 from janflask.services.generation import Chunk, Done, Event, Finished, Started
 
-KEEP_ALIVE = b": keep-alive\n\n"
-LOADING = b": loading the model\n\n"
+# Comments that fill a silence. No blank line follows them: at each blank line some decoders give out an event, even one
+# without data, and then fail at parsing it (openai's for Python once there was an `id:`, older ones for Go always).
+KEEP_ALIVE = b": keep-alive\n"
+LOADING = b": loading the model\n"
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +31,12 @@ def stream(events: Generator[Sequence[Event], None, None], writer: ChunkWriter) 
     return event_stream(_lines(chain([first], events), writer), events.close)
 
 
-def event_stream(lines: Iterator[bytes], close: Callable[[], None]) -> Response:
-    """``lines`` as server-sent events; an error while they are made becomes the last one. ``close`` is called then."""
-    response = Response(_guarded(lines, g.request_id), mimetype="text/event-stream")
+def event_stream(lines: Iterator[bytes], close: Callable[[], None], error_name: bytes = b"") -> Response:
+    """``lines`` as server-sent events; an error while they are made becomes the last one. ``close`` is called then.
+
+    ``error_name`` is the error's event name, in a stream whose events have names.
+    """
+    response = Response(_guarded(lines, g.request_id, error_name), mimetype="text/event-stream")
     # X-Accel-Buffering tells nginx to pass each piece on at once.
     response.headers.update({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
     response.call_on_close(close)
@@ -64,14 +69,17 @@ def _lines(events: Iterator[Sequence[Event]], writer: ChunkWriter) -> Iterator[b
             yield piece
 
 
-def _guarded(lines: Iterator[bytes], request_id: str) -> Iterator[bytes]:
+def _guarded(lines: Iterator[bytes], request_id: str, error_name: bytes) -> Iterator[bytes]:
     try:
         yield from lines
+        return
     except ClientDisconnectedError:
         log.info("request %s: the client left in mid-stream", request_id)
-    except JanflaskError as error:
-        log.warning("request %s failed in mid-stream: %s", request_id, error.message)
-        yield data_line(error_body(error))
+        return
+    except JanflaskError as caught:
+        log.warning("request %s failed in mid-stream: %s", request_id, caught.message)
+        error = caught
     except Exception:
         log.exception("request %s failed in mid-stream", request_id)
-        yield data_line(error_body(internal_error(request_id)))
+        error = internal_error(request_id)
+    yield (b"event: %s\n" % error_name if error_name else b"") + data_line(error_body(error))

@@ -61,7 +61,7 @@ def pull(server: FakeServer, *args: str) -> Result:
 
 def test_it_follows_the_download_and_ends_with_the_models_card(server: FakeServer) -> None:
     steps = [event("queued"), event("resolving"), event("downloading", 202_000_000), event("verifying", 808_000_000)]
-    server.events = [[b": keep-alive\n\n", *steps, DONE]]
+    server.events = [[b": keep-alive\n", *steps, DONE]]
     result = pull(server)
     assert (result.exit_code, result.stdout) == (0, CARD)
     assert [line.split(", ")[0] for line in result.stderr.splitlines()] == [

@@ -25,7 +25,7 @@ SHA = "AB" * 32
 
 def events(data: bytes) -> list[dict[str, Any]]:
     """The events of a stream, without comments."""
-    parts = data.decode().split("\n\n")
+    parts = data.decode().splitlines()
     return [json.loads(part.removeprefix("data: ")) for part in parts if part.startswith("data: ")]
 
 
@@ -289,7 +289,7 @@ def test_silence_is_filled_with_comments(client: FlaskClient, world: World) -> N
     for piece in client.get("/v1/models/new/events", buffered=False).response:
         assert isinstance(piece, bytes)
         data += piece
-        if data.count(b": keep-alive\n\n") == 2:
+        if data.count(b": keep-alive\n") == 2:
             comes.set()
     assert [event["status"] for event in events(data)] == ["downloading", "downloaded"]
 

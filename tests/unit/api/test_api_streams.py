@@ -34,7 +34,8 @@ def pieces(client: FlaskClient, path: str, body: dict[str, Any]) -> tuple[Any, I
 
 def events(text: str) -> list[Any]:
     """The JSON of each event; comments left out."""
-    blocks = [block for block in text.split("\n\n") if block and not block.startswith(":")]
+    text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(":"))
+    blocks = [block for block in text.split("\n\n") if block]
     assert all(block.startswith("data: ") and "\n" not in block for block in blocks)
     return [block[6:] if block == "data: [DONE]" else json.loads(block[6:]) for block in blocks]
 
@@ -100,7 +101,7 @@ def test_comments_while_nothing_is_said(client: FlaskClient, world: World) -> No
     world.engine.script = script
     _, body = pieces(client, "/v1/chat/completions", CHAT)
     assert next(body).startswith(b'data: {"id":"chatcmpl-')
-    assert [next(body), next(body)] == [b": keep-alive\n\n"] * 2
+    assert [next(body), next(body)] == [b": keep-alive\n"] * 2
     go_on.set()
     rest = b"".join(body)
     assert rest.endswith(b"data: [DONE]\n\n")
@@ -111,7 +112,7 @@ def test_comments_from_the_start_while_the_model_loads(client: FlaskClient, worl
     world.supervisor.may_start.clear()
     response, body = pieces(client, "/v1/chat/completions", CHAT)
     assert response.status_code == 200
-    assert [next(body), next(body)] == [b": loading the model\n\n"] * 2
+    assert [next(body), next(body)] == [b": loading the model\n"] * 2
     world.supervisor.may_start.set()
     rest = b"".join(body).decode()
     assert "".join(event["choices"][0]["delta"].get("content", "") for event in events(rest)[:-1]) == "Hello world"
