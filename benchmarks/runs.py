@@ -78,7 +78,7 @@ def _body(**fields: Any) -> dict[str, Any]:
 
 def _request(path: str, body: dict[str, Any]) -> bytes:
     payload = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
     return f"{head}Content-Length: {len(payload)}\r\n\r\n".encode() + payload
 
 
@@ -112,7 +112,9 @@ def _get(server: Server, path: str, *, after: int = 0, cut: int | None = None) -
     """What comes, or its first ``cut`` bytes."""
     heard = b""
     with socket.create_connection(("127.0.0.1", server.port), timeout=REPLY_LIMIT) as sock:
-        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nLast-Event-ID: {after}\r\n\r\n".encode())
+        sock.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nLast-Event-ID: {after}\r\n\r\n".encode()
+        )
         while (cut is None or len(heard) < cut) and (data := sock.recv(1 << 16)):
             heard += data
     return heard

@@ -64,6 +64,25 @@ class ContextLengthExceededError(InvalidRequestError):
     code = "context_length_exceeded"
 
 
+class ForbiddenError(InvalidRequestError):
+    """Whoever sent the request may not."""
+
+    status = 403
+    code = "forbidden"
+
+
+class ForeignOriginError(ForbiddenError):
+    """A web page from elsewhere wants to change something here."""
+
+    code = "foreign_origin"
+
+
+class UnknownHostError(ForbiddenError):
+    """The request is for a host that this server is not."""
+
+    code = "unknown_host"
+
+
 class NotFoundError(InvalidRequestError):
     status = 404
     code = "not_found"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from janflask.errors import SettingsError
+from janflask.hosts import ANY, plain_host, plain_origin
 
 PREFIX = "JANFLASK_"
 
@@ -92,6 +93,31 @@ def _host(text: str) -> str:
     return text.strip()
 
 
+def _list_of(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
+    """A parser for items between commas, each by ``parse``; "none" and nothing at all are no item."""
+
+    def parse_list(text: str) -> tuple[str, ...]:
+        if text.strip().lower() == "none":
+            return ()
+        return tuple(parse(item.strip()) for item in text.split(",") if item.strip())
+
+    return parse_list
+
+
+def _allowed_host(text: str) -> str:
+    if text == ANY:
+        return ANY
+    wildcard = f"{ANY}." if text.startswith(f"{ANY}.") else ""
+    try:
+        return wildcard + plain_host(text.removeprefix(wildcard))
+    except ValueError as error:
+        raise ValueError(f"{error}: write it without scheme and port, or *.example.com, or * for any") from None
+
+
+def _allowed_origin(text: str) -> str:
+    return ANY if text == ANY else plain_origin(text)
+
+
 def _path(text: str) -> Path:
     if not text.strip():
         raise ValueError("must be the path of a folder")
@@ -119,6 +145,18 @@ class Settings:
     workers: int = _setting(1, _integer(1, 64), "gunicorn worker processes")
     threads: int = _setting(64, _integer(1, 1024), "threads of a worker; each open stream holds one")
     log_level: str = _setting("info", choice("debug", "info", "warning", "error"), "how much is logged")
+    allowed_hosts: tuple[str, ...] = _setting(
+        (),
+        _list_of(_allowed_host),
+        "names, beside loopback and JANFLASK_HOST, that requests may call the server by, with commas between them; "
+        "*.example.com: all below it, *: any (403 for others)",
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        (),
+        _list_of(_allowed_origin),
+        "origins of web pages (https://example.com) that may use the server, with commas between them; *: all "
+        "(403 for others that would change something)",
+    )
     max_body_mb: int = _setting(32, _integer(1, 4096), "largest request body in MiB (413 above it)")
 
     # the store
@@ -216,6 +254,8 @@ class Settings:
                 text = "auto"
             elif isinstance(value, bool):
                 text = "1" if value else "0"
+            elif isinstance(value, tuple):
+                text = ",".join(value)
             else:
                 text = str(value)
             out[PREFIX + item.name.upper()] = text
@@ -259,6 +299,8 @@ def table() -> list[tuple[str, str, str]]:
             text = "auto"
         elif isinstance(default, bool):
             text = "1" if default else "0"
+        elif default == ():
+            text = "none"
         else:
             text = str(default)
         rows.append((PREFIX + item.name.upper(), text, item.metadata["help"]))

@@ -13,6 +13,7 @@ from janflask.api import (
     messages,
     models,
     openapi,
+    origins,
     runs,
     system,
     threads,
@@ -31,6 +32,7 @@ def build(settings: Settings) -> Flask:
     app = Flask("janflask", static_folder=None)
     app.config.update(openapi.CONFIG, MAX_CONTENT_LENGTH=settings.max_body_mb << 20)
     app.extensions[EXTENSION] = Services.of(settings)
+    origins.register(app, settings)
     body_timeout.register(app, settings.upload_timeout)
     app.url_map.strict_slashes = False
     app.url_map.converters[URL] = UrlConverter

@@ -125,8 +125,8 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
         """Documents the errors that an operation can answer with, each with an example."""
 
         def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
-            # Where a body may be too large, it may also stay away.
-            for status in (*statuses, 408) if 413 in statuses else statuses:
+            # Every request may be for another host, and where a body may be too large, it may also stay away.
+            for status in (403, *statuses, *([408] if 413 in statuses else [])):
                 description, example = examples.ERRORS[status]
                 headers = _RETRY_AFTER if status in (429, 503) else None
                 document = self.alt_response(

@@ -217,6 +217,13 @@ ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
         "The request is malformed or invalid.",
         _error("temperature must be from 0 to 2, not 3", "invalid_value", "temperature"),
     ),
+    403: (
+        "The request is for a host that is not this server's, or a web page from elsewhere wants to change something.",
+        _error(
+            "this server is not called 'example.com': if it is, list that name in JANFLASK_ALLOWED_HOSTS",
+            "unknown_host",
+        ),
+    ),
     404: (
         "There is nothing of that name.",
         _error("there is no model 'x' on this server; GET /v1/models lists them", "model_not_found", "model"),

@@ -208,7 +208,7 @@ def raw_request(server: Server, body: dict[str, Any], receive_buffer: int | None
     """A request over a bare socket, of whose answer nothing is read here."""
     content = json.dumps(body).encode()
     path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(content)}\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(content)}\r\n"
     with socket.socket() as sock:
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)

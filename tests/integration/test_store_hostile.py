@@ -510,7 +510,7 @@ def gunicorn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def raw(server: Server, method: str, path: bytes, body: bytes = b"") -> tuple[int, bytes, bytes]:
     """Status, headers and body of the answer to a request whose path is sent just so."""
-    head = b"%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" % (method.encode(), path)
+    head = b"%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" % (method.encode(), path)
     head += b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
     with socket.create_connection(("127.0.0.1", server.port), LIMIT) as sock:
         sock.sendall(head + body)

@@ -23,6 +23,8 @@ EXAMPLES = {
     "ngl": ("0", 0),
     "flash_attn": ("yes", True),
     "kv_unified": ("0", False),
+    "allowed_hosts": ("Box.lan, *.example.com", ("box.lan", "*.example.com")),
+    "cors_origins": ("https://example.com:443", ("https://example.com",)),
 }
 
 

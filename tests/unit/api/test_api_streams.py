@@ -212,7 +212,7 @@ def quiet_server(world: World) -> Iterator[tuple[str, int]]:
 
 def send_request(address: tuple[str, int], path: str, body: dict[str, Any]) -> socket.socket:
     payload = json.dumps(body).encode()
-    head = f"POST {urlsplit(path).path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = f"POST {urlsplit(path).path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     connection = socket.create_connection(address, timeout=PATIENCE)
     connection.sendall(head.encode() + f"Content-Length: {len(payload)}\r\n\r\n".encode() + payload)
     return connection
@@ -310,7 +310,7 @@ def test_a_pipelined_request_is_no_lost_client(world: World, quiet_server: tuple
     world.engine.script = script
     with send_request(quiet_server, "/v1/chat/completions", {**CHAT, "stream": False}) as connection:
         assert entered.wait(PATIENCE)
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         go_on.set()
         answer = read_until(connection, b'"finish_reason"')
     assert answer.startswith(b"HTTP/1.1 200")

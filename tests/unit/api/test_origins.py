@@ -1,0 +1,310 @@
+"""Which pages may use the server: every route by every foreign host and origin, and what listed origins may read."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from janflask import create_app
+from janflask.errors import SettingsError
+from janflask.hosts import plain_host, plain_origin
+from janflask.settings import Settings
+from tests.unit.api.conftest import World
+
+APP = "https://app.example.com"
+EVIL = "https://evil.example"
+BODY: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+def client_of(world: World, **settings: Any) -> FlaskClient:
+    return create_app(replace(world.settings, **settings)).test_client()
+
+
+def refused(response: Any, code: str) -> bool:
+    return response.status_code == 403 and response.json["error"]["code"] == code
+
+
+def routes(app: Flask) -> list[tuple[str, str]]:
+    """(method, path) of all there is; what stands in for an id does not matter."""
+    found = []
+    for rule in app.url_map.iter_rules():
+        path = "".join(part if not variable else "x" for variable, part in rule._trace)
+        found += [(method, path) for method in rule.methods or ()]
+    return found
+
+
+# --- every route ------------------------------------------------------------------------------------------------------
+
+
+def test_no_route_takes_a_change_from_a_foreign_page(app: Flask, client: FlaskClient) -> None:
+    changing = [(method, path) for method, path in routes(app) if method not in ("GET", "HEAD", "OPTIONS")]
+    assert len(changing) > 30
+    for method, path in changing:
+        for headers in ({"Origin": EVIL}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+            assert refused(client.open(path, method=method, headers=headers), "foreign_origin"), (method, path)
+
+
+def test_no_route_answers_under_a_foreign_name(app: Flask, client: FlaskClient) -> None:
+    for method, path in routes(app):
+        response = client.open(path, method=method, headers={"Host": "evil.example"})
+        assert response.status_code == 403, (method, path)
+        assert method == "HEAD" or refused(response, "unknown_host"), (method, path)
+
+
+def test_nothing_is_changed_by_what_is_refused(client: FlaskClient) -> None:
+    before = client.get("/v1/threads").json
+    assert refused(client.post("/v1/threads", headers={"Origin": EVIL}), "foreign_origin")
+    form = {"purpose": "assistants", "file": (io.BytesIO(b"x"), "a.txt")}
+    assert refused(client.post("/v1/files", data=form, headers={"Origin": EVIL}), "foreign_origin")
+    assert client.get("/v1/threads").json == before
+    assert client.get("/v1/files").json["data"] == []  # type: ignore[index]
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "localhost:1337",
+        "LocalHost.",
+        "127.0.0.1",
+        "127.0.0.1:1",
+        "127.9.9.9",
+        "[::1]",
+        "[::1]:1337",
+        "[0:0:0:0:0:0:0:1]",
+        "[::ffff:127.0.0.1]:80",
+        "",
+    ],
+)
+def test_loopback_is_always_known(client: FlaskClient, host: str) -> None:
+    assert client.get("/v1/threads", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "evil.example:1337",
+        "127.0.0.1.evil.example",
+        "127.0.0.1@evil.example",
+        "192.168.1.5",
+        "0.0.0.0",
+        "[::]",
+        "2130706433",
+        "127.1",
+        "[::1",
+        "::1",
+        "a b",
+        "localhost:x",
+        "localhost,evil",
+    ],
+)
+def test_other_names_are_refused(client: FlaskClient, host: str) -> None:
+    response = client.get("/v1/threads", headers={"Host": host})
+    assert refused(response, "unknown_host")
+    assert "JANFLASK_ALLOWED_HOSTS" in response.json["error"]["message"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("settings", "known", "unknown"),
+    [
+        ({"host": "192.168.1.5"}, ["192.168.1.5:1337", "localhost"], ["192.168.1.6", "box.lan"]),
+        ({"host": "box.lan"}, ["box.lan", "BOX.lan.:80"], ["other.lan"]),
+        ({"host": "0.0.0.0"}, ["192.168.1.5", "[fe80::1]:1337", "0.0.0.0:1"], ["box.lan", "evil.example"]),
+        ({"host": "::"}, ["192.168.1.5", "[2001:db8::1]"], ["box.lan"]),
+        ({"allowed_hosts": ("box.lan",)}, ["box.lan:1337"], ["x.box.lan", "lan"]),
+        ({"allowed_hosts": ("*.box.lan",)}, ["a.box.lan", "a.b.box.lan"], ["box.lan", "evilbox.lan"]),
+        ({"allowed_hosts": ("10.0.0.1",)}, ["10.0.0.1"], ["10.0.0.2"]),
+        ({"allowed_hosts": ("*",)}, ["evil.example", "what ever"], []),
+    ],
+)
+def test_settings_add_names(world: World, settings: Any, known: list[str], unknown: list[str]) -> None:
+    client = client_of(world, **settings)
+    assert [client.get("/v1/threads", headers={"Host": host}).status_code for host in known] == [200] * len(known)
+    assert all(refused(client.get("/v1/threads", headers={"Host": host}), "unknown_host") for host in unknown)
+
+
+def test_a_forwarded_name_counts_for_nothing(client: FlaskClient) -> None:
+    headers = {"X-Forwarded-Host": "localhost", "Forwarded": "host=localhost"}
+    assert refused(client.get("/v1/threads", headers={"Host": "evil.example", **headers}), "unknown_host")
+    origin = {"Origin": "https://evil.example", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https"}
+    assert refused(client.post("/v1/threads", headers=origin), "foreign_origin")
+
+
+# --- origins ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": "http://localhost"},
+        {"Origin": "http://localhost:80"},
+        {"Host": "localhost:1337", "Origin": "http://localhost:1337"},
+        {"Host": "LOCALHOST:1337", "Origin": "http://localhost:1337"},
+        {"Host": "[::1]:1337", "Origin": "http://[::1]:1337"},
+        {"Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Site": "none"},
+    ],
+)
+def test_own_pages_and_other_programs_may_change_things(client: FlaskClient, headers: dict[str, str]) -> None:
+    assert client.post("/v1/threads", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://localhost"},  # another scheme
+        {"Origin": "http://localhost:3000"},  # another port
+        {"Origin": "http://127.0.0.1"},  # another name
+        {"Origin": "http://localhost.evil.example"},
+        {"Origin": "http://localhost, https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": ""},
+        {"Origin": "localhost"},
+        {"Origin": "file://"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://localhost:1", "Sec-Fetch-Site": "same-origin"},
+        {"Host": "", "Origin": "http://localhost"},
+    ],
+)
+def test_other_pages_may_not(client: FlaskClient, headers: dict[str, str]) -> None:
+    assert refused(client.post("/v1/threads", headers=headers), "foreign_origin")
+    response = client.get("/v1/threads", headers=headers)
+    assert response.status_code == 200  # nothing changes, and the page cannot read it:
+    assert not [name for name in response.headers if name.startswith("Access-Control-")]
+
+
+def test_the_scheme_is_the_clients(client: FlaskClient) -> None:
+    """A server that ends TLS tells of it; gunicorn believes the proxies that it trusts."""
+    given: Any = {"headers": {"Host": "localhost", "Origin": "https://localhost"}}
+    assert client.post("/v1/threads", **given, environ_overrides={"wsgi.url_scheme": "https"}).status_code == 200
+    assert refused(client.post("/v1/threads", **given), "foreign_origin")
+
+
+def test_a_listed_origin_reads_everything(world: World) -> None:
+    client = client_of(world, cors_origins=(APP,))
+    headers = {"Origin": APP}
+    for response in (
+        client.get("/v1/threads", headers=headers),
+        client.post("/v1/threads", headers=headers),
+        client.post("/v1/chat/completions", json=BODY, headers=headers),
+        client.post("/v1/chat/completions", json={**BODY, "stream": True}, headers=headers),
+        client.post("/v1/chat/completions", json={}, headers=headers),  # 400
+        client.get("/v1/threads/none", headers=headers),  # 404 of ours
+        client.get("/nowhere", headers=headers),  # 404 of Flask's
+        client.put("/v1/threads", headers=headers),  # 405
+        client.post("/v1/chat/completions", data="x", content_type="text/plain", headers=headers),  # 415
+        client.get("/v1/threads", headers={**headers, "Host": "evil.example"}),  # 403
+    ):
+        assert response.headers["Access-Control-Allow-Origin"] == APP, response.status
+        assert "X-Request-Id" in response.headers["Access-Control-Expose-Headers"]
+        assert "Origin" in response.vary
+        assert "Access-Control-Allow-Credentials" not in response.headers
+    plain = client.get("/v1/threads")
+    assert "Origin" in plain.vary
+    assert "Access-Control-Allow-Origin" not in plain.headers
+    evil = client.get("/v1/threads", headers={"Origin": EVIL})
+    assert "Access-Control-Allow-Origin" not in evil.headers
+    assert refused(client.post("/v1/threads", headers={"Origin": EVIL}), "foreign_origin")
+
+
+def test_an_unexpected_error_is_readable_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = client_of(world, cors_origins=(APP,))
+    monkeypatch.setattr("janflask.services.threads.ThreadService.list", lambda *_: 1 / 0, raising=True)
+    response = client.get("/v1/threads", headers={"Origin": APP})
+    assert response.status_code == 500
+    assert response.headers["Access-Control-Allow-Origin"] == APP
+
+
+@pytest.mark.parametrize("path", ["/v1/threads", "/v1/chat/completions", "/v1/models/x/start", "/nowhere"])
+def test_a_browser_asks_before_it_sends(world: World, path: str) -> None:
+    client = client_of(world, cors_origins=(APP,))
+    wanted = "authorization,content-type,x-stainless-retry-count"
+    asks = {"Access-Control-Request-Method": "DELETE", "Access-Control-Request-Headers": wanted}
+    answer = client.options(path, headers={"Origin": APP, **asks})
+    assert (answer.status_code, answer.data) == (204, b"")
+    assert answer.headers["Access-Control-Allow-Origin"] == APP
+    assert answer.headers["Access-Control-Allow-Headers"] == wanted
+    assert {"POST", "PUT", "PATCH", "DELETE"} <= set(answer.headers["Access-Control-Allow-Methods"].split(", "))
+    evil = client.options(path, headers={"Origin": EVIL, **asks})
+    assert not [name for name in evil.headers if name.startswith("Access-Control-")]
+
+
+def test_every_origin_if_the_settings_say_so(world: World) -> None:
+    client = client_of(world, cors_origins=("*",))
+    for origin in (EVIL, "null"):
+        response = client.post("/v1/threads", headers={"Origin": origin})
+        assert response.status_code == 200
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert refused(client.post("/v1/threads", headers={"Host": "evil.example", "Origin": EVIL}), "unknown_host")
+
+
+# --- spelling ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("https://App.Example.com", APP),
+        ("https://app.example.com:443", APP),
+        ("http://localhost:3000", "http://localhost:3000"),
+        ("http://[::1]:80", "http://[::1]"),
+        ("tauri://localhost", "tauri://localhost"),
+        ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+    ],
+)
+def test_an_origin_has_one_spelling(text: str, plain: str) -> None:
+    assert plain_origin(text) == plain
+
+
+@pytest.mark.parametrize("text", ["null", "example.com", "https://", "https://a/b", "https://a:b", "https://u@a", "*"])
+def test_what_is_no_origin(text: str) -> None:
+    with pytest.raises(ValueError):
+        plain_origin(text)
+
+
+@pytest.mark.parametrize("text", ["", ".", "a..b", "a/b", "a:1", "[localhost]", "[127.0.0.1", "-a", "ä"])
+def test_what_is_no_host(text: str) -> None:
+    with pytest.raises(ValueError):
+        plain_host(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("allowed_hosts", " Box.lan., *.example.com ,[::1], * ", ("box.lan", "*.example.com", "::1", "*")),
+        ("cors_origins", "https://APP.example.com:443, *", (APP, "*")),
+        ("cors_origins", "", ()),
+    ],
+)
+def test_the_settings(name: str, text: str, value: tuple[str, ...]) -> None:
+    settings = Settings.from_env({f"JANFLASK_{name.upper()}": text})
+    assert getattr(settings, name) == value
+    assert getattr(Settings.from_env(settings.to_env()), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("allowed_hosts", "http://box.lan"),
+        ("allowed_hosts", "box.lan:80"),
+        ("allowed_hosts", "*lan"),
+        ("cors_origins", "null"),
+        ("cors_origins", "app.example.com"),
+        ("cors_origins", "https://a.com/x"),
+    ],
+)
+def test_settings_that_are_refused(name: str, text: str) -> None:
+    with pytest.raises(SettingsError, match=f"JANFLASK_{name.upper()}"):
+        Settings.from_env({f"JANFLASK_{name.upper()}": text})
