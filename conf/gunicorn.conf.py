@@ -6,6 +6,8 @@ Everything here follows the ``JANFLASK_*`` settings (docs/settings.md); gunicorn
 import os
 from typing import Any
 
+from gunicorn.http.body import Body
+
 from janflask.processes import launcher
 from janflask.processes.launcher import bind_address, on_exit, on_starting, post_worker_init, pre_exec, read_settings
 
@@ -14,6 +16,7 @@ __all__ = [
     "on_starting",
     "post_worker_init",
     "pre_exec",
+    "pre_request",
     "when_ready",
 ]  # gunicorn finds its hooks by these names
 
@@ -26,6 +29,12 @@ def when_ready(server: Any) -> None:
     from janflask.cli.banner import welcome  # here: it loads Flask, which a refused start has no need of
 
     print(welcome(_settings, str(server.LISTENERS[0])), flush=True)
+
+
+def pre_request(worker: Any, request: Any) -> None:
+    """Lets the application say that its answer ends the connection (janflask/api/unread_body.py)."""
+    if isinstance(request.body, Body):
+        request.body.close_connection = request.force_close  # type: ignore[attr-defined]
 
 
 proc_name = "janflask"

@@ -139,6 +139,12 @@ class UnsupportedMediaTypeError(InvalidRequestError):
     code = "unsupported_media_type"
 
 
+class UnsupportedEncodingError(UnsupportedMediaTypeError):
+    """The body is packed in a way that is not known here."""
+
+    code = "unsupported_encoding"
+
+
 class ClientDisconnectedError(InvalidRequestError):
     """The client closed its connection before it had its answer; nobody reads what is said to it."""
 

@@ -7,6 +7,7 @@ from flask import Flask
 from janflask.api import (
     assistants,
     body_timeout,
+    content_encoding,
     embeddings,
     files,
     inference,
@@ -19,6 +20,7 @@ from janflask.api import (
     threads,
     tokens,
     transfer,
+    unread_body,
 )
 from janflask.api.blueprint import Api
 from janflask.api.context import EXTENSION
@@ -32,8 +34,11 @@ def build(settings: Settings) -> Flask:
     app = Flask("janflask", static_folder=None)
     app.config.update(openapi.CONFIG, MAX_CONTENT_LENGTH=settings.max_body_mb << 20)
     app.extensions[EXTENSION] = Services.of(settings)
+    # In this order each request passes them.
+    unread_body.register(app, limit=settings.max_body_mb << 20)
     origins.register(app, settings)
     body_timeout.register(app, settings.upload_timeout)
+    content_encoding.register(app)
     app.url_map.strict_slashes = False
     app.url_map.converters[URL] = UrlConverter
     api = Api(app)

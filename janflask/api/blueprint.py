@@ -8,11 +8,13 @@ from typing import Any, NoReturn
 import flask_smorest
 import marshmallow as ma
 import msgspec
-from flask import Request
+from flask import Request, Response, render_template, request, url_for
 from webargs import core
 from webargs.flaskparser import FlaskParser, is_json_request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from janflask.api import errors, examples
+from janflask.api.reply import json_response
 from janflask.errors import InvalidRequestError, UnsupportedMediaTypeError, why_not_json
 from janflask.schemas.answers import ErrorSchema
 
@@ -29,7 +31,7 @@ class BodyParser(FlaskParser):
 
     def load_json(self, req: Request, schema: ma.Schema) -> Any:
         """The decoded body. An empty one is right only for a schema without required fields."""
-        body = req.get_data(cache=True)
+        body = whole_body(req)
         if not body:
             if any(item.required for item in schema.fields.values()):
                 raise InvalidRequestError("the request has no body: send a JSON object", code="invalid_json")
@@ -50,6 +52,17 @@ class BodyParser(FlaskParser):
         shown = [f"{path} {message}" if path else f"the body {message}" for path, message in reasons[:MAX_REASONS]]
         more = f" (and {len(reasons) - MAX_REASONS} more)" if len(reasons) > MAX_REASONS else ""
         raise InvalidRequestError("; ".join(shown) + more, param=param, code="invalid_value")
+
+
+def whole_body(req: Request) -> bytes:
+    """The body. Raises RequestEntityTooLarge.
+
+    Werkzeug itself gives, of a body that doesn't tell its length, as much as is allowed and drops the rest.
+    """
+    body = req.get_data(cache=True)
+    if req.content_length is None and req.max_content_length is not None and len(body) >= req.max_content_length:
+        raise RequestEntityTooLarge
+    return body
 
 
 def decoded_json(body: bytes) -> Any:
@@ -162,3 +175,20 @@ class Api(flask_smorest.Api):  # type: ignore[misc]
 
     def _register_error_handlers(self) -> None:
         errors.register(self._app)
+
+    # Both below a path prefix (SCRIPT_NAME), which may be another one for each request.
+
+    def _openapi_json(self) -> Response:
+        document = self.spec.to_dict()
+        document["servers"] = [{**server, "url": request.script_root or "/"} for server in document["servers"]]
+        return json_response(document)
+
+    def _openapi_swagger_ui(self) -> str:
+        page: str = render_template(
+            "swagger_ui.html",
+            title=self.spec.title,
+            spec_url=url_for("api-docs.openapi_json"),
+            swagger_ui_url=f"{request.script_root}{self._swagger_ui_url}",
+            swagger_ui_config=self.config["OPENAPI_SWAGGER_UI_CONFIG"],
+        )
+        return page

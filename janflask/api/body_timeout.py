@@ -13,23 +13,19 @@ from typing import IO, TypeVar
 
 from flask import Flask, request
 
-from janflask.api.context import client_socket
+from janflask.api.context import INPUT, client_socket, has_body
 from janflask.errors import RequestTimeoutError
 
 T = TypeVar("T")
-
-INPUT = "wsgi.input"
-_TELL_OF_A_BODY = ("CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING")
 
 
 def register(app: Flask, seconds: float) -> None:
     """Reading a body raises RequestTimeoutError when nothing has come for ``seconds``."""
 
     def limit_silence() -> None:
-        environ = request.environ
-        client = client_socket() if any(environ.get(name) for name in _TELL_OF_A_BODY) else None
+        client = client_socket() if has_body() else None
         if client is not None:
-            environ[INPUT] = LimitedInput(environ[INPUT], client, seconds)
+            request.environ[INPUT] = LimitedInput(request.environ[INPUT], client, seconds)
 
     app.before_request(limit_silence)
 

@@ -10,6 +10,7 @@ from janflask.services.container import Services
 from janflask.services.waiting import Waiter
 
 EXTENSION = "janflask"
+INPUT = "wsgi.input"
 STALLED = 120.0  # seconds a client may take nothing of what is sent to it
 _CLIENT_SOCKETS = ("gunicorn.socket", "werkzeug.socket")  # where WSGI servers say what the request came over
 
@@ -34,6 +35,12 @@ def client_socket() -> socket.socket | None:
     """What the current request came over, where the server tells it."""
     sockets = (request.environ.get(name) for name in _CLIENT_SOCKETS)
     return next((client for client in sockets if client is not None), None)
+
+
+def has_body() -> bool:
+    """Whether the current request says that it has one; it may be empty."""
+    environ = request.environ
+    return environ.get("CONTENT_LENGTH", "") not in ("", "0") or bool(environ.get("HTTP_TRANSFER_ENCODING"))
 
 
 def _limit_stalls(client: socket.socket) -> None:

@@ -84,7 +84,7 @@ def on_unexpected(error: Exception) -> Response:
 
 def _message(error: HTTPException, status: int) -> str:
     if status == 404:
-        return f"there is no route {request.method} {request.path}; /docs lists what there is"
+        return f"there is no route {request.method} {request.path}; {request.script_root}/docs lists what there is"
     if status == 405:
         allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
         return f"{request.path} does not know {request.method}" + (f", only {allowed}" if allowed else "")

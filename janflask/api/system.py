@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 from flask import Blueprint as PlainBlueprint
-from flask import Response, redirect, send_from_directory
+from flask import Response, redirect, send_from_directory, url_for
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -40,7 +40,7 @@ def health() -> Response:
 @pages.get("/")
 def home() -> BaseResponse:
     """Leads to the documentation."""
-    return redirect(DOCS_PATH)
+    return redirect(url_for("api-docs.openapi_swagger_ui"))
 
 
 @pages.get(f"{ASSETS_PATH}<name>")
