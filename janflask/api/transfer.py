@@ -8,11 +8,11 @@ from typing import Any
 from flask import Request, Response, request
 
 from janflask.api import examples
-from janflask.api.blueprint import Blueprint, decoded_json, path_id
+from janflask.api.blueprint import Blueprint, path_id
 from janflask.api.context import services
 from janflask.api.reply import json_response
 from janflask.api.thread_objects import single_thread
-from janflask.errors import InvalidRequestError, UnsupportedMediaTypeError
+from janflask.errors import UnsupportedMediaTypeError
 from janflask.schemas.thread_answers import ImportReportSchema, ThreadObjectSchema
 from janflask.services.spool import spooled
 
@@ -77,7 +77,8 @@ def import_threads() -> Response:
     """Import threads
 
     Takes a document of one thread, which always becomes a new thread with ids of its own, or an archive of many, which
-    keep their ids where these are free. The body may be as large as an uploaded file.
+    keep their ids where these are free. The body may be as large as an uploaded file (`JANFLASK_MAX_UPLOAD_MB`). What a
+    document holds beside the contents of its files may be as large as any other JSON (`JANFLASK_MAX_BODY_MB`).
     """
     request.max_content_length = services().settings.max_upload_mb << 20
     if request.mimetype in _ZIPS:
@@ -86,10 +87,8 @@ def import_threads() -> Response:
         raise UnsupportedMediaTypeError(
             f"the body's content type is {request.mimetype or 'missing'}: send application/json or {ZIP}"
         )
-    document = decoded_json(request.get_data())
-    if not isinstance(document, dict):
-        raise InvalidRequestError("the body must be a JSON object: a document of GET /v1/threads/{thread_id}/export")
-    thread = services().portable.import_document(document)
+    with spooled(request.stream, services().settings.cache_dir) as file:
+        thread = services().portable.import_document(file)
     return json_response(single_thread(services().threads.get(thread.id)))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import sys
 import tempfile
@@ -253,10 +252,6 @@ def _import(service: PortableService, path: str, progress: Any) -> ImportReport:
 def _import_document(service: PortableService, file: BinaryIO, path: str) -> ImportReport:
     from janflask.services.portable import ImportReport
 
-    try:
-        document = json.load(file)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
+    if not file.read(1024).lstrip().startswith(b"{"):
         raise click.ClickException(f"{path} is no exported conversation (JSON), no zip archive and no folder")
-    return ImportReport(threads=(service.import_document(document).id,))
+    return ImportReport(threads=(service.import_document(file).id,))

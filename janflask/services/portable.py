@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from janflask.errors import InvalidRequestError, NotFoundError
 from janflask.records import Message, Thread
-from janflask.services import portable_archive, portable_document, portable_layout
+from janflask.services import long_texts, portable_archive, portable_document, portable_layout
 from janflask.services.portable_document import PortableThread
 from janflask.services.portable_folder import ExportReport, FolderExport
 from janflask.services.portable_import import Importer, ImportReport, Skipped, store_file, with_files
@@ -43,13 +43,21 @@ class PortableService:
         """The thread's document in pieces of some 64 KiB. NotFoundError is raised at the call."""
         return portable_document.write(self._repository, thread_id)
 
-    def import_document(self, document: Mapping[str, Any]) -> Thread:
+    def import_document(self, file: BinaryIO) -> Thread:
         """Makes a new thread out of an exported one, with new ids for it, its messages and its files.
 
-        The whole document is checked first; nothing stays behind when it fails later. Raises InvalidRequestError and
+        ``file`` must be one that can be sought; the contents of files stay in it until they are stored. The whole
+        document is checked first; nothing stays behind when it fails later. Raises InvalidRequestError and
         RequestTooLargeError with the place as ``param``.
         """
-        portable = portable_document.read(document, max_message=self._max_message, max_file=self._max_file)
+        document, texts = long_texts.read(file, self._settings.max_body_mb * _MIB)
+        if not isinstance(document, dict):
+            raise InvalidRequestError(
+                "the document must be a JSON object: one of GET /v1/threads/{thread_id}/export or `janflask threads "
+                "export`"
+            )
+        limits = {"max_message": self._max_message, "max_file": self._max_file}
+        portable = portable_document.read(document, texts, **limits)
         new_files: dict[str, str] = {}
         try:
             for file in portable.files:
@@ -69,7 +77,7 @@ class PortableService:
             tool_resources=with_file_ids(portable.thread.tool_resources, new_files),
         )
         messages = [_renewed(message, thread.id, new_files) for message in portable.messages]
-        files = [(name, _content(text)) for name, text in portable.thread_files]
+        files = [(name, _content(content)) for name, content in portable.thread_files]
         with self._repository.files.holding(list(new_files.values()), thread.id):
             return self._repository.threads.create(thread, messages, files)
 
@@ -133,8 +141,8 @@ def _renewed(message: Message, thread_id: str, new_files: Mapping[str, str]) -> 
     return dataclasses.replace(message, id=ids.new_id(ids.MESSAGE), thread_id=thread_id)
 
 
-def _content(text: str) -> BinaryIO:
-    return as_file(lambda: portable_document.decoded(text))
+def _content(content: portable_document.Content) -> BinaryIO:
+    return as_file(lambda: portable_document.decoded(content))
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

@@ -39,7 +39,7 @@ def mapping(value: object, place: str) -> Mapping[str, Any]:
     return value
 
 
-def texts(raw: Mapping[str, Any], place: str, *names: str) -> None:
+def check_texts(raw: Mapping[str, Any], place: str, *names: str) -> None:
     """Each of ``names`` must be text."""
     for name in names:
         if not isinstance(raw.get(name), str):
@@ -67,7 +67,7 @@ def check_thread(raw: Mapping[str, Any], place: str, limit: int) -> None:
     for number, item in enumerate(raw.get("assistants") or ()):
         inner = f"{place}.assistants[{number}]"
         if not isinstance(item, str):
-            texts(mapping(item, inner), inner, "assistant_id")
+            check_texts(mapping(item, inner), inner, "assistant_id")
             check_fields(item, inner, {"assistant_name": str, "instructions": str, "model": dict})
 
 
@@ -75,7 +75,7 @@ def check_message(raw: Mapping[str, Any], place: str, limit: int) -> None:
     """A message as in ``messages.jsonl``; ``limit`` is in bytes."""
     _check_size(raw, place, limit)
     check_fields(raw, place, _MESSAGE)
-    texts(raw, place, "role")
+    check_texts(raw, place, "role")
     if not 0 < len(raw["role"]) <= 64:
         raise refused(f"{place}.role", "must have 1 to 64 characters")
     for number, item in enumerate(raw.get("file_ids") or ()):
@@ -91,9 +91,9 @@ def check_message(raw: Mapping[str, Any], place: str, limit: int) -> None:
 
 
 def _check_part(part: Mapping[str, Any], place: str) -> None:
-    texts(part, place, "type")
+    check_texts(part, place, "type")
     if part["type"] == "text" and not isinstance(part.get("text"), str):
-        texts(mapping(part.get("text"), f"{place}.text"), f"{place}.text", "value")
+        check_texts(mapping(part.get("text"), f"{place}.text"), f"{place}.text", "value")
 
 
 def _check_size(raw: Mapping[str, Any], place: str, limit: int) -> None:

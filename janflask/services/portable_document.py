@@ -30,7 +30,8 @@ from janflask.errors import (
     StoreDamagedError,
 )
 from janflask.records import Message, StoredFile, Thread
-from janflask.services.portable_checks import check_fields, check_message, check_thread, mapping, refused, texts
+from janflask.services.long_texts import LONG, LongText, LongTexts
+from janflask.services.portable_checks import check_fields, check_message, check_texts, check_thread, mapping, refused
 from janflask.services.portable_streams import joined, pieces_of
 from janflask.storage import ids
 from janflask.storage.base import Repository
@@ -39,7 +40,7 @@ from janflask.storage.jan import message_from_json, message_to_json, millis, thr
 OBJECT, VERSION = "thread.export", 1
 
 _BINARY_PIECE = 3 << 14  # bytes; a multiple of three is base64 without padding
-_TEXT_PIECE = _BINARY_PIECE // 3 * 4
+Content = str | LongText  # of a file, in base64
 
 _encode = msgspec.json.Encoder().encode
 
@@ -111,7 +112,7 @@ class PortableFile:
     """An uploaded file out of a document; ``content`` is base64 that was checked."""
 
     stored: StoredFile
-    content: str
+    content: Content
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +122,11 @@ class PortableThread:
     thread: Thread
     messages: tuple[Message, ...]
     files: tuple[PortableFile, ...]
-    thread_files: tuple[tuple[str, str], ...]  # name, base64
+    thread_files: tuple[tuple[str, Content], ...]  # name, base64
 
 
-def read(document: Mapping[str, Any], *, max_message: int, max_file: int) -> PortableThread:
-    """The document, checked as a whole; the limits are in bytes.
+def read(document: Mapping[str, Any], texts: LongTexts, *, max_message: int, max_file: int) -> PortableThread:
+    """The document with its long texts, checked as a whole; the limits are in bytes.
 
     Raises InvalidRequestError, RequestTooLargeError for what is above a limit; ``param`` is the place.
     """
@@ -134,47 +135,72 @@ def read(document: Mapping[str, Any], *, max_message: int, max_file: int) -> Por
     if type(document.get("version")) is not int or document["version"] != VERSION:
         raise refused("version", f"must be {VERSION}, the only version that this server knows")
     check_fields(document, "", {"messages": list, "files": list, "thread_files": list})
-    raw_thread = mapping(document.get("thread"), "thread")
+    raw_thread = mapping(texts.put_back(document.get("thread"), "thread", max_message), "thread")
     check_thread(raw_thread, "thread", max_message)
     messages = []
     for number, raw in enumerate(document.get("messages") or ()):
         place = f"messages[{number}]"
-        check_message(mapping(raw, place), place, max_message)
+        raw = mapping(texts.put_back(raw, place, max_message), place)
+        check_message(raw, place, max_message)
         messages.append(message_from_json(raw, raw.get("thread_id") or "", f"line-{number}"))
-    files, missing = _files(document.get("files") or (), max_file)
+    files, missing = _files(document.get("files") or (), texts, max_file)
     _check_references(messages, {file.stored.id for file in files} | missing)
     thread = thread_from_json(raw_thread, raw_thread.get("id") or "", ids.now_ms())
-    return PortableThread(thread, tuple(messages), files, _thread_files(document.get("thread_files") or (), max_file))
+    thread_files = _thread_files(document.get("thread_files") or (), texts, max_file)
+    return PortableThread(thread, tuple(messages), files, thread_files)
 
 
-def decoded(content: str) -> Iterator[bytes]:
-    """Checked base64 as bytes, in pieces."""
-    for start in range(0, len(content), _TEXT_PIECE):
-        yield binascii.a2b_base64(content[start : start + _TEXT_PIECE], strict_mode=True)
+def decoded(content: Content) -> Iterator[bytes]:
+    """Base64 as bytes, in pieces. Raises ValueError for what is none."""
+    at_end = False
+    for piece in filter(None, _in_fours(content)):
+        if at_end:
+            raise ValueError("its padding is not at its end")
+        yield binascii.a2b_base64(piece, strict_mode=True)
+        at_end = b"=" in piece
 
 
-def _files(listed: Iterable[Any], max_file: int) -> tuple[tuple[PortableFile, ...], set[str]]:
+def _in_fours(content: Content) -> Iterator[bytes]:
+    """Its characters in pieces that can be decoded one by one."""
+    rest = b""
+    for piece in [content.encode()] if isinstance(content, str) else content.ascii():
+        piece = rest + piece
+        whole = len(piece) // 4 * 4
+        yield piece[:whole]
+        rest = piece[whole:]
+    yield rest
+
+
+def _file_item(item: Any, place: str, texts: LongTexts) -> dict[str, Any]:
+    """One of the document's files, whose content stays where it is."""
+    raw = dict(mapping(item, place))
+    content = raw.pop("content", None)
+    raw = texts.put_back(raw, place, LONG)
+    return raw if content is None else {**raw, "content": content}
+
+
+def _files(listed: Iterable[Any], texts: LongTexts, max_file: int) -> tuple[tuple[PortableFile, ...], set[str]]:
     """The files that are there, and the ids of the missing ones."""
     found: dict[str, PortableFile] = {}
     missing: set[str] = set()
     for number, item in enumerate(listed):
         place = f"files[{number}]"
-        raw = mapping(item, place)
-        texts(raw, place, "id")
+        raw = _file_item(item, place, texts)
+        check_texts(raw, place, "id")
         if not ids.is_id(raw["id"]) or raw["id"] in found or raw["id"] in missing:
             raise refused(f"{place}.id", "must be an id, and no other file's")
         if raw.get("missing") is True:
             missing.add(raw["id"])
         else:
-            found[raw["id"]] = _file(raw, place, max_file)
+            check_texts(raw, place, "filename", "purpose", "content")
+            found[raw["id"]] = _file(raw, texts.find(raw["content"]), place, max_file)
     return tuple(found.values()), missing
 
 
-def _file(raw: Mapping[str, Any], place: str, max_file: int) -> PortableFile:
-    texts(raw, place, "filename", "purpose", "content")
+def _file(raw: Mapping[str, Any], content: Content, place: str, max_file: int) -> PortableFile:
     if len(raw["filename"]) > 1024 or len(raw["purpose"]) > 64:
         raise refused(place, "must have a filename of at most 1024 and a purpose of at most 64 characters")
-    size, digest = _measured(raw["content"], f"{place}.content", max_file)
+    size, digest = _measured(content, f"{place}.content", max_file)
     for name, told, true in (("bytes", raw.get("bytes", size), size), ("sha256", raw.get("sha256", digest), digest)):
         if told != true:
             raise refused(f"{place}.{name}", f"must be {true}, which is the content's: the document is damaged")
@@ -186,26 +212,25 @@ def _file(raw: Mapping[str, Any], place: str, max_file: int) -> PortableFile:
         bytes=size,
         sha256=digest,
     )
-    return PortableFile(stored, raw["content"])
+    return PortableFile(stored, content)
 
 
-def _thread_files(listed: Iterable[Any], max_file: int) -> tuple[tuple[str, str], ...]:
-    found: dict[str, str] = {}
+def _thread_files(listed: Iterable[Any], texts: LongTexts, max_file: int) -> tuple[tuple[str, Content], ...]:
+    found: dict[str, Content] = {}
     for number, item in enumerate(listed):
         place = f"thread_files[{number}]"
-        raw = mapping(item, place)
-        texts(raw, place, "name", "content")
+        raw = _file_item(item, place, texts)
+        check_texts(raw, place, "name", "content")
         if ids.safe_name(raw["name"]) in found:
             raise refused(f"{place}.name", "must be no other file's")
-        _measured(raw["content"], f"{place}.content", max_file)
-        found[ids.safe_name(raw["name"])] = raw["content"]
+        content = texts.find(raw["content"])
+        _measured(content, f"{place}.content", max_file)
+        found[ids.safe_name(raw["name"])] = content
     return tuple(found.items())
 
 
-def _measured(content: str, place: str, limit: int) -> tuple[int, str]:
+def _measured(content: Content, place: str, limit: int) -> tuple[int, str]:
     """Size and SHA-256 of base64's bytes."""
-    if content.find("=", 0, max(0, len(content) - 2)) >= 0:
-        raise refused(place, "must be base64")
     size, digest = 0, hashlib.sha256()
     try:
         for piece in decoded(content):

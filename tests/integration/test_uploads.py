@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import os
 import socket
 import subprocess
@@ -143,6 +145,38 @@ def test_a_large_file_costs_little_memory(server: Server) -> None:
     part = httpx.get(f"{server.url}/{file['id']}/content", headers={"Range": f"bytes={50 * MB}-{50 * MB + 9}"})
     assert (part.status_code, part.content) == (206, list(content(51))[50][:10])
     assert httpx.delete(f"{server.url}/{file['id']}", timeout=LIMIT).status_code == 200
+
+
+def document(megabytes: int) -> Iterator[bytes]:
+    """An exported thread of one message and one file of so many MiB, in pieces."""
+    head = {"object": "thread.export", "version": 1, "thread": {"id": "t"}}
+    yield json.dumps(head).encode()[:-1] + b', "messages": [{"role": "user", "content": [], "file_ids": ["file-1"]}], '
+    yield b'"files": [{"id": "file-1", "filename": "big.bin", "purpose": "assistants", "content": "'
+    for piece in content(megabytes * 3 // 4):
+        yield base64.b64encode(piece[: MB - 1])  # a multiple of three
+    yield b'"}]}'
+
+
+def test_a_large_document_costs_little_memory(server: Server) -> None:
+    url = server.url.replace("/files", "/threads/import")
+
+    def imported(megabytes: int) -> httpx.Response:
+        headers = {"Content-Type": "application/json"}
+        return httpx.post(url, content=document(megabytes), headers=headers, timeout=LIMIT)
+
+    assert imported(1).status_code == 200  # what is loaded once
+    worker = server.worker
+    Path(f"/proc/{worker}/clear_refs").write_text("5")
+    before = peak_kib(worker)
+    response = imported(60)
+    assert response.status_code == 200, response.text
+    assert max(file["bytes"] for file in server.files()) > 40 * MB
+    assert peak_kib(worker) - before < 10 * 1024
+    # What is no file's content is held in memory, so it has the limit of other bodies.
+    long = b'{"object": "thread.export", "messages": [' + b'"x",' * MB + b'""]}'
+    refused = httpx.post(url, content=long, headers={"Content-Type": "application/json"}, timeout=LIMIT)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (413, "request_too_large")
+    assert peak_kib(worker) - before < 20 * 1024
 
 
 def request_head(framing: str) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import copy
 import dataclasses
 import io
 import json
@@ -88,6 +87,10 @@ def exported(service: PortableService, thread_id: str = "jan_1717666232") -> dic
     return json.loads(b"".join(service.export_thread(thread_id)))  # type: ignore[no-any-return]
 
 
+def as_file(document: Any) -> io.BytesIO:
+    return io.BytesIO(json.dumps(document).encode())
+
+
 def messages_of(repository: Repository, thread_id: str) -> list[Message]:
     return list(repository.threads.all_messages(thread_id))
 
@@ -149,7 +152,7 @@ def test_an_import_is_a_new_thread_that_says_the_same(tmp_path: Path) -> None:
     service, repository = portable(tmp_path)
     old = conversation(repository)
     document = exported(service)
-    new = service.import_document(document)
+    new = service.import_document(as_file(document))
     assert new.id != old.id
     assert ids.time_of(new.id) == CREATED
     before, after = messages_of(repository, old.id), messages_of(repository, new.id)
@@ -182,7 +185,7 @@ def without_ids(document: dict[str, Any]) -> dict[str, Any]:
 def test_imported_files_cannot_be_deleted_under_their_messages(tmp_path: Path) -> None:
     service, repository = portable(tmp_path)
     conversation(repository)
-    new = service.import_document(exported(service))
+    new = service.import_document(as_file(exported(service)))
     held = messages_of(repository, new.id)[0].files[0]
     asked: list[str] = []
     repository.files.delete(held, lambda thread_id: bool(asked.append(thread_id)))
@@ -196,7 +199,7 @@ def test_a_file_that_is_gone_is_told_and_stays_gone(tmp_path: Path) -> None:
     repository.files.delete(gone, lambda _: False)
     document = exported(service)
     assert {"id": gone, "missing": True} in document["files"]
-    new = service.import_document(document)
+    new = service.import_document(as_file(document))
     assert messages_of(repository, new.id)[0].files == (gone,)
 
 
@@ -241,7 +244,7 @@ WRONG = [
     ("thread/assistants", {"a": 1}, "thread.assistants"),
     ("thread/assistants/0", 7, "thread.assistants[0]"),
     ("thread/assistants/0/assistant_id", None, "thread.assistants[0].assistant_id"),
-    ("thread/title", "\ud800", "thread"),
+    ("thread/title", "\ud800", None),
     ("messages/1", "hello", "messages[1]"),
     ("messages/1/role", None, "messages[1].role"),
     ("messages/1/role", "", "messages[1].role"),
@@ -267,7 +270,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("path", "value", "param"), WRONG, ids=[f"{path}-{param}" for path, _, param in WRONG])
-def test_a_wrong_document_is_refused_with_its_place(tmp_path: Path, path: str, value: object, param: str) -> None:
+def test_a_wrong_document_is_refused_with_its_place(
+    tmp_path: Path, path: str, value: object, param: str | None
+) -> None:
     service, repository = portable(tmp_path)
     conversation(repository)
     document = exported(service)
@@ -276,7 +281,7 @@ def test_a_wrong_document_is_refused_with_its_place(tmp_path: Path, path: str, v
         document["thread_files"][0]["name"] = "big.bin"
     _set(path, value)(document)
     with pytest.raises(InvalidRequestError) as caught:
-        service.import_document(document)
+        service.import_document(as_file(document))
     assert caught.value.param == param
     assert everything(repository) == before
 
@@ -295,7 +300,7 @@ def test_what_is_too_large_is_refused(tmp_path: Path, path: str, value: object) 
     document = exported(service)
     _set(path, value)(document)
     with pytest.raises(RequestTooLargeError):
-        service.import_document(document)
+        service.import_document(as_file(document))
 
 
 def test_a_failure_midway_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +314,7 @@ def test_a_failure_midway_leaves_nothing_behind(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(repository.threads, "create", full)
     with pytest.raises(StorageFullError):
-        service.import_document(document)
+        service.import_document(as_file(document))
     assert everything(repository) == before
 
 
@@ -632,12 +637,3 @@ def test_nothing_else_is_imported_when_the_store_fails(tmp_path: Path, monkeypat
     monkeypatch.setattr(repository.threads, "create", full)
     with pytest.raises(JanflaskError, match="full"):
         service.import_folder(tmp_path / "jan")
-
-
-def test_a_document_is_not_changed_by_its_import(tmp_path: Path) -> None:
-    service, repository = portable(tmp_path)
-    conversation(repository)
-    document = exported(service)
-    before = copy.deepcopy(document)
-    service.import_document(document)
-    assert document == before
