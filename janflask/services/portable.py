@@ -60,10 +60,10 @@ class PortableService:
         portable = portable_document.read(document, texts, **limits)
         new_files: dict[str, str] = {}
         try:
-            for file in portable.files:
-                pieces = portable_document.decoded(file.content)
-                stored = store_file(self._repository.files, pieces, file.stored, self._max_file)
-                new_files[file.stored.id] = stored.id
+            for item in portable.files:
+                pieces = portable_document.decoded(item.content)
+                stored = store_file(self._repository.files, pieces, item.stored, self._max_file)
+                new_files[item.stored.id] = stored.id
             return self._create(portable, new_files)
         except BaseException:
             for file_id in new_files.values():
