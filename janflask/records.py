@@ -207,6 +207,7 @@ class Run:
     parallel_tool_calls: bool = True
     metadata: Mapping[str, Any] = field(default_factory=dict)
     ends_with_client: bool = False  # a stream whose client leaves cancels the run
+    problem: str | None = None  # why it cannot be carried out, found when it was made in what it takes over
     started_ms: int | None = None
     replied_ms: int | None = None  # when the reply was begun, though it may not have a word yet
     cancelled_ms: int | None = None

@@ -382,10 +382,10 @@ class InferenceRequest:
     stream: bool = False
     include_usage: bool = False
     n: int = 1
-    max_tokens: int | None = None
+    max_tokens: int | None = None  # -1: no limit, whatever the model's own is
     stop: tuple[str, ...] | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
-    cache_prompt: bool = True
+    cache_prompt: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

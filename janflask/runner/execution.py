@@ -90,10 +90,10 @@ class Execution:
         except PromptTooLongError:
             return _incomplete("max_prompt_tokens")
         except JanflaskError as error:
-            return _failed(error)
+            return failed(error)
         except Exception as error:
             log.exception("run %s failed", self._live.run.id)
-            return _failed(EngineError(f"the run failed: {error!r}"))
+            return failed(EngineError(f"the run failed: {error!r}"))
 
     def _answer(self, reply: Reply, waiter: Waiter) -> Ending:
         """Goes on where an engine died, and waits for a place in its queue."""
@@ -208,7 +208,8 @@ def _incomplete(reason: str) -> Ending:
     return {"status": RunStatus.INCOMPLETE, "incomplete_reason": reason, "completed_ms": ids.now_ms()}
 
 
-def _failed(error: JanflaskError) -> Ending:
+def failed(error: JanflaskError) -> Ending:
+    """The end of a run that ``error`` stopped."""
     return {
         "status": RunStatus.FAILED,
         "failed_ms": ids.now_ms(),
@@ -246,5 +247,5 @@ def _ending_of(message: Message) -> Ending:
             return {"status": RunStatus.EXPIRED}
         case "run_failed":
             reason = EngineError("the run failed; the server ended before it could write down why")
-            return _failed(reason) | {"failed_ms": ended_ms}
+            return failed(reason) | {"failed_ms": ended_ms}
     return {"status": RunStatus.COMPLETED, "completed_ms": ended_ms}

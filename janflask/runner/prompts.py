@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from janflask.errors import ContextLengthExceededError, InvalidRequestError, UnavailableError
 from janflask.ipc.protocol import MAX_TEXT
+from janflask.parameters import NO_LIMIT
 from janflask.records import Message, Run
 from janflask.services.container import Services
 from janflask.services.history import Window, fitting
+from janflask.services.inherited import run_parameters
 from janflask.services.sampling import model_max_tokens
 from janflask.services.waiting import Waiter
 from janflask.types import ChatMessage, ChatRequest, SamplingParams, TemplateRequest, TokenizeRequest
@@ -46,18 +48,21 @@ class Prompts:
     def of(self, run: Run, messages: Sequence[Message], begun: str, waiter: Waiter) -> Prompt:
         """Of ``messages`` as many as fit; the answer goes on behind ``begun``.
 
-        Raises PromptTooLongError, ContextLengthExceededError, InvalidRequestError when there is nothing to answer, and
-        what TokenService raises.
+        Raises PromptTooLongError, ContextLengthExceededError, InvalidRequestError when there is nothing to answer or
+        something that the run takes over cannot be used, and what TokenService raises.
         """
+        given = run_parameters(run)
         said = self._count(run, begun, waiter)
-        most = run.max_completion_tokens or run.parameters.get("max_tokens")
+        most = run.max_completion_tokens or given.get("max_tokens")
         if most is None:
             most = model_max_tokens(self._models.card(run.model))
-        window = self._window(run, messages, most, said, waiter)
+        limit = None if most == NO_LIMIT else most
+        window = self._window(run, messages, limit, said, waiter)
         shown = _chat(run, window.shown)
         if not shown:
             raise InvalidRequestError("the thread has no message that could be answered: add one", param="thread_id")
-        return Prompt(_request(run, shown, begun, None if most is None else max(0, most - said)), window.left_out, said)
+        rest = most if limit is None else max(0, limit - said)
+        return Prompt(_request(run, given, shown, begun, rest), window.left_out, said)
 
     def _window(self, run: Run, messages: Sequence[Message], most: int | None, said: int, waiter: Waiter) -> Window:
         texts = [message for message in messages if message.text or message.role != "assistant"]
@@ -97,7 +102,7 @@ class Prompts:
         return endpoint.info.ctx_len
 
     def _length(self, run: Run, chat: tuple[ChatMessage, ...], waiter: Waiter) -> int:
-        kwargs = run.parameters.get("chat_template_kwargs") or {}
+        kwargs = run_parameters(run)["chat_template_kwargs"]
         request = TemplateRequest(model=run.model, messages=chat, template_kwargs=kwargs, tokenize=True)
         return len(self._tokens.apply_template(request, waiter).tokens or ())
 
@@ -114,27 +119,18 @@ def _chat(run: Run, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
     return (*leading, *[ChatMessage(role=message.role, content=message.text) for message in messages])
 
 
-def _request(run: Run, chat: tuple[ChatMessage, ...], begun: str, max_tokens: int | None) -> ChatRequest:
-    given: dict[str, Any] = dict(run.parameters)
-    given |= {
-        name: value for name, value in (("temperature", run.temperature), ("top_p", run.top_p)) if value is not None
-    }
-    # What was read from disk has lists where requests have tuples.
-    sampling = {name: _frozen(value) for name, value in given.items() if name in _SAMPLING and value is not None}
-    stop = given.get("stop")
+def _request(
+    run: Run, given: Mapping[str, Any], chat: tuple[ChatMessage, ...], begun: str, max_tokens: int | None
+) -> ChatRequest:
     return ChatRequest(
         model=run.model,
         messages=chat,
         stream=True,
         max_tokens=max_tokens,
-        stop=None if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
-        sampling=sampling,
-        cache_prompt=given.get("cache_prompt", True),
-        template_kwargs=given.get("chat_template_kwargs") or {},
+        stop=given.get("stop"),
+        sampling={name: value for name, value in given.items() if name in _SAMPLING},
+        cache_prompt=given.get("cache_prompt"),
+        template_kwargs=given["chat_template_kwargs"],
         begun=begun,
         conversation=run.thread_id,
     )
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

@@ -8,10 +8,12 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.known_fields import ALIASES, CONVERSATION, GENERATION
+from janflask.parameters import NAMES
 from janflask.records import Assistant
 from janflask.schemas.fields import Number, Text, between, kind, wrong_type
 from janflask.schemas.objects import JsonObject, check_object, each, metadata_field, tool_resources_field
-from janflask.schemas.sampling import Base
+from janflask.schemas.sampling import Base, Reason, refusals, unless
 from janflask.schemas.stored import DeletedSchema, PageSchema, always, time, told
 
 # OpenAI's limits, where it has one.
@@ -92,8 +94,20 @@ _RESPONSE_FORMAT = {
 }
 
 
+_KEPT = ("temperature", "top_p")
+_NOT_KEPT = (
+    "is not kept with an assistant, which has `temperature` and `top_p`: set it for the run, or in `parameters` of the "
+    "thread or the model"
+)
+
+
 class ModifyAssistantSchema(Base):
     """What changes of an assistant. What is not given stays; null brings the default back."""
+
+    REFUSED: Mapping[str, Reason] = {
+        **{name: unless((), _NOT_KEPT) for name in (*NAMES, *ALIASES, "parameters") if name not in _KEPT},
+        **refusals(GENERATION, CONVERSATION),
+    }
 
     name = _text(MAX_NAME, "What it is called.", example="Math tutor")
     description = _text(MAX_DESCRIPTION, "What it is for.")

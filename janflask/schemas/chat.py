@@ -8,8 +8,10 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.known_fields import CONVERSATION, MESSAGE
+from janflask.parameters import EFFORTS, template_kwargs
 from janflask.schemas.fields import Text, Whole, between, kind, optional_flag, sampling_whole, wrong_type
-from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, common_arguments, unless
+from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, common_arguments, refusals, unless
 from janflask.types import ChatMessage, ChatRequest
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -49,6 +51,8 @@ class MessageContent(fields.Field[str]):
 
 class MessageSchema(Base):
     """One message of a conversation."""
+
+    REFUSED = refusals(MESSAGE)
 
     role = Text(
         required=True,
@@ -102,8 +106,20 @@ class MessageSchema(Base):
         )
 
 
+def effort_field() -> Text:
+    """How much a reasoning model is to think."""
+    about = "How much to think, for chat templates that know it; `none` is their `enable_thinking` false."
+    return Text(
+        allow_none=True,
+        validate=validate.OneOf(EFFORTS, error="must be one of {choices}, not {input!r}"),
+        metadata={"description": about},
+    )
+
+
 class ConversationSchema(Base):
     """What a prompt is laid out from."""
+
+    REFUSED: Mapping[str, Reason] = refusals(CONVERSATION)
 
     messages = fields.List(
         fields.Nested(MessageSchema, error_messages={"type": "must be an object with role and content"}),
@@ -120,6 +136,8 @@ class ConversationSchema(Base):
         error_messages={"invalid": "must be an object"},
         metadata={"description": "Further variables for the chat template, e.g. `enable_thinking`."},
     )
+    reasoning_effort = effort_field()
+    enable_thinking = optional_flag("The same as `enable_thinking` in `chat_template_kwargs`.")
 
     @ma.pre_load
     def refuse_tools(self, data: Any, **kwargs: Any) -> Any:
@@ -134,6 +152,7 @@ class ChatRequestSchema(ConversationSchema, InferenceSchema):
 
     REFUSED: Mapping[str, Reason] = {
         **InferenceSchema.REFUSED,
+        **ConversationSchema.REFUSED,
         "tool_choice": unless(("none", "auto"), "tools are not supported yet: set `tool_choice` to none"),
         "functions": unless(([],), "functions are not supported yet: leave `functions` out"),
         "function_call": unless(("none", "auto"), "functions are not supported yet: leave `function_call` out"),
@@ -167,6 +186,4 @@ class ChatRequestSchema(ConversationSchema, InferenceSchema):
             data["top_logprobs"] = top_logprobs
         common = common_arguments(data)
         common["max_tokens"] = data.get("max_completion_tokens", common["max_tokens"])
-        return ChatRequest(
-            messages=tuple(data["messages"]), template_kwargs=data.get("chat_template_kwargs", {}), **common
-        )
+        return ChatRequest(messages=tuple(data["messages"]), template_kwargs=template_kwargs(data), **common)

@@ -8,8 +8,9 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields
 
+from janflask.known_fields import PROMPT
 from janflask.schemas.fields import Whole, between, kind, optional_flag, sampling_whole, wrong_type
-from janflask.schemas.sampling import MAX_CHOICES, InferenceSchema, Reason, common_arguments, unless
+from janflask.schemas.sampling import MAX_CHOICES, InferenceSchema, Reason, common_arguments, refusals, unless
 from janflask.types import CompletionRequest
 
 MAX_PROMPTS = 2048
@@ -73,6 +74,7 @@ class CompletionRequestSchema(InferenceSchema):
 
     REFUSED: Mapping[str, Reason] = {
         **InferenceSchema.REFUSED,
+        **refusals(PROMPT),
         "suffix": unless(("",), "a suffix (fill in the middle) is not supported yet: leave `suffix` out"),
         "response_format": lambda value: (
             None if value == {"type": "text"} else 'only {"type": "text"} is supported yet'

@@ -8,9 +8,10 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.known_fields import EMBEDDING
 from janflask.schemas.completions import Prompts
 from janflask.schemas.fields import Text, Whole, between
-from janflask.schemas.sampling import Base
+from janflask.schemas.sampling import Base, refusals
 from janflask.types import EmbeddingRequest
 
 MAX_DIMENSIONS = 1 << 16
@@ -36,6 +37,8 @@ class Inputs(Prompts):
 
 class EmbeddingRequestSchema(Base):
     """Texts to be made vectors."""
+
+    REFUSED = refusals(EMBEDDING)
 
     model = Text(required=True, metadata={"description": "The model's id.", "example": "nomic-embed-text-v1.5"})
     input = Inputs(

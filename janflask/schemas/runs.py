@@ -8,17 +8,19 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.parameters import is_parameter
 from janflask.records import MessageDraft, RunDraft
+from janflask.schemas.chat import ChatRequestSchema, effort_field
 from janflask.schemas.fields import Text, Whole, between, optional_flag
 from janflask.schemas.messages import NewMessageSchema
-from janflask.schemas.objects import metadata_field
+from janflask.schemas.objects import JsonObject, metadata_field
 from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, unless
 from janflask.schemas.threads import MAX_INSTRUCTIONS, NewThreadSchema, text_field
 
 MAX_ADDED = 100
 
 _DRAFT_FIELDS = frozenset(RunDraft.__dataclass_fields__)
-_NOT_PARAMETERS = frozenset({"model", "stream", "stream_options", "n", "max_tokens", "temperature", "top_p"})
+_NOT_PARAMETERS = frozenset({"max_tokens", "temperature", "top_p"})  # those that a run keeps by themselves
 _TEXT_ONLY = 'only "auto" and {"type": "text"} are supported yet'
 
 
@@ -47,7 +49,11 @@ class NewRunSchema(InferenceSchema):
     """How a thread is to be answered. What is not given is the thread's, its assistant's or its model's to say."""
 
     REFUSED: Mapping[str, Reason] = {
-        **InferenceSchema.REFUSED,
+        **ChatRequestSchema.REFUSED,
+        "add_generation_prompt": unless((True,), "must be true: a run gives a new message"),
+        "continue_final_message": unless((False,), "is not supported in a run, which gives a new message"),
+        "logprobs": unless((False, 0), "is not supported: a run tells no log-probabilities"),
+        "top_logprobs": unless((), "is not supported: a run tells no log-probabilities"),
         "n": unless((1,), "a run makes one answer: leave `n` out"),
         "tool_choice": unless(("none", "auto"), "tools are not supported yet: set `tool_choice` to none"),
         "tools": unless(([],), "tools are not supported yet: leave `tools` out"),
@@ -81,6 +87,12 @@ class NewRunSchema(InferenceSchema):
     truncation_strategy = fields.Nested(
         TruncationSchema, allow_none=True, error_messages={"type": "must be an object with a type"}
     )
+    chat_template_kwargs = JsonObject(
+        allow_none=True,
+        metadata={"description": "Further variables for the chat template, e.g. `enable_thinking`."},
+    )
+    reasoning_effort = effort_field()
+    enable_thinking = optional_flag("The same as `enable_thinking` in `chat_template_kwargs`.")
     parallel_tool_calls = optional_flag("Kept for OpenAI's clients.", default=True)
     cancel_on_disconnect = optional_flag(
         "With `stream`: a client that leaves cancels the run, which otherwise goes on.", default=False
@@ -100,11 +112,7 @@ class NewRunSchema(InferenceSchema):
         truncation = data.pop("truncation_strategy", {})
         most = data.get("max_completion_tokens", data.get("max_tokens"))
         known = {name: value for name, value in data.items() if name in _DRAFT_FIELDS}
-        parameters = {
-            name: value
-            for name, value in data.items()
-            if name in InferenceSchema._declared_fields and name not in _NOT_PARAMETERS
-        }
+        parameters = {name: value for name, value in data.items() if is_parameter(name) and name not in _NOT_PARAMETERS}
         return RunDraft(
             **known
             | {

@@ -8,6 +8,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.parameters import template_kwargs
 from janflask.schemas.chat import ConversationSchema
 from janflask.schemas.completions import MAX_TOKEN, token_ids
 from janflask.schemas.fields import Text, optional_flag, wrong_type
@@ -90,7 +91,7 @@ class TemplateRequestSchema(ConversationSchema):
         return TemplateRequest(
             model=data["model"],
             messages=tuple(data["messages"]),
-            template_kwargs=data.get("chat_template_kwargs", {}),
+            template_kwargs=template_kwargs(data),
             add_generation_prompt=data.get("add_generation_prompt", True),
             tokenize=data.get("tokenize", False),
         )

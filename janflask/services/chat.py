@@ -6,10 +6,18 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 
+from janflask.catalog import MODEL_FILE
 from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError, UnavailableError
+from janflask.parameters import NO_LIMIT
 from janflask.services.generation import Event, Generations
 from janflask.services.models import Endpoint, ModelService
-from janflask.services.sampling import model_max_tokens, model_stop, sampling_params
+from janflask.services.sampling import (
+    model_cache_prompt,
+    model_max_tokens,
+    model_stop,
+    sampling_params,
+    template_kwargs,
+)
 from janflask.services.templates import ChatTemplates, needs_special
 from janflask.services.waiting import Waiter
 from janflask.settings import Settings
@@ -40,7 +48,8 @@ class ChatService:
     def chat(self, request: ChatRequest) -> Job:
         """Raises ModelNotFoundError, and ConflictError for an unusable ``model.json``."""
         card = self._models.card(request.model)
-        generate = _common(card, request, model_max_tokens(card))
+        generate = _common(card, request)
+        further = template_kwargs(card, request.template_kwargs)
 
         def prepare(info: EngineInfo) -> list[GenerateRequest]:
             jan_template = card.settings.get("prompt_template")
@@ -48,20 +57,21 @@ class ChatService:
                 request.messages,
                 info,
                 jan_template if isinstance(jan_template, str) else None,
-                request.template_kwargs,
+                further,
             )
-            _check_bias(request, info)
-            return [generate(prompt.text + request.begun, prompt.add_special, prompt.stop)]
+            generation = generate(prompt.text + request.begun, prompt.add_special, prompt.stop)
+            _check_bias(generation, request, card, info)
+            return [generation]
 
         return Job(card.id, prepare, "messages")
 
     def completion(self, request: CompletionRequest) -> Job:
         """Raises ModelNotFoundError, and ConflictError for an unusable ``model.json``."""
         card = self._models.card(request.model)
-        generate = _common(card, request, model_max_tokens(card) or COMPLETION_MAX_TOKENS)
+        generate = _common(card, request, COMPLETION_MAX_TOKENS)
 
         def prepare(info: EngineInfo) -> list[GenerateRequest]:
-            _check_bias(request, info)
+            _check_bias(generate("", False, ()), request, card, info)
             for number, prompt in enumerate(request.prompts):
                 _check_tokens(prompt, number, info)
             return [
@@ -119,33 +129,37 @@ class ChatService:
 
 
 def _common(
-    card: ModelCard, request: InferenceRequest, default_max_tokens: int | None
+    card: ModelCard, request: InferenceRequest, default_max_tokens: int | None = None
 ) -> Callable[[str | tuple[int, ...], bool, tuple[str, ...]], GenerateRequest]:
     sampling = sampling_params(card, request.sampling)
     stop = model_stop(card) if request.stop is None else request.stop
-    max_tokens = default_max_tokens if request.max_tokens is None else request.max_tokens
+    cache_prompt = model_cache_prompt(card) if request.cache_prompt is None else request.cache_prompt
+    max_tokens = request.max_tokens
+    if max_tokens is None:
+        max_tokens = model_max_tokens(card) or default_max_tokens
 
     def generate(prompt: str | tuple[int, ...], add_special: bool, further_stop: tuple[str, ...]) -> GenerateRequest:
         return GenerateRequest(
             prompt=prompt,
             n=request.n,
-            max_tokens=max_tokens,
+            max_tokens=None if max_tokens == NO_LIMIT else max_tokens,
             stop=tuple(dict.fromkeys(stop + further_stop)),
             sampling=sampling,
             add_special=add_special,
             parse_special=True,
-            cache_prompt=request.cache_prompt,
+            cache_prompt=cache_prompt,
             conversation=request.conversation if isinstance(request, ChatRequest) else None,
         )
 
     return generate
 
 
-def _check_bias(request: InferenceRequest, info: EngineInfo) -> None:
-    for token, _ in request.sampling.get("logit_bias", ()):
+def _check_bias(generation: GenerateRequest, request: InferenceRequest, card: ModelCard, info: EngineInfo) -> None:
+    where = "" if "logit_bias" in request.sampling else f" in {MODEL_FILE} of {card.id}"
+    for token, _ in generation.sampling.logit_bias:
         if token >= info.n_vocab:
             raise InvalidRequestError(
-                f"logit_bias: {token} is no token of this model, its ids go from 0 to {info.n_vocab - 1}",
+                f"logit_bias{where}: {token} is no token of this model, its ids go from 0 to {info.n_vocab - 1}",
                 param="logit_bias",
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -16,6 +17,8 @@ from janflask.settings import Settings
 from janflask.storage import ids
 from janflask.storage.base import Page, Repository, Slice
 from janflask.storage.paging import cut
+
+log = logging.getLogger(__name__)
 
 
 class MessageService:
@@ -119,6 +122,9 @@ class MessageService:
             run = self._runs.get(thread_id, run_id)
             text = "".join(self._runs.said(thread_id, run_id))
         except NotFoundError:  # it is being made
+            return None
+        except StoreDamagedError as error:  # the messages are there all the same
+            log.error("what run %s has said is not listed: %s", run_id, error.message)
             return None
         return None if run.replied_ms is None else reply_message(run, text)
 

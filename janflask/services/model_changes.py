@@ -10,6 +10,7 @@ from typing import Any
 
 from janflask.catalog import MAX_MODEL_FILE, MODEL_FILE, ModelCatalog, is_model_id
 from janflask.errors import ConflictError, RequestTooLargeError, StoreDamagedError
+from janflask.known_fields import ALIASES
 from janflask.services.overrides import FILE_SETTINGS, check_file, checked_settings
 from janflask.settings import Settings
 from janflask.storage.disk import STAGING, Disk, read_plain, translated
@@ -95,6 +96,8 @@ class ModelChangeService:
                 raise StoreDamagedError(f"{key} in {MODEL_FILE} is no object: repair the file by hand")
             if key == "settings":
                 given = self._checked(given, present, folder)
+            if key == "parameters":  # another server's name for one of these, which somebody wrote by hand
+                present = {name: value for name, value in present.items() if ALIASES.get(name) not in given}
             merged = {**present, **given}
             content[key] = {item: value for item, value in merged.items() if value is not None}
 

@@ -25,7 +25,7 @@ from janflask.services.portable_checks import MAX_DEPTH
 from janflask.services.portable_layout import Progress, no_progress
 from janflask.services.portable_streams import as_file, is_deeper, with_file_ids
 from janflask.services.portable_tree import Layout, Tree, join, lines, read_whole, understand
-from janflask.storage import ids
+from janflask.storage import ids, odd_values
 from janflask.storage.base import FileStore, Repository
 from janflask.storage.file_uploads import CONTENT_FILE, DESCRIPTION_FILE, file_from_json
 from janflask.storage.jan import (
@@ -148,6 +148,7 @@ class Importer:
     def _take_assistants(self, name: str, path: str) -> str | None:
         raw = self._object(f"{path}/{ASSISTANT_FILE}")
         found = _assistant_with_files(assistant_from_json(raw, name), self._files)
+        self._note(join(path, ASSISTANT_FILE), odd_values.of_assistant(raw))
         here = self._find(self._repository.assistants, name)
         if here == found:
             if found != BUILT_IN:
@@ -188,7 +189,9 @@ class Importer:
         times = [message.created_ms for message in messages if message.created_ms]
         first_ms = min(times, default=ids.now_ms())
         try:
-            thread = thread_from_json(self._object(join(path, THREAD_FILE)), name, first_ms)
+            raw = self._object(join(path, THREAD_FILE))
+            thread = thread_from_json(raw, name, first_ms)
+            self._note(join(path, THREAD_FILE), odd_values.of_thread(raw))
         except (NotFoundError, *_PROBLEMS) as error:
             if not messages:
                 raise InvalidRequestError(f"there is neither a readable {THREAD_FILE} nor a message") from None
@@ -274,6 +277,11 @@ class Importer:
         known[old] = new
         if old != new:
             self._renamed[old] = new
+
+    def _note(self, path: str, odd: Iterable[str]) -> None:
+        """Names what was taken as it is, though nothing can be answered with it."""
+        for told in odd:
+            self._skip(path, f"{told}; it was taken as it is, and {odd_values.UNUSABLE}")
 
     def _skip(self, path: str, reason: str) -> None:
         self._skipped.append(Skipped(path, reason))

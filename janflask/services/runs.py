@@ -28,6 +28,7 @@ from janflask.records import (
     ThreadDraft,
 )
 from janflask.services.assistants import AssistantService
+from janflask.services.inherited import inherited
 from janflask.services.messages import MessageService, check_thread_id
 from janflask.services.models import ModelService
 from janflask.services.threads import ThreadService
@@ -113,9 +114,7 @@ class RunService:
         """Run over thread over assistant; the model's own and the defaults come in when it is carried out."""
         entry, assistant = self._assistant(thread, draft.assistant_id)
         model = self._model(draft.model, thread, entry, assistant)
-        parameters = _merged(
-            _sampling_of(assistant), entry.model.get("parameters"), thread.parameters, draft.parameters
-        )
+        taken = inherited(thread, entry, assistant, _own_parameters(draft))
         instructions = entry.instructions or assistant.instructions
         if draft.instructions is not None:
             instructions = draft.instructions
@@ -130,16 +129,17 @@ class RunService:
             expires_ms=now + int(self._settings.run_timeout * 1000),
             model=model,
             instructions="\n\n".join(text for text in (instructions, draft.additional_instructions) if text),
-            settings=_merged(entry.model.get("settings"), thread.settings),
-            parameters=parameters,
-            temperature=draft.temperature if draft.temperature is not None else parameters.get("temperature"),
-            top_p=draft.top_p if draft.top_p is not None else parameters.get("top_p"),
+            settings=taken.settings,
+            parameters=taken.parameters,
+            temperature=taken.parameters.get("temperature"),
+            top_p=taken.parameters.get("top_p"),
             max_prompt_tokens=draft.max_prompt_tokens,
             max_completion_tokens=draft.max_completion_tokens,
             last_messages=draft.last_messages,
             parallel_tool_calls=draft.parallel_tool_calls,
             metadata=draft.metadata,
             ends_with_client=draft.ends_with_client,
+            problem=taken.problem,
         )
 
     def _assistant(self, thread: Thread, assistant_id: str | None) -> tuple[ThreadAssistant, Assistant]:
@@ -271,17 +271,9 @@ class RunService:
                 waiter.unwatch(watch)
 
 
-def _merged(*levels: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The later ones win."""
-    merged: dict[str, Any] = {}
-    for level in levels:
-        merged |= level or {}
-    return merged
-
-
-def _sampling_of(assistant: Assistant) -> dict[str, Any]:
-    given = {"temperature": assistant.temperature, "top_p": assistant.top_p}
-    return {name: value for name, value in given.items() if value is not None}
+def _own_parameters(draft: RunDraft) -> dict[str, Any]:
+    own = {"temperature": draft.temperature, "top_p": draft.top_p}
+    return {**draft.parameters, **{name: value for name, value in own.items() if value is not None}}
 
 
 def _check_ids(thread_id: str, run_id: str) -> None:

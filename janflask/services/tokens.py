@@ -9,6 +9,7 @@ from janflask.ipc.client import engine_text, engine_tokens
 from janflask.ipc.protocol import MAX_TEXT, Tokenize, Tokens
 from janflask.services.asking import EngineAsker
 from janflask.services.models import Endpoint, ModelService
+from janflask.services.sampling import template_kwargs
 from janflask.services.templates import ChatTemplates
 from janflask.services.waiting import Waiter
 from janflask.settings import Settings
@@ -59,16 +60,18 @@ class TokenService:
     def apply_template(self, request: TemplateRequest, waiter: Waiter) -> LaidOut:
         """The prompt that a chat of these messages has, with exactly its tokens.
 
-        Raises InvalidRequestError when the template refuses the messages.
+        Raises InvalidRequestError when the template refuses the messages, ConflictError for an unusable ``model.json``.
         """
-        jan_template = self._models.card(request.model).settings.get("prompt_template")
+        card = self._models.card(request.model)
+        jan_template = card.settings.get("prompt_template")
+        further = template_kwargs(card, request.template_kwargs)
 
         def ask(endpoint: Endpoint) -> LaidOut:
             prompt = self._templates.prompt(
                 request.messages,
                 endpoint.info,
                 jan_template if isinstance(jan_template, str) else None,
-                request.template_kwargs,
+                further,
                 ask=request.add_generation_prompt,
             )
             if not request.tokenize:

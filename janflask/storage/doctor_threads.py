@@ -12,7 +12,7 @@ import msgspec
 
 from janflask.errors import StoreDamagedError
 from janflask.records import Message, Thread
-from janflask.storage import ids, message_log
+from janflask.storage import ids, message_log, odd_values
 from janflask.storage.disk import open_plain
 from janflask.storage.doctor_case import (
     NOT_A_FILE,
@@ -23,6 +23,7 @@ from janflask.storage.doctor_case import (
     told,
     wrong_types,
 )
+from janflask.storage.doctor_runs import check_runs
 from janflask.storage.file_threads import MAX_THREAD_FILE
 from janflask.storage.jan import (
     FILES_FOLDER,
@@ -69,6 +70,7 @@ class ThreadCheck:
         """Messages first: they may have to give what ``thread.json`` lacks."""
         yield from self._messages()
         yield from self._thread()
+        yield from check_runs(self.case, self.fd, self.thread_id)
         for name in links_in(self.fd, FILES_FOLDER):
             yield Finding(f"{self._path}/{FILES_FOLDER}/{name}".rstrip("/"), NOT_A_FILE)
         yield from left_over_files(self.case, self.fd, self._path)
@@ -103,6 +105,8 @@ class ThreadCheck:
         if wrong:
             extra = {name: value for name, value in thread.extra.items() if name not in wrong}
             yield self._mended(path, told(wrong), dataclasses.replace(thread, extra=extra))
+        for odd in odd_values.of_thread({**raw, **dict.fromkeys(wrong)}):
+            yield Finding(path, f"{odd}; {odd_values.UNUSABLE}")
 
     def _mended(self, path: str, problem: str, thread: Thread) -> Finding:
         data = encode_thread(thread)

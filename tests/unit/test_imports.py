@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = {"types", "records", "errors", "settings"}
+VALUES = {"engine_settings", "parameters", "known_fields"}  # what may be given to engines
 
 # Each part of janflask and the parts it may import; every part may import itself.
 ALLOWED: dict[str, set[str]] = {
@@ -22,6 +23,8 @@ ALLOWED: dict[str, set[str]] = {
     "records": set(),
     "settings": {"errors"},
     "engine_settings": BASE,
+    "known_fields": set(),
+    "parameters": {"types", "known_fields"},
     "catalog": BASE | {"engine_settings"},
     "gguf_header": BASE,
     "model_description": BASE | {"gguf_header"},
@@ -43,15 +46,16 @@ ALLOWED: dict[str, set[str]] = {
         "machine_memory",
     }
     | {"schemas", "downloads"},  # for what it does on the disk when no server runs
-    "api": BASE | {"__init__", "schemas", "services", "catalog"},
-    "schemas": {"types", "records", "errors"},
+    "api": BASE | {"__init__", "schemas", "services", "catalog", "known_fields"},
+    "schemas": {"types", "records", "errors", "parameters", "known_fields"},
     "services": BASE
+    | VALUES
     | {"storage", "ipc", "catalog", "engine_settings", "gguf_header", "model_folder", "memory_estimate"}
     | {"shutdown", "kv_folder"},
-    "storage": BASE,
+    "storage": BASE | VALUES,
     "ipc": {"types", "records", "errors"},
     "processes": BASE | {"__init__", "ipc", "shutdown"},
-    "runner": BASE | {"__init__", "ipc", "processes", "services", "storage"},
+    "runner": BASE | {"__init__", "ipc", "parameters", "processes", "services", "storage"},
     "engine": BASE
     | {"__init__", "ipc", "processes", "catalog", "engine_settings", "gguf_header", "memory_estimate"}
     | {"machine_memory", "downloads", "kv_folder"},
@@ -65,6 +69,8 @@ NATIVE = {"llama_cpp", "janflask_ext", "numpy"}
 FORBIDDEN: dict[str, set[str]] = {
     "__init__": NATIVE,
     "engine_settings": WEB | NATIVE,
+    "known_fields": WEB | NATIVE,
+    "parameters": WEB | NATIVE,
     "catalog": WEB | NATIVE,
     "gguf_header": WEB | NATIVE,
     "model_description": WEB | NATIVE,
@@ -84,7 +90,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "runner": WEB | NATIVE,
     "downloads": WEB | NATIVE,
 }
-STANDARD_LIBRARY_ONLY = {"errors", "types", "records", "settings"}
+STANDARD_LIBRARY_ONLY = {"known_fields", "parameters", "errors", "types", "records", "settings"}
 
 SOURCES = sorted(ROOT.glob("janflask/**/*.py"))
 EXTENSION = sorted(path for path in ROOT.glob("ext/janflask_ext/*") if path.suffix in (".py", ".pyi", ".pyx", ".pxd"))
