@@ -107,14 +107,7 @@ class StreamOptionsSchema(Base):
 class InferenceSchema(Base):
     """The fields that ``/chat/completions`` and ``/completions`` share."""
 
-    REFUSED: Mapping[str, Reason] = {
-        **refusals(GENERATION),
-        "grammar": unless(("",), "grammars are not supported yet: leave `grammar` out"),
-        "json_schema": unless(({},), "structured output is not supported yet: leave `json_schema` out"),
-        "samplers": unless(([], ""), "the order of the samplers can't be changed: leave `samplers` out"),
-        "lora": unless(([],), "adapters are not supported yet: leave `lora` out"),
-        "n_predict": unless((), "use `max_tokens` instead of `n_predict`"),
-    }
+    REFUSED: Mapping[str, Reason] = refusals(GENERATION)
 
     model = Text(required=True, metadata={"description": "The model's id.", "example": "smollm2-135m-instruct"})
     stream = optional_flag("Send the answer as server-sent events while it is generated.", default=False)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from janflask.records import Assistant, Message, Thread
+from janflask.records import Assistant, Message, Run, RunStatus, Thread
 from janflask.settings import Settings
-from janflask.storage import open_repository
+from janflask.storage import ids, open_repository
 from janflask.storage.base import Repository
 from janflask.storage.doctor import Finding, examine
 
@@ -247,3 +247,85 @@ def test_a_thread_that_is_being_written_is_told(settings: Settings, repository: 
     repository.threads.update("a", change)
     assert [(item.path, item.fixable) for item in told] == [("threads/a", False)]
     assert "somebody else" in told[0].problem
+
+
+def test_parameters_and_settings_that_nobody_can_mean(settings: Settings, repository: Repository) -> None:
+    """They are told and left alone: nobody but their owner knows what they should be."""
+    thread = settings.threads_dir / "a" / "thread.json"
+    entry = {"assistant_id": "jan", "model": {"parameters": {"top_k": "x"}, "settings": {"ngl": []}}}
+    tables = {"parameters": {"temperature": "warm", "max_tokens": "3", "mine": 1}, "settings": {"ctx_len": "long"}}
+    thread.write_text(json.dumps(json.loads(thread.read_text()) | tables | {"assistants": [entry]}))
+    assistant = settings.assistants_dir / "ada" / "assistant.json"
+    assistant.write_text(json.dumps(json.loads(assistant.read_text()) | {"top_p": 7, "temperature": "0.5"}))
+    model = settings.models_dir / "m" / "model.json"
+    model.parent.mkdir(parents=True)
+    model.write_text(json.dumps({"parameters": {"stop": 5}, "settings": {"vulkan": True}}))
+    before = snapshot(settings)
+    findings = found(settings, fix=True)
+    assert snapshot(settings) == before
+    assert not any(finding.fixable for finding in findings)
+    told = [f"{finding.path}: {finding.problem}" for finding in findings]
+    for number, (path, start) in enumerate(
+        [
+            ("assistants/ada/assistant.json", "top_p is 7: must be from 0 to 1"),
+            ("threads/a/thread.json", 'parameters.temperature is "warm": must be a number from 0 to 2'),
+            ("threads/a/thread.json", "settings.ctx_len is 'long': must be"),
+            ("threads/a/thread.json", 'assistants.0.model.parameters.top_k is "x": must be a whole number'),
+            ("threads/a/thread.json", "assistants.0.model.settings.ngl is '[]': must be a number or text"),
+            ("models/m/model.json", "parameters.stop is 5: must be a string or a list of strings"),
+        ]
+    ):
+        assert told[number].startswith(f"{path}: {start}")
+    assert len(told) == 6
+
+
+def test_a_model_that_cannot_be_read(settings: Settings, repository: Repository) -> None:
+    model = settings.models_dir / "m" / "model.json"
+    model.parent.mkdir(parents=True)
+    (settings.models_dir / "bare").mkdir()
+    model.write_text("{")
+    (finding,) = found(settings, fix=True)
+    assert (finding.path, finding.fixable) == ("models/m/model.json", False)
+    assert "not JSON" in finding.problem
+
+
+def make_run(repository: Repository, settings: Settings) -> Path:
+    """The file of a run of thread ``a``."""
+    run = Run(
+        id=ids.new_id(ids.RUN),
+        thread_id="a",
+        assistant_id="jan",
+        message_id="m9",
+        step_id="s",
+        created_ms=1,
+        expires_ms=2,
+        model="m",
+    )
+    repository.runs.create(run)
+    return settings.threads_dir / "a" / "runs" / f"{run.id}.json"
+
+
+def test_odd_fields_of_a_run(settings: Settings, repository: Repository) -> None:
+    file = make_run(repository, settings)
+    assert found(settings) == []
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"temperature": "warm"}))
+    repaired(settings, f"threads/a/runs/{file.name}", 'temperature is "warm"')
+    run = repository.runs.get("a", file.stem)
+    assert (run.status, run.temperature) == (RunStatus.FAILED, None)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}"])
+def test_a_run_of_which_nothing_is_left(settings: Settings, repository: Repository, content: bytes) -> None:
+    file = make_run(repository, settings)
+    put(file, content)
+    finding = repaired(settings, f"threads/a/runs/{file.name}", "the run is lost")
+    assert not file.exists()
+    assert finding.kept is not None
+
+
+def test_a_reply_that_cannot_be_read(settings: Settings, repository: Repository) -> None:
+    file = make_run(repository, settings)
+    file.with_suffix(".reply").write_bytes(b'"a"\n5\n"torn')
+    (finding,) = found(settings, fix=True)
+    assert (finding.path, finding.fixable) == (f"threads/a/runs/{file.stem}.reply", False)
+    assert "line 2" in finding.problem
