@@ -106,6 +106,7 @@ class Assistant:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     temperature: float | None = None
     top_p: float | None = None
+    reasoning_effort: str | None = None
     response_format: Any = None
     version: str = "1.0"
     extra: Mapping[str, Any] = field(default_factory=dict)

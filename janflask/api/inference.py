@@ -43,8 +43,8 @@ def create_chat_completion(body: ChatRequest) -> Response:
 
     Answers a conversation. With `stream` the answer comes as server-sent events while it is generated; while there is
     nothing to send (the model is loading, the request waits, a long prompt is computed) comment lines keep the
-    connection alive. A model that is on disk and not running is started. Closing the connection cancels. Unknown fields
-    are ignored.
+    connection alive. A model that is on disk and not running is started. Closing the connection cancels. Fields that
+    change an answer and cannot be had are refused by name, unknown ones are ignored.
 
     The conversation is laid out by the `prompt_template` in the model's settings, else by the chat template in its
     file, else as ChatML. A `prompt_template` is cut at `{system_message}` and `{prompt}`: its beginning and the system

@@ -65,7 +65,7 @@ def run_parameters(run: Run) -> Mapping[str, Any]:
 def _parameters(thread: Thread, entry: ThreadAssistant, assistant: Assistant) -> Levels:
     file = _ASSISTANT.format(assistant.id)
     yield assistant.extra.get("parameters"), "parameters", file  # later versions of Jan keep them there
-    for name in ("temperature", "top_p"):
+    for name in ("temperature", "top_p", "reasoning_effort"):
         known = getattr(assistant, name)
         yield {name: assistant.extra.get(name) if known is None else known}, "", file
     yield entry.model.get("parameters"), _place(thread, entry, "parameters"), _THREAD

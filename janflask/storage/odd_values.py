@@ -23,7 +23,7 @@ def of_thread(raw: Mapping[str, Any]) -> Iterator[str]:
 
 def of_assistant(raw: Mapping[str, Any]) -> Iterator[str]:
     """In an ``assistant.json``."""
-    yield from _parameters({name: raw.get(name) for name in ("temperature", "top_p")}, "")
+    yield from _parameters({name: raw.get(name) for name in ("temperature", "top_p", "reasoning_effort")}, "")
     yield from _parameters(raw.get("parameters"), "parameters")
 
 

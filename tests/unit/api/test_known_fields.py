@@ -184,7 +184,7 @@ def test_a_run_gives_a_new_message_and_no_probabilities(client: FlaskClient) -> 
 
 
 def test_an_assistant_keeps_two_numbers(client: FlaskClient) -> None:
-    for name in ("top_k", "max_tokens", "stop", "repetition_penalty", "reasoning_effort", "parameters"):
+    for name in ("top_k", "max_tokens", "stop", "repetition_penalty", "enable_thinking", "parameters"):
         error = refused(client.post("/v1/assistants", json={name: "x"}), 400, name)
         assert "temperature" in error["message"]
     assert client.post("/v1/assistants", json={"temperature": 0.5, "top_p": 0.5, "top_k": None}).status_code == 200

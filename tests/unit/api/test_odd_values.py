@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +250,27 @@ def test_an_odd_assistant_is_named(threads: Threads, world: World, fields: dict[
     assert threads.run(
         threads.make(), assistant_id="odd", **{told.split()[0]: 1} if "param" not in told else {"top_k": 1}
     )
+
+
+def test_how_much_an_assistant_is_to_think(threads: Threads, world: World) -> None:
+    info = world.supervisor.states["tiny"].info
+    assert info is not None
+    world.supervisor.states["tiny"] = world.supervisor.run(
+        "tiny", world.engine, replace(info, chat_template="{{ reasoning_effort }}|{{ enable_thinking }}")
+    )
+    response = threads.client.post("/v1/assistants", json={"id": "odd", "reasoning_effort": "low"})
+    assert response.status_code == 200
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({}, "low|"),
+        ({"reasoning_effort": "none"}, "|False"),
+        ({"enable_thinking": True}, "low|True"),
+    ]
+    for fields, prompt in cases:
+        assert threads.run(threads.make(), assistant_id="odd", **fields)["status"] == "completed"
+        assert threads.asked().prompt == prompt
+    write_assistant(world, "odd", {"reasoning_effort": "huge"})
+    told = threads.run(threads.make(), assistant_id="odd")["last_error"]["message"]
+    assert 'reasoning_effort in assistant.json of odd is "huge": must be one of none' in told
 
 
 def test_parameters_of_an_assistant_as_later_versions_of_jan_keep_them(threads: Threads, world: World) -> None:

@@ -561,6 +561,19 @@ def test_a_thread_is_made_from_its_messages(tmp_path: Path) -> None:
     assert [item.path for item in report.skipped] == ["threads/jan_1717666232/thread.json"]
 
 
+def test_what_nobody_can_mean_is_taken_and_named(tmp_path: Path) -> None:
+    folder = jan_folder(tmp_path / "jan")
+    file = folder / "thread.json"
+    tables = {"parameters": {"temperature": "warm", "max_tokens": "3"}, "settings": {"ctx_len": "long", "mine": 1}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | tables))
+    service, repository = portable(tmp_path)
+    report = service.import_folder(tmp_path / "jan")
+    assert repository.threads.get("jan_1717666232").parameters == tables["parameters"]
+    assert [item.path for item in report.skipped] == ["threads/jan_1717666232/thread.json"] * 2
+    assert report.skipped[0].reason.startswith('parameters.temperature is "warm": must be a number from 0 to 2; it was')
+    assert report.skipped[1].reason.startswith("settings.ctx_len is 'long': must be")
+
+
 def test_links_are_not_followed(tmp_path: Path) -> None:
     folder = jan_folder(tmp_path / "jan")
     (tmp_path / "secret").write_text("secret")
