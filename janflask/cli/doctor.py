@@ -36,11 +36,14 @@ def doctor(context: click.Context, fix: bool, as_json: bool) -> None:
 
 def _models(settings: Settings) -> Iterator[Finding]:
     from janflask.catalog import MODEL_FILE, ModelCatalog
+    from janflask.storage import odd_values
     from janflask.storage.doctor import Finding
 
     for card in ModelCatalog(settings.models_dir).list():
         if card.problem is not None:
             yield Finding(f"models/{card.id}/{MODEL_FILE}", card.problem)
+        for odd in odd_values.of_tables({"parameters": card.parameters, "settings": card.settings}):
+            yield Finding(f"models/{card.id}/{MODEL_FILE}", f"{odd}; {odd_values.UNUSABLE}")
 
 
 def _print(found: list[Finding], settings: Settings) -> None:

@@ -92,7 +92,7 @@ class Base(ma.Schema):
 
     def handle_error(self, error: ma.ValidationError, data: Any, **kwargs: Any) -> None:
         """Gives what is wrong the name under which it was sent."""
-        messages = error.messages
+        messages: Any = error.messages
         for alias in self._aliases(data) if isinstance(messages, dict) else ():
             if ALIASES[alias] in messages and data.get(ALIASES[alias]) is None:
                 messages[alias] = messages.pop(ALIASES[alias])

@@ -15,7 +15,7 @@ from janflask.settings import Settings
 from janflask.storage import ids
 from janflask.storage.disk import open_plain, opened_folder, opened_root
 from janflask.storage.doctor_case import Case, Finding, check_place, left_over_folders, objects
-from janflask.storage.doctor_checks import check_assistant, check_file, check_model
+from janflask.storage.doctor_checks import check_assistant, check_file
 from janflask.storage.doctor_threads import ThreadCheck
 from janflask.storage.file_uploads import DESCRIPTION_FILE, HOLDERS_FOLDER, UploadStore
 from janflask.storage.locks import FolderLocks
@@ -50,16 +50,9 @@ class _Doctor:
                 yield misplaced
                 continue
             yield from self._examined(root, name, kind, check)
-        for folder in self._models():
-            yield from check_model(folder)
         for root in (*(root for root, _, _ in places), self._settings.models_dir):
             yield from left_over_folders(self._case, root)
         progress(len(names), len(names))
-
-    def _models(self) -> list[Path]:
-        root = self._settings.models_dir
-        found = root.iterdir() if root.is_dir() else ()
-        return sorted(path for path in found if path.is_dir() and not path.name.startswith("."))
 
     def _examined(
         self, root: Path, name: str, kind: str, check: Callable[[Path, str], Iterator[Finding]]

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from janflask.errors import StoreDamagedError
@@ -23,10 +22,8 @@ from janflask.storage.file_uploads import (
     encode_file,
     file_from_json,
 )
-from janflask.storage.jan import decode_object
 from janflask.storage.jan_assistants import ASSISTANT_FILE, assistant_from_json, encode_assistant
 
-MODEL_FILE, MAX_MODEL_FILE = "model.json", 4 << 20
 _READ = 1 << 18  # bytes
 _ASSISTANT: dict[str, type] = {
     **dict.fromkeys(("name", "description", "avatar", "model", "instructions"), str),
@@ -64,21 +61,6 @@ def check_assistant(case: Case, fd: int, assistant_id: str) -> Iterator[Finding]
         for odd in odd_values.of_assistant(raw):
             yield Finding(path, f"{odd}; {odd_values.UNUSABLE}")
     yield from left_over_files(case, fd, f"assistants/{assistant_id}")
-
-
-def check_model(folder: Path) -> Iterator[Finding]:
-    """What a model's description gives to requests. Models are their owner's own: links are followed here."""
-    path = f"models/{folder.name}/{MODEL_FILE}"
-    try:
-        with (folder / MODEL_FILE).open("rb") as file:
-            raw = decode_object(file.read(MAX_MODEL_FILE), "it")
-    except FileNotFoundError:
-        return
-    except (StoreDamagedError, OSError) as error:
-        yield Finding(path, f"it cannot be read: {str(error).split('; `janflask doctor`')[0]}")
-        return
-    for odd in odd_values.of_tables(raw):
-        yield Finding(path, f"{odd}; {odd_values.UNUSABLE}")
 
 
 def check_file(case: Case, fd: int, file_id: str) -> Iterator[Finding]:

@@ -138,6 +138,19 @@ def test_assistants(store: Repository) -> None:
     assert "jan" in run("assistants", "list").stdout
 
 
+def test_the_doctor_names_what_nobody_can_mean_in_a_model(store: Repository, tmp_path: Path) -> None:
+    file = tmp_path / "data/models/tiny/model.json"
+    file.parent.mkdir(parents=True)
+    tables = {"parameters": {"temperature": "warm", "max_tokens": "3"}, "settings": {"ctx_len": "x", "vulkan": True}}
+    file.write_text(json.dumps(tables))
+    found = json.loads(run("doctor", "--json", code=1).stdout)
+    assert {item["path"] for item in found} == {"models/tiny/model.json"}
+    assert [item["problem"].partition(":")[0] for item in found] == [
+        'parameters.temperature is "warm"',
+        "settings.ctx_len is 'x'",
+    ]
+
+
 def test_doctor(store: Repository, tmp_path: Path) -> None:
     assert "All is well" in run("doctor").stdout
     (tmp_path / "data/threads/old/thread.json").write_text("{")
