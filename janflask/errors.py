@@ -7,6 +7,8 @@ so an error raised in an engine reaches the HTTP client unchanged.
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class JanflaskError(Exception):
     """Base of the tree; raised as itself only when an error arrives from another process.
@@ -61,7 +63,22 @@ class InvalidRequestError(JanflaskError):
 
 
 class ContextLengthExceededError(InvalidRequestError):
+    """A prompt and room for an answer are more than the model's context; ``of`` makes its message."""
+
     code = "context_length_exceeded"
+
+    @classmethod
+    def of(cls, tokens: int, context: int, advice: str, *, param: str | None = None) -> Self:
+        """For a prompt of ``tokens`` in a context of ``context`` tokens; ``advice`` is what would help.
+
+        Clients tell this error from others by words of the message alone, each by its own: Anthropic's at the
+        beginning, and OpenAI's behind them. A prompt as long as the context leaves no token for the answer.
+        """
+        return cls(
+            f"prompt is too long: {tokens} tokens > {min(context, tokens - 1)} maximum. This model's maximum context "
+            f"length is {context} tokens: {advice}",
+            param=param,
+        )
 
 
 class NotFoundError(InvalidRequestError):

@@ -116,6 +116,7 @@ class GenerateRequest:
     parse_special: bool = True
     cache_prompt: bool = True  # false: compute the whole prompt, use no cached prefix
     conversation: str | None = None  # whose prompt it is: its KV state is kept on disk, and looked for there
+    echo: bool = False  # the prompt comes before its answer, with log-probabilities where ``sampling`` asks for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +133,16 @@ class TopLogprob:
 class TokenLogprob:
     """The chosen token at one position, and the likeliest candidates there.
 
-    Log-probabilities are natural logarithms of the softmax over the model's own logits, before any sampler.
+    Log-probabilities are natural logarithms of the softmax over the model's own logits, before any sampler. ``width``
+    is how many characters of the text it stands for; None: those that its bytes complete.
     """
 
     token: str
     raw: bytes
-    logprob: float
+    logprob: float | None  # None: a prompt's first token, which nothing predicts
     id: int
     top: tuple[TopLogprob, ...] = ()
+    width: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,9 @@ class Vocab:
     def piece(self, token: int) -> bytes:
         """A token's bytes, whatever its attributes. Raises IndexError when there is no such token."""
 
+    def hides(self, token: int) -> bool:
+        """Whether a token makes no text. Raises IndexError when there is no such token."""
+
     def text(self, token: int) -> str:
         """``piece`` as text, with U+FFFD for what is not UTF-8 by itself."""
 

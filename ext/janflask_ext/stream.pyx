@@ -65,6 +65,11 @@ cdef class Vocab:
             raise IndexError(f"token {token} is not in the vocabulary of {self.size}")
         return self.blob[self.offsets[token]:self.offsets[token + 1]]
 
+    def hides(self, Py_ssize_t token):
+        if not 0 <= token < self.size:
+            raise IndexError(f"token {token} is not in the vocabulary of {self.size}")
+        return self.hidden[token] != 0
+
     def text(self, Py_ssize_t token):
         return self.piece(token).decode("utf-8", "replace")
 

@@ -269,6 +269,12 @@ class LlamaBackend:
     def sample(self, rows: list[int], samplers: list[Any]) -> list[int]:
         return self._context.sample(rows, samplers)
 
+    def score(
+        self, row: int, tokens: array[int], start: int, count: int, sampler: Any
+    ) -> list[tuple[float, list[tuple[int, float]]]]:
+        """Log-probabilities of ``count`` given tokens, and the likeliest ones; the first is predicted by ``row``."""
+        return self._context.score(row, tokens, start, count, sampler)
+
     def is_eog(self, token: int) -> bool:
         return token in self.model.eog
 

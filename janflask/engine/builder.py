@@ -28,6 +28,7 @@ from janflask.engine.tuning import prove, tune
 from janflask.types import EngineInfo, EngineSettings, EngineSpec, Knobs
 
 COPY_BYTES_PER_MS = 4e6  # a cautious rate for copying a KV stream: 4 GB/s
+SCORED_BYTES = 16 << 20  # of logits, for a step's prompt tokens that are scored; llama.cpp keeps what it once took
 FLASH_FLOOR = 64  # rows below which flash attention on a CPU works one by one
 
 
@@ -165,6 +166,7 @@ def build_loop(backend: LlamaBackend, plan: Plan, settings: EngineSettings, snap
         shared_cells=options.kv_unified,
         chunk_size=min(options.batch_size, prompt_tokens),
         slice_size=min(knobs.slice_size, prompt_tokens),
+        scored_rows=max(1, SCORED_BYTES // (4 * backend.model.n_vocab)),
     )
     floor = FLASH_FLOOR if options.flash_attn and not backend.model.on_gpu else 8
     governor = Governor(knobs.slice_size, knobs.measurements.get("slice_ms"), floor)

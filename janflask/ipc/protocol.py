@@ -14,7 +14,8 @@ frame with another magic, version, kind, a length over ``MAX_PAYLOAD`` or fields
 Conversations (the side that connected speaks first):
 
 =============== ===============================================================================================
-to an engine    ``Generate`` -> ``Started`` | ``ErrorReply``, then ``Chunk``*, a ``Finished`` per choice, ``Done``
+to an engine    ``Generate`` -> ``Started`` | ``ErrorReply``, then ``Echo``*, ``Chunk``*, a ``Finished`` per choice,
+                ``Done``
                 (or an ``ErrorReply`` at any point). One connection is one generation: closing it cancels.
                 ``GetStats`` -> ``Stats``, ``Tokenize`` -> ``Tokens`` | ``ErrorReply``, ``Detokenize`` -> ``Text`` |
                 ``ErrorReply``, ``Embed`` -> ``Embeddings`` | ``ErrorReply``, any number of times.
@@ -77,6 +78,13 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Text of one choice. ``text`` may be empty (bytes held back) when there are log-probabilities."""
 
     index: int
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Echo(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A part of the prompt, as a ``Chunk`` of every choice; all of it comes before the first of these."""
+
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
 
@@ -281,6 +289,7 @@ Message = (
     Generate
     | Started
     | Chunk
+    | Echo
     | Finished
     | Done
     | ErrorReply
@@ -328,6 +337,7 @@ _KINDS: dict[int, type] = {
     12: Text,
     13: Embed,
     14: Embeddings,
+    15: Echo,
     16: StartModel,
     17: StopModel,
     18: GetStates,

@@ -17,6 +17,10 @@ from janflask.types import ChatMessage, ChatRequest, SamplingParams, TemplateReq
 
 LEAST_ROOM = 512  # tokens that are left for an answer of any length, or a quarter of the context if that is less
 BEAT = 5.0  # seconds between two looks at a model that starts
+_TOO_LONG = (
+    "not even the instructions and the newest message fit, with room for an answer; shorten them, or start the model "
+    "with a larger ctx_len"
+)
 _SAMPLING = frozenset(item.name for item in fields(SamplingParams))
 
 
@@ -82,8 +86,11 @@ class Prompts:
                     f"the instructions and the newest message are more than max_prompt_tokens, {run.max_prompt_tokens}"
                 ) from error
         # A short answer to the newest turn is better than none.
-        budget = context - said - 1
-        return fitting(texts, lambda part: fits(budget, part), most=1)
+        newest = fitting(texts, lambda part: True, most=1)
+        tokens = self._length(run, _chat(run, newest.shown), waiter) + said
+        if tokens >= context:
+            raise ContextLengthExceededError.of(tokens, context, _TOO_LONG, param="messages")
+        return newest
 
     def _context(self, run: Run, waiter: Waiter) -> int:
         """The model's context in tokens; a model that does not run is started with the run's settings."""
@@ -97,6 +104,9 @@ class Prompts:
         return endpoint.info.ctx_len
 
     def _length(self, run: Run, chat: tuple[ChatMessage, ...], waiter: Waiter) -> int:
+        """Tokens of the prompt; of its words alone, counted in parts, where these are too many to be laid out."""
+        if sum(len(message.content) for message in chat) > MAX_TEXT:
+            return sum(self._count(run, part, waiter) for message in chat for part in _parts(message.content))
         kwargs = run.parameters.get("chat_template_kwargs") or {}
         request = TemplateRequest(model=run.model, messages=chat, template_kwargs=kwargs, tokenize=True)
         return len(self._tokens.apply_template(request, waiter).tokens or ())
@@ -106,6 +116,11 @@ class Prompts:
             return 0
         request = TokenizeRequest(model=run.model, content=text, parse_special=False)
         return len(self._tokens.tokenize(request, waiter).ids)
+
+
+def _parts(text: str) -> list[str]:
+    """No longer than an engine takes at once."""
+    return [text[start : start + MAX_TEXT] for start in range(0, len(text), MAX_TEXT)]
 
 
 def _chat(run: Run, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:

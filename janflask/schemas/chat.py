@@ -14,6 +14,7 @@ from janflask.types import ChatMessage, ChatRequest
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 MAX_MESSAGES = 10_000
+NO_TOOLS = "needs `tools`, and the request has none (they are not supported yet): leave it out, or set it to none"
 
 
 class MessageContent(fields.Field[str]):
@@ -40,7 +41,7 @@ class MessageContent(fields.Field[str]):
             raise wrong_type('an object like {"type": "text", "text": "..."}', part)
         if part.get("type") not in ("text", "refusal"):
             found = str(part.get("type"))[:40]
-            raise ma.ValidationError({"type": [f"only text parts can be read by the models here, not {found!r}"]})
+            raise ma.ValidationError({"type": [f"must be text, the models here read nothing else, not {found!r}"]})
         text = part.get(part["type"])
         if not isinstance(text, str):
             raise ma.ValidationError({part["type"]: [f"must be a string, not {kind(text)}"]})
@@ -82,7 +83,7 @@ class MessageSchema(Base):
         """Raises for tool calls and audio."""
         for name in ("tool_calls", "function_call", "audio") if isinstance(data, dict) else ():
             if data.get(name):
-                raise ma.ValidationError(f"{name} in a message is not supported yet: leave it out", name)
+                raise ma.ValidationError("is not supported yet in a message: leave it out", name)
         return data
 
     @ma.validates_schema
@@ -123,9 +124,13 @@ class ConversationSchema(Base):
 
     @ma.pre_load
     def refuse_tools(self, data: Any, **kwargs: Any) -> Any:
-        """Tools are fine as long as they must not be used."""
-        if isinstance(data, dict) and data.get("tools") and data.get("tool_choice") != "none":
-            raise ma.ValidationError("tools are not supported yet: leave them out, or set tool_choice to none", "tools")
+        """Tools are fine as long as they must not be used. Without any, none can be asked for."""
+        if not isinstance(data, dict) or data.get("tool_choice") == "none":
+            return data
+        if data.get("tools"):
+            raise ma.ValidationError("are not supported yet: leave them out, or set `tool_choice` to none", "tools")
+        if data.get("tool_choice") not in (None, "auto"):
+            raise ma.ValidationError(NO_TOOLS, "tool_choice")
         return data
 
 
@@ -134,15 +139,14 @@ class ChatRequestSchema(ConversationSchema, InferenceSchema):
 
     REFUSED: Mapping[str, Reason] = {
         **InferenceSchema.REFUSED,
-        "tool_choice": unless(("none", "auto"), "tools are not supported yet: set `tool_choice` to none"),
-        "functions": unless(([],), "functions are not supported yet: leave `functions` out"),
-        "function_call": unless(("none", "auto"), "functions are not supported yet: leave `function_call` out"),
+        "functions": unless(([],), "are not supported yet: leave them out"),
+        "function_call": unless(("none", "auto"), "needs `functions`, which are not supported yet: leave it out"),
         "response_format": lambda value: (
-            None if value == {"type": "text"} else 'only {"type": "text"} is supported yet'
+            None if value == {"type": "text"} else 'must be {"type": "text"}, nothing else is supported yet'
         ),
-        "modalities": unless(([], ["text"]), 'only ["text"] is supported'),
-        "audio": unless((), "audio is not supported: leave `audio` out"),
-        "web_search_options": unless((), "there is no web search here: leave `web_search_options` out"),
+        "modalities": unless(([], ["text"]), 'must be ["text"], nothing else is supported'),
+        "audio": unless((), "is not supported: leave it out"),
+        "web_search_options": unless((), "can't be used, there is no web search here: leave them out"),
     }
 
     max_completion_tokens = Whole(

@@ -9,6 +9,7 @@ import marshmallow as ma
 from marshmallow import fields, validate
 
 from janflask.records import MessageDraft, RunDraft
+from janflask.schemas.chat import NO_TOOLS
 from janflask.schemas.fields import Text, Whole, between, optional_flag
 from janflask.schemas.messages import NewMessageSchema
 from janflask.schemas.objects import metadata_field
@@ -19,7 +20,7 @@ MAX_ADDED = 100
 
 _DRAFT_FIELDS = frozenset(RunDraft.__dataclass_fields__)
 _NOT_PARAMETERS = frozenset({"model", "stream", "stream_options", "n", "max_tokens", "temperature", "top_p"})
-_TEXT_ONLY = 'only "auto" and {"type": "text"} are supported yet'
+_TEXT_ONLY = 'must be "auto" or {"type": "text"}, nothing else is supported yet'
 
 
 class TruncationSchema(Base):
@@ -48,9 +49,9 @@ class NewRunSchema(InferenceSchema):
 
     REFUSED: Mapping[str, Reason] = {
         **InferenceSchema.REFUSED,
-        "n": unless((1,), "a run makes one answer: leave `n` out"),
-        "tool_choice": unless(("none", "auto"), "tools are not supported yet: set `tool_choice` to none"),
-        "tools": unless(([],), "tools are not supported yet: leave `tools` out"),
+        "n": unless((1,), "must be 1: a run makes one answer"),
+        "tools": unless(([],), "are not supported yet: leave them out"),
+        "tool_choice": unless(("none", "auto"), NO_TOOLS),  # behind tools: those are what is missing
         "response_format": unless(("auto", {"type": "text"}), _TEXT_ONLY),
     }
 

@@ -24,6 +24,7 @@ MAX_CHOICES = 128
 MAX_TOKENS = 1 << 24
 _SAMPLING_FIELDS = frozenset(SamplingParams.__dataclass_fields__)
 
+# What a value is refused for, None: it is not. The words go on behind the field's name.
 Reason = Callable[[Any], str | None]
 
 
@@ -62,11 +63,11 @@ class InferenceSchema(Base):
 
     # What we know of and can't do yet: saying so beats an answer that silently does something else.
     REFUSED: Mapping[str, Reason] = {
-        "grammar": unless(("",), "grammars are not supported yet: leave `grammar` out"),
-        "json_schema": unless(({},), "structured output is not supported yet: leave `json_schema` out"),
-        "samplers": unless(([], ""), "the order of the samplers can't be changed: leave `samplers` out"),
-        "lora": unless(([],), "adapters are not supported yet: leave `lora` out"),
-        "n_predict": unless((), "use `max_tokens` instead of `n_predict`"),
+        "grammar": unless(("",), "is not supported yet: leave it out"),
+        "json_schema": unless(({},), "is not supported yet, nor is other structured output: leave it out"),
+        "samplers": unless(([], ""), "can't be chosen, their order is fixed: leave it out"),
+        "lora": unless(([],), "is not supported yet in a request, only in a model's settings: leave it out"),
+        "n_predict": unless((), "has another name here: use `max_tokens`"),
     }
 
     model = Text(required=True, metadata={"description": "The model's id.", "example": "smollm2-135m-instruct"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError, UnavailableError
 from janflask.services.generation import Event, Generations
@@ -58,16 +58,17 @@ class ChatService:
     def completion(self, request: CompletionRequest) -> Job:
         """Raises ModelNotFoundError, and ConflictError for an unusable ``model.json``."""
         card = self._models.card(request.model)
-        generate = _common(card, request, model_max_tokens(card) or COMPLETION_MAX_TOKENS)
+        generate = _common(card, request, COMPLETION_MAX_TOKENS)
 
         def prepare(info: EngineInfo) -> list[GenerateRequest]:
             _check_bias(request, info)
             for number, prompt in enumerate(request.prompts):
                 _check_tokens(prompt, number, info)
-            return [
+            asked = [
                 generate(prompt, isinstance(prompt, str) and needs_special(prompt, info), ())
                 for prompt in request.prompts
             ]
+            return [replace(each, echo=engine_echoes(request, each.prompt)) for each in asked]
 
         return Job(card.id, prepare, "prompt")
 
@@ -116,6 +117,11 @@ class ChatService:
                 return endpoint
             yield []
         raise UnavailableError(f"{model_id} started and is gone again; try once more", retry_after=1)
+
+
+def engine_echoes(request: CompletionRequest, prompt: str | tuple[int, ...]) -> bool:
+    """Whether an echoed prompt comes from the engine: one that is token ids, or has log-probabilities."""
+    return request.echo and (not isinstance(prompt, str) or "top_logprobs" in request.sampling)
 
 
 def _common(

@@ -35,7 +35,8 @@ def fitting(messages: Sequence[Message], fits: Callable[[Sequence[Message]], boo
     if found == len(starts):
         raise ContextLengthExceededError(
             "not even the instructions and the newest message fit the model's context: shorten them, or start the "
-            "model with a larger ctx_len"
+            "model with a larger ctx_len",
+            param="messages",
         )
     return _window(messages, starts[found])
 
