@@ -69,14 +69,15 @@ class ContextLengthExceededError(InvalidRequestError):
 
     @classmethod
     def of(cls, tokens: int, context: int, advice: str, *, param: str | None = None) -> Self:
-        """For a prompt of ``tokens`` in a context of ``context`` tokens; ``advice`` is what would help.
+        """For a prompt of ``tokens`` in a context of ``context`` tokens; ``advice`` is a sentence on what would help.
 
-        Clients tell this error from others by words of the message alone, each by its own: Anthropic's at the
-        beginning, and OpenAI's behind them. A prompt as long as the context leaves no token for the answer.
+        Clients tell this error from others by words of the message alone, each by other words: Anthropic's come first,
+        then OpenAI's of an error within a stream, then those of a refusal. A prompt that is just as long as the context
+        leaves no token for the answer.
         """
         return cls(
-            f"prompt is too long: {tokens} tokens > {min(context, tokens - 1)} maximum. This model's maximum context "
-            f"length is {context} tokens: {advice}",
+            f"prompt is too long: {tokens} tokens > {min(context, tokens - 1)} maximum. It exceeds the context window: "
+            f"this model's maximum context length is {context} tokens. {advice}",
             param=param,
         )
 

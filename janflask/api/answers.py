@@ -204,7 +204,7 @@ class LegacyLogprobs:
 
 
 def _legacy_name(token: TokenLogprob | TopLogprob) -> str:
-    """A token's text, or its bytes in OpenAI's way (``bytes:\\xf0``) where they are no characters by themselves."""
+    r"""A token's text, or its bytes in OpenAI's way (``bytes:\xf0``) where they are no characters by themselves."""
     try:
         return token.raw.decode("utf-8")
     except UnicodeDecodeError:

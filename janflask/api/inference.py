@@ -74,7 +74,11 @@ def create_completion(body: CompletionRequest) -> Response:
     """Create completion
 
     Goes on with a text, as it is: no chat template is applied. Several prompts are answered side by side, their choices
-    in order. Without `max_tokens` an answer has at most 16 tokens, unless the model's own parameters say otherwise.
+    in order. Without `max_tokens` an answer has at most 16 tokens, whatever the model's own parameters say.
+
+    With `echo` and `logprobs` the answer tells the prompt's own tokens first, each with its log-probability behind
+    those before it; with `max_tokens` 0 it tells nothing else. A prompt so told is computed whole, and a token that
+    ends the answer is listed, too.
     """
     chat, heading = services().chat, Heading.new(body)
     events = chat.events(chat.completion(body), waiter(), services().settings.keepalive)

@@ -232,7 +232,7 @@ class EngineServer(SocketServer):
             raise ContextLengthExceededError.of(
                 len(tokens),
                 capacity,
-                "the answer has to fit, too; shorten the prompt, or start the model with a larger ctx_len",
+                "The answer has to fit, too: shorten the prompt, or start the model with a larger ctx_len",
                 param="prompt",
             )
         return tokens

@@ -18,7 +18,7 @@ from janflask.types import ChatMessage, ChatRequest, SamplingParams, TemplateReq
 LEAST_ROOM = 512  # tokens that are left for an answer of any length, or a quarter of the context if that is less
 BEAT = 5.0  # seconds between two looks at a model that starts
 _TOO_LONG = (
-    "not even the instructions and the newest message fit, with room for an answer; shorten them, or start the model "
+    "Not even the instructions and the newest message fit with room for an answer: shorten them, or start the model "
     "with a larger ctx_len"
 )
 _SAMPLING = frozenset(item.name for item in fields(SamplingParams))
