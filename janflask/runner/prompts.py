@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from janflask.errors import ContextLengthExceededError, InvalidRequestError, UnavailableError
+from janflask.errors import ContextLengthExceededError, InvalidRequestError
 from janflask.ipc.protocol import MAX_TEXT
 from janflask.records import Message, Run
 from janflask.services.container import Services
+from janflask.services.engine_access import EngineAccess, Tries
 from janflask.services.history import Window, fitting
 from janflask.services.sampling import model_max_tokens
 from janflask.services.waiting import Waiter
 from janflask.types import ChatMessage, ChatRequest, SamplingParams, TemplateRequest, TokenizeRequest
 
 LEAST_ROOM = 512  # tokens that are left for an answer of any length, or a quarter of the context if that is less
-BEAT = 5.0  # seconds between two looks at a model that starts
 _SAMPLING = frozenset(item.name for item in fields(SamplingParams))
 
 
@@ -37,9 +37,11 @@ class Prompt:
 
 
 class Prompts:
-    """Makes prompts of runs. Thread-safe."""
+    """Makes the prompts of one run, whose ``tries`` they share."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, tries: Tries) -> None:
+        self._tries = tries
+        self._engines = EngineAccess(services.settings, services.models)
         self._models = services.models
         self._tokens = services.tokens
 
@@ -87,25 +89,18 @@ class Prompts:
 
     def _context(self, run: Run, waiter: Waiter) -> int:
         """The model's context in tokens; a model that does not run is started with the run's settings."""
-        endpoint = self._models.endpoint(run.model)
-        if endpoint is None:
-            self._models.may_start(run.model)
-            for state in self._models.starting(run.model, waiter, BEAT, run.settings):
-                endpoint = None if state is None else self._models.remember(state)
-        if endpoint is None:
-            raise UnavailableError(f"{run.model} started and is gone again; try once more", retry_after=1)
-        return endpoint.info.ctx_len
+        return self._engines.find(run.model, waiter, overrides=run.settings).info.ctx_len
 
     def _length(self, run: Run, chat: tuple[ChatMessage, ...], waiter: Waiter) -> int:
         kwargs = run.parameters.get("chat_template_kwargs") or {}
         request = TemplateRequest(model=run.model, messages=chat, template_kwargs=kwargs, tokenize=True)
-        return len(self._tokens.apply_template(request, waiter).tokens or ())
+        return len(self._tokens.apply_template(request, waiter, self._tries).tokens or ())
 
     def _count(self, run: Run, text: str, waiter: Waiter) -> int:
         if not text:
             return 0
         request = TokenizeRequest(model=run.model, content=text, parse_special=False)
-        return len(self._tokens.tokenize(request, waiter).ids)
+        return len(self._tokens.tokenize(request, waiter, self._tries).ids)
 
 
 def _chat(run: Run, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
