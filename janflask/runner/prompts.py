@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from janflask import leftovers
 from janflask.errors import ContextLengthExceededError, InvalidRequestError
 from janflask.ipc.protocol import MAX_TEXT
 from janflask.records import Message, Run
 from janflask.services.container import Services
 from janflask.services.engine_access import EngineAccess, Tries
-from janflask.services.history import Window, fitting
+from janflask.services.history import Window, conversation, fitting
 from janflask.services.sampling import model_max_tokens
 from janflask.services.waiting import Waiter
 from janflask.types import ChatMessage, ChatRequest, SamplingParams, TemplateRequest, TokenizeRequest
@@ -48,21 +49,25 @@ class Prompts:
     def of(self, run: Run, messages: Sequence[Message], begun: str, waiter: Waiter) -> Prompt:
         """Of ``messages`` as many as fit; the answer goes on behind ``begun``.
 
-        Raises PromptTooLongError, ContextLengthExceededError, InvalidRequestError when there is nothing to answer, and
-        what TokenService raises.
+        Raises PromptTooLongError, ContextLengthExceededError, InvalidRequestError when there is nothing to answer or
+        something in them that the model could not be shown, and what TokenService raises.
         """
         said = self._count(run, begun, waiter)
         most = run.max_completion_tokens or run.parameters.get("max_tokens")
         if most is None:
             most = model_max_tokens(self._models.card(run.model))
         window = self._window(run, messages, most, said, waiter)
+        found = leftovers.of_messages(window.shown, {}, without_tools=run.tool_choice == leftovers.NO_TOOLS)
+        leftovers.refuse(found, param="messages")
         shown = _chat(run, window.shown)
         if not shown:
             raise InvalidRequestError("the thread has no message that could be answered: add one", param="thread_id")
-        return Prompt(_request(run, shown, begun, None if most is None else max(0, most - said)), window.left_out, said)
+        out = set(window.left_out)
+        left_out = tuple(message.id for message in messages if message.is_error or message.id in out)
+        return Prompt(_request(run, shown, begun, None if most is None else max(0, most - said)), left_out, said)
 
     def _window(self, run: Run, messages: Sequence[Message], most: int | None, said: int, waiter: Waiter) -> Window:
-        texts = [message for message in messages if message.text or message.role != "assistant"]
+        texts = conversation(messages)
         if not texts and not run.instructions:
             return Window(())
         context = self._context(run, waiter)
@@ -106,7 +111,12 @@ class Prompts:
 def _chat(run: Run, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
     """The instructions lead."""
     leading = (ChatMessage(role="system", content=run.instructions),) if run.instructions else ()
-    return (*leading, *[ChatMessage(role=message.role, content=message.text) for message in messages])
+    return (*leading, *[_turn(message) for message in messages])
+
+
+def _turn(message: Message) -> ChatMessage:
+    call = message.extra.get("tool_call_id")
+    return ChatMessage(role=message.role, content=message.text, tool_call_id=call if isinstance(call, str) else None)
 
 
 def _request(run: Run, chat: tuple[ChatMessage, ...], begun: str, max_tokens: int | None) -> ChatRequest:
