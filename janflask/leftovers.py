@@ -143,7 +143,7 @@ def of_run(
 
     ``parameters`` are those of the thread over its entry's. A thread's entry has the say over the assistant.
     """
-    found = []
+    found: list[Leftover] = []
     who = f"assistant {entry.assistant_id}"
     if draft.tool_choice != NO_TOOLS and draft.tools is None:
         found += _tools(who, _field(entry, assistant, "tools"), _field(entry, assistant, "file_ids"))

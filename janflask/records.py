@@ -101,7 +101,8 @@ class Message:
         """
         if self.status == "incomplete" and (self.incomplete_details or {}).get("reason") == "error":
             return True
-        return self.role == "assistant" and bool(self.text) and self.metadata.get("error") == self.text
+        error = self.metadata.get("error")
+        return self.role == "assistant" and isinstance(error, str) and error != "" and error == self.text
 
     @property
     def files(self) -> tuple[str, ...]:

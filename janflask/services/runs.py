@@ -96,11 +96,11 @@ class RunService:
         """A new thread and its run. Raises what ``create`` and ThreadService.create do; then there is no thread."""
         thread, messages = self._thread_service.drafted(draft.thread or ThreadDraft())
         run = self._run(thread, draft)
-        added = self._added(thread.id, draft)
-        _refuse_leftovers(run, (), {**{f"thread.{where}": item for where, item in messages.items()}, **added})
-        self._thread_service.add(thread, messages)
+        placed = {f"thread.{where}": item for where, item in messages.items()} | self._added(thread.id, draft)
+        _refuse_leftovers(run, (), placed)
+        self._thread_service.add(thread, placed)
         try:
-            return self._stored(run, added)
+            return self._stored(run, {})
         except Exception:
             self._threads.delete(thread.id)
             raise

@@ -257,6 +257,14 @@ def test_a_thread_that_comes_with_the_run(client: FlaskClient, folder: Folder) -
     refused_without_a_trace(client, folder, "/v1/threads/runs", body, "thread.messages.0")
     body["thread"] = {"tool_resources": {"file_search": {"vector_store_ids": ["vs_1"]}}}
     refused_without_a_trace(client, folder, "/v1/threads/runs", body, "thread.tool_resources")
+    held, none = ({"role": "user", "content": "x", "file_ids": [name]} for name in (file_id, "file-none"))
+    for body["thread"], added, param in (
+        ({"messages": [held, none]}, [], "thread.messages.1.file_ids"),
+        ({"messages": [held]}, [none], "additional_messages.0.file_ids"),
+    ):
+        more = {"tool_choice": "none", "additional_messages": added}
+        error = refused_without_a_trace(client, folder, "/v1/threads/runs", body | more, param)
+        assert error["code"] == "file_not_found"
     body["thread"] = {"messages": [{"role": "user", "content": "x"}]}
     body["additional_messages"] = [{"role": "user", "content": PICTURE}]
     refused_without_a_trace(client, folder, "/v1/threads/runs", body, "additional_messages.0")

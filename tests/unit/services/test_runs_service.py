@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,12 +14,13 @@ from janflask.errors import (
     JanflaskError,
     ModelNotFoundError,
     NotFoundError,
+    RequestTooLargeError,
     StoreBusyError,
     TimeoutExceededError,
     UnavailableError,
 )
 from janflask.ipc.client import RunnerClient
-from janflask.records import MessageDraft, Run, RunDraft, RunStatus, ThreadAssistant, ThreadDraft
+from janflask.records import Message, MessageDraft, Run, RunDraft, RunStatus, ThreadAssistant, ThreadDraft
 from janflask.services.assistants import AssistantService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
@@ -217,6 +219,24 @@ def test_added_messages_come_before_the_answer() -> None:
     thread_id = world.thread()
     world.service.create(thread_id, RunDraft(additional_messages=(draft("a"), draft("b"))))
     assert world.texts(thread_id) == ["hi", "a", "b"]
+
+
+def test_added_messages_are_stored_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    thread_id = world.thread()
+    steps: list[int] = []
+    append = world.repository.threads.append
+
+    def counted(thread_id: str, messages: Sequence[Message]) -> None:
+        steps.append(len(messages))
+        append(thread_id, messages)
+
+    monkeypatch.setattr(world.repository.threads, "append", counted)
+    large = draft("x" * (5 << 20))
+    with pytest.raises(RequestTooLargeError) as caught:
+        world.service.create(thread_id, RunDraft(additional_messages=(draft("a"), large)))
+    assert (caught.value.param, steps) == ("additional_messages.1", [])
+    world.service.create(thread_id, RunDraft(additional_messages=(draft("a"), draft("b"))))
+    assert steps == [2]
 
 
 # --- who decides ----------------------------------------------------------------------------------------------------
