@@ -27,7 +27,7 @@ from janflask.cli.tables import (
 from janflask.engine_settings import engine_settings
 from janflask.errors import InvalidRequestError
 from janflask.gguf_header import GgufError, GgufHeader, read_header
-from janflask.machine_memory import limits
+from janflask.machine_memory import in_gib, limits
 from janflask.memory_estimate import default_ctx_len, engine_estimate
 from janflask.settings import Settings
 from janflask.types import ModelCard
@@ -198,10 +198,12 @@ def print_memory(card: ModelCard, header: GgufHeader, settings: Settings, out: C
             needed = engine_estimate(
                 header, card.size_bytes, engine, ctx_len=ctx_len, n_parallel=parallel, batch=BATCH
             ).total
-            row.append(size(needed) if needed <= allowed else f"{size(needed)} (too much)")
+            row.append(in_gib(needed) if needed <= allowed else f"{in_gib(needed)} (too much)")
         shown.add_row(*row)
     out.print(shown)
-    out.print(f"Estimates; * as it is set. Models may take {size(allowed)} together here (JANFLASK_MEMORY_BUDGET_GB).")
+    out.print(
+        f"Estimates; * as it is set. Models may take {in_gib(allowed)} together here (JANFLASK_MEMORY_BUDGET_GB)."
+    )
 
 
 def context_lengths(trained: int | None, usual: int) -> list[int]:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from janflask.catalog import source_urls
 from janflask.cli.store import moment, one_line
+from janflask.machine_memory import in_gib
 from janflask.types import ModelCard
 
 Json = Mapping[str, Any]
@@ -62,7 +63,7 @@ def print_processes(models: Iterable[Json], out: Console) -> None:
         runtime, stats = part(model, "runtime"), part(model, "stats")
         row = [str(model.get("id")), status_of(model), text(runtime.get("pid")), share(stats, "busy", "slots")]
         row += [text(stats.get("waiting")), share(stats, "kv_used", "kv_cells"), text(stats.get("generated_tokens"))]
-        row += [_rate(stats), size(runtime.get("memory_bytes")), _idle(stats)]
+        row += [_rate(stats), _memory(runtime.get("memory_bytes")), _idle(stats)]
         table.add_row(*row, uptime(runtime.get("started_at")))
     out.print(table)
 
@@ -107,8 +108,13 @@ def _idle(stats: Json) -> str:
     return MISSING if stats.get("busy") or not isinstance(seconds, int | float) else duration(seconds)
 
 
+def _memory(value: object) -> str:
+    number = _number(value)
+    return MISSING if number is None else in_gib(int(number))
+
+
 def size(value: object) -> str:
-    """Bytes, in the unit that suits them."""
+    """Bytes of a file or a download, in the unit that suits them; ``in_gib`` is for memory."""
     number = _number(value)
     if number is None:
         return MISSING

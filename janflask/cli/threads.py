@@ -57,13 +57,21 @@ def list_threads(limit: int | None, as_json: bool) -> None:
 @click.argument("thread_id", metavar="THREAD")
 @click.argument("text", metavar="TEXT")
 @click.option("--model", metavar="ID", help="Who answers.  [default: as thread or assistant say]")
+@click.option("--last", type=click.IntRange(1, 10_000), metavar="N", help="Show the model the newest N messages only.")
+@click.option("--no-tools", is_flag=True, help="Answer without the assistant's tools and without attached files.")
 @url_option
-def ask(thread_id: str, text: str, model: str | None, url: str | None) -> None:
-    """Ask something in a conversation, and print the answer. Needs a running server; both are stored."""
+def ask(thread_id: str, text: str, model: str | None, last: int | None, no_tools: bool, url: str | None) -> None:
+    """Ask something in a conversation, and print the answer. Needs a running server; both are stored.
+
+    What the model could not be shown, a picture or an attached file, is refused: --last and --no-tools do without.
+    """
     from janflask.cli.chat import say
     from janflask.cli.stored import StoredConversation
 
-    say(StoredConversation(client_for(url), thread_id, model, {}), text)
+    options: dict[str, Any] = {"tool_choice": "none"} if no_tools else {}
+    if last is not None:
+        options["truncation_strategy"] = {"type": "last_messages", "last_messages": last}
+    say(StoredConversation(client_for(url), thread_id, model, options), text)
 
 
 @threads.command()

@@ -20,6 +20,7 @@ from llama_cpp import llama_cpp as lib
 from janflask.engine.backend import ContextOptions, Model, context_params
 from janflask.engine.cores import usable_cores
 from janflask.errors import EngineError, ModelLoadError
+from janflask.machine_memory import in_gib
 from janflask.memory_estimate import DEFAULT_CTX_LEN, EMBEDDING_BATCH, MATRIX_LIMIT
 from janflask.types import EngineSettings
 
@@ -120,7 +121,7 @@ def _longest_input(model: Model, settings: EngineSettings, in_slices: bool, note
     if fits < wanted:
         notes.append(
             f"embeddings: ctx_len is {fits}, not {wanted}: an input of {wanted} tokens takes "
-            f"{4 * model.n_vocab * wanted / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free"
+            f"{in_gib(4 * model.n_vocab * wanted)} and {in_gib(free)} are free"
         )
     return min(wanted, fits)
 

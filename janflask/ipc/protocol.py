@@ -40,7 +40,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from janflask.errors import JanflaskError, ProtocolError
+from janflask.errors import JanflaskError, ProtocolError, error_of_kind
 from janflask.records import Run
 from janflask.types import (
     DownloadRequest,
@@ -100,7 +100,10 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class ErrorReply(msgspec.Struct, frozen=True):
-    """A ``JanflaskError`` on its way to another process."""
+    """A ``JanflaskError`` on its way to another process.
+
+    ``kind`` is the code of the error's class, by which it is found again; ``code`` may be this one error's own.
+    """
 
     message: str
     status: int
@@ -108,13 +111,16 @@ class ErrorReply(msgspec.Struct, frozen=True):
     code: str | None = None
     param: str | None = None
     retry_after: int | None = None
+    kind: str | None = None
 
     @classmethod
     def of(cls, error: JanflaskError) -> ErrorReply:
-        return cls(error.message, error.status, error.type, error.code, error.param, error.retry_after)
+        kind = type(error).code
+        return cls(error.message, error.status, error.type, error.code, error.param, error.retry_after, kind)
 
     def to_error(self) -> JanflaskError:
-        return JanflaskError(
+        return error_of_kind(
+            self.kind,
             self.message,
             status=self.status,
             type=self.type,

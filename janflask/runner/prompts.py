@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from janflask.errors import ContextLengthExceededError, InvalidRequestError, UnavailableError
+from janflask import leftovers
+from janflask.errors import ContextLengthExceededError, InvalidRequestError
 from janflask.ipc.protocol import MAX_TEXT
 from janflask.records import Message, Run
 from janflask.services.container import Services
-from janflask.services.history import Window, fitting
+from janflask.services.engine_access import EngineAccess, Tries
+from janflask.services.history import Window, conversation, fitting
 from janflask.services.sampling import model_max_tokens
 from janflask.services.waiting import Waiter
 from janflask.types import ChatMessage, ChatRequest, SamplingParams, TemplateRequest, TokenizeRequest
 
 LEAST_ROOM = 512  # tokens that are left for an answer of any length, or a quarter of the context if that is less
-BEAT = 5.0  # seconds between two looks at a model that starts
 _TOO_LONG = (
     "Not even the instructions and the newest message fit with room for an answer: shorten them, or start the model "
     "with a larger ctx_len"
@@ -41,30 +42,36 @@ class Prompt:
 
 
 class Prompts:
-    """Makes prompts of runs. Thread-safe."""
+    """Makes the prompts of one run, whose ``tries`` they share."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, tries: Tries) -> None:
+        self._tries = tries
+        self._engines = EngineAccess(services.settings, services.models)
         self._models = services.models
         self._tokens = services.tokens
 
     def of(self, run: Run, messages: Sequence[Message], begun: str, waiter: Waiter) -> Prompt:
         """Of ``messages`` as many as fit; the answer goes on behind ``begun``.
 
-        Raises PromptTooLongError, ContextLengthExceededError, InvalidRequestError when there is nothing to answer, and
-        what TokenService raises.
+        Raises PromptTooLongError, ContextLengthExceededError, InvalidRequestError when there is nothing to answer or
+        something in them that the model could not be shown, and what TokenService raises.
         """
         said = self._count(run, begun, waiter)
         most = run.max_completion_tokens or run.parameters.get("max_tokens")
         if most is None:
             most = model_max_tokens(self._models.card(run.model))
         window = self._window(run, messages, most, said, waiter)
+        found = leftovers.of_messages(window.shown, {}, without_tools=run.tool_choice == leftovers.NO_TOOLS)
+        leftovers.refuse(found, param="messages")
         shown = _chat(run, window.shown)
         if not shown:
             raise InvalidRequestError("the thread has no message that could be answered: add one", param="thread_id")
-        return Prompt(_request(run, shown, begun, None if most is None else max(0, most - said)), window.left_out, said)
+        out = set(window.left_out)
+        left_out = tuple(message.id for message in messages if message.is_error or message.id in out)
+        return Prompt(_request(run, shown, begun, None if most is None else max(0, most - said)), left_out, said)
 
     def _window(self, run: Run, messages: Sequence[Message], most: int | None, said: int, waiter: Waiter) -> Window:
-        texts = [message for message in messages if message.text or message.role != "assistant"]
+        texts = conversation(messages)
         if not texts and not run.instructions:
             return Window(())
         context = self._context(run, waiter)
@@ -94,14 +101,7 @@ class Prompts:
 
     def _context(self, run: Run, waiter: Waiter) -> int:
         """The model's context in tokens; a model that does not run is started with the run's settings."""
-        endpoint = self._models.endpoint(run.model)
-        if endpoint is None:
-            self._models.may_start(run.model)
-            for state in self._models.starting(run.model, waiter, BEAT, run.settings):
-                endpoint = None if state is None else self._models.remember(state)
-        if endpoint is None:
-            raise UnavailableError(f"{run.model} started and is gone again; try once more", retry_after=1)
-        return endpoint.info.ctx_len
+        return self._engines.find(run.model, waiter, overrides=run.settings).info.ctx_len
 
     def _length(self, run: Run, chat: tuple[ChatMessage, ...], waiter: Waiter) -> int:
         """Tokens of the prompt; of its words alone, counted in parts, where these are too many to be laid out."""
@@ -109,13 +109,13 @@ class Prompts:
             return sum(self._count(run, part, waiter) for message in chat for part in _parts(message.content))
         kwargs = run.parameters.get("chat_template_kwargs") or {}
         request = TemplateRequest(model=run.model, messages=chat, template_kwargs=kwargs, tokenize=True)
-        return len(self._tokens.apply_template(request, waiter).tokens or ())
+        return len(self._tokens.apply_template(request, waiter, self._tries).tokens or ())
 
     def _count(self, run: Run, text: str, waiter: Waiter) -> int:
         if not text:
             return 0
         request = TokenizeRequest(model=run.model, content=text, parse_special=False)
-        return len(self._tokens.tokenize(request, waiter).ids)
+        return len(self._tokens.tokenize(request, waiter, self._tries).ids)
 
 
 def _parts(text: str) -> list[str]:
@@ -126,7 +126,12 @@ def _parts(text: str) -> list[str]:
 def _chat(run: Run, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
     """The instructions lead."""
     leading = (ChatMessage(role="system", content=run.instructions),) if run.instructions else ()
-    return (*leading, *[ChatMessage(role=message.role, content=message.text) for message in messages])
+    return (*leading, *[_turn(message) for message in messages])
+
+
+def _turn(message: Message) -> ChatMessage:
+    call = message.extra.get("tool_call_id")
+    return ChatMessage(role=message.role, content=message.text, tool_call_id=call if isinstance(call, str) else None)
 
 
 def _request(run: Run, chat: tuple[ChatMessage, ...], begun: str, max_tokens: int | None) -> ChatRequest:

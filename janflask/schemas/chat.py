@@ -8,11 +8,11 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.leftovers import CALLS, ROLES, of_part
 from janflask.schemas.fields import Text, Whole, between, kind, optional_flag, sampling_whole, wrong_type
 from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, common_arguments, unless
 from janflask.types import ChatMessage, ChatRequest
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
 MAX_MESSAGES = 10_000
 NO_TOOLS = "needs `tools`, and the request has none (they are not supported yet): leave it out, or set it to none"
 
@@ -40,8 +40,8 @@ class MessageContent(fields.Field[str]):
         if not isinstance(part, dict):
             raise wrong_type('an object like {"type": "text", "text": "..."}', part)
         if part.get("type") not in ("text", "refusal"):
-            found = str(part.get("type"))[:40]
-            raise ma.ValidationError({"type": [f"must be text, the models here read nothing else, not {found!r}"]})
+            found = of_part(part) or repr(str(part.get("type"))[:40])
+            raise ma.ValidationError({"type": [f"must be text, the models here read nothing else, not {found}"]})
         text = part.get(part["type"])
         if not isinstance(text, str):
             raise ma.ValidationError({part["type"]: [f"must be a string, not {kind(text)}"]})
@@ -76,12 +76,13 @@ class MessageSchema(Base):
         },
     )
     name = Text(allow_none=True, metadata={"description": "Handed to the chat template."})
+    refusal = Text(allow_none=True, metadata={"description": "What an assistant said in place of an answer."})
     tool_call_id = Text(allow_none=True, metadata={"description": "Of a tool's message: the call that it answers."})
 
     @ma.pre_load
     def refuse_calls(self, data: Any, **kwargs: Any) -> Any:
         """Raises for tool calls and audio."""
-        for name in ("tool_calls", "function_call", "audio") if isinstance(data, dict) else ():
+        for name in CALLS if isinstance(data, dict) else ():
             if data.get(name):
                 raise ma.ValidationError("is not supported yet in a message: leave it out", name)
         return data
@@ -97,7 +98,7 @@ class MessageSchema(Base):
         """The dataclass."""
         return ChatMessage(
             role=data["role"],
-            content=data.get("content", ""),
+            content="\n".join(data[name] for name in ("content", "refusal") if data.get(name)),
             name=data.get("name"),
             tool_call_id=data.get("tool_call_id"),
         )

@@ -8,6 +8,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.leftovers import holds_anything
 from janflask.records import MessageDraft, RunDraft
 from janflask.schemas.chat import NO_TOOLS
 from janflask.schemas.fields import Text, Whole, between, optional_flag
@@ -21,6 +22,11 @@ MAX_ADDED = 100
 _DRAFT_FIELDS = frozenset(RunDraft.__dataclass_fields__)
 _NOT_PARAMETERS = frozenset({"model", "stream", "stream_options", "n", "max_tokens", "temperature", "top_p"})
 _TEXT_ONLY = 'must be "auto" or {"type": "text"}, nothing else is supported yet'
+_TEXT = {"type": "object", "required": ["type"], "properties": {"type": {"type": "string", "enum": ["text"]}}}
+
+
+def _no_resources(value: Any) -> str | None:
+    return "are for tools, which are not supported yet: leave them out" if holds_anything(value) else None
 
 
 class TruncationSchema(Base):
@@ -53,6 +59,7 @@ class NewRunSchema(InferenceSchema):
         "tools": unless(([],), "are not supported yet: leave them out"),
         "tool_choice": unless(("none", "auto"), NO_TOOLS),  # behind tools: those are what is missing
         "response_format": unless(("auto", {"type": "text"}), _TEXT_ONLY),
+        "tool_resources": _no_resources,
     }
 
     model = Text(allow_none=True, metadata={"description": "The model's id.", "example": "smollm2-135m-instruct"})
@@ -82,6 +89,31 @@ class NewRunSchema(InferenceSchema):
     truncation_strategy = fields.Nested(
         TruncationSchema, allow_none=True, error_messages={"type": "must be an object with a type"}
     )
+    tools = fields.Raw(
+        allow_none=True,
+        metadata={
+            "description": "Only an empty list yet: the assistant answers without its tools.",
+            "type": "array",
+            "items": {},
+            "maxItems": 0,
+        },
+    )
+    tool_choice = fields.Raw(
+        allow_none=True,
+        metadata={
+            "description": "`none`: without the assistant's tools and the files attached, which only tools would read. "
+            "Else what a tool would be needed for is refused.",
+            "type": "string",
+            "enum": ["none", "auto"],
+        },
+    )
+    response_format = fields.Raw(
+        allow_none=True,
+        metadata={
+            "description": "Only text yet, whatever the assistant wants.",
+            "oneOf": [{"type": "string", "enum": ["auto"]}, {**_TEXT, "additionalProperties": False}],
+        },
+    )
     parallel_tool_calls = optional_flag("Kept for OpenAI's clients.", default=True)
     cancel_on_disconnect = optional_flag(
         "With `stream`: a client that leaves cancels the run, which otherwise goes on.", default=False
@@ -100,6 +132,8 @@ class NewRunSchema(InferenceSchema):
         added: list[MessageDraft] = data.pop("additional_messages", [])
         truncation = data.pop("truncation_strategy", {})
         most = data.get("max_completion_tokens", data.get("max_tokens"))
+        if "tools" in data:
+            data["tools"] = tuple(data["tools"])
         known = {name: value for name, value in data.items() if name in _DRAFT_FIELDS}
         parameters = {
             name: value

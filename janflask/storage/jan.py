@@ -134,7 +134,6 @@ def message_from_json(raw: Raw, thread_id: str, default_id: str = "") -> Message
     """``default_id`` is for a message that tells none."""
     created = millis(raw, "created") or millis(raw, "created_at")
     status = given(raw, "status", str)
-    details = raw.get("incomplete_details")
     known = Message(
         id=given(raw, "id", str) or default_id,
         thread_id=thread_id,
@@ -146,7 +145,7 @@ def message_from_json(raw: Raw, thread_id: str, default_id: str = "") -> Message
         assistant_id=given(raw, "assistant_id", str) or None,
         run_id=given(raw, "run_id", str) or None,
         status=_STATUS.get(status, status if status in _JAN_STATUS else "completed"),
-        incomplete_details=details if isinstance(details, dict) else {"reason": "error"} if status == "error" else None,
+        incomplete_details=_details(raw.get("incomplete_details"), status),
         completed_ms=millis(raw, "completed_at") or None,
         incomplete_ms=millis(raw, "incomplete_at") or None,
         metadata=given(raw, "metadata", dict),
@@ -184,15 +183,25 @@ def encode_message(message: Message) -> bytes:
     return _encode(message_to_json(message)) + b"\n"
 
 
+def _details(raw: object, status: str) -> dict[str, Any] | None:
+    """``incomplete_details``; Jan's own word for an error is in the status alone."""
+    details = raw if isinstance(raw, dict) else None
+    if status == "error" and not (details or {}).get("reason"):
+        return {**(details or {}), "reason": "error"}
+    return details
+
+
 def _content(raw: object) -> tuple[dict[str, Any], ...]:
     if isinstance(raw, str):
         return ({"type": "text", "text": {"value": raw, "annotations": []}},)
-    if not isinstance(raw, list) or not all(isinstance(part, dict) for part in raw):
+    if not isinstance(raw, list) or not all(isinstance(part, dict | str) for part in raw):
         return ()
     return tuple(_part(part) for part in raw)
 
 
-def _part(raw: dict[str, Any]) -> dict[str, Any]:
+def _part(raw: dict[str, Any] | str) -> dict[str, Any]:
+    if isinstance(raw, str):
+        return {"type": "text", "text": {"value": raw, "annotations": []}}
     text = raw.get("text")
     if raw.get("type") == "text" and isinstance(text, str):
         return {**raw, "text": {"value": text, "annotations": []}}

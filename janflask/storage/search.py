@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from janflask.records import words_of
 from janflask.storage.message_log import Line, Log
 
 
@@ -46,21 +46,9 @@ class Words:
             content = _decode(data).content
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return frozenset()
-        return _found(wanted, "\n".join(_texts(content)))
+        return _found(wanted, words_of(content))
 
 
 def _found(words: frozenset[str], text: str) -> frozenset[str]:
     folded = text.casefold()
     return frozenset(word for word in words if word in folded)
-
-
-def _texts(content: object) -> Sequence[str]:
-    if isinstance(content, str):
-        return [content]
-    found = []
-    for part in content if isinstance(content, list) else ():
-        text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
-        value = text.get("value") if isinstance(text, dict) else text
-        if isinstance(value, str):
-            found.append(value)
-    return found

@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "types": {"errors"},
     "records": set(),
+    "leftovers": {"records", "errors"},
     "settings": {"errors"},
     "engine_settings": BASE,
     "catalog": BASE | {"engine_settings"},
@@ -44,14 +45,14 @@ ALLOWED: dict[str, set[str]] = {
     }
     | {"schemas", "downloads"},  # for what it does on the disk when no server runs
     "api": BASE | {"__init__", "schemas", "services", "catalog"},
-    "schemas": {"types", "records", "errors"},
+    "schemas": {"types", "records", "errors", "leftovers"},
     "services": BASE
     | {"storage", "ipc", "catalog", "engine_settings", "gguf_header", "model_folder", "memory_estimate"}
-    | {"shutdown", "kv_folder"},
+    | {"shutdown", "kv_folder", "leftovers"},
     "storage": BASE,
     "ipc": {"types", "records", "errors"},
     "processes": BASE | {"__init__", "ipc", "shutdown"},
-    "runner": BASE | {"__init__", "ipc", "processes", "services", "storage"},
+    "runner": BASE | {"__init__", "ipc", "processes", "services", "storage", "leftovers"},
     "engine": BASE
     | {"__init__", "ipc", "processes", "catalog", "engine_settings", "gguf_header", "memory_estimate"}
     | {"machine_memory", "downloads", "kv_folder"},
@@ -84,7 +85,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "runner": WEB | NATIVE,
     "downloads": WEB | NATIVE,
 }
-STANDARD_LIBRARY_ONLY = {"errors", "types", "records", "settings"}
+STANDARD_LIBRARY_ONLY = {"errors", "types", "records", "settings", "leftovers"}
 
 SOURCES = sorted(ROOT.glob("janflask/**/*.py"))
 EXTENSION = sorted(path for path in ROOT.glob("ext/janflask_ext/*") if path.suffix in (".py", ".pyi", ".pyx", ".pxd"))

@@ -14,7 +14,7 @@ from janflask import create_app
 from janflask.api.model_objects import LIST_STATE, ONE_STATE
 from janflask.errors import ModelLoadError
 from janflask.ipc.protocol import Chunk, Finished, Started
-from janflask.services.chat import ATTEMPTS
+from janflask.services.engine_access import ATTEMPTS
 from janflask.types import ModelState, ModelStatus
 from tests.fakes.scripted import DONE, INFO, STATS, Conversation, ScriptedEngine, say
 from tests.unit.api.conftest import World

@@ -68,7 +68,7 @@ NAMED = {"type": "function", "function": {"name": "f"}}
         ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages.0.tool_calls is not supported yet"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
-            "messages.0.content.0.type must be text, the models here read nothing else, not 'image_url'",
+            "messages.0.content.0.type must be text, the models here read nothing else, not a picture (image_url)",
         ),
         ({"logit_bias": {"x": 1}}, "logit_bias.x must have a token id for its key"),
     ],

@@ -66,6 +66,16 @@ def test_search_and_show(store: Repository) -> None:
     assert "there is no thread nothing" in run("threads", "show", "nothing", code=1).stderr
 
 
+def test_the_words_in_a_pictures_part_are_shown(store: Repository) -> None:
+    picture = {"type": "image", "text": {"value": "What is this?", "annotations": ["threads/pic/files/a.png"]}}
+    message = Message(id="m", thread_id="pic", created_ms=1, content=(picture,))
+    store.threads.create(Thread(id="pic", created_ms=1, updated_ms=1), [message])
+    head, words = run("threads", "show", "pic").stdout.splitlines()[-2:]
+    assert head.endswith("[image]")
+    assert words == "What is this?"
+    assert [item["id"] for item in json.loads(run("threads", "search", "what", "--json").stdout)] == ["pic"]
+
+
 def test_delete_asks(store: Repository) -> None:
     run("threads", "delete", "old", stdin="n\n", code=1)
     assert store.threads.count() == 2

@@ -20,6 +20,8 @@ from janflask.records import Run, RunStatus, Thread
 from janflask.runner import execution
 from janflask.runner.prompts import _TOO_LONG
 from janflask.runner.titles import title_of
+from janflask.services import engine_access
+from janflask.services.engine_access import ATTEMPTS
 from janflask.services.generation import Event
 from janflask.services.waiting import Waiter
 from janflask.types import ChatRequest
@@ -30,6 +32,7 @@ from tests.unit.runner.run_world import CONTEXT, RunWorld, failing, hanging, mes
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "PAUSE", 0.001)
+    monkeypatch.setattr(engine_access, "FIRST_PAUSE", 0.001)
 
 
 def test_a_run_that_completes() -> None:
@@ -106,7 +109,7 @@ def test_it_goes_on_where_an_engine_died() -> None:
 def test_an_engine_that_keeps_dying_fails_the_run() -> None:
     world = RunWorld(failing(EngineCrashedError("gone")))
     assert world.done(world.run(world.thread("hi"))).status is RunStatus.FAILED
-    assert len(world.model.requests) == execution.ATTEMPTS
+    assert len(world.model.requests) == ATTEMPTS
 
 
 def test_a_full_queue_is_waited_for() -> None:

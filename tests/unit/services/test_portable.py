@@ -25,6 +25,7 @@ from janflask.services.portable_tree import lines
 from janflask.settings import Settings
 from janflask.storage import ids
 from janflask.storage.base import Page, Repository
+from janflask.storage.jan import message_from_json
 from janflask.storage.memory import memory_repository
 
 CREATED = 1_717_666_232_000
@@ -143,6 +144,17 @@ def test_an_unknown_thread_is_told_at_the_call(tmp_path: Path) -> None:
     service, _ = portable(tmp_path)
     with pytest.raises(NotFoundError):
         service.export_thread("nothing")
+
+
+def test_an_error_of_jans_without_words_travels(tmp_path: Path) -> None:
+    service, repository = portable(tmp_path)
+    part = {"type": "text", "text": {"annotations": []}}
+    raw = {"id": "01HZ", "role": "assistant", "status": "error", "created": CREATED, "content": [part]}
+    thread = Thread(id="t", created_ms=CREATED, updated_ms=CREATED)
+    repository.threads.create(thread, [message_from_json(raw, "t")])
+    (message,) = messages_of(repository, service.import_document(exported(service, "t")).id)
+    assert message.is_error
+    assert message.content == (part,)
 
 
 def test_an_import_is_a_new_thread_that_says_the_same(tmp_path: Path) -> None:

@@ -391,6 +391,15 @@ def test_search_in_several_text_parts(store: ThreadStore) -> None:
     assert len(store.search("gamma", Page()).items) == 0
 
 
+def test_search_in_the_words_of_a_picture_or_document(store: ThreadStore) -> None:
+    """Jan 0.4 and 0.5 kept them inside its part; the place of the file is no word."""
+    held = {"value": "alpha", "annotations": ["threads/t/files/gamma.pdf"], "name": "delta.pdf", "size": 1}
+    parts = ({"type": "pdf", "text": held}, {"type": "image", "text": {"value": "beta", "annotations": ["gamma"]}})
+    store.create(thread("t"), [replace(message(""), content=(*parts, {"type": "refusal", "refusal": "epsilon"}))])
+    for query, found in (("alpha", 1), ("beta", 1), ("epsilon", 1), ("gamma", 0), ("delta", 0)):
+        assert len(store.search(query, Page()).items) == found, query
+
+
 def test_pages_of_a_search(library: ThreadStore) -> None:
     got = library.search("a", Page(limit=2))
     assert ([item.id for item in got.items], got.has_more) == (["t4", "t3"], True)
