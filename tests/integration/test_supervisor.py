@@ -54,7 +54,9 @@ def test_a_model_runs_and_stops(world: World) -> None:
             messages += generation.receive()
     assert messages[0] == Started(1)
     assert isinstance(messages[-1], Done)
-    assert replace(engine_stats(state.socket, LIMIT), idle_seconds=0.0) == STATS
+    path = state.socket
+    wait_for(lambda: engine_stats(path, LIMIT).busy == 0)  # the fake engine says Done before it is at rest
+    assert replace(engine_stats(path, LIMIT), idle_seconds=0.0) == STATS
 
     stopped = supervisor.stop("m")
     assert stopped == ModelState(model_id="m", status=ModelStatus.STOPPED)
