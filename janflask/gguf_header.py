@@ -28,6 +28,7 @@ MAX_WEIGHTS = 1 << 60  # of a tensor
 MAX_HEADER = 512 * 1024 * 1024  # bytes; the largest vocabularies take about 30 MB
 MAX_KEPT = 1024  # items; an array of whole numbers for each layer is kept
 
+_LARGE = "tokenizer."  # how the keys of what is large begin; what tells a file's kind stands before
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _WHOLE_NUMBERS = frozenset({0, 1, 2, 3, 4, 5, 7, 10, 11})  # and truth values
@@ -111,6 +112,11 @@ class GgufHeader:
         return self.text("general.type") == "adapter" or self.architecture == "controlvector"
 
     @property
+    def is_imatrix(self) -> bool:
+        """Whether it is no model, but an importance matrix that a model was quantized by."""
+        return self.text("general.type") == "imatrix"
+
+    @property
     def split_count(self) -> int:
         """How many files the model is in; 1 when it is whole."""
         return max(1, self._whole("split.count") or 1)
@@ -188,18 +194,30 @@ class GgufHeader:
         return _names(table).get(number) if number is not None else None
 
 
+def read_beginning(path: Path) -> GgufHeader:
+    """What a file says of its kind, without the vocabulary, which takes long to read, and what lies behind it.
+
+    Raises GgufError if the file is no GGUF, OSError if it cannot be read.
+    """
+    with path.open("rb") as file:
+        reader = _Reader(file, path.stat().st_size)
+        version, tensors, count = _counts(reader)
+        pairs: dict[str, Any] = {}
+        for _ in range(count):
+            key = reader.text(MAX_KEY)
+            if key.startswith(_LARGE):
+                break
+            kind = reader.number("<I")
+            pairs[key] = reader.array()[0] if kind == _ARRAY else reader.value(kind)
+    return GgufHeader(version=version, tensor_count=tensors, parameter_count=0, pairs=pairs)
+
+
 def read_header(path: Path) -> GgufHeader:
     """Raises GgufError if the file is no GGUF or ends before its last tensor, OSError if it cannot be read."""
     size = path.stat().st_size
     with path.open("rb") as file:
         reader = _Reader(file, size)
-        if reader.take(4) != MAGIC:
-            raise GgufError("it does not begin with GGUF")
-        version = reader.number("<I")
-        if version not in VERSIONS:
-            raise GgufError(f"its GGUF version is {version}; versions 2 and 3 can be read")
-        tensors = reader.count("<Q", MAX_TENSORS, "tensors")
-        count = reader.count("<Q", MAX_PAIRS, "key/value pairs")
+        version, tensors, count = _counts(reader)
         pairs: dict[str, Any] = {}
         arrays: dict[str, tuple[int, ...]] = {}
         for _ in range(count):
@@ -217,6 +235,17 @@ def read_header(path: Path) -> GgufHeader:
     if tensors and end > size:
         raise GgufError(f"it is cut short: its tensors need {end} bytes, it has {size}")
     return GgufHeader(version=version, tensor_count=tensors, parameter_count=parameters, pairs=pairs, arrays=arrays)
+
+
+def _counts(reader: _Reader) -> tuple[int, int, int]:
+    """The file's version, and how many tensors and pairs it has."""
+    if reader.take(4) != MAGIC:
+        raise GgufError("it does not begin with GGUF")
+    version = reader.number("<I")
+    if version not in VERSIONS:
+        raise GgufError(f"its GGUF version is {version}; versions 2 and 3 can be read")
+    tensors = reader.count("<Q", MAX_TENSORS, "tensors")
+    return version, tensors, reader.count("<Q", MAX_PAIRS, "key/value pairs")
 
 
 def _read_tensors(reader: _Reader, count: int) -> tuple[int, int]:

@@ -351,6 +351,7 @@ class ModelCard:
 
     id: str
     name: str
+    folder: str = ""  # below models/: Jan's id for it, which may be no legal one of ours; empty while there is none
     path: str | None  # the GGUF; None while there is none
     size_bytes: int
     created: int  # seconds since the epoch

@@ -40,7 +40,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
 
     for card in ModelCatalog(settings.models_dir).list():
         if card.problem is not None:
-            yield Finding(f"models/{card.id}/{MODEL_FILE}", card.problem)
+            yield Finding(f"models/{card.folder}/{MODEL_FILE}", card.problem)
 
 
 def _print(found: list[Finding], settings: Settings) -> None:

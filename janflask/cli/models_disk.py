@@ -86,7 +86,7 @@ def freed(model_id: str) -> int | None:
     A file that has another name somewhere stays there, and so does one that ``model.json`` names elsewhere.
     """
     found = card(model_id)
-    folders = [current_settings().models_dir / found.id] if found is not None else []
+    folders = [current_settings().models_dir / found.folder] if found is not None else []
     if is_download(model_id):
         folders.append(_jobs().staging(model_id))
     if not folders:

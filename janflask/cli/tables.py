@@ -12,6 +12,7 @@ from rich.table import Table
 from janflask.catalog import source_urls
 from janflask.cli.store import moment, one_line
 from janflask.machine_memory import in_gib
+from janflask.folder_ids import shown
 from janflask.types import ModelCard
 
 Json = Mapping[str, Any]
@@ -23,6 +24,7 @@ def card_object(card: ModelCard) -> dict[str, Any]:
     """A model on disk in the shape of the API's Model object, for when no server runs."""
     return {
         "id": card.id,
+        "folder": shown(card.folder),
         "object": "model",
         "name": card.name,
         "description": card.raw.get("description") or "",
