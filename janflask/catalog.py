@@ -1,9 +1,10 @@
 """Which models are on disk: ``models/<id>/model.json`` in Jan's layout, read leniently. Standard library only.
 
-A model is a folder that holds a ``model.json``, or no ``model.json`` but a single model in ``*.gguf`` files. A folder that
-holds neither may have models in folders of its own (later versions of Jan have ``models/<author>/<name>``). The folder's
-name, or its path below ``models``, is the model's id for Jan, whatever the file inside says. A legal id is ours, too; for
-other names ``folder_ids`` makes one. Both lead to the model, and only the legal one becomes part of a path.
+A model is a folder that holds a ``model.json``, or no ``model.json`` but a single model in ``*.gguf`` files. One that
+holds neither may have models in folders of its own (later versions of Jan have ``models/<author>/<name>``). The
+folder's name, or its path below ``models``, is the model's id for Jan, whatever the file inside says. A legal id is
+ours, too; for other names ``folder_ids`` makes one. Both lead to the model, and only the legal one becomes part of a
+path.
 
 Where the weights are looked for, in this order:
 
@@ -71,9 +72,9 @@ class ModelCatalog:
         return card
 
     def find(self, name: str) -> ModelCard:
-        """The model whose id, folder's name or else one of whose ``source_urls`` is ``name``; of several the first by id.
+        """The model whose id, folder's name or else one of whose ``source_urls`` is ``name``.
 
-        A name and a URL are only ever compared. Raises ModelNotFoundError.
+        Of several that have a URL, the first by id. A name and a URL are only ever compared. Raises ModelNotFoundError.
         """
         card = self._get(name)
         if card is not None:

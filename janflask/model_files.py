@@ -1,7 +1,7 @@
 """Which files in a model's folder are its weights, and which only lie beside them in the same format.
 
-Names tell most of it: macOS leaves ``._NAME.gguf``, projectors have ``mmproj`` in their names, importance matrices end in
-``imatrix.gguf``. Of the rest the beginning of the file tells: adapters, control vectors, vocabularies.
+Names tell most of it: macOS leaves ``._NAME.gguf``, projectors have ``mmproj`` in their names, those of importance
+matrices end in ``imatrix.gguf``. Of the rest the beginning of the file tells: adapters, control vectors, vocabularies.
 """
 
 from __future__ import annotations

@@ -244,7 +244,17 @@ def test_an_unknown_id_is_not_found(models: Path) -> None:
 
 # --- folders whose names are no ids ---------------------------------------------------------------------------------
 
-JANS_NAMES = ("Llama 3 (8B)", "Qwen2.5+coder", "[test] 7b", "модель", "モデル", "modèle", "-m", "m" * 200, "author/name")
+JANS_NAMES = (
+    "Llama 3 (8B)",
+    "Qwen2.5+coder",
+    "[test] 7b",
+    "модель",
+    "モデル",
+    "modèle",
+    "-m",
+    "m" * 200,
+    "author/name",
+)
 
 
 @pytest.mark.parametrize("name", JANS_NAMES)
