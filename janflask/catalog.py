@@ -252,7 +252,7 @@ def _read_card(model_id: str, folder: Path, place: str) -> ModelCard | None:
         parameters=parameters,
         metadata=metadata,
         raw=raw,
-        problem="; ".join(problems) or None,
+        problem=shown("; ".join(problems)) or None,
     )
 
 
@@ -264,6 +264,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     value = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
     if not isinstance(value, dict):
         raise ValueError(f"it holds {type(value).__name__}, not an object")
+    if b"\\ud" in data.lower():  # half of a character, as programs leave it that cut text in two, is none to others
+        value = json.loads(shown(json.dumps(value, ensure_ascii=False)))
     return value
 
 

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from janflask.cli.options import current_settings
-from janflask.cli.store import one_line
 from janflask.cli.tables import (
     MISSING,
     count,
@@ -24,6 +22,7 @@ from janflask.cli.tables import (
     text,
     uptime,
 )
+from janflask.cli.terminal import Rows, one_line
 from janflask.engine_settings import engine_settings
 from janflask.errors import InvalidRequestError
 from janflask.gguf_header import GgufError, GgufHeader, read_header
@@ -77,7 +76,7 @@ def print_model(model: Json, out: Console, card: ModelCard | None = None) -> Non
         ("defaults", pairs(part(model, "parameters"))),
         *(("note", note) for note in model.get("notes") or ()),
     ]
-    table = Table(box=None, show_header=False, pad_edge=False)
+    table = Rows(show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for label, value in rows:
@@ -184,11 +183,11 @@ def print_memory(card: ModelCard, header: GgufHeader, settings: Settings, out: C
     try:
         engine = engine_settings(card.settings, settings)
     except InvalidRequestError as error:
-        out.print(f"What memory it would need cannot be told: {error.message}.")
+        out.print(one_line(f"What memory it would need cannot be told: {error.message}."))
         return
     at_once = engine.n_parallel or PARALLEL
     usual, allowed = engine.ctx_len or default_ctx_len(header), budget(settings)
-    shown = Table(box=None, pad_edge=False, header_style="bold")
+    shown = Rows()
     parallels = sorted({1, at_once})
     for heading in ("CONTEXT", *("1 CONVERSATION" if number == 1 else f"{number} AT ONCE" for number in parallels)):
         shown.add_column(heading, no_wrap=True)

@@ -15,6 +15,7 @@ from janflask.cli import tables
 from janflask.cli.client import ServerUnreachableError
 from janflask.cli.options import current_settings
 from janflask.cli.store import explained
+from janflask.cli.terminal import echo
 from janflask.errors import ModelNotFoundError
 from janflask.types import ModelCard
 
@@ -99,7 +100,7 @@ def _catalog(url: str | None, error: ServerUnreachableError) -> ModelCatalog:
     if url is not None:
         raise error
     folder = current_settings().models_dir
-    click.echo(f"No server answers: this is about the models in {folder}.", err=True)
+    echo(f"No server answers: this is about the models in {folder}.", err=True)
     return ModelCatalog(folder)
 
 

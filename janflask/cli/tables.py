@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from janflask.catalog import source_urls
-from janflask.cli.store import moment, one_line
-from janflask.machine_memory import in_gib
+from janflask.cli.store import moment
+from janflask.cli.terminal import Rows
 from janflask.folder_ids import shown
+from janflask.machine_memory import in_gib
 from janflask.types import ModelCard
 
 Json = Mapping[str, Any]
@@ -95,7 +95,7 @@ def one_liner(model: Json) -> str:
 def _state(model: Json) -> str:
     percent = part(model, "download").get("percent")
     state = status_of(model) if percent is None else f"{status_of(model)} {percent:.0f} %"
-    return f"{state}: {one_line(str(model['error']))}" if model.get("error") else state
+    return f"{state}: {model['error']}" if model.get("error") else state
 
 
 def _rate(stats: Json) -> str:
@@ -160,8 +160,8 @@ def pairs(values: Json) -> str:
     return "  ".join(f"{name}={value}" for name, value in values.items() if value not in (None, "", []))
 
 
-def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def _table(*headings: str) -> Rows:
+    table = Rows()
     for heading in headings:
         table.add_column(heading, no_wrap=heading == "MODEL", overflow="fold")
     return table

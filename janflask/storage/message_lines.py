@@ -15,6 +15,9 @@ from typing import Any
 
 import msgspec
 
+from janflask.errors import StoreDamagedError
+from janflask.storage.jan import decode_object
+
 MAX_TRIES = 16  # places in a line where a message may begin behind something that is none
 _BLANK = " \t\r\n"
 _BEFORE = re.compile(r"[ \t\r\n\ufeff]*")  # blanks and a byte order mark
@@ -44,8 +47,13 @@ class Line:
 def is_object(data: bytes) -> bool:
     """Whether ``data`` is one JSON object, and whole: a part of one never is."""
     try:
-        _skip(data.removeprefix(b"\xef\xbb\xbf"))
+        _skip(data)
+        return True
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        decode_object(data, "it")  # takes a little more
+    except StoreDamagedError:
         return False
     return True
 

@@ -7,7 +7,9 @@ from unicodedata import normalize
 
 import msgspec
 
+from janflask.errors import StoreDamagedError
 from janflask.records import words_of
+from janflask.storage.jan import decode_object
 from janflask.storage.message_lines import Line, parts
 from janflask.storage.message_log import Log
 
@@ -60,6 +62,10 @@ def _content(data: bytes) -> Any:
     try:
         return _decode(data).content
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        return decode_object(data, "it").get("content")  # takes a little more
+    except StoreDamagedError:
         return None
 
 

@@ -333,6 +333,17 @@ def test_models_in_folders_of_their_authors(models: Path) -> None:
     assert folders == {"bartowski/Llama-3.2-1B", "huggingface.co/qwen/Qwen2.5-0.5B", "plain", "a/b/c/deep"}
 
 
+def test_what_is_no_text_can_be_told_all_the_same(models: Path) -> None:
+    """Half of an emoji, as JavaScript writes it down, and bytes that are no UTF-8."""
+    put(models, "m", '{"name": "half \\ud83d", "settings": {"x": "\\ud83d\\ude00"}}', "x.gguf")
+    folder = put(models, "n")
+    for name in (b"caf\xe9.gguf", b"caf\xe8.gguf"):
+        (folder / os.fsdecode(name)).write_bytes(b"GGUF")
+    cut, several = ModelCatalog(models).list()
+    assert (cut.name, cut.settings) == ("half \ufffd", {"x": "\U0001f600"})
+    assert "caf\ufffd.gguf" in str(several.problem)
+
+
 # --- what lies beside a model ---------------------------------------------------------------------------------------
 
 

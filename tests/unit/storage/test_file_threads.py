@@ -120,6 +120,22 @@ def test_two_messages_on_a_line_are_two(settings: Settings, store: ThreadStore) 
     assert [json.loads(line)["id"] for line in stored] == left
 
 
+def test_half_of_a_character_costs_only_itself(settings: Settings, store: ThreadStore) -> None:
+    """Jan cuts titles and streams between the two halves of an emoji, and JavaScript writes such a half down."""
+    half = b'{"id":"a","role":"user","content":"cut \\ud83d"}'
+    whole = b'{"id":"b","role":"user","content":"\\ud83d\\ude00 and \\\\ud83d"}'
+    folder = write_thread(settings, "jan_1", half, whole, half.replace(b'"a"', b'"c"') + whole.replace(b'"b"', b'"d"'))
+    (folder / "thread.json").write_text('{"id":"jan_1","title":"a title \\ud83d","created":1700000000000}')
+    assert store.get("jan_1").title == "a title \ufffd"
+    said = {"a": "cut \ufffd", "b": "\U0001f600 and \\ud83d", "c": "cut \ufffd", "d": "\U0001f600 and \\ud83d"}
+    assert texts(store) == said
+    assert list(store.message_ids("jan_1")) == list("abcd")
+    assert len(store.search("cut", Page()).items) == 1
+    store.delete_message("jan_1", "d")
+    assert texts(store) == {name: said[name] for name in "abc"}
+    assert list(examine(settings)) == []
+
+
 def test_an_index_grows_behind_two_messages_on_a_line(settings: Settings, store: ThreadStore) -> None:
     folder = write_thread(settings, "jan_1", text_line("one", id="a") + text_line("two", id="b"))
     assert list(store.message_ids("jan_1")) == ["a", "b"]
