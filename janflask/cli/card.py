@@ -12,6 +12,7 @@ from janflask.cli.options import current_settings
 from janflask.cli.tables import (
     MISSING,
     count,
+    folder_of,
     in_seconds,
     pairs,
     part,
@@ -94,6 +95,7 @@ def _identity_rows(model: Json, header: GgufHeader | None) -> list[tuple[str, ob
     parameters = meta.get("parameter_count") or (header and header.parameter_count)
     return [
         ("model", model.get("id")),
+        ("folder", folder_of(model)),
         ("name", model.get("name")),
         ("description", model.get("description")),
         ("state", status_of(model)),

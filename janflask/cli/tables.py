@@ -47,13 +47,17 @@ def status_of(model: Json) -> str:
 
 def print_list(models: Iterable[Json], out: Console) -> None:
     """Models on disk or on a server, one a row."""
-    table = _table("MODEL", "STATE", "SIZE", "QUANTIZATION", "PARAMETERS", "CONTEXT", "CREATED")
+    models = list(models)
+    headings = ["MODEL", "STATE", "SIZE", "QUANTIZATION", "PARAMETERS", "CONTEXT", "CREATED"]
+    foreign = any(folder_of(model) for model in models)
+    table = _table(*headings, *(["FOLDER"] if foreign else []))
     for model in models:
         meta = part(model, "metadata")
         row = [str(model.get("id")), _state(model), size(meta.get("size")), text(meta.get("quantization"))]
         row += [quantity(meta.get("parameter_count")), text(meta.get("context_length"))]
         created = _number(model.get("created"))
-        table.add_row(*row, MISSING if created is None else moment(int(created * 1000)))
+        row.append(MISSING if created is None else moment(int(created * 1000)))
+        table.add_row(*row, *([text(folder_of(model))] if foreign else []))
     out.print(table)
 
 
@@ -90,6 +94,12 @@ def one_liner(model: Json) -> str:
     facts += [size(meta.get("size")), count(meta.get("context_length"), "tokens of context")]
     known = ", ".join(text(fact) for fact in facts if text(fact) != MISSING)
     return f"{model.get('id')} ({known})" if known else str(model.get("id"))
+
+
+def folder_of(model: Json) -> str | None:
+    """The name of a model's folder, which leads to it, too; None where that is its id."""
+    folder = model.get("folder")
+    return str(folder) if folder and folder != model.get("id") else None
 
 
 def _state(model: Json) -> str:

@@ -117,10 +117,12 @@ class Supervisor:
 
     def state(self, model_id: str) -> ModelState:
         """One model. Raises ModelNotFoundError for one that nobody knows."""
-        for state in self.states():
-            if state.model_id == model_id:
-                return state
+        states = {state.model_id: state for state in self.states()}
+        if model_id in states:
+            return states[model_id]
         card = self._catalog.get(model_id)
+        if card.id in states:
+            return states[card.id]
         status = ModelStatus.NOT_DOWNLOADED if card.path is None else ModelStatus.DOWNLOADED
         return ModelState(model_id=card.id, status=status)
 

@@ -58,7 +58,7 @@ class ModelChangeService:
             if "created" not in content and "created_at" not in content:
                 content["created"] = card.created  # else it would be the time of this change
             self._apply(content, changes, folder)
-            data = json.dumps(content, indent=2, ensure_ascii=False).encode()
+            data = json.dumps(content, indent=2, ensure_ascii=False).encode("utf-8", "replace")
             if len(data) > MAX_MODEL_FILE:
                 raise RequestTooLargeError(f"{MODEL_FILE} of {what} would be larger than {MAX_MODEL_FILE} bytes")
             self._disk.replace(fd, MODEL_FILE, data)
