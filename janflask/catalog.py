@@ -261,11 +261,11 @@ def _read_json(path: Path) -> dict[str, Any]:
         data = file.read(MAX_MODEL_FILE + 1)
     if len(data) > MAX_MODEL_FILE:
         raise ValueError(f"it is larger than {MAX_MODEL_FILE} bytes")
-    value = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
+    value: object = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
     if not isinstance(value, dict):
         raise ValueError(f"it holds {type(value).__name__}, not an object")
     if b"\\ud" in data.lower():  # half of a character, as programs leave it that cut text in two, is none to others
-        value = json.loads(shown(json.dumps(value, ensure_ascii=False)))
+        value = dict(json.loads(shown(json.dumps(value, ensure_ascii=False))))
     return value
 
 

@@ -95,7 +95,7 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
-            error.message = _fitting(error.message, sys.stderr)
+            error.message = _fitting(error.message, sys.stderr)  # type: ignore[misc]  # nobody has read it yet
             raise
 
 

@@ -9,7 +9,8 @@ import re
 
 from janflask.catalog import is_model_id
 from janflask.errors import InvalidRequestError
-from janflask.model_files import EXTENSION, is_model_name, is_projector_name
+from janflask.model_files import EXTENSION as EXTENSION
+from janflask.model_files import is_model_name, is_projector_name
 
 MAX_PARTS = 1000  # files of one split model
 _MAX_STEM = 150  # characters of a name on the disk, before the number of its part
