@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from janflask.default_layout import CHATML
+
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 MAX_PAIRS = 65_536
@@ -29,6 +31,8 @@ MAX_HEADER = 512 * 1024 * 1024  # bytes; the largest vocabularies take about 30 
 MAX_KEPT = 1024  # items; an array of whole numbers for each layer is kept
 
 _LARGE = "tokenizer."  # how the keys of what is large begin; what tells a file's kind stands before
+_LOOKED_FOR = {word.encode() for word in CHATML}
+_LENGTHS = {len(word) for word in _LOOKED_FOR}
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _WHOLE_NUMBERS = frozenset({0, 1, 2, 3, 4, 5, 7, 10, 11})  # and truth values
@@ -66,6 +70,7 @@ class GgufHeader:
     parameter_count: int
     pairs: dict[str, Any]
     arrays: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    knows_chatml: bool = False  # whether ChatML's words are in its vocabulary
 
     @property
     def architecture(self) -> str | None:
@@ -234,7 +239,14 @@ def read_header(path: Path) -> GgufHeader:
         end = -(-file.tell() // alignment) * alignment + data_bytes
     if tensors and end > size:
         raise GgufError(f"it is cut short: its tensors need {end} bytes, it has {size}")
-    return GgufHeader(version=version, tensor_count=tensors, parameter_count=parameters, pairs=pairs, arrays=arrays)
+    return GgufHeader(
+        version=version,
+        tensor_count=tensors,
+        parameter_count=parameters,
+        pairs=pairs,
+        arrays=arrays,
+        knows_chatml=reader.found == _LOOKED_FOR,
+    )
 
 
 def _counts(reader: _Reader) -> tuple[int, int, int]:
@@ -271,6 +283,7 @@ class _Reader:
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
         self._left = min(size, MAX_HEADER)
+        self.found: set[bytes] = set()  # of the words that are looked for in lists of texts
 
     def take(self, length: int) -> bytes:
         self._spend(length)
@@ -304,7 +317,7 @@ class _Reader:
         count = self.count("<Q", MAX_ARRAY, "items in an array")
         if kind == _STRING:
             for _ in range(count):
-                self._skip(self.count("<Q", MAX_STRING, "bytes in a text"))
+                self._look_at(self.count("<Q", MAX_STRING, "bytes in a text"))
         elif kind in _WHOLE_NUMBERS and count <= MAX_KEPT:
             return count, tuple(self.number(_SCALARS[kind]) for _ in range(count))
         elif kind in _SCALARS:
@@ -312,6 +325,13 @@ class _Reader:
         else:
             raise GgufError(f"it has an array of the unknown type {kind}")
         return count, ()
+
+    def _look_at(self, length: int) -> None:
+        """Passes a text of a list; it is read only if it can be one of the words that are looked for."""
+        if length not in _LENGTHS:
+            self._skip(length)
+        elif (text := self.take(length)) in _LOOKED_FOR:
+            self.found.add(text)
 
     def _skip(self, length: int) -> None:
         self._spend(length)

@@ -26,6 +26,7 @@ from janflask.cli.tables import (
 from janflask.cli.terminal import Rows, one_line
 from janflask.engine_settings import engine_settings
 from janflask.errors import InvalidRequestError
+from janflask.default_layout import layout_name, layout_note
 from janflask.gguf_header import GgufError, GgufHeader, read_header
 from janflask.machine_memory import in_gib, limits
 from janflask.memory_estimate import default_ctx_len, engine_estimate
@@ -69,7 +70,7 @@ def print_model(model: Json, out: Console, card: ModelCard | None = None) -> Non
     settings = {name: value for name, value in part(model, "settings").items() if name != template}
     rows = [
         *_identity_rows(model, header),
-        ("template", template_name(part(model, "settings").get(template) or _template(model, header))),
+        *_template_rows(model, header),
         *_download_rows(part(model, "download")),
         *_runtime_rows(part(model, "runtime")),
         *_load_rows(part(model, "stats")),
@@ -172,9 +173,15 @@ def template_name(template: object) -> str | None:
     return begin if len(begin) <= SHOWN else f"{begin[:SHOWN]}…"
 
 
-def _template(model: Json, header: GgufHeader | None) -> object:
-    meta = part(model, "metadata")
-    return meta.get("chat_template") or (header and header.chat_template)
+def _template_rows(model: Json, header: GgufHeader | None) -> list[tuple[str, object]]:
+    """Its name; of a text model without one what is used in its place, and what to know of that."""
+    given = part(model, "settings").get("prompt_template") or part(model, "metadata").get("chat_template")
+    name = template_name(given or (header and header.chat_template))
+    if name is not None or header is None or header.is_embedding:
+        return [("template", name)]
+    note = layout_note(header.knows_chatml)
+    told = note in (model.get("notes") or ())  # by its engine
+    return [("template", f"none: {layout_name(header.knows_chatml)}"), *([] if told else [("note", note)])]
 
 
 # --- memory ---------------------------------------------------------------------------------------------------------

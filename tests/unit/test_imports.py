@@ -26,7 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "folder_ids": BASE,
     "model_files": BASE | {"gguf_header"},
     "catalog": BASE | {"engine_settings", "folder_ids", "model_files"},
-    "gguf_header": BASE,
+    "default_layout": set(),
+    "gguf_header": BASE | {"default_layout"},
     "model_description": BASE | {"gguf_header", "model_files"},
     "model_folder": BASE | {"catalog", "gguf_header", "model_description"},
     "memory_estimate": BASE | {"gguf_header"},
@@ -41,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
         "storage",
         "catalog",
         "folder_ids",
+        "default_layout",
         "engine_settings",
         "gguf_header",
         "memory_estimate",
@@ -58,7 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     "runner": BASE | {"__init__", "ipc", "processes", "services", "storage", "leftovers"},
     "engine": BASE
     | {"__init__", "ipc", "processes", "catalog", "engine_settings", "gguf_header", "memory_estimate"}
-    | {"machine_memory", "downloads", "kv_folder"},
+    | {"machine_memory", "default_layout", "downloads", "kv_folder"},
     "downloads": BASE | {"catalog", "gguf_header", "model_files", "model_folder"},
 }
 
@@ -72,6 +74,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "folder_ids": WEB | NATIVE,
     "model_files": WEB | NATIVE,
     "catalog": WEB | NATIVE,
+    "default_layout": WEB | NATIVE,
     "gguf_header": WEB | NATIVE,
     "model_description": WEB | NATIVE,
     "model_folder": WEB | NATIVE,

@@ -1,0 +1,102 @@
+"""Which form of a message a chat template reads, found out by rendering small conversations with it.
+
+A message's ``content`` is a text for most templates and a list of parts for some, or for the messages of one role only;
+given the other form, many render without an error and without the words. What an assistant thought before it answered
+has several names. As other engines do, we put a word that occurs nowhere else where we want to know, and look for it in
+what comes out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from janflask.errors import InvalidRequestError
+from janflask.services.template_process import TemplateRenderer
+
+BLOCK = "thinking block"  # what was thought is a part of the content: {"type": "thinking", "thinking": ...}
+REASONING = ("reasoning_content", "reasoning", "thinking")  # a message's field for it, the usual one first
+NEEDLE = "Qz7needle7zQ"
+LIST_AS_TEXT = re.compile(rf"""["'](?:text|thinking)["']:\s*["']{NEEDLE}""")  # it printed the list, and read no part
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """What a template reads: the roles whose content has to be a list of parts, and where an answer's reasoning is."""
+
+    parts: frozenset[str] = frozenset()
+    reasoning: str = REASONING[0]
+
+
+def text_parts(text: str) -> list[Message]:
+    """A text as OpenAI's list of parts."""
+    return [{"type": "text", "text": text}]
+
+
+def probe(renderer: TemplateRenderer, variables: Mapping[str, Any]) -> Forms:
+    """Some twenty small renderings in two frames. A template that has to be killed for them is taken as the usual."""
+    try:
+        parts = _parts(renderer, variables)
+        return Forms(parts, _reasoning(renderer, variables, parts))
+    except InvalidRequestError:
+        return Forms()
+
+
+def _parts(renderer: TemplateRenderer, variables: Mapping[str, Any]) -> frozenset[str]:
+    questions = {
+        (role, in_parts, user_in_parts): _conversation(role, in_parts, user_in_parts)
+        for user_in_parts in (False, True)
+        for role in ("user", "system", "assistant", "tool")
+        for in_parts in (False, True)
+    }
+    shown = _shown(renderer, variables, questions)
+    user_in_parts = _needs_parts("user", shown, True)
+    return frozenset(
+        role for role in ("user", "system", "assistant", "tool") if _needs_parts(role, shown, user_in_parts)
+    )
+
+
+def _needs_parts(role: str, shown: set[tuple[str, bool, bool]], user_in_parts: bool) -> bool:
+    return (role, False, user_in_parts) not in shown and (role, True, user_in_parts) in shown
+
+
+def _conversation(role: str, in_parts: bool, user_in_parts: bool) -> list[Message]:
+    asked = {"role": role, "content": text_parts(NEEDLE) if in_parts else NEEDLE}
+    user = {"role": "user", "content": text_parts("Hi") if user_in_parts else "Hi"}
+    conversations: dict[str, list[Message]] = {
+        "user": [asked],
+        "system": [asked, user],
+        "assistant": [user, asked, user],
+        "tool": [user, {"role": "assistant", "content": "Yes"}, asked | {"tool_call_id": "call00001"}],
+    }
+    return conversations[role]
+
+
+def _reasoning(renderer: TemplateRenderer, variables: Mapping[str, Any], parts: frozenset[str]) -> str:
+    """Where a template looks for it; it may show it in the newest answer only, or not when the next is asked for."""
+    user = {"role": "user", "content": text_parts("Hi") if "user" in parts else "Hi"}
+    questions = {}
+    for name in (*REASONING, BLOCK):
+        answer: Message = {"role": "assistant", "content": text_parts("Yes") if "assistant" in parts else "Yes"}
+        if name == BLOCK:
+            answer["content"] = [{"type": "thinking", "thinking": NEEDLE}, *text_parts("Yes")]
+        else:
+            answer[name] = NEEDLE
+        questions |= {(name, "last"): [user, answer], (name, "earlier"): [user, answer, user]}
+    shown = _shown(renderer, variables, questions) | _shown(renderer, {**variables, "add_generation_prompt": False}, questions)
+    names = [name for name in (*REASONING, BLOCK) if {(name, "last"), (name, "earlier")} & shown]
+    return names[0] if names else REASONING[0]
+
+
+def _shown(renderer: TemplateRenderer, variables: Mapping[str, Any], questions: Mapping[Any, list[Message]]) -> set[Any]:
+    """The questions whose needle came out."""
+    answers = renderer.render([{**variables, "messages": messages} for messages in questions.values()])
+    return {
+        question
+        for question, answer in zip(questions, answers, strict=True)
+        if NEEDLE in answer.text and not LIST_AS_TEXT.search(answer.text)
+    }
