@@ -91,4 +91,4 @@ class GgufTemplate:
         except InvalidRequestError:  # it ran too long with them
             return None
         # Where marks alone are refused they tell nothing: the words themselves were all found.
-        return None if rendered.error is not None else unmarked(rendered.text, messages)
+        return None if rendered.error is not None else unmarked(rendered.text, messages, answers=forms.answers)

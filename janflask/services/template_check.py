@@ -27,12 +27,13 @@ def marked(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     ]
 
 
-def unmarked(text: str, messages: Sequence[ChatMessage]) -> int | None:
-    """The place of the first of ``messages`` whose mark is not in ``text``."""
+def unmarked(text: str, messages: Sequence[ChatMessage], *, answers: bool = True) -> int | None:
+    """The place of the first of ``messages`` whose mark is not in ``text``; without ``answers`` the assistant's may."""
     found = {int(number) for number in MARK.findall(text)}
-    return next(
-        (number for number, message in enumerate(messages) if _is_looked_for(message) and number not in found), None
-    )
+    for number, message in enumerate(messages):
+        if number not in found and _is_looked_for(message) and (answers or message.role != "assistant"):
+            return number
+    return None
 
 
 def left_out(text: str, messages: Sequence[ChatMessage]) -> int | None:

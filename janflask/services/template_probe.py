@@ -18,6 +18,7 @@ from janflask.services.template_process import TemplateRenderer
 
 BLOCK = "thinking block"  # what was thought is a part of the content: {"type": "thinking", "thinking": ...}
 REASONING = ("reasoning_content", "reasoning", "thinking")  # a message's field for it, the usual one first
+ROLES = ("user", "system", "assistant", "tool")
 NEEDLE = "Qz7needle7zQ"
 LIST_AS_TEXT = re.compile(rf"""["'](?:text|thinking)["']:\s*["']{NEEDLE}""")  # it printed the list, and read no part
 
@@ -26,10 +27,14 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Forms:
-    """What a template reads: the roles whose content has to be a list of parts, and where an answer's reasoning is."""
+    """What a template reads: the roles whose content has to be a list of parts, and where an answer's reasoning is.
+
+    ``answers`` is false if it shows nothing that the assistant said: some models only translate or judge.
+    """
 
     parts: frozenset[str] = frozenset()
     reasoning: str = REASONING[0]
+    answers: bool = True
 
 
 def text_parts(text: str) -> list[Message]:
@@ -40,28 +45,26 @@ def text_parts(text: str) -> list[Message]:
 def probe(renderer: TemplateRenderer, variables: Mapping[str, Any]) -> Forms:
     """Some twenty small renderings in two frames. A template that has to be killed for them is taken as the usual."""
     try:
-        parts = _parts(renderer, variables)
-        return Forms(parts, _reasoning(renderer, variables, parts))
+        parts, answers = _contents(renderer, variables)
+        return Forms(parts, _reasoning(renderer, variables, parts), answers)
     except InvalidRequestError:
         return Forms()
 
 
-def _parts(renderer: TemplateRenderer, variables: Mapping[str, Any]) -> frozenset[str]:
+def _contents(renderer: TemplateRenderer, variables: Mapping[str, Any]) -> tuple[frozenset[str], bool]:
+    """The roles that need parts, and whether the assistant's words are shown."""
     questions = {
         (role, in_parts, user_in_parts): _conversation(role, in_parts, user_in_parts)
         for user_in_parts in (False, True)
-        for role in ("user", "system", "assistant", "tool")
+        for role in ROLES
         for in_parts in (False, True)
     }
     shown = _shown(renderer, variables, questions)
-    user_in_parts = _needs_parts("user", shown, True)
-    return frozenset(
-        role for role in ("user", "system", "assistant", "tool") if _needs_parts(role, shown, user_in_parts)
-    )
-
-
-def _needs_parts(role: str, shown: set[tuple[str, bool, bool]], user_in_parts: bool) -> bool:
-    return (role, False, user_in_parts) not in shown and (role, True, user_in_parts) in shown
+    user_in_parts = ("user", False, False) not in shown and ("user", True, True) in shown
+    by_form = {
+        in_parts: {role for role in ROLES if (role, in_parts, user_in_parts) in shown} for in_parts in (False, True)
+    }
+    return frozenset(by_form[True] - by_form[False]), "assistant" in by_form[False] | by_form[True]
 
 
 def _conversation(role: str, in_parts: bool, user_in_parts: bool) -> list[Message]:
@@ -87,7 +90,8 @@ def _reasoning(renderer: TemplateRenderer, variables: Mapping[str, Any], parts: 
         else:
             answer[name] = NEEDLE
         questions |= {(name, "last"): [user, answer], (name, "earlier"): [user, answer, user]}
-    shown = _shown(renderer, variables, questions) | _shown(renderer, {**variables, "add_generation_prompt": False}, questions)
+    shown = _shown(renderer, variables, questions)
+    shown |= _shown(renderer, {**variables, "add_generation_prompt": False}, questions)
     names = [name for name in (*REASONING, BLOCK) if {(name, "last"), (name, "earlier")} & shown]
     return names[0] if names else REASONING[0]
 
