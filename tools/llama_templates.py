@@ -31,9 +31,7 @@ def download(version: str, folder: Path, env: Mapping[str, str]) -> Path:
     """Fetches the sources into ``folder`` with pip. Raises CommandError when it could not."""
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--no-binary", PACKAGE]
     command = [*pip, "--build-constraint", str(BUILD_CONSTRAINTS), "--dest", str(folder), f"{PACKAGE}=={version}"]
-    run_logged(
-        command, label="chat templates: fetching", log=folder / "pip.log", env={**env, "TMPDIR": str(folder)}
-    )
+    run_logged(command, label="chat templates: fetching", log=folder / "pip.log", env={**env, "TMPDIR": str(folder)})
     archives = list(folder.glob("*.tar.gz"))
     if len(archives) != 1:
         raise TemplatesError(f"pip left {len(archives)} archives of {PACKAGE} where one was expected")

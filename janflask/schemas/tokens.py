@@ -84,9 +84,7 @@ class TemplateRequestSchema(ConversationSchema):
     @ma.post_load
     def make(self, data: dict[str, Any], **kwargs: Any) -> TemplateRequest:
         """The dataclass."""
-        return TemplateRequest(
-            model=data["model"], tokenize=data.get("tokenize", False), **self.conversation(data)
-        )
+        return TemplateRequest(model=data["model"], tokenize=data.get("tokenize", False), **self.conversation(data))
 
 
 _PIECE = {

@@ -43,7 +43,7 @@ def text_parts(text: str) -> list[Message]:
 
 
 def probe(renderer: TemplateRenderer, variables: Mapping[str, Any]) -> Forms:
-    """Some twenty small renderings in two frames. A template that has to be killed for them is taken as the usual."""
+    """Some thirty small renderings in three frames. A template that has to be killed for them is taken as the usual."""
     try:
         parts, answers = _contents(renderer, variables)
         return Forms(parts, _reasoning(renderer, variables, parts), answers)
@@ -82,7 +82,7 @@ def _conversation(role: str, in_parts: bool, user_in_parts: bool) -> list[Messag
 def _reasoning(renderer: TemplateRenderer, variables: Mapping[str, Any], parts: frozenset[str]) -> str:
     """Where a template looks for it; it may show it in the newest answer only, or not when the next is asked for."""
     user = {"role": "user", "content": text_parts("Hi") if "user" in parts else "Hi"}
-    questions = {}
+    questions: dict[tuple[str, str], list[Message]] = {}
     for name in (*REASONING, BLOCK):
         answer: Message = {"role": "assistant", "content": text_parts("Yes") if "assistant" in parts else "Yes"}
         if name == BLOCK:
@@ -96,7 +96,9 @@ def _reasoning(renderer: TemplateRenderer, variables: Mapping[str, Any], parts: 
     return names[0] if names else REASONING[0]
 
 
-def _shown(renderer: TemplateRenderer, variables: Mapping[str, Any], questions: Mapping[Any, list[Message]]) -> set[Any]:
+def _shown(
+    renderer: TemplateRenderer, variables: Mapping[str, Any], questions: Mapping[Any, list[Message]]
+) -> set[Any]:
     """The questions whose needle came out."""
     answers = renderer.render([{**variables, "messages": messages} for messages in questions.values()])
     return {

@@ -119,5 +119,3 @@ class ChatTemplates:
 def needs_special(text: str, info: EngineInfo) -> bool:
     """Whether the tokenizer should add its special tokens: not when ``text`` brings the BOS token itself."""
     return not (info.add_bos and info.bos_token and text.startswith(info.bos_token))
-
-

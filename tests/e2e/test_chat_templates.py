@@ -132,7 +132,10 @@ def test_models_without_a_template(server: Server, data_dir: Path) -> None:
     for name, text, words in (("base", plain, "plain text"), ("base-chatml", chatml, "ChatML")):
         assert laid_out(server, name, messages) == text
         (note,) = server.model(name)["notes"]
-        assert f"its file has no chat template: without a settings.prompt_template its chats are laid out as {words}" in note
+        assert (
+            f"its file has no chat template: without a settings.prompt_template its chats are laid out as {words}"
+            in note
+        )
         assert note in (data_dir / "logs" / f"engine-{name}.log").read_text()
         shown = run([*JANFLASK, "models", "show", name, "--url", server.url], environment(data_dir, server.port))
         assert " ".join(shown.stdout.split()).count("its file has no chat template") == 1, shown

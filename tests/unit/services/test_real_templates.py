@@ -214,7 +214,8 @@ LLAMA_GUARD = (  # the newest turns of a conversation between user and agent, as
     "{% endfor %}{{ '\n\n' }}{% endfor %}<END CONVERSATION>"
 )
 MISTRAL_SMALL_31 = (  # parts for the system message, a text or parts for the others
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set system_message = messages[0]['content'][0]['text'] %}"
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
+    "{% set system_message = messages[0]['content'][0]['text'] %}"
     "{% set loop_messages = messages[1:] %}{% else %}{% set system_message = 'Default.' %}"
     "{% set loop_messages = messages %}{% endif %}[SYSTEM_PROMPT]{{ system_message }}[/SYSTEM_PROMPT]"
     "{% for message in loop_messages %}{% if message['role'] == 'user' %}[INST]{% if message['content'] is string %}"

@@ -121,9 +121,7 @@ def test_the_newest_reasoning(chats: ChatTemplates, llama_templates: Path) -> No
         ("openai-gpt-oss-120b", "<|start|>assistant<|channel|>final<|message|>Hello "),
     ],
 )
-def test_going_on_in_the_middle_of_a_message(
-    chats: ChatTemplates, llama_templates: Path, name: str, text: str
-) -> None:
+def test_going_on_in_the_middle_of_a_message(chats: ChatTemplates, llama_templates: Path, name: str, text: str) -> None:
     """Its blank at the end stays, whether the template trims or not."""
     source = (llama_templates / f"{name}.jinja").read_text()
     assert prompt(chats, source, [user("Hi"), assistant("Hello ")], go_on=True).endswith(text)

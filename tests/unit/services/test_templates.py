@@ -68,9 +68,7 @@ def test_chatml_for_a_vocabulary_that_has_its_words(chats: ChatTemplates) -> Non
 
 def test_plain_text_comes_last(chats: ChatTemplates) -> None:
     prompt = chats.prompt([SYSTEM, USER, ANSWER, AGAIN], replace(INFO, chat_template=None), None)
-    assert prompt.text == (
-        "System:\nBe brief.\n\nUser:\nHi\n\nAssistant:\nHello!\n\nUser:\nAnd now?\n\nAssistant:\n"
-    )
+    assert prompt.text == ("System:\nBe brief.\n\nUser:\nHi\n\nAssistant:\nHello!\n\nUser:\nAnd now?\n\nAssistant:\n")
     assert prompt.stop == ("\n\nUser:", "\nUser:")
     assert render_plain([USER], ask=False) == "User:\nHi\n\n"
 
