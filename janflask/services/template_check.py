@@ -65,11 +65,12 @@ def _after(text: str, content: str, start: int) -> int:
     for form in dict.fromkeys((content, json.dumps(content, ensure_ascii=False)[1:-1], json.dumps(content)[1:-1])):
         place = start
         for word in re.split(r"\s+|\\n|\\t", form) if form is not content else content.split():
+            if "/" in word:  # may be taken out here and stand further on, where the words behind it do not
+                continue
             found = text.find(word, place)
-            if found >= 0:
-                place = found + len(word)
-            elif "/" not in word:
+            if found < 0:
                 break
+            place = found + len(word)
         else:
             return place
     return -1

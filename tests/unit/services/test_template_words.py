@@ -196,6 +196,7 @@ def test_marks_that_a_template_refuses_prove_nothing(chats: ChatTemplates) -> No
         ('{"content": "say \\"two\\"\\nlines\\tÉ"}', 'say "two"\nlines\tÉ'),
         ('{"content": "\\u00c9t\\u00e9"}', "Été"),
         ("<u>say it</u>", "say it /no_think"),
+        ("<u>say it</u> /no_think", "say /no_think it"),
         ("<u></u>", "  \n"),
     ],
 )
