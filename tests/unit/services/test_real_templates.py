@@ -167,6 +167,11 @@ def test_two_turns_of_the_user_in_a_row(chats: ChatTemplates, llama_templates: P
             "<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n",
         ),
         (
+            "Mistral-Small-3.2-24B-Instruct-2506",  # knows a system message, and wants the user to begin
+            [system("Be brief."), assistant("Hello!"), user("Hi")],
+            "<BOS>[SYSTEM_PROMPT]Be brief.[/SYSTEM_PROMPT][INST][/INST]Hello!<EOS>[INST]Hi[/INST]",
+        ),
+        (
             "mistralai-Mistral-Nemo-Instruct-2407",  # shows its system message before a user's last words only
             [system("Be brief."), user("Hi"), assistant("Hello!")],
             "<BOS>[INST]Be brief.\n\nHi[/INST]Hello!<EOS>",

@@ -180,7 +180,7 @@ def test_a_template_that_shows_no_answers(chats: ChatTemplates) -> None:
 
 def test_the_first_refusal_is_told(chats: ChatTemplates) -> None:
     """Not that of a conversation which the client never sent."""
-    with pytest.raises(InvalidRequestError, match="only tools"):
+    with pytest.raises(InvalidRequestError, match="only tools, not 2"):
         prompt(chats, "{{ raise_exception('only tools, not ' ~ messages | length) }}", [user("a"), user("b")])
 
 
@@ -267,6 +267,13 @@ def plain(messages: list[ChatMessage], *, ask: bool = True) -> list[list[tuple[s
         (
             [assistant("a"), user("b")],
             [[("user", ""), ("assistant", "a"), ("user", "b")]],
+        ),
+        (
+            [assistant("a"), user("b"), assistant("c"), system("s"), user("d")],
+            [
+                [("assistant", "a"), ("user", "b"), ("assistant", "c"), ("user", "s\n\nd")],
+                [("user", ""), ("assistant", "a"), ("user", "b"), ("assistant", "c"), ("user", "s\n\nd")],
+            ],
         ),
         ([user("a"), assistant(""), user("b")], [[("user", "a\n\nb")]]),
         ([user("a"), tool("1"), tool("2"), user("b")], []),

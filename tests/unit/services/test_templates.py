@@ -303,6 +303,16 @@ def test_a_renderer_goes_on_after_a_refusal() -> None:
         renderer.close()
 
 
+def test_the_length_is_limited_over_all_that_is_rendered_at_once() -> None:
+    renderer = TemplateRenderer("{{ 'x' * 5000000 }}")
+    try:
+        first, second = renderer.render([{}, {}])
+    finally:
+        renderer.close()
+    assert (len(first.text), first.error) == (5_000_000, None)
+    assert "more than 8000000 characters" in str(second.error)
+
+
 def test_long_and_odd_text_goes_both_ways() -> None:
     long = "é🙂\x00\n" * 200_000
     renderer = TemplateRenderer("{{ x }}")
