@@ -280,6 +280,7 @@ class EngineInfo:
     metadata: dict[str, str] = field(default_factory=dict)  # the GGUF's own short key/value pairs
     embedding_width: int | None = None  # of the vectors that it makes; None: it serves no embeddings
     generates: bool = True  # false: an embedding model, that serves no text
+    knows_chatml: bool = False  # whether ChatML's words are tokens of its vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -354,6 +355,7 @@ class ModelCard:
 
     id: str
     name: str
+    folder: str = ""  # below models/: Jan's id for it, which may be no legal one of ours; empty while there is none
     path: str | None  # the GGUF; None while there is none
     size_bytes: int
     created: int  # seconds since the epoch
@@ -372,6 +374,7 @@ class ChatMessage:
     content: str
     name: str | None = None
     tool_call_id: str | None = None
+    reasoning: str | None = None  # what an assistant thought before it answered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -395,11 +398,15 @@ class InferenceRequest:
 class ChatRequest(InferenceRequest):
     """``template_kwargs`` are further variables for the model's chat template (``enable_thinking`` and the like).
 
-    ``begun`` is the beginning of the answer: the model goes on behind it. ``conversation``: see ``GenerateRequest``.
+    ``begun`` is the beginning of the answer: the model goes on behind it. With ``continue_final_message`` it goes on
+    behind the last message's words, without ``add_generation_prompt`` behind the end of the last message.
+    ``conversation``: see ``GenerateRequest``.
     """
 
     messages: tuple[ChatMessage, ...]
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
     begun: str = ""
     conversation: str | None = None
 
@@ -435,12 +442,13 @@ class DetokenizeRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateRequest:
-    """A conversation to be laid out, and with ``tokenize`` cut into tokens."""
+    """A conversation to be laid out as in a ``ChatRequest``, and with ``tokenize`` cut into tokens."""
 
     model: str
     messages: tuple[ChatMessage, ...]
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     add_generation_prompt: bool = True
+    continue_final_message: bool = False
     tokenize: bool = False
 
 

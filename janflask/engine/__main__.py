@@ -148,6 +148,8 @@ def run(spec: EngineSpec, cord: Cord) -> None:
 
     threading.Thread(target=_await_end, args=(cord, server.retire, stop), name="cord", daemon=True).start()
     log.info("%s is ready after %.1f s: %s", spec.model_id, info.load_seconds, info.knobs)
+    for note in engine.notes:
+        log.warning("%s: %s", spec.model_id, note)
     cord.send(Ready(info, engine.notes))
     first.run()
     for helper in helpers:

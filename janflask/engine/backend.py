@@ -16,6 +16,7 @@ from typing import Any
 import llama_cpp
 from llama_cpp import llama_cpp as lib
 
+from janflask.default_layout import CHATML
 from janflask.engine.gguf_files import check_magic, check_parts
 from janflask.engine.library_log import LibraryLog
 from janflask.errors import EngineError, InvalidRequestError, ModelLoadError
@@ -146,6 +147,11 @@ class Model:
     def chat_template(self) -> str | None:
         template = lib.llama_model_chat_template(self.pointer, None)
         return template.decode("utf-8", "replace") if template else None
+
+    @property
+    def knows_chatml(self) -> bool:
+        """Whether the words of ChatML are tokens of the vocabulary; without them they are letters like any others."""
+        return all(len(self.tokenize(word, add_special=False, parse_special=True)) == 1 for word in CHATML)
 
     @property
     def add_bos(self) -> bool:

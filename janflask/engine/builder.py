@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from janflask import kv_folder
+from janflask.default_layout import layout_note
 from janflask.engine.backend import LLAMA_VERSION, ContextOptions, LlamaBackend, Model
 from janflask.engine.embedder import Embedder
 from janflask.engine.embedding import (
@@ -69,12 +70,13 @@ def build(model: Model, spec: EngineSpec, report: Callable[[str, float], None]) 
     report("proving", 0.0)
     loop = build_loop(backend, plan, spec.settings, _snapshots(model, spec, plan))
     info = describe(model, plan, spec)
+    notes = model.notes + plan.notes + _forgetful(model, spec) + _without_template(info)
     if not spec.settings.embedding:
-        return Engine(loop, None, info, model.notes + plan.notes + _forgetful(model, spec))
+        return Engine(loop, None, info, notes)
     embeddings = plan_embeddings(model, spec.settings)
     embedder = _embedder(model, embeddings, lambda: _open_embedding(model, embeddings))  # at the first request
     info = replace(info, embedding_width=model.embedding_width)
-    return Engine(loop, embedder, info, model.notes + plan.notes + _forgetful(model, spec) + embeddings.notes)
+    return Engine(loop, embedder, info, notes + embeddings.notes)
 
 
 def _snapshots(model: Model, spec: EngineSpec, plan: Plan) -> Snapshots | None:
@@ -96,6 +98,10 @@ def _forgetful(model: Model, spec: EngineSpec) -> tuple[str, ...]:
         "conversations are computed again after a restart: this model's memory (a sliding window, or recurrent) cannot "
         "be put back exactly",
     )
+
+
+def _without_template(info: EngineInfo) -> tuple[str, ...]:
+    return () if info.chat_template else (layout_note(info.knows_chatml),)
 
 
 def _build_embedder(model: Model, spec: EngineSpec, report: Callable[[str, float], None]) -> Engine:
@@ -188,6 +194,7 @@ def describe(model: Model, plan: Plan, spec: EngineSpec) -> EngineInfo:
         n_parallel=plan.options.n_seq,
         kv_cells=plan.options.kv_cells,
         chat_template=model.chat_template,
+        knows_chatml=model.knows_chatml,
         bos_token=model.special_text("bos"),
         eos_token=model.special_text("eos"),
         add_bos=model.add_bos,

@@ -78,6 +78,17 @@ class MessageSchema(Base):
     name = Text(allow_none=True, metadata={"description": "Handed to the chat template."})
     refusal = Text(allow_none=True, metadata={"description": "What an assistant said in place of an answer."})
     tool_call_id = Text(allow_none=True, metadata={"description": "Of a tool's message: the call that it answers."})
+    reasoning_content = Text(
+        allow_none=True,
+        metadata={
+            "description": "What an assistant thought before this answer: handed to the model's chat template, which "
+            "decides what of it is shown again (most show the newest only)."
+        },
+    )
+    reasoning = Text(
+        allow_none=True,
+        metadata={"description": "Another name of `reasoning_content`, which wins when both are given."},
+    )
 
     @ma.pre_load
     def refuse_calls(self, data: Any, **kwargs: Any) -> Any:
@@ -93,6 +104,13 @@ class MessageSchema(Base):
         if "content" not in data and data["role"] != "assistant":
             raise ma.ValidationError(f"is required in a {data['role']} message", "content")
 
+    @ma.validates_schema
+    def check_reasoning(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """Only an assistant thinks aloud."""
+        for name in ("reasoning_content", "reasoning"):
+            if data.get(name) and data["role"] != "assistant":
+                raise ma.ValidationError(f"belongs to an assistant's message, not to a {data['role']} message", name)
+
     @ma.post_load
     def make(self, data: dict[str, Any], **kwargs: Any) -> ChatMessage:
         """The dataclass."""
@@ -101,6 +119,7 @@ class MessageSchema(Base):
             content="\n".join(data[name] for name in ("content", "refusal") if data.get(name)),
             name=data.get("name"),
             tool_call_id=data.get("tool_call_id"),
+            reasoning=data.get("reasoning_content") or data.get("reasoning") or None,
         )
 
 
@@ -122,6 +141,16 @@ class ConversationSchema(Base):
         error_messages={"invalid": "must be an object"},
         metadata={"description": "Further variables for the chat template, e.g. `enable_thinking`."},
     )
+    add_generation_prompt = optional_flag(
+        "End the prompt with what asks for the assistant's answer. Without it the model goes on behind the end of the "
+        "last message; always off with `continue_final_message`.",
+        default=True,
+    )
+    continue_final_message = optional_flag(
+        "The last message is the beginning of the answer: the model goes on in the middle of it. The answer holds what "
+        "is new.",
+        default=False,
+    )
 
     @ma.pre_load
     def refuse_tools(self, data: Any, **kwargs: Any) -> Any:
@@ -133,6 +162,28 @@ class ConversationSchema(Base):
         if data.get("tool_choice") not in (None, "auto"):
             raise ma.ValidationError(NO_TOOLS, "tool_choice")
         return data
+
+    @ma.validates_schema
+    def check_continuation(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """Only an assistant's message can be gone on with, and it is not to be answered at the same time."""
+        if not data.get("continue_final_message"):
+            return
+        if data.get("add_generation_prompt"):
+            raise ma.ValidationError(
+                "cannot be true together with `add_generation_prompt`: set that to false", "continue_final_message"
+            )
+        if data["messages"][-1].role != "assistant":
+            raise ma.ValidationError("needs an assistant's message as the last one", "continue_final_message")
+
+    @staticmethod
+    def conversation(data: dict[str, Any]) -> dict[str, Any]:
+        """What the dataclasses of requests call these fields; they are taken out of ``data``."""
+        return {
+            "messages": tuple(data.pop("messages")),
+            "template_kwargs": data.pop("chat_template_kwargs", {}),
+            "add_generation_prompt": data.pop("add_generation_prompt", True),
+            "continue_final_message": data.pop("continue_final_message", False),
+        }
 
 
 class ChatRequestSchema(ConversationSchema, InferenceSchema):
@@ -172,6 +223,4 @@ class ChatRequestSchema(ConversationSchema, InferenceSchema):
             data["top_logprobs"] = top_logprobs
         common = common_arguments(data)
         common["max_tokens"] = data.get("max_completion_tokens", common["max_tokens"])
-        return ChatRequest(
-            messages=tuple(data["messages"]), template_kwargs=data.get("chat_template_kwargs", {}), **common
-        )
+        return ChatRequest(**self.conversation(data), **common)

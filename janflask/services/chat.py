@@ -49,6 +49,8 @@ class ChatService:
                 info,
                 jan_template if isinstance(jan_template, str) else None,
                 request.template_kwargs,
+                ask=request.add_generation_prompt,
+                go_on=request.continue_final_message,
             )
             _check_bias(request, info)
             return [generate(prompt.text + request.begun, prompt.add_special, prompt.stop)]

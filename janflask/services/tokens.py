@@ -72,6 +72,7 @@ class TokenService:
                 jan_template if isinstance(jan_template, str) else None,
                 request.template_kwargs,
                 ask=request.add_generation_prompt,
+                go_on=request.continue_final_message,
             )
             if not request.tokenize:
                 return LaidOut(prompt.text, None)

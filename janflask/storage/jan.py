@@ -8,7 +8,10 @@ reads: milliseconds, ``created`` and ``updated``, its own words for a message's 
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -35,21 +38,37 @@ _MESSAGE = {
     *("assistant_id", "run_id", "incomplete_details", "completed_at", "incomplete_at", "metadata"),
 }
 
+_HALF = re.compile("[\ud800-\udfff]")  # half of a character beyond U+FFFF, alone
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
 def decode_object(data: bytes, what: str) -> dict[str, Any]:
     """The JSON object in ``data``. Raises StoreDamagedError."""
+    data = data.removeprefix(b"\xef\xbb\xbf")
     try:
-        value = _decode(data.removeprefix(b"\xef\xbb\xbf"))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise StoreDamagedError(
-            f"{what} is not JSON: {why_not_json(data, error)}; `janflask doctor` tells more"
-        ) from None
+        value = _decode(data)
+    except msgspec.DecodeError as error:
+        value = _with_half_characters(data, what, error)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise _not_json(data, what, error) from None
     if not isinstance(value, dict):
         raise StoreDamagedError(f"{what} holds no JSON object; `janflask doctor` tells more")
     return value
+
+
+def _with_half_characters(data: bytes, what: str, problem: msgspec.DecodeError) -> Any:
+    """JSON with half of a character in it, as programs write it that cut text between the two: a sign in its place."""
+    if b"\\ud" in data.lower():
+        with suppress(ValueError, RecursionError):
+            text = json.dumps(json.loads(data), ensure_ascii=False, allow_nan=False)
+            return json.loads(_HALF.sub("\ufffd", text))
+    raise _not_json(data, what, problem) from None
+
+
+def _not_json(data: bytes, what: str, error: Exception) -> StoreDamagedError:
+    return StoreDamagedError(f"{what} is not JSON: {why_not_json(data, error)}; `janflask doctor` tells more")
 
 
 # --- threads ----------------------------------------------------------------------------------------------------------

@@ -119,10 +119,14 @@ def write_chat(
     context: int = CONTEXT,
     architecture: str = "llama",
     template: str | None = CHAT_TEMPLATE,
+    turn_words: tuple[str, str] = ("<|im_start|>", "<|im_end|>"),
     without: Sequence[str] = (),
     split_tensors: int = 0,
 ) -> Path:
-    """A llama of two layers with a byte-level BPE vocabulary. ``without`` names tensors to be left out."""
+    """A llama of two layers with a byte-level BPE vocabulary. ``without`` names tensors to be left out.
+
+    ``turn_words`` are its control tokens around a turn, ChatML's unless others are given.
+    """
     writer = GGUFWriter(path, architecture, split_max_tensors=split_tensors)
     writer.add_name("Tiny Chat")
     writer.add_author("nobody")
@@ -135,7 +139,7 @@ def write_chat(
     writer.add_head_count_kv(KV_HEADS)
     writer.add_rope_dimension_count(WIDTH // HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
-    tokens = _add_bpe_vocabulary(writer)
+    tokens = _add_bpe_vocabulary(writer, turn_words)
     if template is not None:
         writer.add_chat_template(template)
     for name, tensor in _llama_tensors(seed, tokens).items():
@@ -188,9 +192,9 @@ def _byte_letters() -> list[str]:
     return letters
 
 
-def _add_bpe_vocabulary(writer: GGUFWriter) -> list[str]:
+def _add_bpe_vocabulary(writer: GGUFWriter, turn_words: tuple[str, str]) -> list[str]:
     merges = [("t", "h"), ("th", "e"), ("i", "n"), ("e", "r"), ("Ġ", "a"), ("Ġ", "the"), ("l", "l"), ("o", "u")]
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    special = ["<|endoftext|>", *turn_words]
     ordinary = _byte_letters() + ["".join(pair) for pair in merges]
     tokens = special + ordinary
     writer.add_tokenizer_model("gpt2")

@@ -23,9 +23,12 @@ ALLOWED: dict[str, set[str]] = {
     "leftovers": {"records", "errors"},
     "settings": {"errors"},
     "engine_settings": BASE,
-    "catalog": BASE | {"engine_settings"},
-    "gguf_header": BASE,
-    "model_description": BASE | {"gguf_header"},
+    "folder_ids": BASE,
+    "model_files": BASE | {"gguf_header"},
+    "catalog": BASE | {"engine_settings", "folder_ids", "model_files"},
+    "default_layout": set(),
+    "gguf_header": BASE | {"default_layout"},
+    "model_description": BASE | {"gguf_header", "model_files"},
     "model_folder": BASE | {"catalog", "gguf_header", "model_description"},
     "memory_estimate": BASE | {"gguf_header"},
     "machine_memory": BASE,
@@ -38,25 +41,27 @@ ALLOWED: dict[str, set[str]] = {
         "services",
         "storage",
         "catalog",
+        "folder_ids",
+        "default_layout",
         "engine_settings",
         "gguf_header",
         "memory_estimate",
         "machine_memory",
     }
     | {"schemas", "downloads"},  # for what it does on the disk when no server runs
-    "api": BASE | {"__init__", "schemas", "services", "catalog"},
+    "api": BASE | {"__init__", "schemas", "services", "catalog", "folder_ids"},
     "schemas": {"types", "records", "errors", "leftovers"},
     "services": BASE
     | {"storage", "ipc", "catalog", "engine_settings", "gguf_header", "model_folder", "memory_estimate"}
-    | {"shutdown", "kv_folder", "leftovers"},
+    | {"shutdown", "kv_folder", "leftovers", "folder_ids", "model_files"},
     "storage": BASE,
     "ipc": {"types", "records", "errors"},
     "processes": BASE | {"__init__", "ipc", "shutdown"},
     "runner": BASE | {"__init__", "ipc", "processes", "services", "storage", "leftovers"},
     "engine": BASE
     | {"__init__", "ipc", "processes", "catalog", "engine_settings", "gguf_header", "memory_estimate"}
-    | {"machine_memory", "downloads", "kv_folder"},
-    "downloads": BASE | {"catalog", "gguf_header", "model_folder"},
+    | {"machine_memory", "default_layout", "downloads", "kv_folder"},
+    "downloads": BASE | {"catalog", "gguf_header", "model_files", "model_folder"},
 }
 
 WEB = {"flask", "flask_smorest", "werkzeug", "marshmallow", "webargs", "apispec", "gunicorn"}
@@ -66,7 +71,10 @@ NATIVE = {"llama_cpp", "janflask_ext", "numpy"}
 FORBIDDEN: dict[str, set[str]] = {
     "__init__": NATIVE,
     "engine_settings": WEB | NATIVE,
+    "folder_ids": WEB | NATIVE,
+    "model_files": WEB | NATIVE,
     "catalog": WEB | NATIVE,
+    "default_layout": WEB | NATIVE,
     "gguf_header": WEB | NATIVE,
     "model_description": WEB | NATIVE,
     "model_folder": WEB | NATIVE,

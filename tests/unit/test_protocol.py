@@ -93,6 +93,7 @@ INFO = EngineInfo(
     load_seconds=0.25,
     llama_version="b1",
     metadata={"general.name": "m"},
+    knows_chatml=True,
 )
 REQUEST = GenerateRequest(
     prompt="Grüße, 世界 👋",

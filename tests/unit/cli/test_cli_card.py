@@ -13,11 +13,12 @@ from rich.console import Console
 from janflask import machine_memory
 from janflask.catalog import ModelCatalog
 from janflask.cli.card import budget, context_lengths, print_memory, print_model, template_name
+from janflask.default_layout import layout_note
 from janflask.gguf_header import GgufHeader, read_header
 from janflask.machine_memory import in_gib, limits
 from janflask.settings import Settings
 from janflask.types import ModelCard
-from tests.models.tiny import TinyModels, install
+from tests.models.tiny import TinyModels, install, write_chat
 
 HEADER = GgufHeader(
     version=3,
@@ -148,6 +149,32 @@ def test_a_prompt_template_of_the_settings_is_the_template() -> None:
     settings = {"prompt_template": "<|user|>\n{prompt}<|assistant|>", "ctx_len": 512}
     lines = shown({"id": "x", "settings": settings})
     assert (lines["template"], lines["settings"]) == ("Zephyr", "ctx_len=512")
+
+
+@pytest.mark.parametrize(
+    ("words", "used"),
+    [(("<|im_start|>", "<|im_end|>"), "ChatML, whose words its vocabulary has"), (("<a>", "<b>"), "plain text")],
+)
+def test_a_model_without_a_template(tmp_path: Path, words: tuple[str, str], used: str) -> None:
+    install(tmp_path, "base", write_chat(tmp_path / "base.gguf", template=None, turn_words=words))
+    (card,) = ModelCatalog(tmp_path / "models").list()
+    lines = shown({"id": "base"}, card)
+    assert lines["template"].startswith(f"none: {used}")
+    assert lines["note"].startswith("its file has no chat template")
+    out = Console(file=io.StringIO(), width=400, markup=False)
+    print_model({"id": "base", "notes": [layout_note(words[0] == "<|im_start|>")]}, out, card)
+    told: str = out.file.getvalue()  # type: ignore[attr-defined]
+    assert told.count("its file has no chat template") == 1, "its engine has told it already"
+    own = shown({"id": "base", "settings": {"prompt_template": "<|user|>{prompt}"}}, card)
+    assert (own["template"], "note" in own) == ("Zephyr", False)
+
+
+def test_an_embedding_model_needs_no_template(tmp_path: Path, tiny_models: TinyModels) -> None:
+    install(tmp_path, "embed", tiny_models.embedding)
+    (card,) = ModelCatalog(tmp_path / "models").list()
+    lines = shown({"id": "embed"}, card)
+    assert "template" not in lines
+    assert "note" not in lines
 
 
 def test_a_download_is_told() -> None:

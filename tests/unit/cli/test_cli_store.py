@@ -61,6 +61,11 @@ def test_a_long_title_leaves_the_table_readable(store: Repository) -> None:
 def test_search_and_show(store: Repository) -> None:
     assert [item["id"] for item in json.loads(run("threads", "search", "cheese", "--json").stdout)] == ["old"]
     assert "No conversation" in run("threads", "search", "nothing").stdout
+    for number, form in enumerate(("caf\u00e9", "cafe\u0301")):
+        store.threads.create(Thread(id=f"t{number}", created_ms=1, updated_ms=1, title=form))
+    for form in ("CAF\u00c9", "Cafe\u0301"):
+        found = json.loads(run("threads", "search", form, "--json").stdout)
+        assert sorted(item["id"] for item in found) == ["t0", "t1"]
     assert "about old" in run("threads", "show", "old").stdout
     assert json.loads(run("threads", "show", "old", "--json").stdout)["messages"][0]["id"] == "m1"
     assert "there is no thread nothing" in run("threads", "show", "nothing", code=1).stderr

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import itertools
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -380,6 +382,30 @@ def test_a_word_in_another_case_that_is_longer(store: ThreadStore) -> None:
     store.create(thread("t"), [message("5 \u212aelvin, Wach\u017ftube, mu\u1e9ete, \ufb01ne")])
     for word in ("kelvin", "wachstube", "fine", "KELVIN", "musste"):
         assert [item.id for item in store.search(word, Page()).items] == ["t"], word
+
+
+# Each as it may be stored and as it may be asked for: apart (macOS) and together (keyboards).
+FORMS = ["Süden", "naïve", "Ångström", "Việt", "한국어", "ガラス", "ἀλήθεια", "ΐ", "q̣̇", "İstanbul", "straße"]
+
+
+@pytest.mark.parametrize("word", FORMS)
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("asked", ["NFC", "NFD"])
+def test_search_in_either_normal_form(
+    store: ThreadStore, word: str, stored: Literal["NFC", "NFD"], asked: Literal["NFC", "NFD"]
+) -> None:
+    kept = unicodedata.normalize(stored, f"xx {word} xx")
+    store.create(thread("title", T0, kept))
+    store.create(thread("text", T0 + 1), [message("hello"), message(kept)])
+    for query in (word, word.upper(), word.casefold()):
+        found = store.search(unicodedata.normalize(asked, query), Page()).items
+        assert [item.id for item in found] == ["text", "title"], query
+
+
+def test_a_letter_is_not_found_in_one_with_an_accent(store: ThreadStore) -> None:
+    for number, form in enumerate(("NFC", "NFD")):
+        store.create(thread(f"t{number}", T0 + number), [message(unicodedata.normalize(form, "café"))])
+    assert [len(store.search(word, Page()).items) for word in ("cafe", "caf", "café")] == [0, 2, 2]
 
 
 def test_search_in_several_text_parts(store: ThreadStore) -> None:
