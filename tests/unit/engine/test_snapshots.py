@@ -259,9 +259,7 @@ def test_a_conversations_state_is_nobody_elses(tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    "lengths", [("token", 2), ("tokens", -1), ("state", "x"), ("state", None), ("tokens", 1 << 70)]
-)
+@pytest.mark.parametrize("lengths", [("tokens", -1), ("state", "x"), ("state", None), ("tokens", 1 << 70)])
 def test_a_header_that_lies_is_not_followed(tmp_path: Path, lengths: tuple[str, object]) -> None:
     path = saved(tmp_path)
     told = json.loads(header_of(path)) | {lengths[0]: lengths[1]}
