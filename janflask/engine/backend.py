@@ -7,6 +7,7 @@ several contexts over one model, one after the other.
 from __future__ import annotations
 
 import ctypes
+import logging
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import llama_cpp
 from llama_cpp import llama_cpp as lib
 
 from janflask.default_layout import CHATML
+from janflask.engine.ends import ends, own_types
 from janflask.engine.gguf_files import check_magic, check_parts
 from janflask.engine.library_log import LibraryLog
 from janflask.errors import EngineError, InvalidRequestError, ModelLoadError
@@ -24,6 +26,8 @@ from janflask.types import CACHE_TYPES, EngineSettings, SamplingParams
 from janflask_ext import backend as hot
 from janflask_ext.sampling import Sampler, process_dry_breakers
 from janflask_ext.stream import TextStream, Vocab
+
+log = logging.getLogger(__name__)
 
 LLAMA_VERSION = f"llama-cpp-python {llama_cpp.__version__}"
 ROPE_SCALING = {
@@ -55,11 +59,17 @@ class ContextOptions:
 class Model:
     """Weights and vocabulary of one GGUF, with an adapter's if there is one.
 
-    Raises ModelLoadError with llama.cpp's own reason when a file cannot be loaded.
+    ``prompt_template`` is a layout of conversations in place of the file's own. Raises ModelLoadError with llama.cpp's
+    own reason when a file cannot be loaded.
     """
 
     def __init__(
-        self, path: Path, settings: EngineSettings, library_log: LibraryLog, progress: Callable[[float], None]
+        self,
+        path: Path,
+        settings: EngineSettings,
+        library_log: LibraryLog,
+        progress: Callable[[float], None],
+        prompt_template: str | None = None,
     ) -> None:
         self._log = library_log
         library_log.clear()
@@ -79,14 +89,24 @@ class Model:
         self.vocab_pointer: Any = lib.llama_model_get_vocab(pointer)
         self.vocab_address = _address(self.vocab_pointer)
         self.n_vocab: int = lib.llama_vocab_n_tokens(self.vocab_pointer)
-        self.pieces = hot.pieces(self.vocab_address, self.n_vocab)
-        self.vocab = Vocab(self.pieces, hot.attributes(self.vocab_address, self.n_vocab))
-        self.eog = hot.eog_tokens(self.vocab_address, self.n_vocab)
-        self.ctx_train: int = lib.llama_model_n_ctx_train(pointer)
         self.metadata = self._metadata()
+        self.pieces = hot.pieces(self.vocab_address, self.n_vocab)
+        types = own_types(hot.attributes(self.vocab_address, self.n_vocab))
+        self.vocab = Vocab(self.pieces, types)
+        self.eog = self._ends(types, prompt_template)
+        self.ctx_train: int = lib.llama_model_n_ctx_train(pointer)
         self.notes = _notes(settings, library_log)
         self.lora_scale = settings.lora_scale
         self.lora = self._load_lora(Path(settings.lora)) if settings.lora else None
+
+    def _ends(self, types: list[int], prompt_template: str | None) -> frozenset[int]:
+        """The tokens that end an answer."""
+        named = hot.eog_tokens(self.vocab_address, self.n_vocab)
+        layouts = [layout for layout in (prompt_template, self.chat_template) if layout]
+        found = ends(named, types, self.pieces, self.metadata, layouts)
+        for token in named - found:
+            log.info("token %d (%r) is text here, though its name is one of an end", token, self.pieces[token])
+        return found
 
     def _load_lora(self, path: Path) -> Any:
         """An adapter; to be loaded before any context is made."""

@@ -122,10 +122,14 @@ def write_chat(
     turn_words: tuple[str, str] = ("<|im_start|>", "<|im_end|>"),
     without: Sequence[str] = (),
     split_tensors: int = 0,
+    extra: Mapping[str, TokenType] | None = None,
+    declared: Mapping[str, str] | None = None,
 ) -> Path:
     """A llama of two layers with a byte-level BPE vocabulary. ``without`` names tensors to be left out.
 
-    ``turn_words`` are its control tokens around a turn, ChatML's unless others are given.
+    ``turn_words`` are its control tokens around a turn, ChatML's unless others are given. ``extra`` are further tokens;
+    ``declared`` says which token the header names as ``eos``, ``eot``, ``fim_sep`` and so on, in place of an ``eos`` that
+    is the second of the turn's words.
     """
     writer = GGUFWriter(path, architecture, split_max_tensors=split_tensors)
     writer.add_name("Tiny Chat")
@@ -139,7 +143,9 @@ def write_chat(
     writer.add_head_count_kv(KV_HEADS)
     writer.add_rope_dimension_count(WIDTH // HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
-    tokens = _add_bpe_vocabulary(writer, turn_words)
+    tokens = _add_bpe_vocabulary(
+        writer, extra or {}, {"eos": turn_words[1]} if declared is None else declared, turn_words
+    )
     if template is not None:
         writer.add_chat_template(template)
     for name, tensor in _llama_tensors(seed, tokens).items():
@@ -192,18 +198,25 @@ def _byte_letters() -> list[str]:
     return letters
 
 
-def _add_bpe_vocabulary(writer: GGUFWriter, turn_words: tuple[str, str]) -> list[str]:
+def _add_bpe_vocabulary(
+    writer: GGUFWriter,
+    extra: Mapping[str, TokenType],
+    declared: Mapping[str, str],
+    turn_words: tuple[str, str] = ("<|im_start|>", "<|im_end|>"),
+) -> list[str]:
     merges = [("t", "h"), ("th", "e"), ("i", "n"), ("e", "r"), ("Ġ", "a"), ("Ġ", "the"), ("l", "l"), ("o", "u")]
-    special = ["<|endoftext|>", *turn_words]
-    ordinary = _byte_letters() + ["".join(pair) for pair in merges]
-    tokens = special + ordinary
+    types = dict.fromkeys(("<|endoftext|>", *turn_words), TokenType.CONTROL)
+    types |= dict.fromkeys(_byte_letters() + ["".join(pair) for pair in merges], TokenType.NORMAL)
+    types |= extra  # a token that is there already keeps its number
+    tokens = list(types)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
-    writer.add_token_types([TokenType.CONTROL] * len(special) + [TokenType.NORMAL] * len(ordinary))
+    writer.add_token_types(list(types.values()))
     writer.add_token_merges([" ".join(pair) for pair in merges])
     writer.add_bos_token_id(0)
-    writer.add_eos_token_id(2)
+    for kind, token in declared.items():
+        writer.add_uint32(f"tokenizer.ggml.{kind}_token_id", tokens.index(token))
     writer.add_add_bos_token(False)
     return tokens
 
