@@ -279,11 +279,12 @@ class LlamaBackend:
         params.n_batch = options.batch_size + options.n_seq  # a step: prompt tokens and one for each sequence
         params.n_ubatch = options.batch_size
         self._pointer = model.make_context(params, f"{options.n_seq} sequences of {options.ctx_len} tokens")
-        memory = lib.llama_get_memory(self._pointer)
-        if not memory:
+        self._memory = lib.llama_get_memory(self._pointer)
+        if not self._memory:
+            self.close()
             raise ModelLoadError("this model generates no text, it makes embeddings: set settings.embedding to true")
         self.step_tokens: int = lib.llama_n_batch(self._pointer)  # llama.cpp lowers it for a small context
-        self._context = hot.Context(_address(self._pointer), _address(memory))
+        self._context = hot.Context(_address(self._pointer), _address(self._memory))
         self.batch = hot.Batch(options.batch_size + options.n_seq)
 
     def set_threads(self, count: int) -> None:
@@ -299,11 +300,13 @@ class LlamaBackend:
         return token in self.model.eog
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """``target`` (empty) becomes the first ``length`` tokens of ``source``."""
+        """``target`` (empty) becomes the first ``length`` tokens of ``source``. Raises EngineError."""
         if self.options.kv_unified:
-            self._context.seq_cp(source, target, 0, length)
-        else:  # streams are copied whole, at the next decode
-            self._context.seq_cp(source, target, -1, -1)
+            self._context.seq_cp(source, target, 0, length)  # they share cells
+        else:
+            # Between streams llama.cpp's own copy moves the data at the next decode only: until then a state taken of
+            # the target would be empty, and one put into source or target would be copied, or overwritten.
+            self.clone(source, [target])
             self._context.seq_rm(target, length, -1)
 
     def trim(self, slot: int, length: int) -> bool:
@@ -312,26 +315,42 @@ class LlamaBackend:
 
     def clone(self, source: int, targets: Iterable[int]) -> None:
         """Each target becomes what ``source`` is, in cells of its own. Raises EngineError when llama.cpp refuses."""
-        state = bytes(self.state(source))
+        state = self._take_state(source)
         for target in targets:
-            if not self.restore(target, state):
+            if not self._put_state(target, state, len(state)):
                 raise EngineError("llama.cpp did not take a sequence's state")
 
     def state(self, slot: int) -> memoryview:
         """A sequence's KV state, to be given to ``restore``. Raises EngineError when llama.cpp hands none out."""
+        return memoryview(self._take_state(slot)).cast("B")
+
+    def restore(self, slot: int, state: bytes, length: int) -> bool:
+        """The (empty) slot becomes what ``state`` was taken of, ``length`` tokens.
+
+        False: llama.cpp refuses it, or it holds something else (nothing at all, or the end only); the slot is empty.
+        """
+        view = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))  # no copy: it may be large
+        if self._put_state(slot, view, len(state)) and self._positions(slot) == (0, length - 1):
+            return True
+        self._context.seq_rm(slot, -1, -1)
+        return False
+
+    def _positions(self, slot: int) -> tuple[int, int]:
+        """The first and the last position that a slot holds; -1 where it holds none."""
+        first, last = (
+            seek(self._memory, slot) for seek in (lib.llama_memory_seq_pos_min, lib.llama_memory_seq_pos_max)
+        )
+        return first, last
+
+    def _take_state(self, slot: int) -> Any:
         size = lib.llama_state_seq_get_size(self._pointer, slot)
         state = (ctypes.c_uint8 * size)()
         if lib.llama_state_seq_get_data(self._pointer, state, size, slot) != size:
             raise EngineError("llama.cpp did not hand out a sequence's state")
-        return memoryview(state).cast("B")
+        return state
 
-    def restore(self, slot: int, state: bytes) -> bool:
-        """The (empty) slot becomes what ``state`` was taken of. False: llama.cpp refuses it, the slot is empty."""
-        view = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))  # no copy: it may be large
-        if lib.llama_state_seq_set_data(self._pointer, view, len(state), slot) == len(state):
-            return True
-        self._context.seq_rm(slot, -1, -1)
-        return False
+    def _put_state(self, slot: int, state: Any, size: int) -> bool:
+        return bool(lib.llama_state_seq_set_data(self._pointer, state, size, slot) == size)
 
     def close(self) -> None:
         lib.llama_free(self._pointer)
