@@ -275,15 +275,15 @@ class LlamaBackend:
         self.ctx_len = options.ctx_len
         self.vocab = model.vocab
         params = context_params(options)
-        params.n_ctx = options.kv_cells
         params.n_batch = options.batch_size + options.n_seq  # a step: prompt tokens and one for each sequence
         params.n_ubatch = options.batch_size
+        params.n_ctx = max(options.kv_cells, params.n_batch)  # llama.cpp cuts a step to the context as asked for
         self._pointer = model.make_context(params, f"{options.n_seq} sequences of {options.ctx_len} tokens")
         self._memory = lib.llama_get_memory(self._pointer)
         if not self._memory:
             self.close()
             raise ModelLoadError("this model generates no text, it makes embeddings: set settings.embedding to true")
-        self.step_tokens: int = lib.llama_n_batch(self._pointer)  # llama.cpp lowers it for a small context
+        self.step_tokens: int = lib.llama_n_batch(self._pointer)
         self._context = hot.Context(_address(self._pointer), _address(self._memory))
         self.batch = hot.Batch(options.batch_size + options.n_seq)
 
@@ -315,14 +315,23 @@ class LlamaBackend:
 
     def clone(self, source: int, targets: Iterable[int]) -> None:
         """Each target becomes what ``source`` is, in cells of its own. Raises EngineError when llama.cpp refuses."""
-        state = self._take_state(source)
+        state = self.state(source)
         for target in targets:
-            if not self._put_state(target, state, len(state)):
-                raise EngineError("llama.cpp did not take a sequence's state")
+            self.put(target, state)
 
     def state(self, slot: int) -> memoryview:
         """A sequence's KV state, to be given to ``restore``. Raises EngineError when llama.cpp hands none out."""
-        return memoryview(self._take_state(slot)).cast("B")
+        size = lib.llama_state_seq_get_size(self._pointer, slot)
+        state = (ctypes.c_uint8 * size)()
+        if lib.llama_state_seq_get_data(self._pointer, state, size, slot) != size:
+            raise EngineError("llama.cpp did not hand out a sequence's state")
+        return memoryview(state).cast("B")
+
+    def put(self, slot: int, state: memoryview) -> None:
+        """The (empty) slot becomes what ``state``, of this very context, was taken of. Raises EngineError."""
+        view = (ctypes.c_uint8 * len(state)).from_buffer(state)
+        if lib.llama_state_seq_set_data(self._pointer, view, len(state), slot) != len(state):
+            raise EngineError("llama.cpp did not take a sequence's state")
 
     def restore(self, slot: int, state: bytes, length: int) -> bool:
         """The (empty) slot becomes what ``state`` was taken of, ``length`` tokens.
@@ -330,27 +339,16 @@ class LlamaBackend:
         False: llama.cpp refuses it, or it holds something else (nothing at all, or the end only); the slot is empty.
         """
         view = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))  # no copy: it may be large
-        if self._put_state(slot, view, len(state)) and self._positions(slot) == (0, length - 1):
+        taken = lib.llama_state_seq_set_data(self._pointer, view, len(state), slot)
+        if taken == len(state) and self.positions(slot) == (0, length - 1):
             return True
         self._context.seq_rm(slot, -1, -1)
         return False
 
-    def _positions(self, slot: int) -> tuple[int, int]:
+    def positions(self, slot: int) -> tuple[int, int]:
         """The first and the last position that a slot holds; -1 where it holds none."""
-        first, last = (
-            seek(self._memory, slot) for seek in (lib.llama_memory_seq_pos_min, lib.llama_memory_seq_pos_max)
-        )
-        return first, last
-
-    def _take_state(self, slot: int) -> Any:
-        size = lib.llama_state_seq_get_size(self._pointer, slot)
-        state = (ctypes.c_uint8 * size)()
-        if lib.llama_state_seq_get_data(self._pointer, state, size, slot) != size:
-            raise EngineError("llama.cpp did not hand out a sequence's state")
-        return state
-
-    def _put_state(self, slot: int, state: Any, size: int) -> bool:
-        return bool(lib.llama_state_seq_set_data(self._pointer, state, size, slot) == size)
+        memory = self._memory
+        return lib.llama_memory_seq_pos_min(memory, slot), lib.llama_memory_seq_pos_max(memory, slot)
 
     def close(self) -> None:
         lib.llama_free(self._pointer)

@@ -145,7 +145,7 @@ def test_a_state_that_is_refused_leaves_the_slot_empty_and_of_use(model: Model, 
     states.append(bytes(backend.state(1))[:-1])
     for state in states:
         assert not backend.restore(0, state, len(tokens))
-        assert backend._positions(0) == (-1, -1)
+        assert backend.positions(0) == (-1, -1)
     assert greedy(model, backend, 0, tokens, 0) == expected(model, tokens)
     assert greedy(model, backend, 1, other, len(other) - 1) == expected(model, other)
 
@@ -157,7 +157,7 @@ def test_a_state_of_nothing_does_not_pass_for_one_of_something(model: Model, bac
     tokens = tokens_of(model, STORY)
     compute(backend, 0, tokens)
     assert not backend.restore(0, nothing, 5)
-    assert backend._positions(0) == (-1, -1)
+    assert backend.positions(0) == (-1, -1)
     assert greedy(model, backend, 0, tokens, 0) == expected(model, tokens)
 
 
