@@ -97,7 +97,11 @@ class Model:
         self.ctx_train: int = lib.llama_model_n_ctx_train(pointer)
         self.notes = _notes(settings, library_log)
         self.lora_scale = settings.lora_scale
-        self.lora = self._load_lora(Path(settings.lora)) if settings.lora else None
+        try:
+            self.lora = self._load_lora(Path(settings.lora)) if settings.lora else None
+        except ModelLoadError:
+            lib.llama_model_free(pointer)
+            raise
 
     def _ends(self, types: list[int], prompt_template: str | None) -> frozenset[int]:
         """The tokens that end an answer."""
@@ -126,6 +130,7 @@ class Model:
         if self.lora is not None:
             adapters, scales = (lib.llama_adapter_lora_p_ctypes * 1)(self.lora), (ctypes.c_float * 1)(self.lora_scale)
             if lib.llama_set_adapters_lora(pointer, adapters, 1, scales) != 0:
+                lib.llama_free(pointer)
                 raise ModelLoadError("llama.cpp did not take the adapter (settings.lora)")
         return pointer
 

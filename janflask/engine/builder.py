@@ -27,6 +27,7 @@ from janflask.engine.scheduler import Limits
 from janflask.engine.sizing import size_context
 from janflask.engine.snapshots import Snapshots
 from janflask.engine.tuning import prove, tune
+from janflask.errors import EngineError
 from janflask.types import EngineInfo, EngineSettings, EngineSpec, Knobs
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,11 @@ def _build_embedder(model: Model, spec: EngineSpec, report: Callable[[str, float
 
 def _open_embedding(model: Model, plan: EmbeddingPlan) -> EmbeddingBackend:
     backend = EmbeddingBackend(model, plan)
-    backend.prove()
+    try:
+        backend.prove()
+    except EngineError:
+        backend.close()  # the next request tries again
+        raise
     return backend
 
 

@@ -1,4 +1,4 @@
-"""Models whose memory forgets (a sliding window) or cannot be cut (a recurrent state): never continued where it is not so.
+"""Models whose memory forgets (a sliding window) or cannot be cut (a recurrent state) go on only where it is right.
 
 llama.cpp says "done" to cuts after which a window's logits are noise, and to some of a recurrent state that remove
 nothing, or everything. So such a slot is only gone on with where it ends.

@@ -124,12 +124,13 @@ def write_chat(
     split_tensors: int = 0,
     extra: Mapping[str, TokenType] | None = None,
     declared: Mapping[str, str] | None = None,
+    pooling: str | None = None,
 ) -> Path:
     """A llama of two layers with a byte-level BPE vocabulary. ``without`` names tensors to be left out.
 
     ``turn_words`` are its control tokens around a turn, ChatML's unless others are given. ``extra`` are further tokens.
     ``declared`` says which token the header names as ``eos``, ``eot``, ``fim_sep`` and so on, in place of an ``eos``
-    that is the second of the turn's words.
+    that is the second of the turn's words. With ``pooling`` the file says that it makes vectors.
     """
     writer = GGUFWriter(path, architecture, split_max_tensors=split_tensors)
     writer.add_name("Tiny Chat")
@@ -143,6 +144,8 @@ def write_chat(
     writer.add_head_count_kv(KV_HEADS)
     writer.add_rope_dimension_count(WIDTH // HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
+    if pooling is not None:
+        writer.add_pooling_type(POOLING[pooling])
     tokens = add_bpe_vocabulary(writer, extra, declared, turn_words)
     if template is not None:
         writer.add_chat_template(template)
