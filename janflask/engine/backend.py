@@ -22,12 +22,15 @@ from janflask.engine.ends import ends, own_types
 from janflask.engine.gguf_files import check_magic, check_parts
 from janflask.engine.library_log import LibraryLog
 from janflask.errors import EngineError, InvalidRequestError, ModelLoadError
+from janflask.memory_estimate import CELLS_STEP
 from janflask.types import CACHE_TYPES, EngineSettings, SamplingParams
 from janflask_ext import backend as hot
 from janflask_ext.sampling import Sampler, process_dry_breakers
 from janflask_ext.stream import TextStream, Vocab
 
 log = logging.getLogger(__name__)
+
+LEAST_SLICE = 8  # prompt tokens that a step takes at least, beside a token of each sequence
 
 LLAMA_VERSION = f"llama-cpp-python {llama_cpp.__version__}"
 ROPE_SCALING = {
@@ -282,13 +285,13 @@ class LlamaBackend:
         params = context_params(options)
         params.n_batch = options.batch_size + options.n_seq  # a step: prompt tokens and one for each sequence
         params.n_ubatch = options.batch_size
-        params.n_ctx = max(options.kv_cells, params.n_batch)  # llama.cpp cuts a step to the context as asked for
+        params.n_ctx = _cells(options)
         self._pointer = model.make_context(params, f"{options.n_seq} sequences of {options.ctx_len} tokens")
         self._memory = lib.llama_get_memory(self._pointer)
         if not self._memory:
             self.close()
             raise ModelLoadError("this model generates no text, it makes embeddings: set settings.embedding to true")
-        self.step_tokens: int = lib.llama_n_batch(self._pointer)
+        self.step_tokens: int = lib.llama_n_batch(self._pointer)  # llama.cpp lowers it for a small context
         self._context = hot.Context(_address(self._pointer), _address(self._memory))
         self.batch = hot.Batch(options.batch_size + options.n_seq)
 
@@ -357,6 +360,15 @@ class LlamaBackend:
 
     def close(self) -> None:
         lib.llama_free(self._pointer)
+
+
+def _cells(options: ContextOptions) -> int:
+    """Cells to ask for, in the blocks that llama.cpp makes: it cuts a step to the cells as they were asked for.
+
+    A step has room for a token of each sequence, and some of a prompt.
+    """
+    least = max(options.kv_cells, options.n_seq + LEAST_SLICE)
+    return -(-least // CELLS_STEP) * CELLS_STEP
 
 
 def context_params(options: ContextOptions) -> Any:

@@ -70,6 +70,6 @@ def test_a_step_takes_what_was_planned_and_a_slot_its_context(
     backend = LlamaBackend(
         load(tiny_models.chat), options(ctx_len=ctx_len, kv_cells=3 * ctx_len, kv_unified=unified, batch_size=256)
     )
-    assert backend.step_tokens == 256 + 3
+    assert backend.step_tokens == (256 + 3 if ctx_len > 100 else 256)
     assert lib.llama_n_ctx_seq(backend._pointer) >= ctx_len
     backend.close()
