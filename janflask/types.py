@@ -239,6 +239,7 @@ class EngineSpec:
     settings: EngineSettings
     kv_limit: int | None = None  # bytes that the KV cache may take; None: what is free
     snapshot_bytes: int = 0  # of conversations' KV states on disk, in cache_dir; 0: none are kept
+    prompt_template: str | None = None  # a layout of conversations that takes the place of the file's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

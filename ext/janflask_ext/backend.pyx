@@ -275,7 +275,7 @@ def attributes(uintptr_t vocab, int32_t n_vocab):
 
 
 def eog_tokens(uintptr_t vocab, int32_t n_vocab):
-    """The tokens that end a generation."""
+    """The tokens that llama.cpp takes for an end, by their names also; see ``janflask/engine/ends.py``."""
     cdef int32_t token
     return frozenset([token for token in range(n_vocab) if llama_vocab_is_eog(<const void *>vocab, token)])
 

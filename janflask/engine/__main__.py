@@ -133,7 +133,13 @@ def run(spec: EngineSpec, cord: Cord) -> None:
             cord.send(Progress(stage, fraction))
 
     library_log = LibraryLog()
-    model = Model(Path(spec.model_path), spec.settings, library_log, lambda fraction: report("loading", fraction))
+    model = Model(
+        Path(spec.model_path),
+        spec.settings,
+        library_log,
+        lambda fraction: report("loading", fraction),
+        spec.prompt_template,
+    )
     engine = build(model, spec, report)
     server = EngineServer(model, engine.loop, Path(spec.socket_path), spec.settings.queue_limit, engine.embedder)
     info = replace(engine.info, load_seconds=round(time.monotonic() - started, 3))

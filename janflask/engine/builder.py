@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,7 +27,10 @@ from janflask.engine.scheduler import Limits
 from janflask.engine.sizing import size_context
 from janflask.engine.snapshots import Snapshots
 from janflask.engine.tuning import prove, tune
+from janflask.errors import EngineError
 from janflask.types import EngineInfo, EngineSettings, EngineSpec, Knobs
+
+log = logging.getLogger(__name__)
 
 COPY_BYTES_PER_MS = 4e6  # a cautious rate for copying a KV stream: 4 GB/s
 SCORED_BYTES = 16 << 20  # of logits, for a step's prompt tokens that are scored; llama.cpp keeps what it once took
@@ -68,9 +72,10 @@ def build(model: Model, spec: EngineSpec, report: Callable[[str, float], None]) 
     plan = prepare(model, spec, lambda fraction: report("measuring", fraction))
     backend = LlamaBackend(model, plan.options)
     report("proving", 0.0)
-    loop = build_loop(backend, plan, spec.settings, _snapshots(model, spec, plan))
+    snapshots, forgetful = _snapshots(model, spec, plan)
+    loop = build_loop(backend, plan, spec.settings, snapshots)
     info = describe(model, plan, spec)
-    notes = model.notes + plan.notes + _forgetful(model, spec) + _without_template(info)
+    notes = model.notes + plan.notes + forgetful + _without_template(info)
     if not spec.settings.embedding:
         return Engine(loop, None, info, notes)
     embeddings = plan_embeddings(model, spec.settings)
@@ -79,25 +84,21 @@ def build(model: Model, spec: EngineSpec, report: Callable[[str, float], None]) 
     return Engine(loop, embedder, info, notes + embeddings.notes)
 
 
-def _snapshots(model: Model, spec: EngineSpec, plan: Plan) -> Snapshots | None:
-    """None: conversations' KV states are not kept on disk."""
-    if not (spec.snapshot_bytes and spec.settings.prefix_cache and model.can_trim):
-        return None
-    return Snapshots(
-        Path(spec.cache_dir) / kv_folder.FOLDER,
-        spec.model_id,
-        fingerprint(Path(spec.model_path), spec.settings, plan.options),
-        spec.snapshot_bytes,
-    )
-
-
-def _forgetful(model: Model, spec: EngineSpec) -> tuple[str, ...]:
-    if not spec.snapshot_bytes or model.can_trim:
-        return ()
-    return (
-        "conversations are computed again after a restart: this model's memory (a sliding window, or recurrent) cannot "
-        "be put back exactly",
-    )
+def _snapshots(model: Model, spec: EngineSpec, plan: Plan) -> tuple[Snapshots | None, tuple[str, ...]]:
+    """Where conversations' KV states are kept, and why they are not if somebody may have expected it."""
+    if not spec.snapshot_bytes or not spec.settings.prefix_cache:
+        return None, ()
+    if not model.can_trim:
+        return None, (
+            "conversations are computed again after a restart: this model's memory (a sliding window, or recurrent) "
+            "cannot be put back exactly",
+        )
+    try:
+        mark = fingerprint(Path(spec.model_path), spec.settings, plan.options)
+        return Snapshots(Path(spec.cache_dir) / kv_folder.FOLDER, spec.model_id, mark, spec.snapshot_bytes), ()
+    except OSError as error:
+        log.warning("conversations' KV states are not kept: %s", error)
+        return None, (f"conversations are computed again after a restart: cache/kv cannot be used ({error.strerror})",)
 
 
 def _without_template(info: EngineInfo) -> tuple[str, ...]:
@@ -124,7 +125,11 @@ def _build_embedder(model: Model, spec: EngineSpec, report: Callable[[str, float
 
 def _open_embedding(model: Model, plan: EmbeddingPlan) -> EmbeddingBackend:
     backend = EmbeddingBackend(model, plan)
-    backend.prove()
+    try:
+        backend.prove()
+    except EngineError:
+        backend.close()  # the next request tries again
+        raise
     return backend
 
 

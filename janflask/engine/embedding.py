@@ -143,6 +143,9 @@ class EmbeddingBackend:
         params.embeddings = True
         params.pooling_type = {name: number for number, name in POOLING_NAMES.items()}[plan.pooling]
         self._pointer: Any = model.make_context(params, f"inputs of {self.capacity} tokens")
+        if lib.llama_n_ubatch(self._pointer) < plan.options.batch_size:  # what is pooled is pooled of a micro-batch
+            self.close()
+            raise ModelLoadError(f"llama.cpp takes no input of {plan.options.batch_size} tokens at once: lower ctx_len")
         self._memory: Any = lib.llama_get_memory(self._pointer)  # None: it keeps nothing, as encoders do
         self._batch = _Batch(plan.options.batch_size)
 

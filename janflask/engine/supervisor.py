@@ -237,7 +237,14 @@ class Supervisor:
         settings = self._catalog.with_paths(model_id, engine_settings(card.settings, self._settings, overrides))
         insists = "use_extra_bufts" in overrides and settings.use_extra_bufts
         self._wanted.add(model_id, overrides)
-        return Plan(model_path=card.path, settings=settings, insists_on_extra_bufts=insists, displaces=displaces)
+        template = card.settings.get("prompt_template")
+        return Plan(
+            model_path=card.path,
+            settings=settings,
+            prompt_template=template if isinstance(template, str) else None,
+            insists_on_extra_bufts=insists,
+            displaces=displaces,
+        )
 
     @contextmanager
     def _granted(self, model_id: str, plan: Plan, check: Callable[[], None]) -> Iterator[Plan]:
@@ -258,6 +265,7 @@ class Supervisor:
             settings=plan.settings,
             kv_limit=plan.kv_limit,
             snapshot_bytes=int(self._settings.kv_snapshot_gb * machine_memory.GIB),
+            prompt_template=plan.prompt_template,
         )
         log_path = self._settings.logs_dir / f"engine-{model_id}.log"
         return EngineProcess(self._command, spec, log_path, self._spare.take())

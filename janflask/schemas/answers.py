@@ -95,7 +95,10 @@ class AssistantMessageSchema(ma.Schema):
 def _finish_reason() -> fields.String:
     return fields.String(
         validate=validate.OneOf(["stop", "length"]),
-        metadata={"description": "`stop`: the model ended or a stop string was met. `length`: no more was allowed."},
+        metadata={
+            "description": "`stop`: the model ended or a stop string was met. `length`: no more was allowed. "
+            "A character that was not finished is left out."
+        },
     )
 
 

@@ -181,10 +181,12 @@ class FakeBackend:
     def state(self, slot: int) -> memoryview:
         return memoryview(array("i", self.memory[slot]).tobytes())
 
-    def restore(self, slot: int, state: bytes) -> bool:
+    def restore(self, slot: int, state: bytes, length: int) -> bool:
         if self.memory[slot]:
             raise AssertionError(f"restored into slot {slot}, which is not empty")
         if self.refuses_states:
             return False
         self.memory[slot] = array("i", state).tolist()
+        if len(self.memory[slot]) != length:
+            raise AssertionError(f"a state of {len(self.memory[slot])} tokens for one of {length}")
         return True

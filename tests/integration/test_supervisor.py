@@ -40,6 +40,17 @@ from tests.integration.engine_world import (
 # --- start and stop -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("template", ["{prompt}</s>", None, 7])
+def test_an_engine_is_told_the_models_own_layout(world: World, template: object) -> None:
+    """What ends a turn there ends an answer; what is no text is none."""
+    folder = world.model("m")
+    described = {"id": "m", "settings": {"llama_model_path": "model.gguf", "prompt_template": template}}
+    (folder / "model.json").write_text(json.dumps(described))
+    state = world.supervisor().start("m", {})
+    assert state.info is not None
+    assert state.info.metadata == ({"prompt_template": template} if isinstance(template, str) else {})
+
+
 def test_a_model_runs_and_stops(world: World) -> None:
     world.model("m", "progress")
     supervisor = world.supervisor()
