@@ -10,7 +10,7 @@ from marshmallow import fields, validate
 
 from janflask.known_fields import EMBEDDING
 from janflask.schemas.completions import Prompts
-from janflask.schemas.fields import Text, Whole, between
+from janflask.schemas.fields import Flag, Text, Whole, between
 from janflask.schemas.sampling import Base, refusals
 from janflask.types import EmbeddingRequest
 
@@ -74,6 +74,12 @@ class EmbeddingRequestSchema(Base):
         metadata={
             "description": "Cut each vector to its beginning, of length 1 again; only models trained for it stay good."
         },
+    )
+
+    stream = Flag(
+        allow_none=True,
+        validate=validate.Equal(False, error="must be false: embeddings come as one JSON answer"),
+        metadata={"description": "Embeddings are not streamed.", "default": False},
     )
 
     @ma.post_load

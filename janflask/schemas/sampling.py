@@ -26,6 +26,7 @@ MAX_CHOICES = 128
 MAX_TOKENS = parameters.MAX_TOKENS
 _SAMPLING_FIELDS = frozenset(SamplingParams.__dataclass_fields__)
 
+# What a value is refused for, None: it is not. The words go on behind the field's name.
 Reason = Callable[[Any], str | None]
 
 

@@ -47,13 +47,20 @@ class MessageService:
                 param="thread_id",
             )
         message = self.drafted(thread_id, draft)
-        if not message.files:
-            self._threads.append(thread_id, [message])
-            return message
-        self._threads.get(thread_id)  # nothing is remembered as a holder that does not exist
-        with self.holding(thread_id, {"": message}):
-            self._threads.append(thread_id, [message])
+        self.add(thread_id, {"": message})
         return message
+
+    def add(self, thread_id: str, messages: Mapping[str, Message]) -> None:
+        """Stores drafted messages at the thread's end, all of them or none; the keys are where they came from.
+
+        Raises InvalidRequestError for a file that does not exist.
+        """
+        if not any(message.files for message in messages.values()):
+            self._threads.append(thread_id, list(messages.values()))
+            return
+        self._threads.get(thread_id)  # nothing is remembered as a holder that does not exist
+        with self.holding(thread_id, messages):
+            self._threads.append(thread_id, list(messages.values()))
 
     def list(self, thread_id: str, page: Page, run_id: str | None = None) -> Slice[Message]:
         """A page of the thread's messages; with ``run_id`` of those that this run made.

@@ -24,7 +24,7 @@ from janflask.records import DEFAULT_ASSISTANT, Assistant, Message, StoredFile, 
 from janflask.services.portable_checks import MAX_DEPTH
 from janflask.services.portable_layout import Progress, no_progress
 from janflask.services.portable_streams import as_file, is_deeper, with_file_ids
-from janflask.services.portable_tree import Layout, Tree, join, lines, read_whole, understand
+from janflask.services.portable_tree import Layout, Tree, is_noise, join, lines, read_whole, understand
 from janflask.storage import ids, odd_values
 from janflask.storage.base import FileStore, Repository
 from janflask.storage.file_uploads import CONTENT_FILE, DESCRIPTION_FILE, file_from_json
@@ -37,6 +37,7 @@ from janflask.storage.jan import (
     thread_from_json,
 )
 from janflask.storage.jan_assistants import ASSISTANT_FILE, BUILT_IN, assistant_from_json
+from janflask.storage.message_lines import Line, parts
 
 MAX_OBJECT = 4 << 20  # bytes of a thread.json, assistant.json or file.json
 TITLE_LENGTH = 80  # characters of a title that is made from the first message
@@ -167,7 +168,7 @@ class Importer:
     def _take_threads(self, name: str, path: str) -> str | None:
         messages = self._messages(name, path)
         thread = self._thread(name, path, messages)
-        files = [(file, join(path, FILES_FOLDER, file)) for file in self._tree.files(join(path, FILES_FOLDER))]
+        files = list(self._own_files(join(path, FILES_FOLDER)))
         for link in (join(path, FILES_FOLDER, link) for link in self._tree.links(join(path, FILES_FOLDER))):
             self._skip(link, "it is a symbolic link, which is not followed")
         if self._is_here(thread, messages, files):
@@ -184,6 +185,14 @@ class Importer:
         if new_id != name:
             self._renamed[name] = new_id
         return new_id
+
+    def _own_files(self, path: str) -> Iterator[tuple[str, str]]:
+        """The name and path of each. What a system put there is left out; if a user might have, too, it is told."""
+        for name in self._tree.files(path):
+            if not is_noise(name):
+                yield name, join(path, name)
+            elif not name.startswith("."):
+                self._skip(join(path, name), "it is a file of Windows' own")
 
     def _thread(self, name: str, path: str, messages: Sequence[Message]) -> Thread:
         times = [message.created_ms for message in messages if message.created_ms]
@@ -216,11 +225,12 @@ class Importer:
         for number, line in enumerate(lines(self._tree.pieces(path), self._max_message), 1):
             if line is not None and not line.strip():
                 continue
-            message = self._message(name, line, number, path)
-            if message is not None:
-                if message.id in found:
-                    message = dataclasses.replace(message, id=ids.new_id(ids.MESSAGE))
-                found[message.id] = message
+            for data in (None,) if line is None else (part.data for part in parts(Line(0, line))):
+                message = self._message(name, data, number, path)
+                if message is not None:
+                    if message.id in found:
+                        message = dataclasses.replace(message, id=ids.new_id(ids.MESSAGE))
+                    found[message.id] = message
         return list(found.values())
 
     def _message(self, name: str, line: bytes | None, number: int, path: str) -> Message | None:

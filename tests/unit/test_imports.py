@@ -21,13 +21,17 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "types": {"errors"},
     "records": set(),
+    "leftovers": {"records", "errors"},
     "settings": {"errors"},
     "engine_settings": BASE,
     "known_fields": set(),
     "parameters": {"types", "known_fields"},
-    "catalog": BASE | {"engine_settings"},
-    "gguf_header": BASE,
-    "model_description": BASE | {"gguf_header"},
+    "folder_ids": BASE,
+    "model_files": BASE | {"gguf_header"},
+    "catalog": BASE | {"engine_settings", "folder_ids", "model_files"},
+    "default_layout": set(),
+    "gguf_header": BASE | {"default_layout"},
+    "model_description": BASE | {"gguf_header", "model_files"},
     "model_folder": BASE | {"catalog", "gguf_header", "model_description"},
     "memory_estimate": BASE | {"gguf_header"},
     "machine_memory": BASE,
@@ -40,26 +44,28 @@ ALLOWED: dict[str, set[str]] = {
         "services",
         "storage",
         "catalog",
+        "folder_ids",
+        "default_layout",
         "engine_settings",
         "gguf_header",
         "memory_estimate",
         "machine_memory",
     }
     | {"schemas", "downloads"},  # for what it does on the disk when no server runs
-    "api": BASE | {"__init__", "schemas", "services", "catalog", "known_fields"},
-    "schemas": {"types", "records", "errors", "parameters", "known_fields"},
+    "api": BASE | {"__init__", "schemas", "services", "catalog", "known_fields", "folder_ids"},
+    "schemas": {"types", "records", "errors", "parameters", "known_fields", "leftovers"},
     "services": BASE
     | VALUES
     | {"storage", "ipc", "catalog", "engine_settings", "gguf_header", "model_folder", "memory_estimate"}
-    | {"shutdown", "kv_folder"},
+    | {"shutdown", "kv_folder", "leftovers", "folder_ids", "model_files"},
     "storage": BASE | VALUES,
     "ipc": {"types", "records", "errors"},
     "processes": BASE | {"__init__", "ipc", "shutdown"},
-    "runner": BASE | {"__init__", "ipc", "parameters", "processes", "services", "storage"},
+    "runner": BASE | {"__init__", "ipc", "parameters", "processes", "services", "storage", "leftovers"},
     "engine": BASE
     | {"__init__", "ipc", "processes", "catalog", "engine_settings", "gguf_header", "memory_estimate"}
-    | {"machine_memory", "downloads", "kv_folder"},
-    "downloads": BASE | {"catalog", "gguf_header", "model_folder"},
+    | {"machine_memory", "default_layout", "downloads", "kv_folder"},
+    "downloads": BASE | {"catalog", "gguf_header", "model_files", "model_folder"},
 }
 
 WEB = {"flask", "flask_smorest", "werkzeug", "marshmallow", "webargs", "apispec", "gunicorn"}
@@ -71,7 +77,10 @@ FORBIDDEN: dict[str, set[str]] = {
     "engine_settings": WEB | NATIVE,
     "known_fields": WEB | NATIVE,
     "parameters": WEB | NATIVE,
+    "folder_ids": WEB | NATIVE,
+    "model_files": WEB | NATIVE,
     "catalog": WEB | NATIVE,
+    "default_layout": WEB | NATIVE,
     "gguf_header": WEB | NATIVE,
     "model_description": WEB | NATIVE,
     "model_folder": WEB | NATIVE,
@@ -90,7 +99,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "runner": WEB | NATIVE,
     "downloads": WEB | NATIVE,
 }
-STANDARD_LIBRARY_ONLY = {"known_fields", "parameters", "errors", "types", "records", "settings"}
+STANDARD_LIBRARY_ONLY = {"known_fields", "parameters", "errors", "types", "records", "settings", "leftovers"}
 
 SOURCES = sorted(ROOT.glob("janflask/**/*.py"))
 EXTENSION = sorted(path for path in ROOT.glob("ext/janflask_ext/*") if path.suffix in (".py", ".pyi", ".pyx", ".pxd"))

@@ -131,6 +131,43 @@ def test_a_broken_line(settings: Settings, repository: Repository, tail: bytes, 
     assert len(set(again.threads.message_ids("a"))) == len(left)
 
 
+THIRD, FOURTH = (f'{{"id":"m{number}","role":"user","content":"{number}"}}'.encode() for number in (3, 4))
+CUT = b'{"id":"m5","role":"user","content":[{"type":"text","text":{"val'
+BESIDE = [
+    (THIRD + FOURTH + b"\n", "line 3: it holds 2 messages: line breaks are missing", ["3", "4"]),
+    (THIRD + b" " + FOURTH + b"\r\n", "line breaks are missing", ["3", "4"]),
+    (THIRD + b"garbage\n", "beside a message there is something else", ["3"]),
+    (CUT + THIRD + b"\n", "beside a message there is something else", ["3"]),
+    (THIRD + b"\0\0\0\n" + FOURTH + b"\n", "beside a message there is something else", ["3", "4"]),
+    (THIRD + CUT, "line 3, the last one, is torn", ["3"]),
+]
+
+
+@pytest.mark.parametrize(("tail", "word", "more"), BESIDE)
+def test_what_stands_beside_a_message_costs_only_itself(
+    settings: Settings, repository: Repository, tail: bytes, word: str, more: list[str]
+) -> None:
+    with (settings.threads_dir / "a" / "messages.jsonl").open("ab") as file:
+        file.write(tail)
+    assert texts(repository) == ["hello there", "bye", *more]
+    repaired(settings, "threads/a/messages.jsonl", word)
+    assert texts(open_repository(settings)) == ["hello there", "bye", *more]
+    lines = (settings.threads_dir / "a" / "messages.jsonl").read_bytes().splitlines()
+    assert len([json.loads(line) for line in lines]) == 2 + len(more)
+
+
+def test_two_messages_and_more_on_a_line(settings: Settings, repository: Repository) -> None:
+    with (settings.threads_dir / "a" / "messages.jsonl").open("ab") as file:
+        file.write(THIRD + FOURTH + b"x\n")
+    findings = found(settings, fix=True)
+    assert [finding.problem.split(":")[1] for finding in findings] == [
+        " it holds 2 messages",
+        " beside a message there is something else",
+    ]
+    assert found(settings) == []
+    assert texts(open_repository(settings)) == ["hello there", "bye", "3", "4"]
+
+
 def test_many_broken_lines_are_one_repair(settings: Settings, repository: Repository) -> None:
     file = settings.threads_dir / "a" / "messages.jsonl"
     before = b"junk\n" + file.read_bytes() + b"\n\n[1]\nju"
