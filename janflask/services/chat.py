@@ -48,7 +48,7 @@ class ChatService:
     def chat(self, request: ChatRequest) -> Job:
         """Raises ModelNotFoundError, and ConflictError for an unusable ``model.json``."""
         card = self._models.card(request.model)
-        generate = _common(card, request)
+        generate = _common(card, request, model_max_tokens(card))
         further = template_kwargs(card, request.template_kwargs)
 
         def prepare(info: EngineInfo) -> list[GenerateRequest]:
@@ -135,14 +135,12 @@ def engine_echoes(request: CompletionRequest, prompt: str | tuple[int, ...]) -> 
 
 
 def _common(
-    card: ModelCard, request: InferenceRequest, default_max_tokens: int | None = None
+    card: ModelCard, request: InferenceRequest, default_max_tokens: int | None
 ) -> Callable[[str | tuple[int, ...], bool, tuple[str, ...]], GenerateRequest]:
     sampling = sampling_params(card, request.sampling)
     stop = model_stop(card) if request.stop is None else request.stop
     cache_prompt = model_cache_prompt(card) if request.cache_prompt is None else request.cache_prompt
-    max_tokens = request.max_tokens
-    if max_tokens is None:
-        max_tokens = model_max_tokens(card) or default_max_tokens
+    max_tokens = default_max_tokens if request.max_tokens is None else request.max_tokens
 
     def generate(prompt: str | tuple[int, ...], add_special: bool, further_stop: tuple[str, ...]) -> GenerateRequest:
         return GenerateRequest(

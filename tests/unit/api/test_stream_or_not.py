@@ -56,11 +56,16 @@ def test_the_body_decides(client: FlaskClient, world: World, kind: str, accept: 
         assert whole.json["choices"]
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/v1/chat/completions", CHAT), ("/v1/completions", {"prompt": "x"}), ("/v1/embeddings", {"input": "x"})],
+    ids=["chat", "completion", "embedding"],
+)
 @pytest.mark.parametrize("stream", ["true", "yes", 1, {}, []])
-def test_what_only_resembles_a_yes_is_refused(client: FlaskClient, path: str, stream: Any) -> None:
-    body = {"model": "tiny", "prompt": "x", "input": "x", **CHAT, "stream": stream}
-    response = client.post(path, json=body)
+def test_what_only_resembles_a_yes_is_refused(
+    client: FlaskClient, path: str, body: dict[str, Any], stream: Any
+) -> None:
+    response = client.post(path, json={"model": "tiny", **body, "stream": stream})
     assert (response.status_code, response.json["error"]["param"]) == (400, "stream")
 
 
