@@ -16,7 +16,7 @@ EXT_SOURCES := $(wildcard ext/janflask_ext/*.pyx ext/janflask_ext/*.pxd ext/janf
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run setup test bench lint format docs lock clean distclean model
+.PHONY: help run setup test bench lint format docs lock clean distclean model templates
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,7 +33,10 @@ model: $(VENV)/.stamp-venv
 
 # --- working on it ---------------------------------------------------------------------------------------------------
 
-test: setup model $(VENV)/.stamp-test ## the whole test suite, the real model included (ARGS="-k name" picks)
+templates: $(VENV)/.stamp-venv
+	@$(BIN)/python -m tools.llama_templates
+
+test: setup model templates $(VENV)/.stamp-test ## the whole test suite, the real model included (ARGS="-k name" picks)
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 bench: setup model $(VENV)/.stamp-test ## the benchmarks, as tables and JSON (ARGS passes options)

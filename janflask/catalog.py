@@ -1,14 +1,17 @@
 """Which models are on disk: ``models/<id>/model.json`` in Jan's layout, read leniently. Standard library only.
 
-A model is a folder whose name is a legal id and that holds a ``model.json``, or no ``model.json`` but a single model in
-``*.gguf`` files. The folder's name is the model's id, whatever the file inside says.
+A model is a folder that holds a ``model.json``, or no ``model.json`` but a single model in ``*.gguf`` files. One that
+holds neither may have models in folders of its own (later versions of Jan have ``models/<author>/<name>``). The
+folder's name, or its path below ``models``, is the model's id for Jan, whatever the file inside says. A legal id is
+ours, too; for other names ``folder_ids`` makes one. Both lead to the model, and only the legal one becomes part of a
+path.
 
 Where the weights are looked for, in this order:
 
 1. ``settings.llama_model_path``,
 2. each of ``sources``: its ``filename``, then its ``url``,
-3. the only model among the ``*.gguf`` files in the folder (an ``mmproj`` file is not one; the parts of a split model
-   are one, and its first part stands for it).
+3. the only model among the ``*.gguf`` files in the folder (see ``model_files``; the parts of a split model are one, and
+   its first part stands for it).
 
 A relative path counts from the model's own folder and may not leave it through ``..``. An absolute path (or ``file://``
 URL) to an existing ``.gguf`` is taken as it is, as Jan does for imported models: whoever can write ``model.json`` owns
@@ -20,30 +23,26 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from janflask.errors import InvalidRequestError, ModelNotFoundError
+from janflask.folder_ids import MODEL_ID as MODEL_ID
+from janflask.folder_ids import derived_id, same_name, shown
+from janflask.folder_ids import is_model_id as is_model_id
+from janflask.model_files import MODEL_FILE as MODEL_FILE
+from janflask.model_files import find_weights, is_gguf_name, resolve, weights_size
 from janflask.types import EngineSettings, ModelCard
 
 log = logging.getLogger(__name__)
 
-MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-MODEL_FILE = "model.json"
 MAX_MODEL_FILE = 4 * 1024 * 1024  # bytes
+MAX_DEPTH = 4  # folders in each other; cortex had models/huggingface.co/<author>/<name>
 
-_SPLIT = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE)
 _MILLISECONDS_FROM = 100_000_000_000  # as seconds that is the year 5138, as milliseconds 1973
-
-
-def is_model_id(text: str) -> bool:
-    """Whether ``text`` may be a model's id, and so the name of its folder."""
-    return MODEL_ID.fullmatch(text) is not None
 
 
 class ModelCatalog:
@@ -52,34 +51,35 @@ class ModelCatalog:
     def __init__(self, models_dir: Path) -> None:
         self._root = models_dir
         self._lock = threading.Lock()
-        self._cache: dict[str, tuple[_Signature, ModelCard]] = {}
-        self._skipped: set[str] = set()
+        self._cache: dict[str, tuple[_Signature, ModelCard]] = {}  # by folder
 
     def list(self) -> list[ModelCard]:
         """Every model, by id. A model that cannot be read is there too, with its ``problem``."""
-        cards = [card for name in self._folders() if (card := self._card(name)) is not None]
+        places = self._places()
+        cards = [card for name, folder in places.items() if (card := self._card(name, folder)) is not None]
         with self._lock:
-            for gone in self._cache.keys() - {card.id for card in cards}:
+            for gone in self._cache.keys() - {card.folder for card in cards}:
                 del self._cache[gone]
-        return cards
+        return sorted(cards, key=lambda card: card.id)
 
-    def get(self, model_id: str) -> ModelCard:
-        """Raises ModelNotFoundError for an unknown id and for anything that is not an id."""
-        card = self._card(model_id) if is_model_id(model_id) else None
+    def get(self, name: str) -> ModelCard:
+        """The model whose id is ``name``, or else its folder's name. Raises ModelNotFoundError."""
+        card = self._get(name)
         if card is None:
             raise ModelNotFoundError(
-                f"there is no model {model_id[:128]!r} on this server; GET /v1/models lists them", param="model"
+                f"there is no model {name[:128]!r} on this server; GET /v1/models lists them", param="model"
             )
         return card
 
     def find(self, name: str) -> ModelCard:
-        """The model whose id, or else one of whose ``source_urls``, is ``name``; of several the first by id.
+        """The model whose id, folder's name or else one of whose ``source_urls`` is ``name``.
 
-        A URL is only ever compared. Raises ModelNotFoundError.
+        Of several that have a URL, the first by id. A name and a URL are only ever compared. Raises ModelNotFoundError.
         """
-        if is_model_id(name):
-            return self.get(name)
-        for card in self.list():
+        card = self._get(name)
+        if card is not None:
+            return card
+        for card in () if is_model_id(name) else self.list():
             if name in source_urls(card):
                 return card
         raise ModelNotFoundError(
@@ -88,45 +88,96 @@ class ModelCatalog:
             param="model",
         )
 
+    def folder(self, model_id: str) -> Path:
+        """Where the model of that id lies, or will lie once it is there. ValueError for what is no id."""
+        if not is_model_id(model_id):
+            raise ValueError(f"{model_id[:128]!r} is no model's id")
+        own = self._root / model_id
+        return own if os.path.lexists(own) else self._root / self._places().get(model_id, model_id)
+
     def with_paths(self, model_id: str, settings: EngineSettings) -> EngineSettings:
         """``settings`` with the files that they name as absolute paths; a relative one counts from the model's folder.
 
         Raises InvalidRequestError for a name that is no path to a GGUF, or that leaves the folder.
         """
-        folder = self._root / model_id
+        folder = self.folder(model_id)
         return replace(
             settings, lora=_file(folder, "lora", settings.lora), mmproj=_file(folder, "mmproj", settings.mmproj)
         )
 
-    def _folders(self) -> Sequence[str]:
-        try:
-            with os.scandir(self._root) as entries:
-                names = sorted(entry.name for entry in entries if entry.is_dir())
-        except FileNotFoundError:
-            return []
-        for name in names:
-            if not is_model_id(name) and not name.startswith(".") and name not in self._skipped:
-                self._skipped.add(name)
-                log.warning("%r in %s is no model: its name is not a legal model id", name, self._root)
-        return [name for name in names if is_model_id(name)]
+    def _get(self, name: str) -> ModelCard | None:
+        if is_model_id(name) and (card := self._card(name, name)) is not None:
+            return card
+        places = self._places()
+        if name in places:
+            return self._card(name, places[name])
+        found = [(model_id, folder) for model_id, folder in places.items() if folder == name]
+        if not found:
+            found = [(model_id, folder) for model_id, folder in places.items() if same_name(folder, name)]
+        return self._card(*found[0]) if len(found) == 1 else None
 
-    def _card(self, model_id: str) -> ModelCard | None:
+    def _places(self) -> dict[str, str]:
+        """Each id's folder, of all folders that may be a model's. A folder that is called like an id has it."""
+        folders = [inner for name in _folders(self._root) for inner in (name, *self._inner(name))]
+        places = {name: name for name in folders if is_model_id(name)}
+        for name in folders:
+            if name in places:
+                continue
+            model_id = derived_id(name, places)
+            if model_id is None:
+                log.warning("%r in %s has no id left: rename it", shown(name), self._root)
+            else:
+                places[model_id] = name
+        return places
+
+    def _inner(self, folder: str, depth: int = 1) -> Iterator[str]:
+        """The folders in one that is no model's itself, and no link, which might lead back here."""
+        path = self._root / folder
+        with self._lock:
+            known = folder in self._cache
+        if known or depth == MAX_DEPTH or path.is_symlink() or _holds_model(path):
+            return
+        for name in _folders(path, follow=False):
+            inner = f"{folder}/{name}"
+            yield inner
+            yield from self._inner(inner, depth + 1)
+
+    def _card(self, model_id: str, folder: str) -> ModelCard | None:
         try:
-            before = _signature(f"{self._root}/{model_id}")
+            before = _signature(f"{self._root}/{folder}")
         except OSError:
             return None
         with self._lock:
-            known = self._cache.get(model_id)
-        if known is not None and known[0] == before and _is_current(known[1]):
+            known = self._cache.get(folder)
+        if known is not None and known[0] == before and _is_current(known[1]) and known[1].id == model_id:
             return known[1]
-        card = _read_card(model_id, self._root / model_id)
-        if card is None:
-            return None
-        if card.problem and (known is None or known[1].problem != card.problem):
+        card = _read_card(model_id, self._root / folder, folder)
+        if card is not None and card.problem and (known is None or known[1].problem != card.problem):
             log.warning("model %s: %s", model_id, card.problem)
         with self._lock:
-            self._cache[model_id] = (before, card)
+            if card is None:
+                self._cache.pop(folder, None)
+            else:
+                self._cache[folder] = (before, card)
         return card
+
+
+def _folders(root: Path, *, follow: bool = True) -> Sequence[str]:
+    """The names of the folders in a folder, sorted, links to folders too if ``follow``; hidden ones are no models."""
+    try:
+        with os.scandir(root) as entries:
+            folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=follow)]
+        return sorted(name for name in folders if not name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
+
+
+def _holds_model(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(entry.name == MODEL_FILE or is_gguf_name(entry.name) for entry in entries)
+    except OSError:
+        return True  # its card says why it cannot be read
 
 
 def source_urls(card: ModelCard) -> Sequence[str]:
@@ -158,7 +209,7 @@ def _is_current(card: ModelCard) -> bool:
     if card.problem is not None or card.path is None:
         return False
     if "-of-" in card.path.lower():
-        return _weights_size(Path(card.path)) == card.size_bytes
+        return weights_size(Path(card.path)) == card.size_bytes
     try:
         return _stat(card.path).st_size == card.size_bytes
     except OSError:
@@ -169,7 +220,7 @@ def _stat(path: str) -> os.stat_result:
     return os.stat(path)  # noqa: PTH116 - for each model of a list, where a Path costs more than the call
 
 
-def _read_card(model_id: str, folder: Path) -> ModelCard | None:
+def _read_card(model_id: str, folder: Path, place: str) -> ModelCard | None:
     raw: dict[str, Any] = {}
     problems: list[str] = []
     try:
@@ -183,16 +234,17 @@ def _read_card(model_id: str, folder: Path) -> ModelCard | None:
     settings, parameters, metadata = (_table(raw, name, problems) for name in ("settings", "parameters", "metadata"))
     path: Path | None = None
     try:
-        path = _find_weights(folder, settings, raw)
+        path = find_weights(folder, settings, raw)
     except (OSError, ValueError) as error:
         problems.append(str(error))
     if not described and path is None and not problems:
         return None
-    size = _weights_size(path) if path is not None else None
+    size = weights_size(path) if path is not None else None
     name = raw.get("name")
     return ModelCard(
         id=model_id,
-        name=name if isinstance(name, str) and name else model_id,
+        folder=place,
+        name=name if isinstance(name, str) and name else shown(place),
         path=str(path) if path is not None else None,
         size_bytes=size if size is not None else max(0, int(_number(metadata.get("size")) or 0)),
         created=_created(raw, folder),
@@ -200,7 +252,7 @@ def _read_card(model_id: str, folder: Path) -> ModelCard | None:
         parameters=parameters,
         metadata=metadata,
         raw=raw,
-        problem="; ".join(problems) or None,
+        problem=shown("; ".join(problems)) or None,
     )
 
 
@@ -209,9 +261,11 @@ def _read_json(path: Path) -> dict[str, Any]:
         data = file.read(MAX_MODEL_FILE + 1)
     if len(data) > MAX_MODEL_FILE:
         raise ValueError(f"it is larger than {MAX_MODEL_FILE} bytes")
-    value = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
+    value: object = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
     if not isinstance(value, dict):
         raise ValueError(f"it holds {type(value).__name__}, not an object")
+    if b"\\ud" in data.lower():  # half of a character, as programs leave it that cut text in two, is none to others
+        value = dict(json.loads(shown(json.dumps(value, ensure_ascii=False))))
     return value
 
 
@@ -251,82 +305,14 @@ def _created(raw: Mapping[str, Any], folder: Path) -> int:
         return int(folder.stat().st_mtime)
 
 
-# --- where the weights are ----------------------------------------------------------------------------------------
-
-
-def _find_weights(folder: Path, settings: Mapping[str, Any], raw: Mapping[str, Any]) -> Path | None:
-    """The GGUF, or None while there is none; one with a part missing is none.
-
-    Raises ValueError when a path is refused, the choice is not clear, or there is nothing but the beginning of a model.
-    """
-    for place in _named_places(settings, raw):
-        path = _resolve(folder, place)
-        if path is not None and path.is_file() and _weights_size(path) is not None:
-            return path
-    candidates = [path for path in sorted(folder.iterdir()) if _is_weights(path)]
-    models = [path for path in candidates if not (split := _SPLIT.fullmatch(path.name)) or int(split[2]) == 1]
-    whole = [path for path in models if _weights_size(path) is not None]
-    if len(whole) > 1:
-        names = ", ".join(path.name for path in whole)
-        raise ValueError(f"it holds several models ({names}): name one in settings.llama_model_path")
-    if models and not whole:
-        raise ValueError(f"{models[0].name} is one part of a model, and others are missing")
-    return whole[0] if whole else None
-
-
-def _named_places(settings: Mapping[str, Any], raw: Mapping[str, Any]) -> Iterator[str]:
-    if isinstance(named := settings.get("llama_model_path"), str) and named:
-        yield named
-    sources = raw.get("sources")
-    for source in sources if isinstance(sources, list) else []:
-        for key in ("filename", "url") if isinstance(source, dict) else ():
-            if isinstance(place := source.get(key), str) and place:
-                yield place
-
-
-def _resolve(folder: Path, place: str) -> Path | None:
-    """A path on this machine for what ``model.json`` names, or None for a URL elsewhere. Raises ValueError."""
-    if "\0" in place:
-        raise ValueError(f"{place!r} in {MODEL_FILE} is no path")
-    scheme = urlsplit(place).scheme.lower()
-    if scheme == "file":
-        place = unquote(urlsplit(place).path)
-    elif len(scheme) > 1:  # one letter is a drive
-        return None
-    path = Path(place)
-    if path.is_absolute():
-        if path.suffix.lower() != ".gguf":
-            raise ValueError(f"{place!r} in {MODEL_FILE} is not a .gguf file")
-        return path
-    if ".." in path.parts:
-        raise ValueError(f"{place!r} in {MODEL_FILE} leaves the model's folder")
-    return folder / path
-
-
 def _file(folder: Path, name: str, place: str | None) -> str | None:
     """The path of a file that the setting ``name`` names, which may not be there. Raises InvalidRequestError."""
     if not place:
         return None
     try:
-        path = _resolve(folder, place)
+        path = resolve(folder, place)
         if path is None:
             raise ValueError(f"{place[:500]!r} is a URL: it must be a file on this machine")
     except ValueError as error:
         raise InvalidRequestError(f"settings.{name}: {error}", param=f"settings.{name}") from None
     return str(path)
-
-
-def _is_weights(path: Path) -> bool:
-    return path.suffix.lower() == ".gguf" and not path.name.lower().startswith("mmproj") and path.is_file()
-
-
-def _weights_size(path: Path) -> int | None:
-    """Bytes of the GGUF, of all its parts if it is split; None when it is gone."""
-    split = _SPLIT.fullmatch(path.name)
-    parts = [path]
-    if split is not None:
-        parts = [path.with_name(f"{split[1]}-{i:05d}-of-{split[3]}{split[4]}") for i in range(1, int(split[3]) + 1)]
-    try:
-        return sum(part.stat().st_size for part in parts)
-    except OSError:
-        return None

@@ -43,15 +43,46 @@ def engine_settings(
                 f"there is no setting {str(name)[:80]!r}; known are {', '.join(sorted(known))}",
                 param=f"settings.{str(name)[:80]}",
             )
-    parsers = {item.name: item.metadata["parse"] for item in fields(Settings) if item.name in known}
-    values: dict[str, Any] = {name: getattr(defaults, name) for name in parsers}
-    parsers |= _PARSERS
+    parsers = _parsers()
+    values: dict[str, Any] = {name: getattr(defaults, name) for name in parsers.keys() - _PARSERS.keys()}
     for source, where in ((card_settings, "in model.json"), (overrides, "in the request")):
         for name in known & source.keys():
             if source[name] is not None:
                 values[name] = _value(name, source[name], parsers[name], where)
     _check_files(card_settings, overrides, values)
     return EngineSettings(**values)
+
+
+def read_settings(given: object) -> tuple[dict[str, Any], dict[str, str]]:
+    """The settings in ``given``, which lay on a disk, that an engine can be started with; the others with the reason.
+
+    As in ``model.json`` unknown names are Jan's own, and null counts as not given. The reasons are to be read behind
+    the name: ``is "x": must be ...``; the name is empty where ``given`` is no object.
+    """
+    if given is None:
+        return {}, {}
+    if not isinstance(given, Mapping):
+        return {}, {"": "must be an object"}
+    parsers = _parsers()
+    usable: dict[str, Any] = {}
+    odd: dict[str, str] = {}
+    for name in parsers.keys() & given.keys():
+        if given[name] is None:
+            continue
+        try:
+            _parsed(given[name], parsers[name])
+        except ValueError as error:
+            odd[name] = f"is {str(given[name])[:80]!r}: {error}"
+        else:
+            usable[name] = given[name]
+    return usable, odd
+
+
+def _parsers() -> dict[str, Callable[[str], Any]]:
+    """By the names of ``EngineSettings``."""
+    known = {item.name for item in fields(EngineSettings)}
+    of_server = {item.name: item.metadata["parse"] for item in fields(Settings) if item.name in known}
+    return {**of_server, **_PARSERS}
 
 
 def _check_files(card_settings: Mapping[str, Any], overrides: Mapping[str, Any], values: dict[str, Any]) -> None:
@@ -74,13 +105,18 @@ def _is_plain(name: str) -> bool:
     return not name.startswith(".") and not set(name) & set('/\\:"')
 
 
-def _value(name: str, value: object, parse: Callable[[str], Any], where: str) -> Any:
+def _parsed(value: object, parse: Callable[[str], Any]) -> Any:
+    """Raises ValueError."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
+    if not isinstance(value, (str, int, float)):
+        raise ValueError(f"must be a number or text, not {type(value).__name__}")
+    return parse(str(value))
+
+
+def _value(name: str, value: object, parse: Callable[[str], Any], where: str) -> Any:
     try:
-        if not isinstance(value, (str, int, float)):
-            raise ValueError(f"must be a number or text, not {type(value).__name__}")
-        return parse(str(value))
+        return _parsed(value, parse)
     except ValueError as error:
         raise InvalidRequestError(
             f"settings.{name} {where} is {str(value)[:80]!r}: {error}", param=f"settings.{name}"

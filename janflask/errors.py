@@ -2,14 +2,19 @@
 
 An error carries what HTTP needs (``status``), what OpenAI's clients read (``type``, ``code``, ``param``) and a message
 that says what was wrong and what to do about it. The same fields cross the process boundary as an ``ErrorReply`` frame,
-so an error raised in an engine reaches the HTTP client unchanged.
+and the class with them, so an error raised in an engine reaches the HTTP client unchanged, and whoever is in between
+can catch it by its class.
 """
 
 from __future__ import annotations
 
+from typing import Self
+
+_BY_CODE: dict[str, type[JanflaskError]] = {}  # each class by the code of its own
+
 
 class JanflaskError(Exception):
-    """Base of the tree; raised as itself only when an error arrives from another process.
+    """Base of the tree. Each class has a ``code`` of its own, by which it is found again in another process.
 
     Attributes:
         status: HTTP status code.
@@ -22,6 +27,13 @@ class JanflaskError(Exception):
     status: int = 500
     type: str = "server_error"
     code: str | None = None
+
+    def __init_subclass__(cls) -> None:
+        """Raises TypeError for a code that another class has; one without its own is its parent to other processes."""
+        super().__init_subclass__()
+        own = cls.__dict__.get("code")
+        if own is not None and _BY_CODE.setdefault(own, cls) is not cls:
+            raise TypeError(f"{cls.__name__} and {_BY_CODE[own].__name__} have the same code, {own!r}")
 
     def __init__(
         self,
@@ -61,7 +73,23 @@ class InvalidRequestError(JanflaskError):
 
 
 class ContextLengthExceededError(InvalidRequestError):
+    """A prompt and room for an answer are more than the model's context; ``of`` makes its message."""
+
     code = "context_length_exceeded"
+
+    @classmethod
+    def of(cls, tokens: int, context: int, advice: str, *, param: str | None = None) -> Self:
+        """For a prompt of ``tokens`` in a context of ``context`` tokens; ``advice`` is a sentence on what would help.
+
+        Clients tell this error from others by words of the message alone, each by other words: Anthropic's come first,
+        then OpenAI's of an error within a stream, then those of a refusal. A prompt that is just as long as the context
+        leaves no token for the answer.
+        """
+        return cls(
+            f"prompt is too long: {tokens} tokens > {min(context, tokens - 1)} maximum. It exceeds the context window: "
+            f"this model's maximum context length is {context} tokens. {advice}",
+            param=param,
+        )
 
 
 class ForbiddenError(InvalidRequestError):
@@ -229,6 +257,26 @@ class ProtocolError(JanflaskError):
     """A frame between our own processes is malformed: wrong magic, version, kind, length or fields."""
 
     code = "protocol_error"
+
+
+def error_of_kind(
+    kind: str | None,
+    message: str,
+    *,
+    param: str | None,
+    retry_after: int | None,
+    status: int,
+    type: str,
+    code: str | None,
+) -> JanflaskError:
+    """The error that another process raised: of the class whose own code is ``kind``, or the base if none has it.
+
+    Only the fields are set, whatever the class's own ``__init__`` asks for.
+    """
+    cls = _BY_CODE.get(kind or "", JanflaskError)
+    error = cls.__new__(cls, message)
+    JanflaskError.__init__(error, message, param=param, retry_after=retry_after, status=status, type=type, code=code)
+    return error
 
 
 def why_not_json(data: bytes, error: Exception) -> str:

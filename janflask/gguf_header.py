@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from janflask.default_layout import CHATML
+
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 MAX_PAIRS = 65_536
@@ -28,6 +30,9 @@ MAX_WEIGHTS = 1 << 60  # of a tensor
 MAX_HEADER = 512 * 1024 * 1024  # bytes; the largest vocabularies take about 30 MB
 MAX_KEPT = 1024  # items; an array of whole numbers for each layer is kept
 
+_LARGE = "tokenizer."  # how the keys of what is large begin; what tells a file's kind stands before
+_LOOKED_FOR = {word.encode() for word in CHATML}
+_LENGTHS = {len(word) for word in _LOOKED_FOR}
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _WHOLE_NUMBERS = frozenset({0, 1, 2, 3, 4, 5, 7, 10, 11})  # and truth values
@@ -65,6 +70,7 @@ class GgufHeader:
     parameter_count: int
     pairs: dict[str, Any]
     arrays: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    knows_chatml: bool = False  # whether ChatML's words are in its vocabulary
 
     @property
     def architecture(self) -> str | None:
@@ -109,6 +115,11 @@ class GgufHeader:
     def is_adapter(self) -> bool:
         """Whether it is no model, but a LoRA adapter or a control vector for one."""
         return self.text("general.type") == "adapter" or self.architecture == "controlvector"
+
+    @property
+    def is_imatrix(self) -> bool:
+        """Whether it is no model, but an importance matrix that a model was quantized by."""
+        return self.text("general.type") == "imatrix"
 
     @property
     def split_count(self) -> int:
@@ -188,18 +199,30 @@ class GgufHeader:
         return _names(table).get(number) if number is not None else None
 
 
+def read_beginning(path: Path) -> GgufHeader:
+    """What a file says of its kind, without the vocabulary, which takes long to read, and what lies behind it.
+
+    Raises GgufError if the file is no GGUF, OSError if it cannot be read.
+    """
+    with path.open("rb") as file:
+        reader = _Reader(file, path.stat().st_size)
+        version, tensors, count = _counts(reader)
+        pairs: dict[str, Any] = {}
+        for _ in range(count):
+            key = reader.text(MAX_KEY)
+            if key.startswith(_LARGE):
+                break
+            kind = reader.number("<I")
+            pairs[key] = reader.array()[0] if kind == _ARRAY else reader.value(kind)
+    return GgufHeader(version=version, tensor_count=tensors, parameter_count=0, pairs=pairs)
+
+
 def read_header(path: Path) -> GgufHeader:
     """Raises GgufError if the file is no GGUF or ends before its last tensor, OSError if it cannot be read."""
     size = path.stat().st_size
     with path.open("rb") as file:
         reader = _Reader(file, size)
-        if reader.take(4) != MAGIC:
-            raise GgufError("it does not begin with GGUF")
-        version = reader.number("<I")
-        if version not in VERSIONS:
-            raise GgufError(f"its GGUF version is {version}; versions 2 and 3 can be read")
-        tensors = reader.count("<Q", MAX_TENSORS, "tensors")
-        count = reader.count("<Q", MAX_PAIRS, "key/value pairs")
+        version, tensors, count = _counts(reader)
         pairs: dict[str, Any] = {}
         arrays: dict[str, tuple[int, ...]] = {}
         for _ in range(count):
@@ -216,7 +239,25 @@ def read_header(path: Path) -> GgufHeader:
         end = -(-file.tell() // alignment) * alignment + data_bytes
     if tensors and end > size:
         raise GgufError(f"it is cut short: its tensors need {end} bytes, it has {size}")
-    return GgufHeader(version=version, tensor_count=tensors, parameter_count=parameters, pairs=pairs, arrays=arrays)
+    return GgufHeader(
+        version=version,
+        tensor_count=tensors,
+        parameter_count=parameters,
+        pairs=pairs,
+        arrays=arrays,
+        knows_chatml=reader.found == _LOOKED_FOR,
+    )
+
+
+def _counts(reader: _Reader) -> tuple[int, int, int]:
+    """The file's version, and how many tensors and pairs it has."""
+    if reader.take(4) != MAGIC:
+        raise GgufError("it does not begin with GGUF")
+    version = reader.number("<I")
+    if version not in VERSIONS:
+        raise GgufError(f"its GGUF version is {version}; versions 2 and 3 can be read")
+    tensors = reader.count("<Q", MAX_TENSORS, "tensors")
+    return version, tensors, reader.count("<Q", MAX_PAIRS, "key/value pairs")
 
 
 def _read_tensors(reader: _Reader, count: int) -> tuple[int, int]:
@@ -242,6 +283,7 @@ class _Reader:
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
         self._left = min(size, MAX_HEADER)
+        self.found: set[bytes] = set()  # of the words that are looked for in lists of texts
 
     def take(self, length: int) -> bytes:
         self._spend(length)
@@ -275,7 +317,7 @@ class _Reader:
         count = self.count("<Q", MAX_ARRAY, "items in an array")
         if kind == _STRING:
             for _ in range(count):
-                self._skip(self.count("<Q", MAX_STRING, "bytes in a text"))
+                self._look_at(self.count("<Q", MAX_STRING, "bytes in a text"))
         elif kind in _WHOLE_NUMBERS and count <= MAX_KEPT:
             return count, tuple(self.number(_SCALARS[kind]) for _ in range(count))
         elif kind in _SCALARS:
@@ -283,6 +325,13 @@ class _Reader:
         else:
             raise GgufError(f"it has an array of the unknown type {kind}")
         return count, ()
+
+    def _look_at(self, length: int) -> None:
+        """Passes a text of a list; it is read only if it can be one of the words that are looked for."""
+        if length not in _LENGTHS:
+            self._skip(length)
+        elif (text := self.take(length)) in _LOOKED_FOR:
+            self.found.add(text)
 
     def _skip(self, length: int) -> None:
         self._spend(length)

@@ -46,13 +46,18 @@ class Amount:
         return self.ram + self.vram
 
 
+def in_gib(size: int) -> str:
+    """Bytes of memory in the unit that the settings have, wherever a person reads of them: ``1.8 GiB``, ``302 MiB``."""
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / (1 << 20):.0f} MiB"
+
+
 def limits(settings: Settings) -> Amount:
     """``memory_budget_gb`` is the VRAM's budget where there is a GPU to use, or else the RAM's."""
     ram, vram = int(SHARE * usable_ram()), int(SHARE * usable_vram()) if settings.ngl != 0 else 0
     if settings.memory_budget_gb is not None:
         wanted = int(settings.memory_budget_gb * GIB)
         ram, vram = (ram, wanted) if vram else (wanted, 0)
-    log.info("the models may take %.1f GiB of RAM%s", ram / GIB, f" and {vram / GIB:.1f} GiB of VRAM" if vram else "")
+    log.info("the models may take %s of RAM%s", in_gib(ram), f" and {in_gib(vram)} of VRAM" if vram else "")
     return Amount(ram, vram)
 
 

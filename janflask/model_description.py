@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from janflask.gguf_header import GgufError, GgufHeader, read_header
+from janflask.model_files import is_projector_name
 
 MAX_TEMPLATE = 64 * 1024  # bytes of a chat template that is told in model.json; the file has it anyway
 MAX_TEXT = 200  # characters of what a file says of itself in free text
@@ -28,7 +29,7 @@ class Origin:
     @property
     def is_projector(self) -> bool:
         """Whether it is what turns pictures or sound into the model's input; known by its name, as in Jan's folders."""
-        return Path(self.filename).name.lower().startswith("mmproj")
+        return is_projector_name(Path(self.filename).name)
 
 
 def describe(paths: Sequence[Path]) -> dict[str, Any]:

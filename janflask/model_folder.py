@@ -91,10 +91,10 @@ def publish(
         parameters=parameters,
         metadata=metadata,
     )
-    target = models_dir / model_id
     with _translated(f"the model {model_id}"):
         _tidy(staging, files, durable)
         for _ in range(ATTEMPTS):
+            target = ModelCatalog(models_dir).folder(model_id)
             if _became(staging, target, content, durable) or _joined(staging, target, files, content, durable):
                 return
     raise StoreBusyError(f"the folder of the model {model_id} keeps changing; try again")

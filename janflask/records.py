@@ -46,6 +46,25 @@ class Thread:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+def words_of(content: object) -> str:
+    """What a message says in words, wherever they stand in its content: what a model, a search or a reader is given.
+
+    Besides text parts these are refusals, and the words that Jan 0.4 and 0.5 kept inside a picture's or a document's
+    own part (``{"type": "pdf", "text": {"value": "..."}}``). What a model thought before it spoke is not among them.
+    """
+    parts = [content] if isinstance(content, str) else content if isinstance(content, list | tuple) else ()
+    words = (part if isinstance(part, str) else _words_in(part) for part in parts)
+    return "\n".join(text for text in words if text is not None)
+
+
+def _words_in(part: object) -> str | None:
+    if not isinstance(part, Mapping) or part.get("type") == "reasoning":
+        return None
+    value = part.get("refusal") if part.get("type") == "refusal" else part.get("text")
+    text = value.get("value") if isinstance(value, Mapping) else value
+    return text if isinstance(text, str) else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """One message. ``content`` are OpenAI's parts: ``{"type": "text", "text": {"value", "annotations"}}`` and others.
@@ -71,10 +90,19 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The text of all its text parts."""
-        parts = (part.get("text") for part in self.content if part.get("type") == "text")
-        values = (part.get("value") if isinstance(part, Mapping) else part for part in parts)
-        return "\n".join(value for value in values if isinstance(value, str))
+        """Its words: see ``words_of``."""
+        return words_of(self.content)
+
+    @property
+    def is_error(self) -> bool:
+        """It tells why there was no answer, as Jan keeps it in a conversation; nobody said it.
+
+        Jan marks it by its status, later versions by ``metadata.error``, which then repeats its text.
+        """
+        if self.status == "incomplete" and (self.incomplete_details or {}).get("reason") == "error":
+            return True
+        error = self.metadata.get("error")
+        return self.role == "assistant" and isinstance(error, str) and error != "" and error == self.text
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -106,6 +134,7 @@ class Assistant:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     temperature: float | None = None
     top_p: float | None = None
+    reasoning_effort: str | None = None
     response_format: Any = None
     version: str = "1.0"
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -207,6 +236,7 @@ class Run:
     parallel_tool_calls: bool = True
     metadata: Mapping[str, Any] = field(default_factory=dict)
     ends_with_client: bool = False  # a stream whose client leaves cancels the run
+    problem: str | None = None  # why it cannot be carried out, found when it was made in what it takes over
     started_ms: int | None = None
     replied_ms: int | None = None  # when the reply was begun, though it may not have a word yet
     cancelled_ms: int | None = None
@@ -238,6 +268,9 @@ class RunDraft:
     max_prompt_tokens: int | None = None
     max_completion_tokens: int | None = None
     last_messages: int | None = None
+    tools: tuple[Mapping[str, Any], ...] | None = None
+    tool_choice: Any = None
+    response_format: Any = None
     parallel_tool_calls: bool = True
     parameters: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)

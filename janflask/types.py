@@ -116,6 +116,7 @@ class GenerateRequest:
     parse_special: bool = True
     cache_prompt: bool = True  # false: compute the whole prompt, use no cached prefix
     conversation: str | None = None  # whose prompt it is: its KV state is kept on disk, and looked for there
+    echo: bool = False  # the prompt comes before its answer, with log-probabilities where ``sampling`` asks for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +133,16 @@ class TopLogprob:
 class TokenLogprob:
     """The chosen token at one position, and the likeliest candidates there.
 
-    Log-probabilities are natural logarithms of the softmax over the model's own logits, before any sampler.
+    Log-probabilities are natural logarithms of the softmax over the model's own logits, before any sampler. ``width``
+    is how many characters of the text it stands for; None: those that its bytes complete.
     """
 
     token: str
     raw: bytes
-    logprob: float
+    logprob: float | None  # None: a prompt's first token, which nothing predicts
     id: int
     top: tuple[TopLogprob, ...] = ()
+    width: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +239,7 @@ class EngineSpec:
     settings: EngineSettings
     kv_limit: int | None = None  # bytes that the KV cache may take; None: what is free
     snapshot_bytes: int = 0  # of conversations' KV states on disk, in cache_dir; 0: none are kept
+    prompt_template: str | None = None  # a layout of conversations that takes the place of the file's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,6 +281,7 @@ class EngineInfo:
     metadata: dict[str, str] = field(default_factory=dict)  # the GGUF's own short key/value pairs
     embedding_width: int | None = None  # of the vectors that it makes; None: it serves no embeddings
     generates: bool = True  # false: an embedding model, that serves no text
+    knows_chatml: bool = False  # whether ChatML's words are tokens of its vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -351,6 +356,7 @@ class ModelCard:
 
     id: str
     name: str
+    folder: str = ""  # below models/: Jan's id for it, which may be no legal one of ours; empty while there is none
     path: str | None  # the GGUF; None while there is none
     size_bytes: int
     created: int  # seconds since the epoch
@@ -369,6 +375,7 @@ class ChatMessage:
     content: str
     name: str | None = None
     tool_call_id: str | None = None
+    reasoning: str | None = None  # what an assistant thought before it answered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,21 +389,25 @@ class InferenceRequest:
     stream: bool = False
     include_usage: bool = False
     n: int = 1
-    max_tokens: int | None = None
+    max_tokens: int | None = None  # -1: no limit, whatever the model's own is
     stop: tuple[str, ...] | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
-    cache_prompt: bool = True
+    cache_prompt: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest(InferenceRequest):
     """``template_kwargs`` are further variables for the model's chat template (``enable_thinking`` and the like).
 
-    ``begun`` is the beginning of the answer: the model goes on behind it. ``conversation``: see ``GenerateRequest``.
+    ``begun`` is the beginning of the answer: the model goes on behind it. With ``continue_final_message`` it goes on
+    behind the last message's words, without ``add_generation_prompt`` behind the end of the last message.
+    ``conversation``: see ``GenerateRequest``.
     """
 
     messages: tuple[ChatMessage, ...]
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
     begun: str = ""
     conversation: str | None = None
 
@@ -432,12 +443,13 @@ class DetokenizeRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateRequest:
-    """A conversation to be laid out, and with ``tokenize`` cut into tokens."""
+    """A conversation to be laid out as in a ``ChatRequest``, and with ``tokenize`` cut into tokens."""
 
     model: str
     messages: tuple[ChatMessage, ...]
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     add_generation_prompt: bool = True
+    continue_final_message: bool = False
     tokenize: bool = False
 
 

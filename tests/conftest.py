@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.models.tiny import TinyModels, write_all
+from tools.llama_templates import ensure
 from tools.starter_model import SMOLLM2, model_json, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,6 +51,12 @@ def starter_gguf() -> Path:
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     """Small GGUFs of every kind, good and broken; see ``tests.models.tiny``. Not to be changed by a test."""
     return write_all(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def llama_templates() -> Path:
+    """The folder with the chat templates of llama.cpp's sources; ``make test`` has fetched them already."""
+    return ensure(os.environ)
 
 
 @pytest.fixture

@@ -149,14 +149,16 @@ cdef class Batch:
     def clear(self):
         self.c.n_tokens = 0
 
-    def add(self, const int32_t[::1] tokens not None, Py_ssize_t start, Py_ssize_t count, int seq, bint output):
+    def add(self, const int32_t[::1] tokens not None, Py_ssize_t start, Py_ssize_t count, int seq, Py_ssize_t outputs):
         """Appends ``tokens[start:start + count]`` of sequence ``seq``; a token's position is its index.
 
-        With ``output`` the last of them gets logits. Returns the batch row of that last token.
+        The last ``outputs`` of them get logits. Returns the batch row of the last token.
         Raises ValueError when the batch is full or the slice is not inside ``tokens``.
         """
         if start < 0 or count < 1 or start + count > tokens.shape[0]:
             raise ValueError(f"slice {start}+{count} is outside of {tokens.shape[0]} tokens")
+        if not 0 <= outputs <= count:
+            raise ValueError(f"{outputs} of {count} tokens cannot get logits")
         if self.c.n_tokens + count > self.capacity:
             raise ValueError(f"{count} more tokens do not fit: {self.c.n_tokens} of {self.capacity} are taken")
         cdef int row = self.c.n_tokens
@@ -165,9 +167,8 @@ cdef class Batch:
             self.c.token[row] = tokens[start + i]
             self.c.pos[row] = <int32_t>(start + i)
             self.seq_of[row] = seq
-            self.c.logits[row] = 0
+            self.c.logits[row] = i >= count - outputs
             row += 1
-        self.c.logits[row - 1] = output
         self.c.n_tokens = row
         return row - 1
 
@@ -219,6 +220,34 @@ cdef class Context:
             tokens[i] = token
         return tokens
 
+    def score(self, int32_t row, const int32_t[::1] tokens not None, Py_ssize_t start, Py_ssize_t count,
+              Sampler sampler not None):
+        """``sampler.logprobs()`` of each of ``tokens[start:start + count]``, the first on ``row``, the next on row + 1.
+
+        Raises ValueError for a row without logits, a token outside of the vocabulary, a sampler without
+        ``top_logprobs``, and a slice that is not inside ``tokens``.
+        """
+        cdef Py_ssize_t i
+        cdef int32_t token
+        cdef const float *logits
+        cdef list found = []
+        if start < 0 or count < 0 or start + count > tokens.shape[0]:
+            raise ValueError(f"slice {start}+{count} is outside of {tokens.shape[0]} tokens")
+        if sampler.top_logprobs < 0:
+            raise ValueError("score needs top_logprobs to be set")
+        for i in range(count):
+            token = tokens[start + i]
+            if not 0 <= token < sampler.n_vocab:
+                raise ValueError(f"token {token} is not in the vocabulary of {sampler.n_vocab}")
+            with nogil:
+                logits = llama_get_logits_ith(self.ctx, <int32_t>(row + i))
+                if logits != NULL:
+                    sampler.score_token(logits, token)
+            if logits == NULL:
+                raise ValueError(f"batch row {row + i} has no logits")
+            found.append(sampler.logprobs())
+        return found
+
     def logits_address(self, int32_t row):
         """Address of the ``float[n_vocab]`` logits of a batch row, 0 if it has none. Valid until the next decode."""
         return <uintptr_t>llama_get_logits_ith(self.ctx, row)
@@ -246,7 +275,7 @@ def attributes(uintptr_t vocab, int32_t n_vocab):
 
 
 def eog_tokens(uintptr_t vocab, int32_t n_vocab):
-    """The tokens that end a generation."""
+    """The tokens that llama.cpp takes for an end, by their names also; see ``janflask/engine/ends.py``."""
     cdef int32_t token
     return frozenset([token for token in range(n_vocab) if llama_vocab_is_eog(<const void *>vocab, token)])
 

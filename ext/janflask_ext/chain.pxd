@@ -47,6 +47,7 @@ cdef class Chain:
 
     cdef int draw(self, const float* row, const uint32_t* mask) noexcept nogil
     cdef void accept_token(self, int token) noexcept nogil
+    cdef void score_token(self, const float* row, int token) noexcept nogil
 
     cdef bint xtc_chance(self) noexcept nogil
     cdef void first_pass(self, const float* row, const uint32_t* mask) noexcept nogil

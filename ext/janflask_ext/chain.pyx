@@ -92,6 +92,17 @@ cdef class Chain:
             self.has_logprobs = token >= 0
         return token
 
+    cdef void score_token(self, const float* row, int token) noexcept nogil:
+        """What a draw of this token would tell as its log-probability; draws nothing and writes nothing."""
+        cdef jf_softmax softmax = self.row.kernels.block_maxima_softmax(row, self.row.n, self.row.maxima)
+        self.row.x = row
+        self.row.mask = NULL
+        self.row.max = softmax.max
+        self.shares_top = False
+        self.read_logprobs(softmax)
+        self.chosen_logprob = self.logprob_of(row[token]) if row[token] > -INFINITY else -INFINITY
+        self.has_logprobs = True
+
     cdef bint xtc_chance(self) noexcept nogil:
         """Whether XTC acts on this token. Draws from its own generator, once per token."""
         if self.settings.xtc_probability <= 0 or self.settings.xtc_threshold > <float>0.5:

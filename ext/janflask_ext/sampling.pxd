@@ -1,4 +1,4 @@
-"""The sampler's C face, for modules of this package that hold no GIL: Chain's draw and accept_token."""
+"""The sampler's C face, for modules of this package that hold no GIL: Chain's draw, accept_token and score_token."""
 
 from janflask_ext.chain cimport Chain
 

@@ -107,6 +107,15 @@ class Sampler:
     def sample_at(self, address: int, mask: Buffer | None = None) -> int:
         """`sample` from the n_vocab float32 values at a memory address, which must be writable and stay valid."""
 
+    def score(self, logits: Buffer, token: int) -> None:
+        """Makes ``logprobs`` tell of ``token`` on a row, as if it had been drawn. History and random state stay.
+
+        logits: as in ``sample``; nothing is written into it.
+
+        Raises:
+            ValueError: wrong shape or type, no such token, or ``top_logprobs`` is None.
+        """
+
     def logprobs(self) -> tuple[float, list[tuple[int, float]]]:
         """Of the last draw: the chosen token's log-probability, and (id, log-probability) of the likeliest tokens.
 

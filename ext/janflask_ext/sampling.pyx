@@ -199,6 +199,15 @@ cdef class Sampler(Chain):
             raise ValueError("logits must leave a token: all are -inf, NaN, banned or outside of the mask")
         return token
 
+    def score(self, logits, token):
+        """Makes `logprobs` tell of a given token on a row; draws nothing."""
+        cdef const float[::1] row = self._row(logits)
+        cdef int id = _integer("token", token, 0, self.n_vocab - 1)
+        if self.top_logprobs < 0:
+            raise ValueError("score needs top_logprobs to be set")
+        with nogil:
+            self.score_token(&row[0], id)
+
     def _row(self, logits):
         view = memoryview(logits)
         if view.ndim != 1 or view.format != "f" or view.shape[0] != self.n_vocab:

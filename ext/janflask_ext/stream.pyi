@@ -26,6 +26,9 @@ class Vocab:
     def piece(self, token: int) -> bytes:
         """A token's bytes, whatever its attributes. Raises IndexError when there is no such token."""
 
+    def hides(self, token: int) -> bool:
+        """Whether a token makes no text. Raises IndexError when there is no such token."""
+
     def text(self, token: int) -> str:
         """``piece`` as text, with U+FFFD for what is not UTF-8 by itself."""
 
@@ -43,8 +46,9 @@ class TextStream:
     """The text of one sequence, as its tokens come.
 
     All the strings that ``push`` and ``finish`` give, joined, are ``bytes.decode("utf-8", "replace")`` of all the
-    tokens' bytes, up to the first stop string. Held back is only what is not certain yet: an incomplete character, and
-    the longest end of the text that a stop string which may still win begins with.
+    tokens' bytes, up to the first stop string, and without a character at the end that lacks bytes. Held back is only
+    what is not certain yet: an incomplete character, and the longest end of the text that a stop string which may still
+    win begins with.
 
     Of several stop strings the one that ends first wins; of those that end together the longest (and the first, if it
     is given twice). They are searched in the text, so they are found across tokens and within one.
@@ -88,4 +92,7 @@ class TextStream:
         """``push`` for bytes that are no token's. Raises RuntimeError after ``finish`` or a stop string."""
 
     def finish(self) -> str:
-        """No more tokens: gives what was held back, an incomplete character as U+FFFD. A second call gives ``""``."""
+        """No more tokens: gives what was held back, but for an incomplete character. A second call gives ``""``.
+
+        What may still become a character is no broken one, whether ``max_tokens`` cut it or the model ended there.
+        """

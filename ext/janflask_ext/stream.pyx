@@ -10,7 +10,8 @@ Three stages, byte by byte, without the GIL and without an allocation except for
 2. The decoder holds back an incomplete character, and replaces what is not UTF-8 by U+FFFD the way Python does with
    ``errors="replace"``: one for each maximal part of an ill-formed sequence (Unicode 16, section 3.9, table 3-7 and
    "U+FFFD Substitution of Maximal Subparts"). Only whole, valid characters go on, so a stop string is searched in the
-   very text that a client sees.
+   very text that a client sees. A character that lacks bytes when the tokens end (``max_tokens`` cut it, as a rule) is
+   not ill-formed but unfinished: it makes no text, and no U+FFFD that nobody wrote.
 3. The automaton (Aho and Corasick, "Efficient string matching", CACM 18(6), 1975) is, after each byte, in the node of
    the longest suffix of the text that a stop string may begin with. That suffix, and no more, stays in the buffer.
 
@@ -64,6 +65,11 @@ cdef class Vocab:
         if not 0 <= token < self.size:
             raise IndexError(f"token {token} is not in the vocabulary of {self.size}")
         return self.blob[self.offsets[token]:self.offsets[token + 1]]
+
+    def hides(self, Py_ssize_t token):
+        if not 0 <= token < self.size:
+            raise IndexError(f"token {token} is not in the vocabulary of {self.size}")
+        return self.hidden[token] != 0
 
     def text(self, Py_ssize_t token):
         return self.piece(token).decode("utf-8", "replace")
@@ -265,9 +271,7 @@ cdef class TextStream:
             self._decode(data[i])
 
     cdef void end(self) noexcept nogil:
-        """No more input: nothing is held back any longer."""
-        if self.half_size > 0 and self.matched < 0:
-            self._append_replacement()
+        """No more input: the beginning of a stop string is text now, that of a character is dropped."""
         self.half_size = self.need = self.node = 0
         self.finished = True
 

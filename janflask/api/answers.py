@@ -5,16 +5,18 @@ from __future__ import annotations
 import codecs
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from janflask import __version__
+from janflask.services.chat import engine_echoes
 from janflask.services.generation import Chunk, Done, Event, Finished
-from janflask.types import CompletionRequest, InferenceRequest, Timings, TokenLogprob, Usage
+from janflask.types import CompletionRequest, InferenceRequest, Timings, TokenLogprob, TopLogprob, Usage
 
 FINGERPRINT = f"janflask-{__version__}"
 LEAST_LOGPROB = -9999.0  # JSON has no -inf; OpenAI's own answers use this number
+_PRINTABLE = bytes(set(range(32, 127)) - {ord("\\")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +53,41 @@ class _Choice:
 
     def __init__(self) -> None:
         self.texts: list[str] = []
-        self.logprobs: list[TokenLogprob] = []
         self.reason: str | None = None
+
+    def add(self, chunk: Chunk) -> None:
+        """What it goes on with."""
+        self.texts.append(chunk.text)
+
+
+class _ChatChoice(_Choice):
+    def __init__(self) -> None:
+        super().__init__()
+        self.logprobs: list[TokenLogprob] = []
+
+    def add(self, chunk: Chunk) -> None:
+        super().add(chunk)
+        self.logprobs.extend(chunk.logprobs)
+
+
+class _CompletionChoice(_Choice):
+    def __init__(self) -> None:
+        super().__init__()
+        self._legacy = LegacyLogprobs()
+        self.logprobs = self._legacy.take(())
+
+    def add(self, chunk: Chunk) -> None:
+        super().add(chunk)
+        for name, items in self._legacy.take(chunk.logprobs).items():
+            self.logprobs[name] += items
+
+
+C = TypeVar("C", bound=_Choice)
 
 
 def whole_chat(heading: Heading, request: InferenceRequest, events: Iterable[Sequence[Event]]) -> dict[str, Any]:
     """A ``chat.completion``, once ``events`` has come to its end."""
-    choices, done = _collect(events)
+    choices, done = _collect(events, _ChatChoice)
     logprobs = "top_logprobs" in request.sampling
     listed = [
         {
@@ -73,13 +103,13 @@ def whole_chat(heading: Heading, request: InferenceRequest, events: Iterable[Seq
 
 def whole_completion(heading: Heading, request: CompletionRequest, events: Iterable[Sequence[Event]]) -> dict[str, Any]:
     """A ``text_completion``, once ``events`` has come to its end."""
-    choices, done = _collect(events)
+    choices, done = _collect(events, _CompletionChoice)
     logprobs = "top_logprobs" in request.sampling
     listed = [
         {
             "index": index,
             "text": echoed(request, index) + "".join(choice.texts),
-            "logprobs": LegacyLogprobs().take(choice.logprobs) if logprobs else None,
+            "logprobs": choice.logprobs if logprobs else None,
             "finish_reason": choice.reason,
         }
         for index, choice in sorted(choices.items())
@@ -88,22 +118,20 @@ def whole_completion(heading: Heading, request: CompletionRequest, events: Itera
 
 
 def echoed(request: CompletionRequest, index: int) -> str:
-    """What choice ``index`` starts with: its prompt if the request wants it, or nothing."""
+    """What choice ``index`` starts with: its prompt if the request wants it and the engine does not tell it."""
     prompt = request.prompts[index // request.n]
-    return prompt if request.echo and isinstance(prompt, str) else ""
+    return prompt if request.echo and isinstance(prompt, str) and not engine_echoes(request, prompt) else ""
 
 
-def _collect(events: Iterable[Sequence[Event]]) -> tuple[dict[int, _Choice], Done]:
-    choices: dict[int, _Choice] = {}
+def _collect(events: Iterable[Sequence[Event]], new: Callable[[], C]) -> tuple[dict[int, C], Done]:
+    choices: dict[int, C] = {}
     done: Done | None = None
     for batch in events:
         for event in batch:
             if isinstance(event, Chunk):
-                choice = choices.setdefault(event.index, _Choice())
-                choice.texts.append(event.text)
-                choice.logprobs.extend(event.logprobs)
+                choices.setdefault(event.index, new()).add(event)
             elif isinstance(event, Finished):
-                choices.setdefault(event.index, _Choice()).reason = event.reason
+                choices.setdefault(event.index, new()).reason = event.reason
             elif isinstance(event, Done):
                 done = event
     if done is None:
@@ -166,14 +194,41 @@ class LegacyLogprobs:
         """The object for the next tokens."""
         out: dict[str, list[Any]] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
         for token in tokens:
-            out["tokens"].append(token.token)
+            predicted = token.logprob is not None
+            out["tokens"].append(_legacy_name(token))
             out["token_logprobs"].append(_finite(token.logprob))
-            # Two tokens may have the same text; the likelier one comes first and stays.
-            out["top_logprobs"].append({top.token: _finite(top.logprob) for top in reversed(token.top)})
+            out["top_logprobs"].append(_legacy_candidates(token) if predicted else None)
             out["text_offset"].append(self._offset)
-            self._offset += len(self._decoder.decode(token.raw))
+            self._offset += len(self._decoder.decode(token.raw)) if token.width is None else token.width
         return out
 
 
-def _finite(logprob: float) -> float:
-    return logprob if logprob > LEAST_LOGPROB else LEAST_LOGPROB
+def _legacy_name(token: TokenLogprob | TopLogprob) -> str:
+    r"""A token's text, or its bytes in OpenAI's way (``bytes:\xf0``) where they are no characters by themselves."""
+    try:
+        return token.raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return _bytes_name(token.raw)
+
+
+def _bytes_name(raw: bytes, plain: bytes = _PRINTABLE) -> str:
+    return "bytes:" + "".join(chr(byte) if byte in plain else f"\\x{byte:02x}" for byte in raw)
+
+
+def _legacy_candidates(token: TokenLogprob) -> dict[str, float | None]:
+    """The likeliest tokens by name, likeliest first.
+
+    Where two have the same text, the chosen one, or else the likelier, has it for its name; the next one's bytes are
+    spelled out, and a third goes by its id: no candidate is lost.
+    """
+    names: dict[str, int] = {}
+    for top in sorted(token.top, key=lambda top: top.id != token.id):
+        possible = (_legacy_name(top), _bytes_name(top.raw, b""), f"token_id:{top.id}")
+        names[next(name for name in possible if name not in names)] = top.id
+    named = {number: name for name, number in names.items()}
+    return {named[top.id]: _finite(top.logprob) for top in token.top}
+
+
+def _finite(logprob: float | None) -> float | None:
+    """JSON has no infinity. None, of what nothing predicts, stays."""
+    return logprob if logprob is None or logprob > LEAST_LOGPROB else LEAST_LOGPROB

@@ -78,7 +78,8 @@ def list_assistants(query: dict[str, Any]) -> Response:
 def create_assistant(values: dict[str, Any]) -> Response:
     """Create assistant
 
-    Stores a new assistant. Without a `model` any will do: `*`. Unknown fields are ignored.
+    Stores a new assistant. Without a `model` any will do: `*`. Parameters that an assistant does not keep are refused,
+    unknown fields are ignored.
     """
     return json_response(assistant_object(services().assistants.create(values)))
 

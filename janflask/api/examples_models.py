@@ -9,6 +9,7 @@ from janflask.api.examples import CREATED, MODEL_ID
 
 _LISTED_MODEL: dict[str, Any] = {
     "id": MODEL_ID,
+    "folder": MODEL_ID,
     "object": "model",
     "type": "model",
     "name": "SmolLM2 135M Instruct",

@@ -97,8 +97,8 @@ def file_object(file: StoredFile) -> dict[str, Any]:
 def create_file() -> Response:
     """Upload file
 
-    Stores a file. It is kept until it is deleted: `expires_after` is ignored, as other fields are. The largest size is
-    the setting `JANFLASK_MAX_UPLOAD_MB`.
+    Stores a file. It is kept until it is deleted: `expires_after` is refused, other fields are ignored. The largest
+    size is the setting `JANFLASK_MAX_UPLOAD_MB`.
     """
     with receive(request, services().files) as form:
         file = form.content.commit(form.filename, form.purpose)

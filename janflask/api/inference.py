@@ -43,12 +43,17 @@ def create_chat_completion(body: ChatRequest) -> Response:
 
     Answers a conversation. With `stream` the answer comes as server-sent events while it is generated; while there is
     nothing to send (the model is loading, the request waits, a long prompt is computed) comment lines keep the
-    connection alive. A model that is on disk and not running is started. Closing the connection cancels. Unknown fields
-    are ignored.
+    connection alive. A model that is on disk and not running is started. Closing the connection cancels. Fields that
+    change an answer and cannot be had are refused by name, unknown ones are ignored.
 
     The conversation is laid out by the `prompt_template` in the model's settings, else by the chat template in its
-    file, else as ChatML. A `prompt_template` is cut at `{system_message}` and `{prompt}`: its beginning and the system
-    message come once, the rest for each turn with the user's words in it and the assistant's answer after it.
+    file, else as ChatML where its vocabulary has the words for it, else as plain text. A `prompt_template` is cut at
+    `{system_message}` and `{prompt}`: its beginning and the system message come once, the rest for each turn with the
+    user's words in it and the assistant's answer after it.
+
+    A chat template that cannot take a conversation as it is gets the same words in a plainer one: turns of the same
+    side in a row become one, and what a system message says goes in front of the user's next words. What it would leave
+    out even so is refused with `chat_template_error`, and `param` names the message.
     """
     chat, heading = services().chat, Heading.new(body)
     events = chat.events(chat.chat(body), waiter(), services().settings.keepalive)
@@ -74,7 +79,11 @@ def create_completion(body: CompletionRequest) -> Response:
     """Create completion
 
     Goes on with a text, as it is: no chat template is applied. Several prompts are answered side by side, their choices
-    in order. Without `max_tokens` an answer has at most 16 tokens, unless the model's own parameters say otherwise.
+    in order. Without `max_tokens` an answer has at most 16 tokens, whatever the model's own parameters say.
+
+    With `echo` and `logprobs` the answer tells the prompt's own tokens first, each with its log-probability behind
+    those before it; with `max_tokens` 0 it tells nothing else. A prompt so told is computed whole, and a token that
+    ends the answer is listed, too.
     """
     chat, heading = services().chat, Heading.new(body)
     events = chat.events(chat.completion(body), waiter(), services().settings.keepalive)

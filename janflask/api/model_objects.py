@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from janflask.catalog import source_urls
+from janflask.folder_ids import shown
 from janflask.services.model import Model
 from janflask.types import DownloadState, EngineInfo, ModelState, ModelStatus
 
@@ -57,6 +58,7 @@ def _common(model: Model) -> dict[str, Any]:
     card, raw, download = model.card, model.card.raw, model.state.download
     return {
         "id": card.id,
+        "folder": shown(card.folder) or None,
         "object": "model",
         "type": "model",
         "name": card.name,

@@ -35,8 +35,8 @@ _MODEL_ID = [
     {
         "in": "path",
         "name": "model_id",
-        "description": "The model's id, or where it came from (`source_url`, or a `url` of its `sources`), "
-        "percent-encoded: `https%3A%2F%2Fhuggingface.co%2F...`.",
+        "description": "The model's id, the name of its folder, or where it came from (`source_url`, or a `url` of its "
+        "`sources`), percent-encoded: `https%3A%2F%2Fhuggingface.co%2F...`.",
         "example": examples.MODEL_ID,
     }
 ]

@@ -17,7 +17,7 @@ _ERROR_CODES = {"rate_limit_exceeded", "invalid_prompt"}
 
 
 def run_object(run: Run) -> dict[str, Any]:
-    """A run. ``left_out_message_ids`` is ours: what the model was not shown, since it did not fit."""
+    """A run. ``left_out_message_ids`` is ours: what the model was not shown, since it did not fit or is an error."""
     return {
         "id": run.id,
         "object": "thread.run",

@@ -78,6 +78,10 @@ def create_run(body: RunDraft, thread_id: str) -> Response:
 
     With `stream` the answer is the run's events. Where the history does not fit the model's context its oldest turns
     are left out, and `left_out_message_ids` names them.
+
+    What the model could not be shown (a picture, a file attached), and what else cannot be had yet (tools of the
+    assistant, an answer in JSON), is refused by name, whether the run says it or the thread and its assistant hold it.
+    The run's own `tools`, `tool_choice` and `response_format` count over the assistant's.
     """
     return _answer(services().runs.create(thread_id, body), body)
 

@@ -33,7 +33,8 @@ def tokenize(body: TokenizeRequest) -> Response:
 
     Cuts a text into the model's tokens and counts them, also while the model generates. A model that is on disk and not
     running is started. With `with_pieces` each token comes with its text, or with a list of its bytes where it is only
-    a part of a character.
+    a part of a character. What the model has no token for is not in them: some control characters of byte-level
+    vocabularies; SentencePiece's own sign for a space (U+2581) is one.
     """
     tokens = services().tokens.tokenize(body, waiter())
     count = len(tokens.ids)

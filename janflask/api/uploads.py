@@ -21,6 +21,7 @@ from janflask.errors import (
     RequestTooLargeError,
     UnsupportedMediaTypeError,
 )
+from janflask.known_fields import UPLOAD
 from janflask.services.files import FileService, IncomingFile, too_large
 
 MULTIPART = "multipart/form-data"
@@ -92,6 +93,11 @@ class _Receiver:
             raise InvalidRequestError(
                 "the form has no file: send one in the field `file`, with its file name", param="file"
             )
+        for name, value in form.items():
+            field = name.partition("[")[0]  # the SDK sends an object's fields as name[field]
+            reason = UPLOAD[field].objection(value) if field in UPLOAD else None
+            if reason is not None:
+                raise InvalidRequestError(f"{field} {reason}", param=field, code="invalid_value")
         if "purpose" not in form:
             raise InvalidRequestError("the form has no purpose: add the field `purpose`", param="purpose")
         return UploadForm(self._content, file.filename or "", form["purpose"])

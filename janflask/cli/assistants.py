@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from janflask.cli.options import console, json_option
-from janflask.cli.store import explained, moment, named, one_line, open_store, print_json, table, visible
+from janflask.cli.options import json_option
+from janflask.cli.store import explained, moment, named, open_store, print_json, table
+from janflask.cli.terminal import Group, confirm, console, echo, one_line
 from janflask.records import Assistant
 
 
-@click.group()
+@click.group(cls=Group)
 def assistants() -> None:
     """List, make and change assistants."""
 
@@ -99,9 +100,9 @@ def delete(assistant_ids: tuple[str, ...], yes: bool) -> None:
         for assistant_id in assistant_ids:
             name = one_line(store.get(assistant_id).name)
             if not yes:
-                click.confirm(f"Delete {assistant_id} {name!r} for good?", abort=True, err=True)
+                confirm(f"Delete {assistant_id} {name!r} for good?")
             store.delete(assistant_id)
-            click.echo(f"{assistant_id} is deleted.")
+            echo(f"{assistant_id} is deleted.")
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:
@@ -118,8 +119,8 @@ def _print(assistant: Assistant, as_json: bool) -> None:
     if as_json:
         print_json(_plain(assistant))
         return
-    click.echo(assistant.id)
+    echo(assistant.id)
     for name in ("name", "description", "model", "instructions", "temperature", "top_p"):
         value = getattr(assistant, name)
         if value not in ("", None):
-            click.echo(f"{name.replace('_', ' ')}: {visible(str(value))}")
+            echo(f"{name.replace('_', ' ')}: {value}")

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from janflask.cli.options import current_settings
-from janflask.cli.store import one_line
 from janflask.cli.tables import (
     MISSING,
     count,
+    folder_of,
     in_seconds,
     pairs,
     part,
@@ -24,10 +23,12 @@ from janflask.cli.tables import (
     text,
     uptime,
 )
+from janflask.cli.terminal import Rows, one_line
+from janflask.default_layout import layout_name, layout_note
 from janflask.engine_settings import engine_settings
 from janflask.errors import InvalidRequestError
 from janflask.gguf_header import GgufError, GgufHeader, read_header
-from janflask.machine_memory import limits
+from janflask.machine_memory import in_gib, limits
 from janflask.memory_estimate import default_ctx_len, engine_estimate
 from janflask.settings import Settings
 from janflask.types import ModelCard
@@ -69,7 +70,7 @@ def print_model(model: Json, out: Console, card: ModelCard | None = None) -> Non
     settings = {name: value for name, value in part(model, "settings").items() if name != template}
     rows = [
         *_identity_rows(model, header),
-        ("template", template_name(part(model, "settings").get(template) or _template(model, header))),
+        *_template_rows(model, header),
         *_download_rows(part(model, "download")),
         *_runtime_rows(part(model, "runtime")),
         *_load_rows(part(model, "stats")),
@@ -77,7 +78,7 @@ def print_model(model: Json, out: Console, card: ModelCard | None = None) -> Non
         ("defaults", pairs(part(model, "parameters"))),
         *(("note", note) for note in model.get("notes") or ()),
     ]
-    table = Table(box=None, show_header=False, pad_edge=False)
+    table = Rows(show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for label, value in rows:
@@ -95,6 +96,7 @@ def _identity_rows(model: Json, header: GgufHeader | None) -> list[tuple[str, ob
     parameters = meta.get("parameter_count") or (header and header.parameter_count)
     return [
         ("model", model.get("id")),
+        ("folder", folder_of(model)),
         ("name", model.get("name")),
         ("description", model.get("description")),
         ("state", status_of(model)),
@@ -171,9 +173,15 @@ def template_name(template: object) -> str | None:
     return begin if len(begin) <= SHOWN else f"{begin[:SHOWN]}…"
 
 
-def _template(model: Json, header: GgufHeader | None) -> object:
-    meta = part(model, "metadata")
-    return meta.get("chat_template") or (header and header.chat_template)
+def _template_rows(model: Json, header: GgufHeader | None) -> list[tuple[str, object]]:
+    """Its name; of a text model without one what is used in its place, and what to know of that."""
+    given = part(model, "settings").get("prompt_template") or part(model, "metadata").get("chat_template")
+    name = template_name(given or (header and header.chat_template))
+    if name is not None or header is None or header.is_embedding:
+        return [("template", name)]
+    note = layout_note(header.knows_chatml)
+    told = note in (model.get("notes") or ())  # by its engine
+    return [("template", f"none: {layout_name(header.knows_chatml)}"), *([] if told else [("note", note)])]
 
 
 # --- memory ---------------------------------------------------------------------------------------------------------
@@ -184,11 +192,11 @@ def print_memory(card: ModelCard, header: GgufHeader, settings: Settings, out: C
     try:
         engine = engine_settings(card.settings, settings)
     except InvalidRequestError as error:
-        out.print(f"What memory it would need cannot be told: {error.message}.")
+        out.print(one_line(f"What memory it would need cannot be told: {error.message}."))
         return
     at_once = engine.n_parallel or PARALLEL
     usual, allowed = engine.ctx_len or default_ctx_len(header), budget(settings)
-    shown = Table(box=None, pad_edge=False, header_style="bold")
+    shown = Rows()
     parallels = sorted({1, at_once})
     for heading in ("CONTEXT", *("1 CONVERSATION" if number == 1 else f"{number} AT ONCE" for number in parallels)):
         shown.add_column(heading, no_wrap=True)
@@ -198,10 +206,12 @@ def print_memory(card: ModelCard, header: GgufHeader, settings: Settings, out: C
             needed = engine_estimate(
                 header, card.size_bytes, engine, ctx_len=ctx_len, n_parallel=parallel, batch=BATCH
             ).total
-            row.append(size(needed) if needed <= allowed else f"{size(needed)} (too much)")
+            row.append(in_gib(needed) if needed <= allowed else f"{in_gib(needed)} (too much)")
         shown.add_row(*row)
     out.print(shown)
-    out.print(f"Estimates; * as it is set. Models may take {size(allowed)} together here (JANFLASK_MEMORY_BUDGET_GB).")
+    out.print(
+        f"Estimates; * as it is set. Models may take {in_gib(allowed)} together here (JANFLASK_MEMORY_BUDGET_GB)."
+    )
 
 
 def context_lengths(trained: int | None, usual: int) -> list[int]:

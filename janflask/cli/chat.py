@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import click
 
 from janflask.cli import tables
 from janflask.cli.client import Client, Event, ServerError, error_of
-from janflask.cli.options import client_for, console, url_option
+from janflask.cli.options import client_for, url_option
 from janflask.cli.stored import StoredConversation
+from janflask.cli.terminal import Command, console, echo, show_error, status_text
 
 PROMPT = "> "
 SILENT = ("", "keep-alive")  # comments that say no more than that the server is there
@@ -22,9 +23,6 @@ HELP = """\
 /exit    leave (so does Ctrl-D)
 /help    this
 Ctrl-C   stop the answer; what has been said of it stays in the conversation"""
-
-# What a model must not do to a terminal: control characters, escape sequences begin with one. Tab and newline are text.
-_CONTROLS = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)} | {0x0D: None}
 
 
 class Talk(Protocol):
@@ -93,48 +91,47 @@ def _delta(data: str) -> str:
 
 def say(conversation: Talk, question: str) -> None:
     """Asks, and prints the answer as it comes. Ctrl-C stops it: the connection closes, which frees the engine."""
-    safe = sys.stdout.isatty()
     waiting = f"waiting for {conversation.model}…"
-    status = console(stderr=True).status(waiting)
+    status = console(stderr=True).status(status_text(waiting))
     pieces = conversation.ask(question)
     try:
         with status:
             for piece in pieces:
                 if piece.comment:
-                    status.update(f"{piece.text}…" if piece.text not in SILENT else waiting)
+                    status.update(status_text(f"{piece.text}…" if piece.text not in SILENT else waiting))
                     continue
                 status.stop()
-                click.echo(piece.text.translate(_CONTROLS) if safe else piece.text, nl=False)
+                echo(piece.text, nl=False)
     finally:
         pieces.close()
-        click.echo()
+        echo()
 
 
 def talk(conversation: Talk) -> None:
     """Question and answer at a terminal until Ctrl-D or /exit. An error ends an answer, not the conversation."""
     with suppress(ImportError):  # no line editing on a Python that was built without it
         import readline  # noqa: F401
-    click.echo(f"Chatting with {conversation.model}. /help shows what else can be done, Ctrl-D leaves.", err=True)
+    echo(f"Chatting with {conversation.model}. /help shows what else can be done, Ctrl-D leaves.", err=True)
     while True:
         try:
             line = input(PROMPT).strip()
         except KeyboardInterrupt:
-            click.echo()
+            echo()
             continue
         except EOFError:
-            click.echo()
+            echo()
             return
         if line == "/exit":
             return
         if line.startswith("/"):
-            click.echo(command(conversation, line))
+            echo(command(conversation, line))
         elif line:
             try:
                 say(conversation, line)
             except KeyboardInterrupt:
-                click.echo("(stopped)", err=True)
+                echo("(stopped)", err=True)
             except click.ClickException as error:
-                error.show()
+                show_error(error)
 
 
 def command(conversation: Talk, line: str) -> str:
@@ -144,7 +141,7 @@ def command(conversation: Talk, line: str) -> str:
     return HELP if line == "/help" else f"There is no {line.split()[0]}. There is:\n{HELP}"
 
 
-@click.command(short_help="Talk to a model in the terminal.")
+@click.command(cls=Command, short_help="Talk to a model in the terminal.")
 @click.argument("model", metavar="MODEL", required=False)
 @click.option("--thread", "thread_id", metavar="ID", help="Go on with a stored conversation.")
 @click.option("--system", metavar="TEXT", help="The system prompt.")
@@ -174,9 +171,18 @@ def chat(model: str | None, thread_id: str | None, system: str | None, url: str 
     if sys.stdin.isatty():
         talk(conversation)
         return
-    for line in sys.stdin:
+    for line in _lines(sys.stdin):
         if line.strip():
             say(conversation, line.strip())
+
+
+def _lines(stream: TextIO) -> Iterator[str]:
+    try:
+        for line in stream:
+            line.encode()  # what is no text may have come in as half characters
+            yield line
+    except UnicodeError as error:
+        raise click.ClickException(f"the input is no text in {stream.encoding}: {error}") from None
 
 
 def _check_model(client: Client, model: str) -> None:

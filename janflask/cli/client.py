@@ -204,7 +204,7 @@ class Client:
 
 def model_path(model_id: str, rest: str = "") -> str:
     """The route of a model; whatever a user typed as its id stays one path segment."""
-    return f"/models/{quote(model_id, safe='')}{rest}"
+    return f"/models/{quote(model_id, safe='', errors='replace')}{rest}"
 
 
 def error_of(body: object, *, status: int | None = None, fallback: str) -> ServerError:

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from janflask.cli.options import console, current_settings, json_option
-from janflask.cli.store import counted, explained, one_line, print_json, progress_bar, table
+from janflask.cli.options import current_settings, json_option
+from janflask.cli.store import counted, explained, print_json, progress_bar, table
+from janflask.cli.terminal import Command, console, echo
 from janflask.settings import Settings
 
 if TYPE_CHECKING:
     from janflask.storage.doctor import Finding
 
 
-@click.command(short_help="Check every file, and repair what can be.")
+@click.command(cls=Command, short_help="Check every file, and repair what can be.")
 @click.option("--fix", is_flag=True, help="Repair; whatever is replaced is kept beside it.")
 @json_option
 @click.pass_context
@@ -36,29 +37,32 @@ def doctor(context: click.Context, fix: bool, as_json: bool) -> None:
 
 def _models(settings: Settings) -> Iterator[Finding]:
     from janflask.catalog import MODEL_FILE, ModelCatalog
+    from janflask.storage import odd_values
     from janflask.storage.doctor import Finding
 
     for card in ModelCatalog(settings.models_dir).list():
         if card.problem is not None:
-            yield Finding(f"models/{card.id}/{MODEL_FILE}", card.problem)
+            yield Finding(f"models/{card.folder}/{MODEL_FILE}", card.problem)
+        for odd in odd_values.of_tables({"parameters": card.parameters, "settings": card.settings}):
+            yield Finding(f"models/{card.folder}/{MODEL_FILE}", f"{odd}; {odd_values.UNUSABLE}")
 
 
 def _print(found: list[Finding], settings: Settings) -> None:
     if not found:
-        click.echo(f"All is well in {settings.data_dir}.")
+        echo(f"All is well in {settings.data_dir}.")
         return
     rows = table("PLACE", "PROBLEM", "REPAIR")
     for finding in found:
-        rows.add_row(one_line(finding.path), one_line(finding.problem), _repair(finding))
+        rows.add_row(finding.path, finding.problem, _repair(finding))
     console().print(rows)
     fixed = sum(finding.fixed for finding in found)
     fixable = sum(finding.fixable and not finding.fixed for finding in found)
-    click.echo(f"\n{_sentence(len(found), fixed, fixable)}")
+    echo(f"\n{_sentence(len(found), fixed, fixable)}")
 
 
 def _repair(finding: Finding) -> str:
     if finding.fixed:
-        return f"done; the old one is {one_line(finding.kept)}" if finding.kept else "done"
+        return f"done; the old one is {finding.kept}" if finding.kept else "done"
     return "--fix" if finding.fixable else "by hand"
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 
 from janflask.cli import models_disk, tables
 from janflask.cli.card import print_model
@@ -18,8 +18,9 @@ from janflask.cli.client import Client, ServerUnreachableError
 from janflask.cli.models_bench import bench
 from janflask.cli.models_import import import_model
 from janflask.cli.models_pull import pull
-from janflask.cli.options import client_for, console, json_option, url_option
+from janflask.cli.options import client_for, json_option, url_option
 from janflask.cli.store import print_json
+from janflask.cli.terminal import Group, column, confirm, console, echo, show_error
 
 ALIVE = ("starting", "running", "stopping")
 SAMPLE = 1.0  # seconds over which ``ps`` counts the tokens of busy models
@@ -27,7 +28,7 @@ TABLES = ("settings", "parameters", "metadata")
 TEXTS = ("name", "description")
 
 
-@click.group()
+@click.group(cls=Group)
 def models() -> None:
     """Fetch, list, start, change and delete models."""
 
@@ -50,7 +51,7 @@ def list_models(url: str | None, as_json: bool) -> None:
     elif found:
         tables.print_list(found, console())
     else:
-        click.echo("There are no models.")
+        echo("There are no models.")
 
 
 @models.command(short_help="Show one model.")
@@ -114,7 +115,7 @@ def ps(url: str | None, as_json: bool) -> None:
     elif alive:
         tables.print_processes(alive, console())
     else:
-        click.echo("No model is running.")
+        echo("No model is running.")
 
 
 def _alive(client: Client) -> list[dict[str, Any]]:
@@ -148,11 +149,11 @@ def change(model_id: str, assignments: tuple[str, ...], url: str | None, as_json
     for name in (*TEXTS, *TABLES):
         for key, value in changes[name].items() if isinstance(changes.get(name), dict) else ():
             now = tables.part(model, name).get(key)
-            click.echo(f"{name}.{key} is {'not set' if value is None and now is None else json.dumps(now)}.")
+            echo(f"{name}.{key} is {'not set' if value is None and now is None else json.dumps(now)}.")
         if isinstance(changes.get(name), str):
-            click.echo(f"{name} is {json.dumps(model.get(name), ensure_ascii=False)}.")
+            echo(f"{name} is {json.dumps(model.get(name), ensure_ascii=False)}.")
     if tables.status_of(model) in ALIVE and "settings" in changes:
-        click.echo(f"{model_id} runs with its old settings until it is started again.", err=True)
+        echo(f"{model_id} runs with its old settings until it is started again.", err=True)
 
 
 @models.command("rm")
@@ -169,7 +170,7 @@ def remove(context: click.Context, model_ids: tuple[str, ...], yes: bool, url: s
         except click.Abort:
             raise
         except click.ClickException as error:
-            error.show()
+            show_error(error)
             failed = True
     context.exit(1 if failed else 0)
 
@@ -182,13 +183,13 @@ def _remove(model_id: str, sure: bool, url: str | None) -> None:
     except ServerUnreachableError as error:
         model, served = models_disk.model(model_id, url, error), False
     if not sure:
-        click.confirm(f"Delete {tables.one_liner(model)} for good?", abort=True, err=True)
+        confirm(f"Delete {tables.one_liner(model)} for good?")
     free = models_disk.freed(model_id) if url is None else None
     if served:
         client.delete(model_id)
     else:
         models_disk.delete(model_id)
-    click.echo(f"{model_id} is deleted{f', which frees {tables.size(free)}' if free else ''}.")
+    echo(f"{model_id} is deleted{f', which frees {tables.size(free)}' if free else ''}.")
 
 
 def _at_a_terminal() -> bool:
@@ -236,7 +237,7 @@ def _refuse(word: str) -> None:
 @contextmanager
 def _progress(what: str) -> Iterator[None]:
     """A spinner with the time it has taken, where somebody looks."""
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    columns = SpinnerColumn(), column(), TimeElapsedColumn()
     out = console(stderr=True)
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
         progress.add_task(what, total=None)
@@ -247,4 +248,4 @@ def _print_outcome(answer: dict[str, Any], model_id: str, as_json: bool) -> None
     if as_json:
         print_json(answer)
     else:
-        click.echo(f"{model_id} is {tables.status_of(answer)}.")
+        echo(f"{model_id} is {tables.status_of(answer)}.")

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from janflask.cli import tables
 from janflask.cli.client import Client
-from janflask.cli.options import client_for, console, json_option, url_option
+from janflask.cli.options import client_for, json_option, url_option
 from janflask.cli.store import print_json, table
+from janflask.cli.terminal import column, console, echo, status_text
 
 Json = Mapping[str, Any]
 
@@ -114,10 +115,10 @@ def _running(client: Client, model_id: str) -> Iterator[Json]:
     before = client.model(model_id)
     stopped = tables.status_of(before) != "running"
     if stopped:
-        with console(stderr=True).status(f"starting {model_id}…"):
+        with console(stderr=True).status(status_text(f"starting {model_id}…")):
             client.start(model_id, {})
     elif busy := tables.part(before, "stats").get("busy"):
-        click.echo(f"{model_id} works on {busy} other requests: what is measured is slower for it.", err=True)
+        echo(f"{model_id} works on {busy} other requests: what is measured is slower for it.", err=True)
     try:
         yield client.model(model_id)
     finally:
@@ -138,7 +139,7 @@ def _check(model: Json, model_id: str, trials: list[Trial]) -> None:
 @contextmanager
 def _progress(model_id: str, total: int) -> Iterator[Callable[[str], None]]:
     out = console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    columns = column(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
         task = progress.add_task(model_id, total=total, completed=-1)
 

@@ -15,6 +15,7 @@ from janflask.cli import tables
 from janflask.cli.client import ServerUnreachableError
 from janflask.cli.options import current_settings
 from janflask.cli.store import explained
+from janflask.cli.terminal import echo
 from janflask.errors import ModelNotFoundError
 from janflask.types import ModelCard
 
@@ -86,7 +87,7 @@ def freed(model_id: str) -> int | None:
     A file that has another name somewhere stays there, and so does one that ``model.json`` names elsewhere.
     """
     found = card(model_id)
-    folders = [current_settings().models_dir / found.id] if found is not None else []
+    folders = [current_settings().models_dir / found.folder] if found is not None else []
     if is_download(model_id):
         folders.append(_jobs().staging(model_id))
     if not folders:
@@ -99,7 +100,7 @@ def _catalog(url: str | None, error: ServerUnreachableError) -> ModelCatalog:
     if url is not None:
         raise error
     folder = current_settings().models_dir
-    click.echo(f"No server answers: this is about the models in {folder}.", err=True)
+    echo(f"No server answers: this is about the models in {folder}.", err=True)
     return ModelCatalog(folder)
 
 

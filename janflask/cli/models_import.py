@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from janflask.catalog import ModelCatalog
 from janflask.cli import models_disk, tables
-from janflask.cli.options import console, current_settings, json_option
+from janflask.cli.options import current_settings, json_option
 from janflask.cli.store import counted, explained, print_json
+from janflask.cli.terminal import column, console, echo
 
 
 @click.command("import", short_help="Make a model of a GGUF file on this machine.")
@@ -44,16 +45,16 @@ def import_model(path: Path, model_id: str | None, name: str | None, link: bool,
         return
     how = {Way.HARD_LINK: "hard link", Way.COPY: "copy", Way.REFERENCE: f"used from {path.absolute().parent}"}
     found = ModelCatalog(settings.models_dir).get(imported.model_id)
-    click.echo(f"{tables.one_liner(tables.card_object(found))}: {counted(imported.files, 'file')}, {how[imported.way]}")
+    echo(f"{tables.one_liner(tables.card_object(found))}: {counted(imported.files, 'file')}, {how[imported.way]}")
     if imported.mmproj is not None:
-        click.echo(f"{imported.mmproj} came along as its projector.")
+        echo(f"{imported.mmproj} came along as its projector.")
 
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A function that is told bytes done and in all, with a bar where somebody looks."""
     out = console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    columns = column(), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     with Progress(*columns, TimeRemainingColumn(), console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -13,8 +13,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from janflask.cli import tables
 from janflask.cli.client import Client, ServerError, ServerUnreachableError, error_of
-from janflask.cli.options import client_for, console, json_option, url_option
-from janflask.cli.store import one_line, print_json
+from janflask.cli.options import client_for, json_option, url_option
+from janflask.cli.store import print_json
+from janflask.cli.terminal import column, console, echo, one_line
 
 Json = Mapping[str, Any]
 Show = Callable[[Json], None]
@@ -52,13 +53,13 @@ def pull(context: click.Context, /, source: str, url: str | None, as_json: bool,
     except ServerError as error:
         if error.code != "model_exists":
             raise
-        click.echo(error.message, err=True)
+        echo(error.message, err=True)
         return
     try:
         with _display() as show:
             follow(client, model_id, show, GIVE_UP)
     except KeyboardInterrupt:
-        click.echo(f"The server goes on with the download; `janflask models rm {model_id}` ends it.", err=True)
+        echo(f"The server goes on with the download; `janflask models rm {model_id}` ends it.", err=True)
         context.exit(INTERRUPTED)
     try:
         model = client.model(model_id)
@@ -67,7 +68,7 @@ def pull(context: click.Context, /, source: str, url: str | None, as_json: bool,
     if as_json:
         print_json(model)
     else:
-        click.echo(tables.one_liner(model))
+        echo(tables.one_liner(model))
 
 
 # --- following ------------------------------------------------------------------------------------------------------
@@ -195,9 +196,9 @@ class Bar:
         """What ``progress`` must have been made with."""
         fields = ("amount", "rate", "left")
         return (
-            TextColumn("{task.description}"),
+            column(),
             BarColumn(),
-            *(TextColumn(f"{{task.fields[{name}]}}") for name in fields),
+            *(column(f"{{task.fields[{name}]}}") for name in fields),
         )
 
     def __call__(self, state: Json) -> None:
@@ -223,7 +224,7 @@ class Bar:
 def _display() -> Iterator[Show]:
     out = console(stderr=True)
     if not out.is_terminal:
-        yield Lines(lambda text: click.echo(text, err=True))
+        yield Lines(lambda text: echo(text, err=True))
         return
     with Progress(*Bar.columns(), console=out, transient=True) as progress:
         yield Bar(progress)

@@ -1,19 +1,15 @@
-"""What several commands share: the settings of this shell, the ``--url`` option and the terminal."""
+"""What several commands share: the settings of this shell, and the options ``--url`` and ``--json``."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
 
 from janflask.cli.client import Client, server_url
 from janflask.errors import SettingsError
 from janflask.settings import Settings
-
-PIPE_WIDTH = 400  # columns when nobody looks: rows of a table are never broken
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -48,10 +44,3 @@ def client_for(url: str | None) -> Client:
     if settings.port == 0:
         raise click.UsageError("JANFLASK_PORT=0 lets the server take any free port: say where it is with --url")
     return Client(server_url(settings))
-
-
-def console(*, stderr: bool = False) -> Console:
-    """The terminal as it is now. No markup: ids and messages from elsewhere are printed as they are."""
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else PIPE_WIDTH
-    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)

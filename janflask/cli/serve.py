@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 import janflask
+from janflask.cli.terminal import Command
 from janflask.errors import SettingsError
 from janflask.settings import PREFIX, Settings
 
@@ -30,7 +31,7 @@ def _setting_options(command: click.Command) -> click.Command:
 
 
 @_setting_options
-@click.command(short_help="Serve the models over HTTP.")
+@click.command(cls=Command, short_help="Serve the models over HTTP.")
 def serve(**values: Any) -> None:
     """Serve the models over HTTP until Ctrl-C.
 

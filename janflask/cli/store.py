@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from janflask.cli.options import console, current_settings
+from janflask.cli.options import current_settings
+from janflask.cli.terminal import Rows, column, console, echo, one_line
 from janflask.errors import JanflaskError
 from janflask.settings import Settings
 
@@ -47,13 +46,15 @@ def explained() -> Iterator[None]:
         yield
     except (JanflaskError, OSError) as error:
         raise click.ClickException(str(error)) from None
+    except UnicodeEncodeError as error:
+        raise click.ClickException(f"what was given is no text: {error}") from None
 
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """A function that is told how far it is, with a bar where somebody looks."""
     out = console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = column(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
@@ -67,24 +68,12 @@ def moment(ms: int) -> str:
         return "-"
 
 
-def table(*headings: str) -> Table:
+def table(*headings: str) -> Rows:
     """A plain table whose first column is never broken."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
+    made = Rows()
     for number, heading in enumerate(headings):
         made.add_column(heading, no_wrap=number == 0, overflow="fold")
     return made
-
-
-def visible(text: str, out: Console | None = None) -> str:
-    """Text from elsewhere without control characters where a terminal would obey them; tabs and line ends stay."""
-    if out is not None and not out.is_terminal:
-        return text
-    return "".join(sign if sign in "\t\n" or sign.isprintable() else "\ufffd" for sign in text)
-
-
-def one_line(text: str) -> str:
-    """Text for a cell."""
-    return visible(" ".join(text.split()))
 
 
 def named(text: str) -> str:
@@ -95,7 +84,7 @@ def named(text: str) -> str:
 
 def print_json(value: Any) -> None:
     """JSON, for scripts."""
-    click.echo(json.dumps(value, indent=2))
+    echo(json.dumps(value, indent=2))
 
 
 def counted(number: int, what: str) -> str:

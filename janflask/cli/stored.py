@@ -19,7 +19,7 @@ class StoredConversation:
     def __init__(self, client: Client, thread_id: str, model: str | None, options: dict[str, Any]) -> None:
         """Raises ServerUnreachableError, and ServerError when there is no such thread."""
         self._client = client
-        self._path = f"/threads/{quote(thread_id, safe='')}"
+        self._path = f"/threads/{quote(thread_id, safe='', errors='replace')}"
         given = {"model": model, "max_completion_tokens": options.get("max_tokens")}
         self._run = {name: value for name, value in options.items() if name != "max_tokens"}
         self._run |= {name: value for name, value in given.items() if value is not None}

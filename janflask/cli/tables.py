@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from janflask.catalog import source_urls
-from janflask.cli.store import moment, one_line
+from janflask.cli.store import moment
+from janflask.cli.terminal import Rows
+from janflask.folder_ids import shown
+from janflask.machine_memory import in_gib
 from janflask.types import ModelCard
 
 Json = Mapping[str, Any]
@@ -22,6 +24,7 @@ def card_object(card: ModelCard) -> dict[str, Any]:
     """A model on disk in the shape of the API's Model object, for when no server runs."""
     return {
         "id": card.id,
+        "folder": shown(card.folder),
         "object": "model",
         "name": card.name,
         "description": card.raw.get("description") or "",
@@ -44,13 +47,17 @@ def status_of(model: Json) -> str:
 
 def print_list(models: Iterable[Json], out: Console) -> None:
     """Models on disk or on a server, one a row."""
-    table = _table("MODEL", "STATE", "SIZE", "QUANTIZATION", "PARAMETERS", "CONTEXT", "CREATED")
+    models = list(models)
+    headings = ["MODEL", "STATE", "SIZE", "QUANTIZATION", "PARAMETERS", "CONTEXT", "CREATED"]
+    foreign = any(folder_of(model) for model in models)
+    table = _table(*headings, *(["FOLDER"] if foreign else []))
     for model in models:
         meta = part(model, "metadata")
         row = [str(model.get("id")), _state(model), size(meta.get("size")), text(meta.get("quantization"))]
         row += [quantity(meta.get("parameter_count")), text(meta.get("context_length"))]
         created = _number(model.get("created"))
-        table.add_row(*row, MISSING if created is None else moment(int(created * 1000)))
+        row.append(MISSING if created is None else moment(int(created * 1000)))
+        table.add_row(*row, *([text(folder_of(model))] if foreign else []))
     out.print(table)
 
 
@@ -62,7 +69,7 @@ def print_processes(models: Iterable[Json], out: Console) -> None:
         runtime, stats = part(model, "runtime"), part(model, "stats")
         row = [str(model.get("id")), status_of(model), text(runtime.get("pid")), share(stats, "busy", "slots")]
         row += [text(stats.get("waiting")), share(stats, "kv_used", "kv_cells"), text(stats.get("generated_tokens"))]
-        row += [_rate(stats), size(runtime.get("memory_bytes")), _idle(stats)]
+        row += [_rate(stats), _memory(runtime.get("memory_bytes")), _idle(stats)]
         table.add_row(*row, uptime(runtime.get("started_at")))
     out.print(table)
 
@@ -89,10 +96,16 @@ def one_liner(model: Json) -> str:
     return f"{model.get('id')} ({known})" if known else str(model.get("id"))
 
 
+def folder_of(model: Json) -> str | None:
+    """The name of a model's folder, which leads to it, too; None where that is its id."""
+    folder = model.get("folder")
+    return str(folder) if folder and folder != model.get("id") else None
+
+
 def _state(model: Json) -> str:
     percent = part(model, "download").get("percent")
     state = status_of(model) if percent is None else f"{status_of(model)} {percent:.0f} %"
-    return f"{state}: {one_line(str(model['error']))}" if model.get("error") else state
+    return f"{state}: {model['error']}" if model.get("error") else state
 
 
 def _rate(stats: Json) -> str:
@@ -107,8 +120,13 @@ def _idle(stats: Json) -> str:
     return MISSING if stats.get("busy") or not isinstance(seconds, int | float) else duration(seconds)
 
 
+def _memory(value: object) -> str:
+    number = _number(value)
+    return MISSING if number is None else in_gib(int(number))
+
+
 def size(value: object) -> str:
-    """Bytes, in the unit that suits them."""
+    """Bytes of a file or a download, in the unit that suits them; ``in_gib`` is for memory."""
     number = _number(value)
     if number is None:
         return MISSING
@@ -152,8 +170,8 @@ def pairs(values: Json) -> str:
     return "  ".join(f"{name}={value}" for name, value in values.items() if value not in (None, "", []))
 
 
-def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def _table(*headings: str) -> Rows:
+    table = Rows()
     for heading in headings:
         table.add_column(heading, no_wrap=heading == "MODEL", overflow="fold")
     return table

@@ -13,20 +13,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
-from janflask.cli.options import client_for, console, json_option, url_option
+from janflask.cli.options import client_for, json_option, url_option
 from janflask.cli.store import (
     counted,
     explained,
     moment,
     named,
-    one_line,
     open_store,
     portable,
     print_json,
     progress_bar,
     table,
-    visible,
 )
+from janflask.cli.terminal import Group, confirm, console, echo, one_line
 from janflask.records import Message, Thread
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 _ZIP = b"PK"
 
 
-@click.group()
+@click.group(cls=Group)
 def threads() -> None:
     """List, show, move and delete conversations."""
 
@@ -56,13 +55,21 @@ def list_threads(limit: int | None, as_json: bool) -> None:
 @click.argument("thread_id", metavar="THREAD")
 @click.argument("text", metavar="TEXT")
 @click.option("--model", metavar="ID", help="Who answers.  [default: as thread or assistant say]")
+@click.option("--last", type=click.IntRange(1, 10_000), metavar="N", help="Show the model the newest N messages only.")
+@click.option("--no-tools", is_flag=True, help="Answer without the assistant's tools and without attached files.")
 @url_option
-def ask(thread_id: str, text: str, model: str | None, url: str | None) -> None:
-    """Ask something in a conversation, and print the answer. Needs a running server; both are stored."""
+def ask(thread_id: str, text: str, model: str | None, last: int | None, no_tools: bool, url: str | None) -> None:
+    """Ask something in a conversation, and print the answer. Needs a running server; both are stored.
+
+    What the model could not be shown, a picture or an attached file, is refused: --last and --no-tools do without.
+    """
     from janflask.cli.chat import say
     from janflask.cli.stored import StoredConversation
 
-    say(StoredConversation(client_for(url), thread_id, model, {}), text)
+    options: dict[str, Any] = {"tool_choice": "none"} if no_tools else {}
+    if last is not None:
+        options["truncation_strategy"] = {"type": "last_messages", "last_messages": last}
+    say(StoredConversation(client_for(url), thread_id, model, options), text)
 
 
 @threads.command()
@@ -92,9 +99,9 @@ def show(thread_id: str, as_json: bool) -> None:
             shown = {**_plain(thread), "messages": [message_to_json(message) for message in messages]}
             print_json({**shown, "files": [dataclasses.asdict(file) for file in files]})
             return
-        click.echo(f"{visible(thread.title) or '(no title)'}\n{thread.id}  {moment(thread.created_ms)}")
+        echo(f"{thread.title or '(no title)'}\n{thread.id}  {moment(thread.created_ms)}")
         for file in files:
-            click.echo(f"file {visible(file.name)}  {file.bytes} bytes")
+            echo(f"file {file.name}  {file.bytes} bytes")
         for message in messages:
             _print_message(message)
 
@@ -148,9 +155,9 @@ def delete(thread_ids: tuple[str, ...], yes: bool) -> None:
         for thread_id in thread_ids:
             title = one_line(store.get(thread_id).title)
             if not yes:
-                click.confirm(f"Delete {thread_id} {title!r} for good?", abort=True, err=True)
+                confirm(f"Delete {thread_id} {title!r} for good?")
             store.delete(thread_id)
-            click.echo(f"{thread_id} is deleted.")
+            echo(f"{thread_id} is deleted.")
 
 
 # --- printing ---------------------------------------------------------------------------------------------------------
@@ -167,7 +174,7 @@ def _print_threads(found: Sequence[Thread], as_json: bool, nothing: str) -> None
         print_json([_plain(thread) for thread in found])
         return
     if not found:
-        click.echo(nothing)
+        echo(nothing)
         return
     rows = table("THREAD", "UPDATED", "MODEL", "TITLE")
     for thread in found:
@@ -181,23 +188,22 @@ def _model(thread: Thread) -> str:
 
 
 def _print_message(message: Message) -> None:
-    out = console()
     other = [str(part.get("type")) for part in message.content if part.get("type") != "text"]
     held = [*other, *(f"file {file_id}" for file_id in message.files)]
     note = f"  [{', '.join(held)}]" if held else ""
-    click.echo(f"\n{visible(message.role)}  {moment(message.created_ms)}{visible(note)}\n{visible(message.text, out)}")
+    echo(f"\n{message.role}  {moment(message.created_ms)}{note}\n{message.text}")
 
 
 def _print_import(path: str, report: ImportReport) -> None:
     parts = [counted(len(report.threads), "conversation"), counted(len(report.assistants), "assistant")]
     parts.append(counted(len(report.files), "file"))
-    click.echo(f"{path}: {', '.join(parts)} imported.")
+    echo(f"{path}: {', '.join(parts)} imported.")
     for thread_id in report.threads:
-        click.echo(f"  {thread_id}")
+        echo(f"  {thread_id}")
     for old, new in report.renamed.items():
-        click.echo(f"  {visible(old)} is {new} here")
+        echo(f"  {old} is {new} here")
     for item in report.skipped:
-        click.echo(f"  left out: {visible(item.path)}: {visible(item.reason)}", err=True)
+        echo(f"  left out: {item.path}: {item.reason}", err=True)
 
 
 # --- writing and reading ----------------------------------------------------------------------------------------------
@@ -221,15 +227,15 @@ def _write(pieces: Iterable[bytes], output: str | None) -> None:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-    click.echo(f"{target} has {target.stat().st_size} bytes.", err=True)
+    echo(f"{target} has {target.stat().st_size} bytes.", err=True)
 
 
 def _export_to(folder: Path, thread_ids: tuple[str, ...]) -> None:
     with explained(), progress_bar(f"exporting to {folder}") as progress:
         report: ExportReport = portable().export_folder(folder, list(thread_ids) or None, progress)
     for item in report.skipped:
-        click.echo(f"left out: {item.path}: {item.reason}", err=True)
-    click.echo(f"{counted(len(report.threads), 'conversation')} written to {folder}.")
+        echo(f"left out: {item.path}: {item.reason}", err=True)
+    echo(f"{counted(len(report.threads), 'conversation')} written to {folder}.")
 
 
 def _import(service: PortableService, path: str, progress: Any) -> ImportReport:

@@ -39,7 +39,11 @@ def choose_id(
     described = next((card.id for card in known if card.problem is None), None)
     if described is not None and not is_downloading(described):
         return described
-    return _free(source.default_id, lambda name: is_downloading(name) or (means.models_dir / name).exists())
+    taken = {card.id for card in cards}
+    return _free(
+        source.default_id,
+        lambda name: name in taken or is_downloading(name) or (means.models_dir / name).exists(),
+    )
 
 
 def is_from(card: ModelCard, source: Source, hub: Hub) -> bool:

@@ -9,8 +9,9 @@ import re
 
 from janflask.catalog import is_model_id
 from janflask.errors import InvalidRequestError
+from janflask.model_files import EXTENSION as EXTENSION
+from janflask.model_files import is_model_name, is_projector_name
 
-EXTENSION = ".gguf"
 MAX_PARTS = 1000  # files of one split model
 _MAX_STEM = 150  # characters of a name on the disk, before the number of its part
 _SPLIT = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE | re.DOTALL)
@@ -29,12 +30,12 @@ def is_gguf(path: str) -> bool:
 
 def is_projector(path: str) -> bool:
     """Whether it is what turns pictures or sound into a model's input, and no model."""
-    return _PROJECTOR in base_name(path).lower()
+    return is_projector_name(base_name(path))
 
 
 def is_model(path: str) -> bool:
     """Whether its name is a model's, and not that of the things which lie beside models in the same format."""
-    return is_gguf(path) and not is_projector(path) and not base_name(path).lower().endswith("imatrix" + EXTENSION)
+    return is_model_name(base_name(path))
 
 
 def parts_of(path: str) -> list[str]:

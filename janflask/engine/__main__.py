@@ -133,7 +133,13 @@ def run(spec: EngineSpec, cord: Cord) -> None:
             cord.send(Progress(stage, fraction))
 
     library_log = LibraryLog()
-    model = Model(Path(spec.model_path), spec.settings, library_log, lambda fraction: report("loading", fraction))
+    model = Model(
+        Path(spec.model_path),
+        spec.settings,
+        library_log,
+        lambda fraction: report("loading", fraction),
+        spec.prompt_template,
+    )
     engine = build(model, spec, report)
     server = EngineServer(model, engine.loop, Path(spec.socket_path), spec.settings.queue_limit, engine.embedder)
     info = replace(engine.info, load_seconds=round(time.monotonic() - started, 3))
@@ -148,6 +154,8 @@ def run(spec: EngineSpec, cord: Cord) -> None:
 
     threading.Thread(target=_await_end, args=(cord, server.retire, stop), name="cord", daemon=True).start()
     log.info("%s is ready after %.1f s: %s", spec.model_id, info.load_seconds, info.knobs)
+    for note in engine.notes:
+        log.warning("%s: %s", spec.model_id, note)
     cord.send(Ready(info, engine.notes))
     first.run()
     for helper in helpers:

@@ -7,6 +7,7 @@ several contexts over one model, one after the other.
 from __future__ import annotations
 
 import ctypes
+import logging
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,13 +17,20 @@ from typing import Any
 import llama_cpp
 from llama_cpp import llama_cpp as lib
 
+from janflask.default_layout import CHATML
+from janflask.engine.ends import ends, own_types
 from janflask.engine.gguf_files import check_magic, check_parts
 from janflask.engine.library_log import LibraryLog
 from janflask.errors import EngineError, InvalidRequestError, ModelLoadError
+from janflask.memory_estimate import CELLS_STEP
 from janflask.types import CACHE_TYPES, EngineSettings, SamplingParams
 from janflask_ext import backend as hot
 from janflask_ext.sampling import Sampler, process_dry_breakers
 from janflask_ext.stream import TextStream, Vocab
+
+log = logging.getLogger(__name__)
+
+LEAST_SLICE = 8  # prompt tokens that a step takes at least, beside a token of each sequence
 
 LLAMA_VERSION = f"llama-cpp-python {llama_cpp.__version__}"
 ROPE_SCALING = {
@@ -54,11 +62,17 @@ class ContextOptions:
 class Model:
     """Weights and vocabulary of one GGUF, with an adapter's if there is one.
 
-    Raises ModelLoadError with llama.cpp's own reason when a file cannot be loaded.
+    ``prompt_template`` is a layout of conversations in place of the file's own. Raises ModelLoadError with llama.cpp's
+    own reason when a file cannot be loaded.
     """
 
     def __init__(
-        self, path: Path, settings: EngineSettings, library_log: LibraryLog, progress: Callable[[float], None]
+        self,
+        path: Path,
+        settings: EngineSettings,
+        library_log: LibraryLog,
+        progress: Callable[[float], None],
+        prompt_template: str | None = None,
     ) -> None:
         self._log = library_log
         library_log.clear()
@@ -78,14 +92,28 @@ class Model:
         self.vocab_pointer: Any = lib.llama_model_get_vocab(pointer)
         self.vocab_address = _address(self.vocab_pointer)
         self.n_vocab: int = lib.llama_vocab_n_tokens(self.vocab_pointer)
-        self.pieces = hot.pieces(self.vocab_address, self.n_vocab)
-        self.vocab = Vocab(self.pieces, hot.attributes(self.vocab_address, self.n_vocab))
-        self.eog = hot.eog_tokens(self.vocab_address, self.n_vocab)
-        self.ctx_train: int = lib.llama_model_n_ctx_train(pointer)
         self.metadata = self._metadata()
+        self.pieces = hot.pieces(self.vocab_address, self.n_vocab)
+        types = own_types(hot.attributes(self.vocab_address, self.n_vocab))
+        self.vocab = Vocab(self.pieces, types)
+        self.eog = self._ends(types, prompt_template)
+        self.ctx_train: int = lib.llama_model_n_ctx_train(pointer)
         self.notes = _notes(settings, library_log)
         self.lora_scale = settings.lora_scale
-        self.lora = self._load_lora(Path(settings.lora)) if settings.lora else None
+        try:
+            self.lora = self._load_lora(Path(settings.lora)) if settings.lora else None
+        except ModelLoadError:
+            lib.llama_model_free(pointer)
+            raise
+
+    def _ends(self, types: list[int], prompt_template: str | None) -> frozenset[int]:
+        """The tokens that end an answer."""
+        named = hot.eog_tokens(self.vocab_address, self.n_vocab)
+        layouts = [layout for layout in (prompt_template, self.chat_template) if layout]
+        found = ends(named, types, self.pieces, self.metadata, layouts)
+        for token in named - found:
+            log.info("token %d (%r) is text here, though its name is one of an end", token, self.pieces[token])
+        return found
 
     def _load_lora(self, path: Path) -> Any:
         """An adapter; to be loaded before any context is made."""
@@ -105,6 +133,7 @@ class Model:
         if self.lora is not None:
             adapters, scales = (lib.llama_adapter_lora_p_ctypes * 1)(self.lora), (ctypes.c_float * 1)(self.lora_scale)
             if lib.llama_set_adapters_lora(pointer, adapters, 1, scales) != 0:
+                lib.llama_free(pointer)
                 raise ModelLoadError("llama.cpp did not take the adapter (settings.lora)")
         return pointer
 
@@ -146,6 +175,11 @@ class Model:
     def chat_template(self) -> str | None:
         template = lib.llama_model_chat_template(self.pointer, None)
         return template.decode("utf-8", "replace") if template else None
+
+    @property
+    def knows_chatml(self) -> bool:
+        """Whether the words of ChatML are tokens of the vocabulary; without them they are letters like any others."""
+        return all(len(self.tokenize(word, add_special=False, parse_special=True)) == 1 for word in CHATML)
 
     @property
     def add_bos(self) -> bool:
@@ -249,15 +283,16 @@ class LlamaBackend:
         self.ctx_len = options.ctx_len
         self.vocab = model.vocab
         params = context_params(options)
-        params.n_ctx = options.kv_cells
         params.n_batch = options.batch_size + options.n_seq  # a step: prompt tokens and one for each sequence
         params.n_ubatch = options.batch_size
+        params.n_ctx = _cells(options)
         self._pointer = model.make_context(params, f"{options.n_seq} sequences of {options.ctx_len} tokens")
-        memory = lib.llama_get_memory(self._pointer)
-        if not memory:
+        self._memory = lib.llama_get_memory(self._pointer)
+        if not self._memory:
+            self.close()
             raise ModelLoadError("this model generates no text, it makes embeddings: set settings.embedding to true")
         self.step_tokens: int = lib.llama_n_batch(self._pointer)  # llama.cpp lowers it for a small context
-        self._context = hot.Context(_address(self._pointer), _address(memory))
+        self._context = hot.Context(_address(self._pointer), _address(self._memory))
         self.batch = hot.Batch(options.batch_size + options.n_seq)
 
     def set_threads(self, count: int) -> None:
@@ -269,15 +304,23 @@ class LlamaBackend:
     def sample(self, rows: list[int], samplers: list[Any]) -> list[int]:
         return self._context.sample(rows, samplers)
 
+    def score(
+        self, row: int, tokens: array[int], start: int, count: int, sampler: Any
+    ) -> list[tuple[float, list[tuple[int, float]]]]:
+        """Log-probabilities of ``count`` given tokens, and the likeliest ones; the first is predicted by ``row``."""
+        return self._context.score(row, tokens, start, count, sampler)
+
     def is_eog(self, token: int) -> bool:
         return token in self.model.eog
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """``target`` (empty) becomes the first ``length`` tokens of ``source``."""
+        """``target`` (empty) becomes the first ``length`` tokens of ``source``. Raises EngineError."""
         if self.options.kv_unified:
-            self._context.seq_cp(source, target, 0, length)
-        else:  # streams are copied whole, at the next decode
-            self._context.seq_cp(source, target, -1, -1)
+            self._context.seq_cp(source, target, 0, length)  # they share cells
+        else:
+            # Between streams llama.cpp's own copy moves the data at the next decode only: until then a state taken of
+            # the target would be empty, and one put into source or target would be copied, or overwritten.
+            self.clone(source, [target])
             self._context.seq_rm(target, length, -1)
 
     def trim(self, slot: int, length: int) -> bool:
@@ -286,10 +329,9 @@ class LlamaBackend:
 
     def clone(self, source: int, targets: Iterable[int]) -> None:
         """Each target becomes what ``source`` is, in cells of its own. Raises EngineError when llama.cpp refuses."""
-        state = bytes(self.state(source))
+        state = self.state(source)
         for target in targets:
-            if not self.restore(target, state):
-                raise EngineError("llama.cpp did not take a sequence's state")
+            self.put(target, state)
 
     def state(self, slot: int) -> memoryview:
         """A sequence's KV state, to be given to ``restore``. Raises EngineError when llama.cpp hands none out."""
@@ -299,16 +341,40 @@ class LlamaBackend:
             raise EngineError("llama.cpp did not hand out a sequence's state")
         return memoryview(state).cast("B")
 
-    def restore(self, slot: int, state: bytes) -> bool:
-        """The (empty) slot becomes what ``state`` was taken of. False: llama.cpp refuses it, the slot is empty."""
+    def put(self, slot: int, state: memoryview) -> None:
+        """The (empty) slot becomes what ``state``, of this very context, was taken of. Raises EngineError."""
+        view = (ctypes.c_uint8 * len(state)).from_buffer(state)
+        if lib.llama_state_seq_set_data(self._pointer, view, len(state), slot) != len(state):
+            raise EngineError("llama.cpp did not take a sequence's state")
+
+    def restore(self, slot: int, state: bytes, length: int) -> bool:
+        """The (empty) slot becomes what ``state`` was taken of, ``length`` tokens.
+
+        False: llama.cpp refuses it, or it holds something else (nothing at all, or the end only); the slot is empty.
+        """
         view = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))  # no copy: it may be large
-        if lib.llama_state_seq_set_data(self._pointer, view, len(state), slot) == len(state):
+        taken = lib.llama_state_seq_set_data(self._pointer, view, len(state), slot)
+        if taken == len(state) and self.positions(slot) == (0, length - 1):
             return True
         self._context.seq_rm(slot, -1, -1)
         return False
 
+    def positions(self, slot: int) -> tuple[int, int]:
+        """The first and the last position that a slot holds; -1 where it holds none."""
+        memory = self._memory
+        return lib.llama_memory_seq_pos_min(memory, slot), lib.llama_memory_seq_pos_max(memory, slot)
+
     def close(self) -> None:
         lib.llama_free(self._pointer)
+
+
+def _cells(options: ContextOptions) -> int:
+    """Cells to ask for, in the blocks that llama.cpp makes: it cuts a step to the cells as they were asked for.
+
+    A step has room for a token of each sequence, and some of a prompt.
+    """
+    least = max(options.kv_cells, options.n_seq + LEAST_SLICE)
+    return -(-least // CELLS_STEP) * CELLS_STEP
 
 
 def context_params(options: ContextOptions) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from janflask import kv_folder
+from janflask.default_layout import layout_note
 from janflask.engine.backend import LLAMA_VERSION, ContextOptions, LlamaBackend, Model
 from janflask.engine.embedder import Embedder
 from janflask.engine.embedding import (
@@ -25,9 +27,13 @@ from janflask.engine.scheduler import Limits
 from janflask.engine.sizing import size_context
 from janflask.engine.snapshots import Snapshots
 from janflask.engine.tuning import prove, tune
+from janflask.errors import EngineError
 from janflask.types import EngineInfo, EngineSettings, EngineSpec, Knobs
 
+log = logging.getLogger(__name__)
+
 COPY_BYTES_PER_MS = 4e6  # a cautious rate for copying a KV stream: 4 GB/s
+SCORED_BYTES = 16 << 20  # of logits, for a step's prompt tokens that are scored; llama.cpp keeps what it once took
 FLASH_FLOOR = 64  # rows below which flash attention on a CPU works one by one
 
 
@@ -66,35 +72,37 @@ def build(model: Model, spec: EngineSpec, report: Callable[[str, float], None]) 
     plan = prepare(model, spec, lambda fraction: report("measuring", fraction))
     backend = LlamaBackend(model, plan.options)
     report("proving", 0.0)
-    loop = build_loop(backend, plan, spec.settings, _snapshots(model, spec, plan))
+    snapshots, forgetful = _snapshots(model, spec, plan)
+    loop = build_loop(backend, plan, spec.settings, snapshots)
     info = describe(model, plan, spec)
+    notes = model.notes + plan.notes + forgetful + _without_template(info)
     if not spec.settings.embedding:
-        return Engine(loop, None, info, model.notes + plan.notes + _forgetful(model, spec))
+        return Engine(loop, None, info, notes)
     embeddings = plan_embeddings(model, spec.settings)
     embedder = _embedder(model, embeddings, lambda: _open_embedding(model, embeddings))  # at the first request
     info = replace(info, embedding_width=model.embedding_width)
-    return Engine(loop, embedder, info, model.notes + plan.notes + _forgetful(model, spec) + embeddings.notes)
+    return Engine(loop, embedder, info, notes + embeddings.notes)
 
 
-def _snapshots(model: Model, spec: EngineSpec, plan: Plan) -> Snapshots | None:
-    """None: conversations' KV states are not kept on disk."""
-    if not (spec.snapshot_bytes and spec.settings.prefix_cache and model.can_trim):
-        return None
-    return Snapshots(
-        Path(spec.cache_dir) / kv_folder.FOLDER,
-        spec.model_id,
-        fingerprint(Path(spec.model_path), spec.settings, plan.options),
-        spec.snapshot_bytes,
-    )
+def _snapshots(model: Model, spec: EngineSpec, plan: Plan) -> tuple[Snapshots | None, tuple[str, ...]]:
+    """Where conversations' KV states are kept, and why they are not if somebody may have expected it."""
+    if not spec.snapshot_bytes or not spec.settings.prefix_cache:
+        return None, ()
+    if not model.can_trim:
+        return None, (
+            "conversations are computed again after a restart: this model's memory (a sliding window, or recurrent) "
+            "cannot be put back exactly",
+        )
+    try:
+        mark = fingerprint(Path(spec.model_path), spec.settings, plan.options)
+        return Snapshots(Path(spec.cache_dir) / kv_folder.FOLDER, spec.model_id, mark, spec.snapshot_bytes), ()
+    except OSError as error:
+        log.warning("conversations' KV states are not kept: %s", error)
+        return None, (f"conversations are computed again after a restart: cache/kv cannot be used ({error.strerror})",)
 
 
-def _forgetful(model: Model, spec: EngineSpec) -> tuple[str, ...]:
-    if not spec.snapshot_bytes or model.can_trim:
-        return ()
-    return (
-        "conversations are computed again after a restart: this model's memory (a sliding window, or recurrent) cannot "
-        "be put back exactly",
-    )
+def _without_template(info: EngineInfo) -> tuple[str, ...]:
+    return () if info.chat_template else (layout_note(info.knows_chatml),)
 
 
 def _build_embedder(model: Model, spec: EngineSpec, report: Callable[[str, float], None]) -> Engine:
@@ -117,7 +125,11 @@ def _build_embedder(model: Model, spec: EngineSpec, report: Callable[[str, float
 
 def _open_embedding(model: Model, plan: EmbeddingPlan) -> EmbeddingBackend:
     backend = EmbeddingBackend(model, plan)
-    backend.prove()
+    try:
+        backend.prove()
+    except EngineError:
+        backend.close()  # the next request tries again
+        raise
     return backend
 
 
@@ -165,6 +177,7 @@ def build_loop(backend: LlamaBackend, plan: Plan, settings: EngineSettings, snap
         shared_cells=options.kv_unified,
         chunk_size=min(options.batch_size, prompt_tokens),
         slice_size=min(knobs.slice_size, prompt_tokens),
+        scored_rows=max(1, SCORED_BYTES // (4 * backend.model.n_vocab)),
     )
     floor = FLASH_FLOOR if options.flash_attn and not backend.model.on_gpu else 8
     governor = Governor(knobs.slice_size, knobs.measurements.get("slice_ms"), floor)
@@ -186,6 +199,7 @@ def describe(model: Model, plan: Plan, spec: EngineSpec) -> EngineInfo:
         n_parallel=plan.options.n_seq,
         kv_cells=plan.options.kv_cells,
         chat_template=model.chat_template,
+        knows_chatml=model.knows_chatml,
         bos_token=model.special_text("bos"),
         eos_token=model.special_text("eos"),
         add_bos=model.add_bos,

@@ -10,7 +10,7 @@ from janflask.engine.embedder import Job
 from janflask.engine.loop import Loop
 from janflask.engine.sequence import Sequence
 from janflask.errors import JanflaskError
-from janflask.ipc.protocol import Chunk, Done, ErrorReply, Finished, FrameReader, Message, encode
+from janflask.ipc.protocol import Chunk, Done, Echo, ErrorReply, Finished, FrameReader, Message, encode
 from janflask.types import FinishReason, Timings, TokenLogprob, Usage
 
 
@@ -33,6 +33,9 @@ class Connection:
 
     def chunk(self, index: int, text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
         self.send(Chunk(index, text, logprobs))
+
+    def echo(self, text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
+        self.send(Echo(text, logprobs))
 
     def finished(self, sequence: Sequence, reason: FinishReason) -> None:
         self.send(Finished(sequence.index, reason))

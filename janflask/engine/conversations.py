@@ -27,7 +27,7 @@ class StateMemory(Protocol):
     """The KV memory's operations on whole states."""
 
     def state(self, slot: int) -> memoryview: ...
-    def restore(self, slot: int, state: bytes) -> bool: ...
+    def restore(self, slot: int, state: bytes, length: int) -> bool: ...
 
 
 class Conversations:
@@ -68,7 +68,7 @@ class Conversations:
 
     def bring_back(self, slot: Slot, snapshot: Snapshot) -> bool:
         """The (empty) slot holds what was put away. False: it is empty still, llama.cpp does not take the state."""
-        if not self._memory.restore(slot.id, snapshot.state):
+        if not self._memory.restore(slot.id, snapshot.state, len(snapshot.tokens)):
             log.warning("a conversation's KV state of %d bytes was refused, it is computed again", len(snapshot.state))
             return False
         slot.tokens = array("i", snapshot.tokens)

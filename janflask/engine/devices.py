@@ -17,13 +17,15 @@ GPU = 1  # GGML_BACKEND_DEVICE_TYPE_GPU
 
 
 def gpus(ggml: Any) -> list[dict[str, Any]]:
-    """Name and bytes of each GPU that ``ggml``, the loaded library, can use."""
+    """Name, kind and bytes of each GPU that ``ggml``, the loaded library, can use."""
     ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
     ggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
     ggml.ggml_backend_dev_get.restype = ctypes.c_void_p
     ggml.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
     ggml.ggml_backend_dev_name.argtypes = [ctypes.c_void_p]
     ggml.ggml_backend_dev_name.restype = ctypes.c_char_p
+    ggml.ggml_backend_dev_description.argtypes = [ctypes.c_void_p]
+    ggml.ggml_backend_dev_description.restype = ctypes.c_char_p
     ggml.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, *[ctypes.POINTER(ctypes.c_size_t)] * 2]
     ggml.ggml_backend_dev_memory.restype = None
     found = []
@@ -34,12 +36,13 @@ def gpus(ggml: Any) -> list[dict[str, Any]]:
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         ggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
         name = ggml.ggml_backend_dev_name(device).decode("utf-8", "replace")
-        found.append({"name": name, "free": free.value, "total": total.value})
+        description = ggml.ggml_backend_dev_description(device).decode("utf-8", "replace")
+        found.append({"name": name, "description": description, "free": free.value, "total": total.value})
     return found
 
 
 def main() -> int:
-    """Prints a list of objects with ``name``, ``free`` and ``total``."""
+    """Prints a list of objects with ``name``, ``description``, ``free`` and ``total``."""
     lib.llama_backend_init()
     json.dump(gpus(lib._lib), sys.stdout)
     return 0

@@ -197,9 +197,7 @@ class Embedder(Worker):
         if not tokens:
             raise InvalidRequestError("it is empty, it must hold at least one token")
         if len(tokens) > backend.capacity:
-            raise ContextLengthExceededError(
-                f"it has {len(tokens)} tokens, the model takes {backend.capacity} at most: send it in parts"
-            )
+            raise ContextLengthExceededError.of(len(tokens), backend.capacity, "Send it in parts")
         return tokens
 
     # --- tokens to vectors --------------------------------------------------------------------------------------

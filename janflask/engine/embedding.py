@@ -20,6 +20,7 @@ from llama_cpp import llama_cpp as lib
 from janflask.engine.backend import ContextOptions, Model, context_params
 from janflask.engine.cores import usable_cores
 from janflask.errors import EngineError, ModelLoadError
+from janflask.machine_memory import in_gib
 from janflask.memory_estimate import DEFAULT_CTX_LEN, EMBEDDING_BATCH, MATRIX_LIMIT
 from janflask.types import EngineSettings
 
@@ -120,7 +121,7 @@ def _longest_input(model: Model, settings: EngineSettings, in_slices: bool, note
     if fits < wanted:
         notes.append(
             f"embeddings: ctx_len is {fits}, not {wanted}: an input of {wanted} tokens takes "
-            f"{4 * model.n_vocab * wanted / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free"
+            f"{in_gib(4 * model.n_vocab * wanted)} and {in_gib(free)} are free"
         )
     return min(wanted, fits)
 
@@ -142,6 +143,9 @@ class EmbeddingBackend:
         params.embeddings = True
         params.pooling_type = {name: number for number, name in POOLING_NAMES.items()}[plan.pooling]
         self._pointer: Any = model.make_context(params, f"inputs of {self.capacity} tokens")
+        if lib.llama_n_ubatch(self._pointer) < plan.options.batch_size:  # what is pooled is pooled of a micro-batch
+            self.close()
+            raise ModelLoadError(f"llama.cpp takes no input of {plan.options.batch_size} tokens at once: lower ctx_len")
         self._memory: Any = lib.llama_get_memory(self._pointer)  # None: it keeps nothing, as encoders do
         self._batch = _Batch(plan.options.batch_size)
 

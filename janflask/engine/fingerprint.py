@@ -1,4 +1,9 @@
-"""What a KV state depends on: under another fingerprint it is of no use."""
+"""What a KV state depends on: under another fingerprint it is of no use.
+
+Everything counts that is not known to be neutral, so that a setting which is forgotten here costs a computation and
+not a wrong answer: all settings but those of ``NEUTRAL``, the context as it was made (with the knobs that were chosen),
+the weights' and adapters' files by their content, and llama.cpp as it was built for this machine.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +12,68 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import llama_cpp
+from llama_cpp import llama_cpp as lib
+
 from janflask.engine.backend import LLAMA_VERSION, ContextOptions
+from janflask.engine.devices import gpus
 from janflask.engine.gguf_files import model_parts
 from janflask.types import EngineSettings
 
-_CONTEXT = (
-    *("ctx_len", "n_seq", "kv_cells", "flash_attn", "kv_unified", "cache_type_k", "cache_type_v"),
-    *("rope_freq_base", "rope_freq_scale", "rope_scaling"),
+# What changes no number of a state, or counts as what became of it: an automatic choice and the same by hand are one.
+NEUTRAL = frozenset(
+    {
+        *("queue_limit", "start_timeout", "prefix_cache", "embedding", "mmproj"),
+        *("mmap", "mlock"),  # where the weights lie
+        "slice_size",  # the governor varies it from step to step
+        "lora",  # its content counts, not where it lies
+        # in ContextOptions, as decided
+        *("ctx_len", "n_parallel", "kv_cells", "cpu_threads", "flash_attn", "kv_unified"),
+        *("cache_type_k", "cache_type_v", "rope_freq_base", "rope_freq_scale", "rope_scaling"),
+    }
 )
-_MODEL = ("ngl", "use_extra_bufts", "lora", "lora_scale")
+WHOLE = 32 << 20  # bytes of a file up to which all of it is looked at
+BLOCK = 64 << 10  # bytes; of a larger file so many at its start and end, and at places in between
+BLOCKS = 256
+LIBRARIES = frozenset({".so", ".dylib", ".dll"})
 
 
 def fingerprint(path: Path, settings: EngineSettings, options: ContextOptions) -> str:
     """Of the library, the model's files as they are now, and the settings that numbers depend on. Raises OSError."""
     files = [*model_parts(path), *([Path(settings.lora)] if settings.lora else [])]
     facts = {
-        "llama": LLAMA_VERSION,
-        "files": [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files],
-        "context": {name: asdict(options)[name] for name in _CONTEXT},
-        "model": {name: getattr(settings, name) for name in _MODEL},
+        "library": _library(),
+        "files": [(file.stat().st_mtime_ns, content(file)) for file in files],
+        "context": asdict(options),
+        "settings": {name: value for name, value in asdict(settings).items() if name not in NEUTRAL},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def content(file: Path) -> str:
+    """A file's size, and a hash of its bytes: all of them, or of a large one 256 blocks from one end to the other.
+
+    A model's header is at the start, and no two trainings leave the same numbers in every 256th part of it.
+    """
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        size = stream.seek(0, 2)
+        stream.seek(0)
+        if size <= WHOLE:
+            digest.update(stream.read())
+        else:
+            for number in range(BLOCKS):
+                stream.seek(number * (size - BLOCK) // (BLOCKS - 1))
+                digest.update(stream.read(BLOCK))
+    return f"{size} {digest.hexdigest()}"
+
+
+def _library() -> list[str]:
+    """llama.cpp: its version, the build, what it uses of this machine's processors."""
+    build = sorted(file for file in (Path(llama_cpp.__file__).parent / "lib").iterdir() if file.suffix in LIBRARIES)
+    return [
+        LLAMA_VERSION,
+        lib.llama_print_system_info().decode("utf-8", "replace"),
+        *(device["description"] for device in gpus(lib._lib)),
+        *(content(file) for file in build),
+    ]

@@ -30,17 +30,21 @@ FINISH_TIME = 2.0  # seconds that keeping conversations may hold up the engine's
 NO_ROOM = 1  # llama_decode's code: no cells for the batch
 
 
+Scored = tuple[float, list[tuple[int, float]]]  # a token's log-probability, and the likeliest tokens with theirs
+
+
 class Batch(Protocol):
     """The tokens of one decode."""
 
     def clear(self) -> None: ...
-    def add(self, tokens: array[int], start: int, count: int, seq: int, output: bool) -> int: ...
+    def add(self, tokens: array[int], start: int, count: int, seq: int, outputs: int) -> int: ...
 
 
 class Vocabulary(Protocol):
     """Token ids to bytes."""
 
     def piece(self, token: int) -> bytes: ...
+    def hides(self, token: int) -> bool: ...
 
 
 class Backend(Memory, StateMemory, Protocol):
@@ -54,6 +58,7 @@ class Backend(Memory, StateMemory, Protocol):
     def ctx_len(self) -> int: ...
     def decode(self) -> int: ...
     def sample(self, rows: list[int], samplers: list[Sampler]) -> list[int]: ...
+    def score(self, row: int, tokens: array[int], start: int, count: int, sampler: Sampler) -> list[Scored]: ...
     def is_eog(self, token: int) -> bool: ...
 
 
@@ -152,12 +157,13 @@ class Loop(Worker):
         if code != 0:
             self._fail_step(slices, code)
             return True
-        self._active_at = self.clock()
-        step_ms = (self._active_at - started) * 1e3
         prompts = [part.count for part in slices if part.sequence.n_left > 1]
         for part in slices:
             self.scheduler.computed(part)
-        self._sample([part.sequence for part in slices if part.sequence.n_left == 0])
+        self._tell([part for part in slices if part.sequence.is_scoring])
+        self._active_at = self.clock()
+        step_ms = (self._active_at - started) * 1e3
+        self._go_on([part.sequence for part in slices if part.sequence.n_left == 0 and part.sequence.slot is not None])
         # Booked after the tokens are out: whoever reads them works while this thread does.
         self._counts["steps"] += 1
         self._counts["prompt"] += sum(prompts)
@@ -181,10 +187,48 @@ class Loop(Worker):
             sequence = part.sequence
             if sequence.slot is None:
                 raise RuntimeError("a sequence without a slot in a step")
-            sequence.row = batch.add(sequence.tokens, sequence.n_computed, part.count, sequence.slot, part.wants_logits)
+            sequence.row = batch.add(sequence.tokens, sequence.n_computed, part.count, sequence.slot, part.outputs)
         return self.backend.decode()
 
+    # --- prompts that are told ----------------------------------------------------------------------------------
+
+    def _tell(self, parts: list[Slice]) -> None:
+        """Each prompt's tokens that this step's rows predict, with their log-probabilities."""
+        for part in parts:
+            sequence = part.sequence
+            try:
+                self._tell_part(sequence)
+            except Exception:
+                log.exception("a prompt could not be scored: %s", sequence.as_extra())
+                self._fail(sequence, EngineError("the engine failed on this request; its log says why"))
+
+    def _tell_part(self, sequence: Sequence) -> None:
+        echo = sequence.echo
+        if echo is None:
+            raise RuntimeError("a prompt that nobody wants to be told")
+        end = min(sequence.n_computed + 1, sequence.n_prompt)  # the row of a token predicts the next one
+        start = max(1, echo.done)
+        row = sequence.row - (sequence.n_computed - start)
+        scores: list[Scored | None] = [None] if echo.done == 0 else []
+        scores += self.backend.score(row, sequence.tokens, start, max(0, end - start), sequence.sampler)
+        texts: list[str] = []
+        told: list[TokenLogprob] = []
+        for score in scores:
+            token = sequence.tokens[echo.done]
+            texts.append(echo.text(token))
+            told.append(self._with_logprob(token, score, len(texts[-1])))
+        if told:
+            sequence.sink.echo("".join(texts), tuple(told))
+
     # --- tokens to text -----------------------------------------------------------------------------------------
+
+    def _go_on(self, sequences: list[Sequence]) -> None:
+        """The next token of each; those that only wanted their prompt told are done."""
+        for sequence in sequences:
+            if sequence.is_exhausted():
+                sequence.first_token = sequence.last_token = self.clock()
+                self._finish(sequence, FinishReason.LENGTH)
+        self._sample([sequence for sequence in sequences if sequence.slot is not None])
 
     def _sample(self, sequences: list[Sequence]) -> None:
         tokens = self.backend.sample([s.row for s in sequences], [s.sampler for s in sequences])
@@ -205,6 +249,8 @@ class Loop(Worker):
 
     def _emit(self, sequence: Sequence, token: int) -> None:
         if self.backend.is_eog(token):
+            if sequence.tells_end:
+                sequence.sink.chunk(sequence.index, "", (self._logprob(sequence, token),))
             self._finish(sequence, FinishReason.STOP)
             return
         text = sequence.text.push(token)
@@ -219,14 +265,19 @@ class Loop(Worker):
             self._finish(sequence, FinishReason.LENGTH)
 
     def _logprob(self, sequence: Sequence, token: int) -> TokenLogprob:
-        logprob, top = sequence.sampler.logprobs()
+        hidden = self.backend.is_eog(token) or self.backend.vocab.hides(token)
+        return self._with_logprob(token, sequence.sampler.logprobs(), 0 if hidden else None)
+
+    def _with_logprob(self, token: int, score: Scored | None, width: int | None) -> TokenLogprob:
+        """``score`` None: nothing predicts the token."""
+        logprob, top = score or (None, [])
         piece = self.backend.vocab.piece
         candidates = []
         for candidate, value in top:
             raw = piece(candidate)
             candidates.append(TopLogprob(raw.decode("utf-8", "replace"), raw, value, candidate))
         raw = piece(token)
-        return TokenLogprob(raw.decode("utf-8", "replace"), raw, logprob, token, tuple(candidates))
+        return TokenLogprob(raw.decode("utf-8", "replace"), raw, logprob, token, tuple(candidates), width)
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         rest = sequence.text.finish()

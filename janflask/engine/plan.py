@@ -14,6 +14,7 @@ class Plan:
 
     model_path: str
     settings: EngineSettings
+    prompt_template: str | None = None  # the model's setting
     insists_on_extra_bufts: bool = False  # the request itself said use_extra_bufts=true
     displaces: bool = True  # idle models make room for it
     kv_limit: int | None = None  # bytes for its KV cache, once it has got room

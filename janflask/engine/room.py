@@ -12,11 +12,10 @@ from typing import Protocol
 from janflask.engine.budget import MemoryBudget
 from janflask.engine.demand import Demand
 from janflask.errors import InvalidRequestError, UnavailableError
-from janflask.machine_memory import Amount
+from janflask.machine_memory import Amount, in_gib
 from janflask.memory_estimate import Estimate
 from janflask.types import ModelStatus
 
-GIB = 1 << 30
 LOOK = 0.1  # seconds between two looks of a start that waits
 PATIENCE = 3.0  # seconds that it waits for models in use to become idle
 BUSY_RETRY = 10  # seconds after which asking again makes sense
@@ -167,17 +166,11 @@ class Room:
         limits, free = self._budget.limits, self._budget.free
         on_gpu = demand.amount(needed).vram > 0
         has, of = (free.vram, limits.vram) if on_gpu else (free.ram, limits.ram)
-        parts = f"{_gib(needed.weights)} weights"
+        parts = f"{in_gib(needed.weights)} weights"
         if needed.kv or needed.compute:
             times = f" times {demand.parallel[-1]}" if demand.parallel[-1] > 1 else ""
-            parts += f", {_gib(needed.kv)} KV for {demand.ctx_len} tokens{times}, {_gib(needed.compute)} compute"
+            parts += f", {in_gib(needed.kv)} KV for {demand.ctx_len} tokens{times}, {in_gib(needed.compute)} compute"
         where = " of GPU memory" if on_gpu else ""
         return (
-            f"{model_id} needs {_gib(needed.total)} GiB ({parts}), "
-            f"{_gib(max(0, has))} GiB are free of {_gib(of)}{where}"
+            f"{model_id} needs {in_gib(needed.total)} ({parts}), {in_gib(max(0, has))} of {in_gib(of)}{where} are free"
         )
-
-
-def _gib(size: int) -> str:
-    """Two digits that say something, but no more than three decimals."""
-    return f"{size / GIB:.{1 if size >= GIB else 2 if size >= GIB // 10 else 3}f}"

@@ -38,6 +38,7 @@ class Limits:
     shared_cells: bool  # one pool for all slots (unified KV); false: every slot has its own ctx_len
     chunk_size: int  # prompt tokens of a step in which nobody decodes
     slice_size: int  # prompt tokens of a step in which somebody does
+    scored_rows: int = 64  # of a step's prompt tokens, those that get logits: each is a row as long as the vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,12 @@ class Slice:
     count: int
 
     @property
-    def wants_logits(self) -> bool:
-        return self.count == self.sequence.n_left
+    def outputs(self) -> int:
+        """How many of the tokens, the last ones, get logits: all that predict a token not yet told, or the newest."""
+        sequence = self.sequence
+        if sequence.echo is not None and sequence.is_scoring:
+            return max(0, min(self.count, sequence.n_computed + self.count + 1 - max(1, sequence.echo.done)))
+        return int(self.count == sequence.n_left)
 
 
 class Scheduler:
@@ -101,11 +106,12 @@ class Scheduler:
         self.waiting.extendleft(reversed(held))
 
     def _should_wait(self, sequence: Sequence) -> bool:
-        """True while something is on its way that saves computing its prompt.
+        """True while something is on its way that saves computing its prompt, or has to be told before its answer.
 
-        That is its conversation's state on the disk, or a running sequence that computes more than any slot holds.
+        What saves is its conversation's state on the disk, or a running sequence that computes more than any slot
+        holds.
         """
-        if sequence.recalling:
+        if sequence.recalling or (sequence.waits_for is not None and sequence.waits_for.is_scoring):
             return True
         if not (sequence.cache_prompt and self.cache.enabled and self.cache.can_trim):
             return False
@@ -197,17 +203,15 @@ class Scheduler:
         slices.sort(key=lambda part: part.sequence.slot or 0)
         return slices
 
-    @staticmethod
-    def _divide(budget: int, prefills: list[Sequence]) -> list[Slice]:
+    def _divide(self, budget: int, prefills: list[Sequence]) -> list[Slice]:
         first, *others = prefills
-        share = budget if not others else (budget + 1) // 2
-        counts = {first.slot: min(share, first.n_left)}
-        budget -= counts[first.slot]
+        shares = _Shares(budget, self.limits.scored_rows)
+        if others:
+            shares.give(first, (budget + 1) // 2, (self.limits.scored_rows + 1) // 2)
         for sequence in sorted(others, key=lambda other: other.n_left):
-            counts[sequence.slot] = min(budget, sequence.n_left)
-            budget -= counts[sequence.slot]
-        counts[first.slot] += min(budget, first.n_left - counts[first.slot])
-        return [Slice(sequence, counts[sequence.slot]) for sequence in prefills if counts[sequence.slot]]
+            shares.give(sequence)
+        shares.give(first)
+        return [Slice(sequence, count) for sequence in prefills if (count := shares.of(sequence))]
 
     def secure_room(self, slices: list[Slice]) -> bool:
         """Makes sure that the step's tokens find cells. False: something gave way, plan again."""
@@ -270,3 +274,25 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         return not self.running and not self.waiting
+
+
+class _Shares:
+    """A step's prompt tokens, and those of them that are scored, as they are given out."""
+
+    def __init__(self, tokens: int, scored: int) -> None:
+        self._tokens = tokens
+        self._scored = scored
+        self._given: dict[Sequence, int] = {}
+
+    def of(self, sequence: Sequence) -> int:
+        """Tokens that it has got."""
+        return self._given.get(sequence, 0)
+
+    def give(self, sequence: Sequence, tokens: int | None = None, scored: int | None = None) -> None:
+        """As many as it needs and there are, at most ``tokens``, or ``scored`` if its prompt is."""
+        count = min(self._tokens if tokens is None else tokens, sequence.n_left - self.of(sequence))
+        if sequence.is_scoring:
+            count = min(count, self._scored if scored is None else scored)
+            self._scored -= count
+        self._tokens -= count
+        self._given[sequence] = self.of(sequence) + count

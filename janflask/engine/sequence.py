@@ -6,6 +6,7 @@ from array import array
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from janflask.engine.echo import PromptEcho
 from janflask.engine.snapshots import Snapshot
 from janflask.errors import JanflaskError
 from janflask.types import FinishReason, TokenLogprob
@@ -30,6 +31,7 @@ class Sink(Protocol):
     """Where a sequence's output goes. Called from the loop's thread; must not block."""
 
     def chunk(self, index: int, text: str, logprobs: tuple[TokenLogprob, ...]) -> None: ...
+    def echo(self, text: str, logprobs: tuple[TokenLogprob, ...]) -> None: ...
     def finished(self, sequence: Sequence, reason: FinishReason) -> None: ...
     def failed(self, sequence: Sequence, error: JanflaskError) -> None: ...
 
@@ -53,12 +55,14 @@ class Sequence:
     cache_prompt: bool = True
     wants_logprobs: bool = False
     conversation: str | None = None  # which one it goes on with; its KV state outlives its slot
+    echo: PromptEcho | None = None  # its prompt is told with log-probabilities, and computed whole for that
+    waits_for: Sequence | None = None  # the choice that tells the prompt, which comes before what the others say
+    tells_end: bool = False  # a token that ends the answer is told, too: who counts tokens behind a prompt's needs it
 
     slot: int | None = None
     n_computed: int = 0
     n_cached: int = 0  # prompt tokens taken from the prefix cache at first admission
     n_prompt_computed: int = 0  # prompt tokens computed, again after a preemption too
-    waits_for: Sequence | None = None  # computes a prefix that this one wants to share
     preempted: bool = False
     recalling: bool = False  # its conversation's state is being read from the disk
     snapshot: Snapshot | None = None  # the state that was read
@@ -78,9 +82,25 @@ class Sequence:
         """Tokens that are not computed yet; 1 while it decodes."""
         return len(self.tokens) - self.n_computed
 
+    @property
+    def is_scoring(self) -> bool:
+        """Prompt tokens are left whose log-probabilities were not told."""
+        return self.echo is not None and not self.echo.is_done
+
     def is_exhausted(self) -> bool:
         return self.max_tokens is not None and self.n_generated >= self.max_tokens
 
     def as_extra(self) -> dict[str, Any]:
         """For a log line."""
         return {"slot": self.slot, "prompt": self.n_prompt, "generated": self.n_generated, "computed": self.n_computed}
+
+
+def tell_prompt(choices: list[Sequence], echo: PromptEcho) -> None:
+    """Makes the first of a request's choices compute and tell all of the prompt; the others come after it."""
+    first, *others = choices
+    first.echo = echo
+    first.cache_prompt = False
+    for other in others:
+        other.waits_for = first
+    for choice in choices:
+        choice.tells_end = True

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Protocol
 
 from janflask.engine.connection import Connection
+from janflask.engine.echo import PromptEcho
 from janflask.engine.embedder import Embedder, Job
 from janflask.engine.loop import Loop
-from janflask.engine.sequence import Sampler, Sequence, TextStream
+from janflask.engine.sequence import Sampler, Sequence, TextStream, tell_prompt
 from janflask.engine.sockets import SocketServer
 from janflask.errors import (
     ContextLengthExceededError,
@@ -29,6 +30,7 @@ from janflask.errors import (
 from janflask.ipc.protocol import (
     Detokenize,
     Done,
+    Echo,
     Embed,
     ErrorReply,
     Finished,
@@ -192,13 +194,18 @@ class EngineServer(SocketServer):
         active = sum(connection.unfinished for connection in self._connections)
         self._check_queue(active, request.n, len(loop.scheduler.cache.slots))
         prompt = self._prompt(request, loop.capacity)
-        if request.max_tokens == 0:
+        sequences = [self._sequence(connection, loop, request, prompt, i) for i in range(request.n)]
+        scored = request.echo and request.sampling.top_logprobs is not None
+        if scored:
+            tell_prompt(sequences, PromptEcho(request.prompt, prompt, self.model.piece))
+        connection.send(Started(len(prompt)))
+        if request.echo and not scored:
+            connection.send(Echo(PromptEcho(request.prompt, prompt, self.model.piece).whole_text()))
+        if request.max_tokens == 0 and not scored:
             self._answer_nothing(connection, request, len(prompt))
             return
-        sequences = [self._sequence(connection, loop, request, prompt, i) for i in range(request.n)]
         connection.sequences = sequences
         connection.unfinished = request.n
-        connection.send(Started(len(prompt)))
         loop.submit(sequences)
 
     def _check_queue(self, active: int, n: int, at_once: int) -> None:
@@ -221,10 +228,11 @@ class EngineServer(SocketServer):
             tokens = array("i", request.prompt)
         if not tokens:
             raise InvalidRequestError("the prompt is empty: it must hold at least one token", param="prompt")
-        if len(tokens) >= capacity:
-            raise ContextLengthExceededError(
-                f"the prompt has {len(tokens)} tokens, the model's context holds {capacity}, one of them for "
-                "the answer: shorten the prompt or start the model with a larger ctx_len",
+        if len(tokens) + (request.max_tokens != 0) > capacity:
+            raise ContextLengthExceededError.of(
+                len(tokens),
+                capacity,
+                "The answer has to fit, too: shorten the prompt, or start the model with a larger ctx_len",
                 param="prompt",
             )
         return tokens
@@ -255,7 +263,6 @@ class EngineServer(SocketServer):
     @staticmethod
     def _answer_nothing(connection: Connection, request: GenerateRequest, prompt_tokens: int) -> None:
         """``max_tokens`` 0: valid, and nothing to compute."""
-        connection.send(Started(prompt_tokens))
         for index in range(request.n):
             connection.send(Finished(index, FinishReason.LENGTH))
         nothing = Timings(cache_n=0, prompt_n=0, prompt_ms=0.0, predicted_n=0, predicted_ms=0.0, queue_ms=0.0)

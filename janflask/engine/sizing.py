@@ -11,6 +11,7 @@ from janflask.engine.backend import ContextOptions, Model
 from janflask.engine.cores import usable_cores
 from janflask.engine.demand import BATCH_CPU, BATCH_GPU, DEFAULT_PARALLEL
 from janflask.errors import InvalidRequestError
+from janflask.machine_memory import in_gib
 from janflask.memory_estimate import DEFAULT_CTX_LEN
 from janflask.types import CACHE_TYPES, EngineSettings
 
@@ -95,7 +96,7 @@ def _parallel_that_fits(
     chosen = max(1, fits)
     notes.append(
         f"n_parallel is {chosen}, not {DEFAULT_PARALLEL}: a conversation of {ctx_len} tokens takes "
-        f"{per_sequence / 2**30:.2f} GiB of KV cache and there is room for {room / 2**30:.2f} GiB; "
+        f"{in_gib(int(per_sequence))} of KV cache and there is room for {in_gib(int(room))}; "
         "lower ctx_len for more"
     )
     return chosen

@@ -4,36 +4,42 @@ A file for each conversation, in ``cache/kv/<model>/``::
 
     0       4         8          40            40+h    +4n      +s
     +-------+---------+----------+-------------+-------+--------+
-    | "JFKV"| h (u32) | sha-256  | JSON header | tokens| state  |
+    | "JFK2"| h (u32) | HMAC     | JSON header | tokens| state  |
     +-------+---------+----------+-------------+-------+--------+
 
-The sum covers all that follows it. The header has the fingerprint of model, library and settings under which the state
-was computed, and the lengths. Whatever does not fit makes a file useless, never wrong: it is removed, and the tokens
-are computed.
+The HMAC (SHA-256, under the key of ``state_key.py``) covers all else and the conversation's name: llama.cpp's native
+code is handed only bytes that came out of it here, and those of the conversation that asks. The header has the
+fingerprint of model, library and settings under which the state was computed, and the lengths. Whatever does not fit
+makes a file useless, never wrong: it is removed, and the tokens are computed.
 """
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import json
 import logging
 import os
+import stat
 import struct
 from array import array
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from janflask.engine.prefix_cache import common_prefix
+from janflask.engine.state_key import state_key
 from janflask.kv_folder import SUFFIX, file_name, is_gone, remove_old_marks
 
 log = logging.getLogger(__name__)
 
-MAGIC = b"JFKV"
+MAGIC = b"JFK2"
 HEAD = struct.Struct("<4sI32s")
 MAX_HEADER = 4096  # bytes
 FILE_MODE = 0o600  # a conversation can be read out of it
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,8 @@ class Snapshots:
         model_id: names the model's own folder in it.
         fingerprint: of all that the state depends on.
         budget: bytes that all files below ``root`` may take; those used the longest ago go first.
+
+    Raises OSError when the folder cannot be used.
     """
 
     def __init__(self, root: Path, model_id: str, fingerprint: str, budget: int) -> None:
@@ -64,9 +72,19 @@ class Snapshots:
         self._fingerprint = fingerprint
         self._budget = budget
         root.mkdir(parents=True, exist_ok=True)
+        self._key = state_key(root)
         remove_old_marks(root)
-        for left in self._folder.glob("*.tmp"):  # by an engine that was killed: a model has one at a time
+        self._clean()
+
+    def _clean(self) -> None:
+        """Removes what no engine will read: files of older formats, and what one that was killed left unfinished."""
+        for left in self._folder.glob("*.tmp"):  # a model has one engine at a time
             left.unlink(missing_ok=True)
+        for path in self._folder.glob(f"*{SUFFIX}"):
+            with suppress(OSError, SnapshotError), _opened(path) as file:
+                if file.read(len(MAGIC)) == MAGIC:
+                    continue
+            path.unlink(missing_ok=True)
 
     def save(self, key: str, tokens: array[int], state: memoryview) -> bool:
         """Keeps a conversation's state in place of an older one; false when it was deleted or the budget has no room.
@@ -79,14 +97,12 @@ class Snapshots:
         path = self._path(key)
         if is_gone(self._root, key) or not self._make_room(size, path):
             return False
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part)
+        proof = self._proof(key, *parts)
         fresh = path.with_suffix(f".{os.getpid()}.tmp")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE), "wb") as file:
-                file.write(HEAD.pack(MAGIC, len(header), digest.digest()))
+            with os.fdopen(os.open(fresh, WRITE, FILE_MODE), "wb") as file:
+                file.write(HEAD.pack(MAGIC, len(header), proof))
                 for part in parts:
                     file.write(part)
             fresh.replace(path)
@@ -105,8 +121,8 @@ class Snapshots:
         """
         path = self._path(key)
         try:
-            with path.open("rb") as file:
-                snapshot = self._read(file, prompt, at_least)
+            with _opened(path) as file:
+                snapshot = self._read(file, key, prompt, at_least)
             if snapshot is not None:
                 os.utime(path)
             return snapshot
@@ -124,32 +140,40 @@ class Snapshots:
     def _path(self, key: str) -> Path:
         return self._folder / file_name(key)
 
-    def _read(self, file: BinaryIO, prompt: array[int], at_least: int) -> Snapshot | None:
+    def _read(self, file: BinaryIO, key: str, prompt: array[int], at_least: int) -> Snapshot | None:
         head = file.read(HEAD.size)
         if len(head) < HEAD.size:
             raise SnapshotError("it is cut short")
-        magic, length, expected = HEAD.unpack(head)
-        if magic != MAGIC or length > MAX_HEADER:
+        magic, length, proof = HEAD.unpack(head)
+        size = os.fstat(file.fileno()).st_size
+        if magic != MAGIC or length > MAX_HEADER or size > self._budget:
             raise SnapshotError("it is no snapshot")
         header = file.read(length)
-        n_tokens, n_state = self._lengths(header, os.fstat(file.fileno()).st_size - HEAD.size - length)
+        n_tokens, n_state = self._lengths(header, size - HEAD.size - length)
         tokens = array("i", file.read(n_tokens * 4))
         if common_prefix(tokens, prompt) < at_least:
             return None
         state = file.read(n_state)
-        digest = hashlib.sha256(header)
-        digest.update(tokens)
-        digest.update(state)
-        if digest.digest() != expected:
-            raise SnapshotError("it is damaged")
+        if not hmac.compare_digest(self._proof(key, header, memoryview(tokens).cast("B"), state), proof):
+            raise SnapshotError("it is damaged, or nothing that an engine of this data folder wrote")
         return Snapshot(tokens, state)
+
+    def _proof(self, key: str, header: bytes, tokens: memoryview, state: bytes | memoryview) -> bytes:
+        """The HMAC of all that a file says, and of whose it is. (The header tells the lengths of what follows it.)"""
+        proof = hmac.new(self._key, digestmod="sha256")
+        for part in (MAGIC, key.encode(), header):
+            proof.update(struct.pack("<Q", len(part)))
+            proof.update(part)
+        proof.update(tokens)
+        proof.update(state)
+        return proof.digest()
 
     def _lengths(self, header: bytes, size: int) -> tuple[int, int]:
         """How many tokens, and bytes of state, follow the header. Raises SnapshotError."""
         try:
             about = json.loads(header)
             fingerprint, n_tokens, n_state = about["fingerprint"], about["tokens"], about["state"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise SnapshotError("its header cannot be read") from None
         if fingerprint != self._fingerprint:
             raise SnapshotError("it is of another model, other settings or another version of llama.cpp")
@@ -175,3 +199,14 @@ class Snapshots:
             path.unlink(missing_ok=True)
             taken -= length
         return True
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A plain file, to be read. Raises OSError, SnapshotError for a link, a pipe and the like."""
+    file = os.open(path, READ)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise SnapshotError("it is no plain file")
+    with os.fdopen(file, "rb") as stream:
+        yield stream

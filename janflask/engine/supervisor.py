@@ -92,17 +92,18 @@ class Supervisor:
         """
         model = self._model(model_id)
         if displaces:
-            self._wanted.used([model_id])
-        return model.start(lambda: self._plan(model_id, overrides, displaces))
+            self._wanted.used([model.model_id])
+        return model.start(lambda: self._plan(model.model_id, overrides, displaces))
 
     def stop(self, model_id: str) -> ModelState:
         """Returns once the engine is gone. Raises ModelNotFoundError for a model that nobody knows."""
         with self._lock:
             model = self._models.get(model_id)
         if model is None:
-            self._catalog.get(model_id)
-            return ModelState(model_id=model_id, status=ModelStatus.STOPPED)
-        return model.stop()
+            card = self._catalog.get(model_id)
+            with self._lock:
+                model = self._models.get(card.id)
+        return ModelState(model_id=card.id, status=ModelStatus.STOPPED) if model is None else model.stop()
 
     def states(self) -> list[ModelState]:
         """Every model that was ever asked for, and every one whose download is under way or failed, by id."""
@@ -116,12 +117,14 @@ class Supervisor:
 
     def state(self, model_id: str) -> ModelState:
         """One model. Raises ModelNotFoundError for one that nobody knows."""
-        for state in self.states():
-            if state.model_id == model_id:
-                return state
+        states = {state.model_id: state for state in self.states()}
+        if model_id in states:
+            return states[model_id]
         card = self._catalog.get(model_id)
+        if card.id in states:
+            return states[card.id]
         status = ModelStatus.NOT_DOWNLOADED if card.path is None else ModelStatus.DOWNLOADED
-        return ModelState(model_id=model_id, status=status)
+        return ModelState(model_id=card.id, status=status)
 
     def download(self, request: DownloadRequest) -> ModelState:
         """Begins a download, or joins that of the same source. Raises what DownloadManager.start does."""
@@ -200,7 +203,7 @@ class Supervisor:
             known = self._models.get(model_id)
         if known is not None:
             return known
-        self._catalog.get(model_id)
+        model_id = self._catalog.get(model_id).id  # what files are called by: never a folder's name
         made = SupervisedModel(
             model_id,
             self._spawn,
@@ -234,7 +237,14 @@ class Supervisor:
         settings = self._catalog.with_paths(model_id, engine_settings(card.settings, self._settings, overrides))
         insists = "use_extra_bufts" in overrides and settings.use_extra_bufts
         self._wanted.add(model_id, overrides)
-        return Plan(model_path=card.path, settings=settings, insists_on_extra_bufts=insists, displaces=displaces)
+        template = card.settings.get("prompt_template")
+        return Plan(
+            model_path=card.path,
+            settings=settings,
+            prompt_template=template if isinstance(template, str) else None,
+            insists_on_extra_bufts=insists,
+            displaces=displaces,
+        )
 
     @contextmanager
     def _granted(self, model_id: str, plan: Plan, check: Callable[[], None]) -> Iterator[Plan]:
@@ -255,6 +265,7 @@ class Supervisor:
             settings=plan.settings,
             kv_limit=plan.kv_limit,
             snapshot_bytes=int(self._settings.kv_snapshot_gb * machine_memory.GIB),
+            prompt_template=plan.prompt_template,
         )
         log_path = self._settings.logs_dir / f"engine-{model_id}.log"
         return EngineProcess(self._command, spec, log_path, self._spare.take())

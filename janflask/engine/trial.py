@@ -18,6 +18,7 @@ class Trial:
     def __init__(self, model: Model, options: ContextOptions) -> None:
         self.backend = LlamaBackend(model, options)
         self.n_seq = options.n_seq
+        self._filled: memoryview | None = None  # a filled slot's state, where the memory cannot forget an end
         self.spread = 1.0  # the worst ratio of a figure's median to its best: how much others disturbed
         # Any tokens do, as long as they are real ones and vary: the time does not depend on what they say.
         self.tokens = array("i", (1000 + 7919 * i % max(1, model.n_vocab // 2) for i in range(options.ctx_len)))
@@ -41,6 +42,8 @@ class Trial:
         for start in range(0, depth, chunk):
             self.step([(0, start, min(chunk, depth - start))])
         self.backend.clone(0, range(1, self.n_seq))
+        if not self.backend.model.can_trim:
+            self._filled = self.backend.state(0)
 
     def decode(self, depth: int, slots: int) -> float:
         """Milliseconds of a step in which ``slots`` sequences decode one token; the best of some tries.
@@ -58,9 +61,17 @@ class Trial:
         while len(times) < TRIES and sum(times) < ENOUGH:
             times.append(self.step(parts))
             for slot, _, _ in parts:
-                self.backend.trim(slot, depth)
+                self._go_back(slot, depth)
         self.spread = max(self.spread, sorted(times)[len(times) // 2] / min(times))
         return min(times)
+
+    def _go_back(self, slot: int, depth: int) -> None:
+        """The slot is as ``fill`` left it."""
+        if self._filled is None:
+            self.backend.trim(slot, depth)
+        else:
+            self.backend.trim(slot, 0)
+            self.backend.put(slot, self._filled)
 
     def close(self) -> None:
         self.backend.close()

@@ -27,6 +27,7 @@ from janflask.ipc.protocol import (
     Chunk,
     Detokenize,
     Done,
+    Echo,
     Embed,
     Embeddings,
     ErrorReply,
@@ -58,7 +59,7 @@ RECEIVE_SIZE = 256 * 1024  # bytes of one recv
 SEND_TIMEOUT = 10.0  # seconds to connect and hand a request over; a healthy peer takes microseconds
 RETRY_INTERVAL = 0.05  # seconds
 
-GenerationMessage = Started | Chunk | Finished | Done
+GenerationMessage = Started | Echo | Chunk | Finished | Done
 T = TypeVar("T")
 
 

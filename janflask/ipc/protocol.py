@@ -14,7 +14,8 @@ frame with another magic, version, kind, a length over ``MAX_PAYLOAD`` or fields
 Conversations (the side that connected speaks first):
 
 =============== ===============================================================================================
-to an engine    ``Generate`` -> ``Started`` | ``ErrorReply``, then ``Chunk``*, a ``Finished`` per choice, ``Done``
+to an engine    ``Generate`` -> ``Started`` | ``ErrorReply``, then ``Echo``*, ``Chunk``*, a ``Finished`` per choice,
+                ``Done``
                 (or an ``ErrorReply`` at any point). One connection is one generation: closing it cancels.
                 ``GetStats`` -> ``Stats``, ``Tokenize`` -> ``Tokens`` | ``ErrorReply``, ``Detokenize`` -> ``Text`` |
                 ``ErrorReply``, ``Embed`` -> ``Embeddings`` | ``ErrorReply``, any number of times.
@@ -39,7 +40,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from janflask.errors import JanflaskError, ProtocolError
+from janflask.errors import JanflaskError, ProtocolError, error_of_kind
 from janflask.records import Run
 from janflask.types import (
     DownloadRequest,
@@ -81,6 +82,13 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
+class Echo(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A part of the prompt, as a ``Chunk`` of every choice; all of it comes before the first of these."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
 class Finished(msgspec.Struct, frozen=True):
     index: int
     reason: str  # a FinishReason
@@ -92,7 +100,10 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class ErrorReply(msgspec.Struct, frozen=True):
-    """A ``JanflaskError`` on its way to another process."""
+    """A ``JanflaskError`` on its way to another process.
+
+    ``kind`` is the code of the error's class, by which it is found again; ``code`` may be this one error's own.
+    """
 
     message: str
     status: int
@@ -100,13 +111,16 @@ class ErrorReply(msgspec.Struct, frozen=True):
     code: str | None = None
     param: str | None = None
     retry_after: int | None = None
+    kind: str | None = None
 
     @classmethod
     def of(cls, error: JanflaskError) -> ErrorReply:
-        return cls(error.message, error.status, error.type, error.code, error.param, error.retry_after)
+        kind = type(error).code
+        return cls(error.message, error.status, error.type, error.code, error.param, error.retry_after, kind)
 
     def to_error(self) -> JanflaskError:
-        return JanflaskError(
+        return error_of_kind(
+            self.kind,
             self.message,
             status=self.status,
             type=self.type,
@@ -281,6 +295,7 @@ Message = (
     Generate
     | Started
     | Chunk
+    | Echo
     | Finished
     | Done
     | ErrorReply
@@ -328,6 +343,7 @@ _KINDS: dict[int, type] = {
     12: Text,
     13: Embed,
     14: Embeddings,
+    15: Echo,
     16: StartModel,
     17: StopModel,
     18: GetStates,

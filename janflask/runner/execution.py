@@ -15,8 +15,6 @@ from janflask.errors import (
     JanflaskError,
     NotFoundError,
     QueueFullError,
-    StoreBusyError,
-    TimeoutExceededError,
     UnavailableError,
 )
 from janflask.ipc.protocol import Chunk, Done, Finished, Started
@@ -25,6 +23,7 @@ from janflask.runner.live import Halt, LiveRun
 from janflask.runner.prompts import Prompt, Prompts, PromptTooLongError
 from janflask.runner.titles import give_title
 from janflask.services.container import Services
+from janflask.services.engine_access import Tries
 from janflask.services.generation import Event
 from janflask.services.replies import reply_message
 from janflask.services.waiting import Waiter
@@ -32,12 +31,8 @@ from janflask.storage import ids
 from janflask.storage.base import Reply, Repository
 
 SYNC_INTERVAL = 1.0  # seconds after which a power cut takes nothing of a reply any more
-ATTEMPTS = 5  # to go on where an engine died
-PAUSE = 0.5  # seconds between them, and between two looks at a queue that is full
+PAUSE = 0.5  # seconds between two looks at a queue that is full, and between two tries to write down an end
 END_ATTEMPTS = 10  # to write down how a run ended
-
-_WAITING = frozenset({QueueFullError.code})  # however long it takes
-_PASSING = frozenset({EngineCrashedError.code, UnavailableError.code, TimeoutExceededError.code, StoreBusyError.code})
 
 _ANSWERED = frozenset({RunStatus.COMPLETED, RunStatus.INCOMPLETE})
 
@@ -53,7 +48,8 @@ class Execution:
         self._services = services
         self._threads = repository.threads
         self._runs = repository.runs
-        self._prompts = Prompts(services)
+        self._tries = Tries()
+        self._prompts = Prompts(services, self._tries)
         self._live = live
         self._ids = live.run.thread_id, live.run.id
         self._synced = time.monotonic()
@@ -90,25 +86,21 @@ class Execution:
         except PromptTooLongError:
             return _incomplete("max_prompt_tokens")
         except JanflaskError as error:
-            return _failed(error)
+            return failed(error)
         except Exception as error:
             log.exception("run %s failed", self._live.run.id)
-            return _failed(EngineError(f"the run failed: {error!r}"))
+            return failed(EngineError(f"the run failed: {error!r}"))
 
     def _answer(self, reply: Reply, waiter: Waiter) -> Ending:
-        """Goes on where an engine died, and waits for a place in its queue."""
-        failures = 0
+        """Goes on where an engine died, and waits for a place in its queue however long that takes."""
         while True:
             try:
                 return self._generate(reply, waiter)
-            except JanflaskError as error:
-                if error.code not in _WAITING | _PASSING:  # one from another process has no class of its own
-                    raise
-                failures += error.code in _PASSING
-                if failures == ATTEMPTS:
-                    raise
+            except QueueFullError:
+                waiter.wait(PAUSE)
+            except (EngineCrashedError, UnavailableError) as error:
                 log.info("run %s goes on in a moment: %s", self._live.run.id, error.message)
-            waiter.wait(PAUSE)
+                self._tries.again(error, waiter)
 
     def _generate(self, reply: Reply, waiter: Waiter) -> Ending:
         begun = self._live.text
@@ -117,7 +109,7 @@ class Execution:
             return _incomplete("max_completion_tokens")
         reason = ""
         chat = self._services.chat
-        with closing(chat.events(chat.chat(prompt.request), waiter, SYNC_INTERVAL)) as events:
+        with closing(chat.events(chat.chat(prompt.request), waiter, SYNC_INTERVAL, self._tries)) as events:
             for batch in events:
                 for event in batch:
                     if isinstance(event, Started):
@@ -208,7 +200,8 @@ def _incomplete(reason: str) -> Ending:
     return {"status": RunStatus.INCOMPLETE, "incomplete_reason": reason, "completed_ms": ids.now_ms()}
 
 
-def _failed(error: JanflaskError) -> Ending:
+def failed(error: JanflaskError) -> Ending:
+    """The end of a run that ``error`` stopped."""
     return {
         "status": RunStatus.FAILED,
         "failed_ms": ids.now_ms(),
@@ -246,5 +239,5 @@ def _ending_of(message: Message) -> Ending:
             return {"status": RunStatus.EXPIRED}
         case "run_failed":
             reason = EngineError("the run failed; the server ended before it could write down why")
-            return _failed(reason) | {"failed_ms": ended_ms}
+            return failed(reason) | {"failed_ms": ended_ms}
     return {"status": RunStatus.COMPLETED, "completed_ms": ended_ms}

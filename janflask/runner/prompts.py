@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from janflask.errors import ContextLengthExceededError, InvalidRequestError, UnavailableError
+from janflask import leftovers
+from janflask.errors import ContextLengthExceededError, InvalidRequestError
 from janflask.ipc.protocol import MAX_TEXT
+from janflask.parameters import NO_LIMIT
 from janflask.records import Message, Run
 from janflask.services.container import Services
-from janflask.services.history import Window, fitting
+from janflask.services.engine_access import EngineAccess, Tries
+from janflask.services.history import Window, conversation, fitting
+from janflask.services.inherited import run_parameters
 from janflask.services.sampling import model_max_tokens
 from janflask.services.waiting import Waiter
 from janflask.types import ChatMessage, ChatRequest, SamplingParams, TemplateRequest, TokenizeRequest
 
 LEAST_ROOM = 512  # tokens that are left for an answer of any length, or a quarter of the context if that is less
-BEAT = 5.0  # seconds between two looks at a model that starts
+_TOO_LONG = (
+    "Not even the instructions and the newest message fit with room for an answer: shorten them, or start the model "
+    "with a larger ctx_len"
+)
 _SAMPLING = frozenset(item.name for item in fields(SamplingParams))
 
 
@@ -37,30 +44,40 @@ class Prompt:
 
 
 class Prompts:
-    """Makes prompts of runs. Thread-safe."""
+    """Makes the prompts of one run, whose ``tries`` they share."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, tries: Tries) -> None:
+        self._tries = tries
+        self._engines = EngineAccess(services.settings, services.models)
         self._models = services.models
         self._tokens = services.tokens
 
     def of(self, run: Run, messages: Sequence[Message], begun: str, waiter: Waiter) -> Prompt:
         """Of ``messages`` as many as fit; the answer goes on behind ``begun``.
 
-        Raises PromptTooLongError, ContextLengthExceededError, InvalidRequestError when there is nothing to answer, and
+        Raises PromptTooLongError, ContextLengthExceededError, InvalidRequestError when there is nothing to answer or
+        something in them that the model could not be shown, or something that the run takes over cannot be used, and
         what TokenService raises.
         """
+        given = run_parameters(run)
         said = self._count(run, begun, waiter)
-        most = run.max_completion_tokens or run.parameters.get("max_tokens")
+        most = run.max_completion_tokens or given.get("max_tokens")
         if most is None:
             most = model_max_tokens(self._models.card(run.model))
-        window = self._window(run, messages, most, said, waiter)
+        limit = None if most == NO_LIMIT else most
+        window = self._window(run, messages, limit, said, waiter)
+        found = leftovers.of_messages(window.shown, {}, without_tools=run.tool_choice == leftovers.NO_TOOLS)
+        leftovers.refuse(found, param="messages")
         shown = _chat(run, window.shown)
         if not shown:
             raise InvalidRequestError("the thread has no message that could be answered: add one", param="thread_id")
-        return Prompt(_request(run, shown, begun, None if most is None else max(0, most - said)), window.left_out, said)
+        out = set(window.left_out)
+        left_out = tuple(message.id for message in messages if message.is_error or message.id in out)
+        rest = most if limit is None else max(0, limit - said)
+        return Prompt(_request(run, given, shown, begun, rest), left_out, said)
 
     def _window(self, run: Run, messages: Sequence[Message], most: int | None, said: int, waiter: Waiter) -> Window:
-        texts = [message for message in messages if message.text or message.role != "assistant"]
+        texts = conversation(messages)
         if not texts and not run.instructions:
             return Window(())
         context = self._context(run, waiter)
@@ -82,59 +99,59 @@ class Prompts:
                     f"the instructions and the newest message are more than max_prompt_tokens, {run.max_prompt_tokens}"
                 ) from error
         # A short answer to the newest turn is better than none.
-        budget = context - said - 1
-        return fitting(texts, lambda part: fits(budget, part), most=1)
+        newest = fitting(texts, lambda part: True, most=1)
+        tokens = self._length(run, _chat(run, newest.shown), waiter) + said
+        if tokens >= context:
+            raise ContextLengthExceededError.of(tokens, context, _TOO_LONG, param="messages")
+        return newest
 
     def _context(self, run: Run, waiter: Waiter) -> int:
         """The model's context in tokens; a model that does not run is started with the run's settings."""
-        endpoint = self._models.endpoint(run.model)
-        if endpoint is None:
-            self._models.may_start(run.model)
-            for state in self._models.starting(run.model, waiter, BEAT, run.settings):
-                endpoint = None if state is None else self._models.remember(state)
-        if endpoint is None:
-            raise UnavailableError(f"{run.model} started and is gone again; try once more", retry_after=1)
-        return endpoint.info.ctx_len
+        return self._engines.find(run.model, waiter, overrides=run.settings).info.ctx_len
 
     def _length(self, run: Run, chat: tuple[ChatMessage, ...], waiter: Waiter) -> int:
-        kwargs = run.parameters.get("chat_template_kwargs") or {}
+        """Tokens of the prompt; of its words alone, counted in parts, where these are too many to be laid out."""
+        if sum(len(message.content) for message in chat) > MAX_TEXT:
+            return sum(self._count(run, part, waiter) for message in chat for part in _parts(message.content))
+        kwargs = run_parameters(run)["chat_template_kwargs"]
         request = TemplateRequest(model=run.model, messages=chat, template_kwargs=kwargs, tokenize=True)
-        return len(self._tokens.apply_template(request, waiter).tokens or ())
+        return len(self._tokens.apply_template(request, waiter, self._tries).tokens or ())
 
     def _count(self, run: Run, text: str, waiter: Waiter) -> int:
         if not text:
             return 0
         request = TokenizeRequest(model=run.model, content=text, parse_special=False)
-        return len(self._tokens.tokenize(request, waiter).ids)
+        return len(self._tokens.tokenize(request, waiter, self._tries).ids)
+
+
+def _parts(text: str) -> list[str]:
+    """No longer than an engine takes at once."""
+    return [text[start : start + MAX_TEXT] for start in range(0, len(text), MAX_TEXT)]
 
 
 def _chat(run: Run, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
     """The instructions lead."""
     leading = (ChatMessage(role="system", content=run.instructions),) if run.instructions else ()
-    return (*leading, *[ChatMessage(role=message.role, content=message.text) for message in messages])
+    return (*leading, *[_turn(message) for message in messages])
 
 
-def _request(run: Run, chat: tuple[ChatMessage, ...], begun: str, max_tokens: int | None) -> ChatRequest:
-    given: dict[str, Any] = dict(run.parameters)
-    given |= {
-        name: value for name, value in (("temperature", run.temperature), ("top_p", run.top_p)) if value is not None
-    }
-    # What was read from disk has lists where requests have tuples.
-    sampling = {name: _frozen(value) for name, value in given.items() if name in _SAMPLING and value is not None}
-    stop = given.get("stop")
+def _turn(message: Message) -> ChatMessage:
+    call = message.extra.get("tool_call_id")
+    return ChatMessage(role=message.role, content=message.text, tool_call_id=call if isinstance(call, str) else None)
+
+
+def _request(
+    run: Run, given: Mapping[str, Any], chat: tuple[ChatMessage, ...], begun: str, max_tokens: int | None
+) -> ChatRequest:
     return ChatRequest(
         model=run.model,
         messages=chat,
         stream=True,
         max_tokens=max_tokens,
-        stop=None if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
-        sampling=sampling,
-        cache_prompt=given.get("cache_prompt", True),
-        template_kwargs=given.get("chat_template_kwargs") or {},
+        stop=given.get("stop"),
+        sampling={name: value for name, value in given.items() if name in _SAMPLING},
+        cache_prompt=given.get("cache_prompt"),
+        template_kwargs=given["chat_template_kwargs"],
         begun=begun,
         conversation=run.thread_id,
     )
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from janflask.errors import InvalidRequestError, JanflaskError, NotFoundError, StoreDamagedError, UnavailableError
 from janflask.records import Run, RunStatus
-from janflask.runner.execution import Execution
+from janflask.runner.execution import Execution, failed
 from janflask.runner.live import Change, Halt, LiveRun
 from janflask.services.container import Services
 from janflask.settings import Settings
@@ -76,7 +76,11 @@ class Runner:
             yield from live.watch(WATCH_PAUSE)
             return
         yield run
-        pieces = list(self._runs.said(thread_id, run_id))
+        try:
+            pieces = list(self._runs.said(thread_id, run_id))
+        except StoreDamagedError as error:
+            log.warning("what run %s has said is not told: %s", run_id, error.message)
+            return
         if pieces:
             yield 0, pieces
 
@@ -112,7 +116,12 @@ class Runner:
                 return run, None
             if self._closing.is_set():
                 raise UnavailableError("the server is shutting down; the run goes on after its start", retry_after=1)
-            live = LiveRun(self._runs, run, self._runs.said(thread_id, run_id))
+            try:
+                said = self._runs.said(thread_id, run_id)
+            except StoreDamagedError as error:  # nobody knows behind what to go on
+                ending = failed(error)
+                return self._runs.close(thread_id, run_id, lambda run: replace(run, **ending)), None
+            live = LiveRun(self._runs, run, said)
             if run.status is RunStatus.CANCELLING:
                 live.halt(Halt.CANCELLED)
             self._lives[thread_id, run_id] = live
@@ -140,6 +149,10 @@ class Runner:
                 self._runs.close(thread_id, run_id, lambda run: run)  # a crash came before the last step of its end
         except NotFoundError:
             if self._is_gone(thread_id) or (ids.time_of(run_id) or 0) < ids.now_ms() - BEING_MADE_MS:
+                self._runs.forget(run_id)
+        except StoreDamagedError as error:
+            if (ids.time_of(run_id) or 0) < ids.now_ms() - BEING_MADE_MS:
+                log.error("run %s of thread %s is given up: %s", run_id, thread_id, error.message)
                 self._runs.forget(run_id)
 
     def _is_gone(self, thread_id: str) -> bool:

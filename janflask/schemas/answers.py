@@ -95,7 +95,10 @@ class AssistantMessageSchema(ma.Schema):
 def _finish_reason() -> fields.String:
     return fields.String(
         validate=validate.OneOf(["stop", "length"]),
-        metadata={"description": "`stop`: the model ended or a stop string was met. `length`: no more was allowed."},
+        metadata={
+            "description": "`stop`: the model ended or a stop string was met. `length`: no more was allowed. "
+            "A character that was not finished is left out."
+        },
     )
 
 
@@ -129,9 +132,18 @@ class ChatCompletionSchema(AnswerSchema):
 class LegacyLogprobsSchema(ma.Schema):
     """The log-probabilities of one choice, as lists of the same length."""
 
-    tokens = fields.List(fields.String())
-    token_logprobs = fields.List(fields.Float())
-    top_logprobs = fields.List(fields.Dict(keys=fields.String(), values=fields.Float()))
+    tokens = fields.List(
+        fields.String(),
+        metadata={"description": "Their text; the bytes of a part of a character, as in `bytes:\\xe2`."},
+    )
+    token_logprobs = fields.List(
+        fields.Float(allow_none=True),
+        metadata={"description": "As in a chat's answer; null for an echoed prompt's first token, as the next list."},
+    )
+    top_logprobs = fields.List(
+        fields.Dict(keys=fields.String(), values=fields.Float(), allow_none=True),
+        metadata={"description": "The likeliest tokens at each place. Two with the same text differ by their bytes."},
+    )
     text_offset = fields.List(
         fields.Integer(), metadata={"description": "Each token's place in the text, in characters."}
     )

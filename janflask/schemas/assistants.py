@@ -8,10 +8,13 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.known_fields import ALIASES, CONVERSATION, GENERATION
+from janflask.parameters import NAMES
 from janflask.records import Assistant
+from janflask.schemas.chat import effort_field
 from janflask.schemas.fields import Number, Text, between, kind, wrong_type
 from janflask.schemas.objects import JsonObject, check_object, each, metadata_field, tool_resources_field
-from janflask.schemas.sampling import Base
+from janflask.schemas.sampling import Base, Reason, refusals, unless
 from janflask.schemas.stored import DeletedSchema, PageSchema, always, time, told
 
 # OpenAI's limits, where it has one.
@@ -92,8 +95,20 @@ _RESPONSE_FORMAT = {
 }
 
 
+_KEPT = ("temperature", "top_p", "reasoning_effort")
+_NOT_KEPT = (
+    "is not kept with an assistant, which has `temperature` and `top_p`: set it for the run, or in `parameters` of the "
+    "thread or the model"
+)
+
+
 class ModifyAssistantSchema(Base):
     """What changes of an assistant. What is not given stays; null brings the default back."""
+
+    REFUSED: Mapping[str, Reason] = {
+        **{name: unless((), _NOT_KEPT) for name in (*NAMES, *ALIASES, "parameters") if name not in _KEPT},
+        **refusals(GENERATION, CONVERSATION),
+    }
 
     name = _text(MAX_NAME, "What it is called.", example="Math tutor")
     description = _text(MAX_DESCRIPTION, "What it is for.")
@@ -121,6 +136,7 @@ class ModifyAssistantSchema(Base):
         allow_none=True, validate=between(0, 2), metadata={"description": "The sampling temperature.", "example": 0.7}
     )
     top_p = Number(allow_none=True, validate=between(0, 1), metadata={"description": "Nucleus sampling."})
+    reasoning_effort = effort_field()  # kept, but as with OpenAI not part of the answer
     response_format = _ResponseFormat(allow_none=True, metadata=_RESPONSE_FORMAT)
 
     @ma.pre_load

@@ -8,12 +8,15 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.known_fields import CONVERSATION, MESSAGE
+from janflask.leftovers import CALLS, ROLES, of_part
+from janflask.parameters import EFFORTS, template_kwargs
 from janflask.schemas.fields import Text, Whole, between, kind, optional_flag, sampling_whole, wrong_type
-from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, common_arguments, unless
+from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, common_arguments, refusals, unless
 from janflask.types import ChatMessage, ChatRequest
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
 MAX_MESSAGES = 10_000
+NO_TOOLS = "needs `tools`, and the request has none (they are not supported yet): leave it out, or set it to none"
 
 
 class MessageContent(fields.Field[str]):
@@ -39,8 +42,8 @@ class MessageContent(fields.Field[str]):
         if not isinstance(part, dict):
             raise wrong_type('an object like {"type": "text", "text": "..."}', part)
         if part.get("type") not in ("text", "refusal"):
-            found = str(part.get("type"))[:40]
-            raise ma.ValidationError({"type": [f"only text parts can be read by the models here, not {found!r}"]})
+            found = of_part(part) or repr(str(part.get("type"))[:40])
+            raise ma.ValidationError({"type": [f"must be text, the models here read nothing else, not {found}"]})
         text = part.get(part["type"])
         if not isinstance(text, str):
             raise ma.ValidationError({part["type"]: [f"must be a string, not {kind(text)}"]})
@@ -49,6 +52,8 @@ class MessageContent(fields.Field[str]):
 
 class MessageSchema(Base):
     """One message of a conversation."""
+
+    REFUSED = refusals(MESSAGE)
 
     role = Text(
         required=True,
@@ -75,14 +80,26 @@ class MessageSchema(Base):
         },
     )
     name = Text(allow_none=True, metadata={"description": "Handed to the chat template."})
+    refusal = Text(allow_none=True, metadata={"description": "What an assistant said in place of an answer."})
     tool_call_id = Text(allow_none=True, metadata={"description": "Of a tool's message: the call that it answers."})
+    reasoning_content = Text(
+        allow_none=True,
+        metadata={
+            "description": "What an assistant thought before this answer: handed to the model's chat template, which "
+            "decides what of it is shown again (most show the newest only)."
+        },
+    )
+    reasoning = Text(
+        allow_none=True,
+        metadata={"description": "Another name of `reasoning_content`, which wins when both are given."},
+    )
 
     @ma.pre_load
     def refuse_calls(self, data: Any, **kwargs: Any) -> Any:
         """Raises for tool calls and audio."""
-        for name in ("tool_calls", "function_call", "audio") if isinstance(data, dict) else ():
+        for name in CALLS if isinstance(data, dict) else ():
             if data.get(name):
-                raise ma.ValidationError(f"{name} in a message is not supported yet: leave it out", name)
+                raise ma.ValidationError("is not supported yet in a message: leave it out", name)
         return data
 
     @ma.validates_schema
@@ -91,19 +108,39 @@ class MessageSchema(Base):
         if "content" not in data and data["role"] != "assistant":
             raise ma.ValidationError(f"is required in a {data['role']} message", "content")
 
+    @ma.validates_schema
+    def check_reasoning(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """Only an assistant thinks aloud."""
+        for name in ("reasoning_content", "reasoning"):
+            if data.get(name) and data["role"] != "assistant":
+                raise ma.ValidationError(f"belongs to an assistant's message, not to a {data['role']} message", name)
+
     @ma.post_load
     def make(self, data: dict[str, Any], **kwargs: Any) -> ChatMessage:
         """The dataclass."""
         return ChatMessage(
             role=data["role"],
-            content=data.get("content", ""),
+            content="\n".join(data[name] for name in ("content", "refusal") if data.get(name)),
             name=data.get("name"),
             tool_call_id=data.get("tool_call_id"),
+            reasoning=data.get("reasoning_content") or data.get("reasoning") or None,
         )
+
+
+def effort_field() -> Text:
+    """How much a reasoning model is to think."""
+    about = "How much to think, for chat templates that know it; `none` is their `enable_thinking` false."
+    return Text(
+        allow_none=True,
+        validate=validate.OneOf(EFFORTS, error="must be one of {choices}, not {input!r}"),
+        metadata={"description": about},
+    )
 
 
 class ConversationSchema(Base):
     """What a prompt is laid out from."""
+
+    REFUSED: Mapping[str, Reason] = refusals(CONVERSATION)
 
     messages = fields.List(
         fields.Nested(MessageSchema, error_messages={"type": "must be an object with role and content"}),
@@ -120,13 +157,51 @@ class ConversationSchema(Base):
         error_messages={"invalid": "must be an object"},
         metadata={"description": "Further variables for the chat template, e.g. `enable_thinking`."},
     )
+    reasoning_effort = effort_field()
+    enable_thinking = optional_flag("The same as `enable_thinking` in `chat_template_kwargs`.")
+    add_generation_prompt = optional_flag(
+        "End the prompt with what asks for the assistant's answer. Without it the model goes on behind the end of the "
+        "last message; always off with `continue_final_message`.",
+        default=True,
+    )
+    continue_final_message = optional_flag(
+        "The last message is the beginning of the answer: the model goes on in the middle of it. The answer holds what "
+        "is new.",
+        default=False,
+    )
 
     @ma.pre_load
     def refuse_tools(self, data: Any, **kwargs: Any) -> Any:
-        """Tools are fine as long as they must not be used."""
-        if isinstance(data, dict) and data.get("tools") and data.get("tool_choice") != "none":
-            raise ma.ValidationError("tools are not supported yet: leave them out, or set tool_choice to none", "tools")
+        """Tools are fine as long as they must not be used. Without any, none can be asked for."""
+        if not isinstance(data, dict) or data.get("tool_choice") == "none":
+            return data
+        if data.get("tools"):
+            raise ma.ValidationError("are not supported yet: leave them out, or set `tool_choice` to none", "tools")
+        if data.get("tool_choice") not in (None, "auto"):
+            raise ma.ValidationError(NO_TOOLS, "tool_choice")
         return data
+
+    @ma.validates_schema
+    def check_continuation(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """Only an assistant's message can be gone on with, and it is not to be answered at the same time."""
+        if not data.get("continue_final_message"):
+            return
+        if data.get("add_generation_prompt"):
+            raise ma.ValidationError(
+                "cannot be true together with `add_generation_prompt`: set that to false", "continue_final_message"
+            )
+        if data["messages"][-1].role != "assistant":
+            raise ma.ValidationError("needs an assistant's message as the last one", "continue_final_message")
+
+    @staticmethod
+    def conversation(data: dict[str, Any]) -> dict[str, Any]:
+        """What the dataclasses of requests call these fields; they are taken out of ``data``."""
+        return {
+            "messages": tuple(data.pop("messages")),
+            "template_kwargs": template_kwargs(data),
+            "add_generation_prompt": data.pop("add_generation_prompt", True),
+            "continue_final_message": data.pop("continue_final_message", False),
+        }
 
 
 class ChatRequestSchema(ConversationSchema, InferenceSchema):
@@ -134,15 +209,15 @@ class ChatRequestSchema(ConversationSchema, InferenceSchema):
 
     REFUSED: Mapping[str, Reason] = {
         **InferenceSchema.REFUSED,
-        "tool_choice": unless(("none", "auto"), "tools are not supported yet: set `tool_choice` to none"),
-        "functions": unless(([],), "functions are not supported yet: leave `functions` out"),
-        "function_call": unless(("none", "auto"), "functions are not supported yet: leave `function_call` out"),
+        **ConversationSchema.REFUSED,
+        "functions": unless(([],), "are not supported yet: leave them out"),
+        "function_call": unless(("none", "auto"), "needs `functions`, which are not supported yet: leave it out"),
         "response_format": lambda value: (
-            None if value == {"type": "text"} else 'only {"type": "text"} is supported yet'
+            None if value == {"type": "text"} else 'must be {"type": "text"}, nothing else is supported yet'
         ),
-        "modalities": unless(([], ["text"]), 'only ["text"] is supported'),
-        "audio": unless((), "audio is not supported: leave `audio` out"),
-        "web_search_options": unless((), "there is no web search here: leave `web_search_options` out"),
+        "modalities": unless(([], ["text"]), 'must be ["text"], nothing else is supported'),
+        "audio": unless((), "is not supported: leave it out"),
+        "web_search_options": unless((), "can't be used, there is no web search here: leave them out"),
     }
 
     max_completion_tokens = Whole(
@@ -167,6 +242,4 @@ class ChatRequestSchema(ConversationSchema, InferenceSchema):
             data["top_logprobs"] = top_logprobs
         common = common_arguments(data)
         common["max_tokens"] = data.get("max_completion_tokens", common["max_tokens"])
-        return ChatRequest(
-            messages=tuple(data["messages"]), template_kwargs=data.get("chat_template_kwargs", {}), **common
-        )
+        return ChatRequest(**self.conversation(data), **common)

@@ -8,8 +8,17 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields
 
+from janflask.known_fields import PROMPT
 from janflask.schemas.fields import Whole, between, kind, optional_flag, sampling_whole, wrong_type
-from janflask.schemas.sampling import MAX_CHOICES, InferenceSchema, Reason, common_arguments, unless
+from janflask.schemas.sampling import (
+    MAX_CHOICES,
+    MAX_TOKENS,
+    InferenceSchema,
+    Reason,
+    common_arguments,
+    refusals,
+    unless,
+)
 from janflask.types import CompletionRequest
 
 MAX_PROMPTS = 2048
@@ -73,9 +82,10 @@ class CompletionRequestSchema(InferenceSchema):
 
     REFUSED: Mapping[str, Reason] = {
         **InferenceSchema.REFUSED,
-        "suffix": unless(("",), "a suffix (fill in the middle) is not supported yet: leave `suffix` out"),
+        **refusals(PROMPT),
+        "suffix": unless(("",), "is not supported yet (fill in the middle): leave it out"),
         "response_format": lambda value: (
-            None if value == {"type": "text"} else 'only {"type": "text"} is supported yet'
+            None if value == {"type": "text"} else 'must be {"type": "text"}, nothing else is supported yet'
         ),
     }
 
@@ -93,28 +103,37 @@ class CompletionRequestSchema(InferenceSchema):
             "example": "The capital of France is",
         },
     )
-    echo = optional_flag("Put the prompt (a text, not token ids) before its answer.", default=False)
+    max_tokens = Whole(
+        allow_none=True,
+        validate=between(0, MAX_TOKENS),
+        metadata={
+            "description": "The most tokens to generate for a choice. 0: none, for `echo` with `logprobs`.",
+            "default": 16,
+            "example": 256,
+        },
+    )
+    echo = optional_flag(
+        "Put the prompt before its answer; with `logprobs`, its tokens before the answer's. The first one's are null.",
+        default=False,
+    )
     best_of = Whole(
         allow_none=True,
         validate=between(1, MAX_CHOICES),
         metadata={"description": "No other value than `n` is possible."},
     )
-    logprobs = sampling_whole("top_logprobs", "Answer with log-probabilities, and so many of the likeliest tokens.")
+    logprobs = sampling_whole(
+        "top_logprobs",
+        "Answer with log-probabilities, and so many of the likeliest tokens at each place.",
+    )
 
     @ma.validates_schema
     def check_choices(self, data: dict[str, Any], **kwargs: Any) -> None:
-        """What we can't choose from, or can't echo."""
+        """What we can't choose from."""
         n = data.get("n", 1)
         if data.get("best_of", n) != n:
             raise ma.ValidationError(f"must be the same as `n` ({n}): choosing among more is not supported", "best_of")
         if n * len(data["prompt"]) > MAX_PROMPTS:
             raise ma.ValidationError(f"asks for more than {MAX_PROMPTS} choices over all prompts", "n")
-        if not data.get("echo"):
-            return
-        if data.get("logprobs") is not None:
-            raise ma.ValidationError("can't be combined with `logprobs`: the prompt's are not computed", "echo")
-        if not all(isinstance(prompt, str) for prompt in data["prompt"]):
-            raise ma.ValidationError("needs prompts that are text, not token ids", "echo")
 
     @ma.post_load
     def make(self, data: dict[str, Any], **kwargs: Any) -> CompletionRequest:

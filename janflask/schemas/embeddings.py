@@ -8,9 +8,10 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.known_fields import EMBEDDING
 from janflask.schemas.completions import Prompts
-from janflask.schemas.fields import Text, Whole, between
-from janflask.schemas.sampling import Base
+from janflask.schemas.fields import Flag, Text, Whole, between
+from janflask.schemas.sampling import Base, refusals
 from janflask.types import EmbeddingRequest
 
 MAX_DIMENSIONS = 1 << 16
@@ -36,6 +37,8 @@ class Inputs(Prompts):
 
 class EmbeddingRequestSchema(Base):
     """Texts to be made vectors."""
+
+    REFUSED = refusals(EMBEDDING)
 
     model = Text(required=True, metadata={"description": "The model's id.", "example": "nomic-embed-text-v1.5"})
     input = Inputs(
@@ -71,6 +74,12 @@ class EmbeddingRequestSchema(Base):
         metadata={
             "description": "Cut each vector to its beginning, of length 1 again; only models trained for it stay good."
         },
+    )
+
+    stream = Flag(
+        allow_none=True,
+        validate=validate.Equal(False, error="must be false: embeddings come as one JSON answer"),
+        metadata={"description": "Embeddings are not streamed.", "default": False},
     )
 
     @ma.post_load

@@ -161,7 +161,7 @@ class TokenBias(fields.Field[tuple[tuple[int, float], ...]]):
 
     def _token(self, key: str) -> int:
         if not key.isascii() or not key.isdigit() or len(key) > 10 or int(key) > self.MAX_TOKEN:
-            raise ma.ValidationError("its key must be a token id, a whole number from 0 written as a string")
+            raise ma.ValidationError("must have a token id for its key: a whole number from 0, written as a string")
         return int(key)
 
     def _bias(self, value: object) -> float:

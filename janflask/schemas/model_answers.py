@@ -90,6 +90,11 @@ class ModelObjectSchema(ma.Schema):
     """A model on this server."""
 
     id = fields.String()
+    folder = _text(
+        "Its folder below `models/`, which is its id for Jan. Requests may name the model by it, too. The same as `id` "
+        "unless the name is no legal id. Null while there is no folder.",
+        nullable=True,
+    )
     object = _text("Always `model`.")
     type = _text("Always `model`.")
     name = fields.String()

@@ -9,6 +9,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.parameters import is_storable
 from janflask.schemas.fields import Text, between, kind, wrong_type
 from janflask.schemas.sampling import Base
 
@@ -36,6 +37,8 @@ def check_object(value: object, max_bytes: int = MAX_OBJECT_BYTES) -> dict[str, 
         raise wrong_type("an object", value)
     if depth(value) > MAX_DEPTH:
         raise ma.ValidationError(f"must be nested at most {MAX_DEPTH} deep")
+    if not is_storable(value):
+        raise ma.ValidationError("must hold no whole number beyond 64 bits")
     size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
     if size > max_bytes:
         raise ma.ValidationError(f"must have at most {max_bytes} bytes as JSON, not {size}")

@@ -63,7 +63,7 @@ class RunObjectSchema(_OutcomeSchema):
     left_out_message_ids = fields.List(
         fields.String(),
         required=True,
-        metadata={"description": "The messages that the model was not shown, since not all fit its context."},
+        metadata={"description": "The messages that the model was not shown: the oldest if not all fit, and errors."},
     )
 
 

@@ -8,18 +8,26 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.leftovers import holds_anything
+from janflask.parameters import is_parameter
 from janflask.records import MessageDraft, RunDraft
+from janflask.schemas.chat import NO_TOOLS, ChatRequestSchema, effort_field
 from janflask.schemas.fields import Text, Whole, between, optional_flag
 from janflask.schemas.messages import NewMessageSchema
-from janflask.schemas.objects import metadata_field
+from janflask.schemas.objects import JsonObject, metadata_field
 from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, unless
 from janflask.schemas.threads import MAX_INSTRUCTIONS, NewThreadSchema, text_field
 
 MAX_ADDED = 100
 
 _DRAFT_FIELDS = frozenset(RunDraft.__dataclass_fields__)
-_NOT_PARAMETERS = frozenset({"model", "stream", "stream_options", "n", "max_tokens", "temperature", "top_p"})
-_TEXT_ONLY = 'only "auto" and {"type": "text"} are supported yet'
+_NOT_PARAMETERS = frozenset({"max_tokens", "temperature", "top_p"})  # those that a run keeps by themselves
+_TEXT_ONLY = 'must be "auto" or {"type": "text"}, nothing else is supported yet'
+_TEXT = {"type": "object", "required": ["type"], "properties": {"type": {"type": "string", "enum": ["text"]}}}
+
+
+def _no_resources(value: Any) -> str | None:
+    return "are for tools, which are not supported yet: leave them out" if holds_anything(value) else None
 
 
 class TruncationSchema(Base):
@@ -47,11 +55,16 @@ class NewRunSchema(InferenceSchema):
     """How a thread is to be answered. What is not given is the thread's, its assistant's or its model's to say."""
 
     REFUSED: Mapping[str, Reason] = {
-        **InferenceSchema.REFUSED,
-        "n": unless((1,), "a run makes one answer: leave `n` out"),
-        "tool_choice": unless(("none", "auto"), "tools are not supported yet: set `tool_choice` to none"),
-        "tools": unless(([],), "tools are not supported yet: leave `tools` out"),
+        **ChatRequestSchema.REFUSED,
+        "add_generation_prompt": unless((True,), "must be true: a run gives a new message"),
+        "continue_final_message": unless((False,), "is not supported in a run, which gives a new message"),
+        "logprobs": unless((False, 0), "is not supported: a run tells no log-probabilities"),
+        "top_logprobs": unless((), "is not supported: a run tells no log-probabilities"),
+        "n": unless((1,), "must be 1: a run makes one answer"),
+        "tools": unless(([],), "are not supported yet: leave them out"),
+        "tool_choice": unless(("none", "auto"), NO_TOOLS),  # behind tools: those are what is missing
         "response_format": unless(("auto", {"type": "text"}), _TEXT_ONLY),
+        "tool_resources": _no_resources,
     }
 
     model = Text(allow_none=True, metadata={"description": "The model's id.", "example": "smollm2-135m-instruct"})
@@ -81,6 +94,37 @@ class NewRunSchema(InferenceSchema):
     truncation_strategy = fields.Nested(
         TruncationSchema, allow_none=True, error_messages={"type": "must be an object with a type"}
     )
+    chat_template_kwargs = JsonObject(
+        allow_none=True,
+        metadata={"description": "Further variables for the chat template, e.g. `enable_thinking`."},
+    )
+    reasoning_effort = effort_field()
+    enable_thinking = optional_flag("The same as `enable_thinking` in `chat_template_kwargs`.")
+    tools = fields.Raw(
+        allow_none=True,
+        metadata={
+            "description": "Only an empty list yet: the assistant answers without its tools.",
+            "type": "array",
+            "items": {},
+            "maxItems": 0,
+        },
+    )
+    tool_choice = fields.Raw(
+        allow_none=True,
+        metadata={
+            "description": "`none`: without the assistant's tools and the files attached, which only tools would read. "
+            "Else what a tool would be needed for is refused.",
+            "type": "string",
+            "enum": ["none", "auto"],
+        },
+    )
+    response_format = fields.Raw(
+        allow_none=True,
+        metadata={
+            "description": "Only text yet, whatever the assistant wants.",
+            "oneOf": [{"type": "string", "enum": ["auto"]}, {**_TEXT, "additionalProperties": False}],
+        },
+    )
     parallel_tool_calls = optional_flag("Kept for OpenAI's clients.", default=True)
     cancel_on_disconnect = optional_flag(
         "With `stream`: a client that leaves cancels the run, which otherwise goes on.", default=False
@@ -99,12 +143,10 @@ class NewRunSchema(InferenceSchema):
         added: list[MessageDraft] = data.pop("additional_messages", [])
         truncation = data.pop("truncation_strategy", {})
         most = data.get("max_completion_tokens", data.get("max_tokens"))
+        if "tools" in data:
+            data["tools"] = tuple(data["tools"])
         known = {name: value for name, value in data.items() if name in _DRAFT_FIELDS}
-        parameters = {
-            name: value
-            for name, value in data.items()
-            if name in InferenceSchema._declared_fields and name not in _NOT_PARAMETERS
-        }
+        parameters = {name: value for name, value in data.items() if is_parameter(name) and name not in _NOT_PARAMETERS}
         return RunDraft(
             **known
             | {

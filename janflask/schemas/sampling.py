@@ -8,6 +8,8 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask import parameters
+from janflask.known_fields import ALIASES, GENERATION, NEWER, Unsupported
 from janflask.schemas.fields import (
     StopStrings,
     Text,
@@ -21,9 +23,10 @@ from janflask.schemas.fields import (
 from janflask.types import SamplingParams
 
 MAX_CHOICES = 128
-MAX_TOKENS = 1 << 24
+MAX_TOKENS = parameters.MAX_TOKENS
 _SAMPLING_FIELDS = frozenset(SamplingParams.__dataclass_fields__)
 
+# What a value is refused for, None: it is not. The words go on behind the field's name.
 Reason = Callable[[Any], str | None]
 
 
@@ -32,8 +35,19 @@ def unless(harmless: tuple[Any, ...], message: str) -> Reason:
     return lambda value: None if value in harmless else message
 
 
+def refusals(*tables: Mapping[str, Unsupported], but: tuple[str, ...] = ()) -> dict[str, Reason]:
+    """What ``janflask.known_fields`` says of fields that cannot be had, in the form of a schema's ``REFUSED``."""
+    return {name: item.objection for table in tables for name, item in table.items() if name not in but}
+
+
 class Base(ma.Schema):
-    """Unknown fields are ignored: OpenAI's clients send extras. ``null`` is the same as not given."""
+    """Unknown fields are ignored: OpenAI's clients send extras. ``null`` is the same as not given.
+
+    A field that other servers know by another name has that name here, too.
+    """
+
+    # What we know of and can't do: saying so beats an answer that silently does something else.
+    REFUSED: Mapping[str, Reason] = {}
 
     class Meta:
         """marshmallow's options."""
@@ -50,6 +64,40 @@ class Base(ma.Schema):
         required = {name for name, item in self.load_fields.items() if item.required}
         return {name: value for name, value in data.items() if value is not None or name in required}
 
+    @ma.pre_load
+    def refuse(self, data: Any, **kwargs: Any) -> Any:
+        """Raises for what is known and can't be done."""
+        for name, reason in self.REFUSED.items() if isinstance(data, dict) else ():
+            message = None if data.get(name) is None else reason(data[name])
+            if message is not None:
+                raise ma.ValidationError(message, name)
+        return data
+
+    @ma.pre_load
+    def rename(self, data: Any, **kwargs: Any) -> Any:
+        """With our names for those of others. Raises where two names say different things."""
+        for alias in self._aliases(data):
+            name, data = ALIASES[alias], dict(data)
+            value = data.pop(alias)
+            if alias not in NEWER and data.get(name, value) not in (value, None):
+                raise ma.ValidationError(f"must be the same as `{name}`, or left out", alias)
+            data[name] = value
+        return data
+
+    def _aliases(self, data: Any) -> list[str]:
+        """The other servers' names in ``data`` for fields of this schema."""
+        if not isinstance(data, Mapping):
+            return []
+        names = [name for name in ALIASES if data.get(name) is not None and name not in self.load_fields]
+        return [name for name in names if ALIASES[name] in self.load_fields]
+
+    def handle_error(self, error: ma.ValidationError, data: Any, **kwargs: Any) -> None:
+        """Gives what is wrong the name under which it was sent."""
+        messages: Any = error.messages
+        for alias in self._aliases(data) if isinstance(messages, dict) else ():
+            if ALIASES[alias] in messages and data.get(ALIASES[alias]) is None:
+                messages[alias] = messages.pop(ALIASES[alias])
+
 
 class StreamOptionsSchema(Base):
     """How to stream."""
@@ -60,14 +108,7 @@ class StreamOptionsSchema(Base):
 class InferenceSchema(Base):
     """The fields that ``/chat/completions`` and ``/completions`` share."""
 
-    # What we know of and can't do yet: saying so beats an answer that silently does something else.
-    REFUSED: Mapping[str, Reason] = {
-        "grammar": unless(("",), "grammars are not supported yet: leave `grammar` out"),
-        "json_schema": unless(({},), "structured output is not supported yet: leave `json_schema` out"),
-        "samplers": unless(([], ""), "the order of the samplers can't be changed: leave `samplers` out"),
-        "lora": unless(([],), "adapters are not supported yet: leave `lora` out"),
-        "n_predict": unless((), "use `max_tokens` instead of `n_predict`"),
-    }
+    REFUSED: Mapping[str, Reason] = refusals(GENERATION)
 
     model = Text(required=True, metadata={"description": "The model's id.", "example": "smollm2-135m-instruct"})
     stream = optional_flag("Send the answer as server-sent events while it is generated.", default=False)
@@ -147,15 +188,6 @@ class InferenceSchema(Base):
     ignore_eos = optional_flag("Never end by an end-of-text token.")
     cache_prompt = optional_flag("False computes the whole prompt again and uses no cached prefix.", default=True)
 
-    @ma.pre_load
-    def refuse(self, data: Any, **kwargs: Any) -> Any:
-        """Raises for what is known and can't be done."""
-        for name, reason in self.REFUSED.items() if isinstance(data, dict) else ():
-            message = None if data.get(name) is None else reason(data[name])
-            if message is not None:
-                raise ma.ValidationError(message, name)
-        return data
-
     @ma.validates_schema
     def check_stream_options(self, data: dict[str, Any], **kwargs: Any) -> None:
         """``stream_options`` is for streams only, as OpenAI has it."""
@@ -176,5 +208,5 @@ def common_arguments(data: Mapping[str, Any]) -> dict[str, Any]:
         "max_tokens": data.get("max_tokens"),
         "stop": data.get("stop"),
         "sampling": sampling,
-        "cache_prompt": data.get("cache_prompt", True),
+        "cache_prompt": data.get("cache_prompt"),
     }

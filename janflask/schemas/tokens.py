@@ -79,21 +79,12 @@ class TemplateRequestSchema(ConversationSchema):
     """A conversation to be laid out. A chat request's body will do."""
 
     model = _model()
-    add_generation_prompt = optional_flag(
-        "End with what asks for the assistant's answer, as a chat does.", default=True
-    )
     tokenize = optional_flag("Answer with the prompt's tokens, too.", default=False)
 
     @ma.post_load
     def make(self, data: dict[str, Any], **kwargs: Any) -> TemplateRequest:
         """The dataclass."""
-        return TemplateRequest(
-            model=data["model"],
-            messages=tuple(data["messages"]),
-            template_kwargs=data.get("chat_template_kwargs", {}),
-            add_generation_prompt=data.get("add_generation_prompt", True),
-            tokenize=data.get("tokenize", False),
-        )
+        return TemplateRequest(model=data["model"], tokenize=data.get("tokenize", False), **self.conversation(data))
 
 
 _PIECE = {

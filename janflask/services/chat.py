@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError, UnavailableError
+from janflask.catalog import MODEL_FILE
+from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError
+from janflask.parameters import NO_LIMIT
+from janflask.services.engine_access import EngineAccess, Tries
 from janflask.services.generation import Event, Generations
 from janflask.services.models import Endpoint, ModelService
-from janflask.services.sampling import model_max_tokens, model_stop, sampling_params
+from janflask.services.sampling import (
+    model_cache_prompt,
+    model_max_tokens,
+    model_stop,
+    sampling_params,
+    template_kwargs,
+)
 from janflask.services.templates import ChatTemplates, needs_special
 from janflask.services.waiting import Waiter
 from janflask.settings import Settings
 from janflask.types import ChatRequest, CompletionRequest, EngineInfo, GenerateRequest, InferenceRequest, ModelCard
 
 COMPLETION_MAX_TOKENS = 16  # OpenAI's default for the legacy completions
-ATTEMPTS = 5  # to hand a request over to an engine that has just died and is being started again
-PAUSE = 0.1  # seconds between them: as long as the supervisor may take to notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +43,14 @@ class ChatService:
         self._settings = settings
         self._models = models
         self._templates = templates
+        self._engines = EngineAccess(settings, models)
 
     def chat(self, request: ChatRequest) -> Job:
         """Raises ModelNotFoundError, and ConflictError for an unusable ``model.json``."""
         card = self._models.card(request.model)
-        generate = _common(card, request, model_max_tokens(card))
+        default = None if request.max_tokens is not None else model_max_tokens(card)
+        generate = _common(card, request, default)
+        further = template_kwargs(card, request.template_kwargs)
 
         def prepare(info: EngineInfo) -> list[GenerateRequest]:
             jan_template = card.settings.get("prompt_template")
@@ -48,74 +58,81 @@ class ChatService:
                 request.messages,
                 info,
                 jan_template if isinstance(jan_template, str) else None,
-                request.template_kwargs,
+                further,
+                ask=request.add_generation_prompt,
+                go_on=request.continue_final_message,
             )
-            _check_bias(request, info)
-            return [generate(prompt.text + request.begun, prompt.add_special, prompt.stop)]
+            generation = generate(prompt.text + request.begun, prompt.add_special, prompt.stop)
+            _check_bias(generation, request, card, info)
+            return [generation]
 
         return Job(card.id, prepare, "messages")
 
     def completion(self, request: CompletionRequest) -> Job:
         """Raises ModelNotFoundError, and ConflictError for an unusable ``model.json``."""
         card = self._models.card(request.model)
-        generate = _common(card, request, model_max_tokens(card) or COMPLETION_MAX_TOKENS)
+        generate = _common(card, request, COMPLETION_MAX_TOKENS)
 
         def prepare(info: EngineInfo) -> list[GenerateRequest]:
-            _check_bias(request, info)
+            _check_bias(generate("", False, ()), request, card, info)
             for number, prompt in enumerate(request.prompts):
                 _check_tokens(prompt, number, info)
-            return [
+            asked = [
                 generate(prompt, isinstance(prompt, str) and needs_special(prompt, info), ())
                 for prompt in request.prompts
             ]
+            return [replace(each, echo=engine_echoes(request, each.prompt)) for each in asked]
 
         return Job(card.id, prepare, "prompt")
 
-    def events(self, job: Job, waiter: Waiter, beat: float) -> Generator[list[Event], None, None]:
+    def events(
+        self, job: Job, waiter: Waiter, beat: float, tries: Tries | None = None
+    ) -> Generator[list[Event], None, None]:
         """The job's events as they come; an empty list after each ``beat`` seconds of silence.
 
         Nothing happens before the first ``next``. What can be refused without loading a model is raised by it, before
         any event; when the model has to be loaded first, it gives an empty list at once. Closing the generator cancels.
+        ``tries`` are the request's own, if it has more steps than this.
 
         Raises everything the engine, the supervisor and the template can, and ClientDisconnectedError.
         """
         try:
-            for attempt in range(ATTEMPTS):
-                heard = False
+            tries, heard, anew = tries or Tries(), False, False
+            while True:
                 try:
-                    with closing(self._attempt(job, waiter, beat, again=attempt > 0)) as events:
+                    with closing(self._attempt(job, waiter, beat, anew)) as events:
                         for batch in events:
                             heard = heard or bool(batch)
                             yield batch
                     return
-                except EngineCrashedError:
+                except EngineCrashedError as error:
                     # Before its first word a request can be asked again without harm: what was remembered of the engine
                     # is out of date, it is gone or about to come back.
-                    if heard or attempt == ATTEMPTS - 1:
+                    if heard:
                         raise
-                waiter.wait(PAUSE)
+                    tries.again(error, waiter)
+                anew = True
         except JanflaskError as error:
             if error.param == "prompt":
                 error.param = job.prompt_field
             raise
 
-    def _attempt(self, job: Job, waiter: Waiter, beat: float, *, again: bool) -> Generator[list[Event], None, None]:
-        endpoint = None if again else self._models.endpoint(job.model_id)
-        if endpoint is None:
-            endpoint = yield from self._load(job.model_id, waiter, beat)
+    def _attempt(self, job: Job, waiter: Waiter, beat: float, anew: bool) -> Generator[list[Event], None, None]:
+        search = self._engines.finding(job.model_id, waiter, beat, anew=anew)
+        while True:
+            try:
+                next(search)
+            except StopIteration as found:
+                endpoint: Endpoint = found.value
+                break
+            yield []
         generations = Generations(endpoint.socket, job.prepare(endpoint.info), waiter)
         yield from generations.events(beat, self._settings.request_timeout)
 
-    def _load(self, model_id: str, waiter: Waiter, beat: float) -> Generator[list[Event], None, Endpoint]:
-        self._models.forget(model_id)
-        self._models.may_start(model_id)
-        yield []
-        for state in self._models.starting(model_id, waiter, beat):
-            endpoint = None if state is None else self._models.remember(state)
-            if endpoint is not None:
-                return endpoint
-            yield []
-        raise UnavailableError(f"{model_id} started and is gone again; try once more", retry_after=1)
+
+def engine_echoes(request: CompletionRequest, prompt: str | tuple[int, ...]) -> bool:
+    """Whether an echoed prompt comes from the engine: one that is token ids, or has log-probabilities."""
+    return request.echo and (not isinstance(prompt, str) or "top_logprobs" in request.sampling)
 
 
 def _common(
@@ -123,29 +140,31 @@ def _common(
 ) -> Callable[[str | tuple[int, ...], bool, tuple[str, ...]], GenerateRequest]:
     sampling = sampling_params(card, request.sampling)
     stop = model_stop(card) if request.stop is None else request.stop
+    cache_prompt = model_cache_prompt(card) if request.cache_prompt is None else request.cache_prompt
     max_tokens = default_max_tokens if request.max_tokens is None else request.max_tokens
 
     def generate(prompt: str | tuple[int, ...], add_special: bool, further_stop: tuple[str, ...]) -> GenerateRequest:
         return GenerateRequest(
             prompt=prompt,
             n=request.n,
-            max_tokens=max_tokens,
+            max_tokens=None if max_tokens == NO_LIMIT else max_tokens,
             stop=tuple(dict.fromkeys(stop + further_stop)),
             sampling=sampling,
             add_special=add_special,
             parse_special=True,
-            cache_prompt=request.cache_prompt,
+            cache_prompt=cache_prompt,
             conversation=request.conversation if isinstance(request, ChatRequest) else None,
         )
 
     return generate
 
 
-def _check_bias(request: InferenceRequest, info: EngineInfo) -> None:
-    for token, _ in request.sampling.get("logit_bias", ()):
+def _check_bias(generation: GenerateRequest, request: InferenceRequest, card: ModelCard, info: EngineInfo) -> None:
+    where = "" if "logit_bias" in request.sampling else f" in {MODEL_FILE} of {card.id}"
+    for token, _ in generation.sampling.logit_bias:
         if token >= info.n_vocab:
             raise InvalidRequestError(
-                f"logit_bias: {token} is no token of this model, its ids go from 0 to {info.n_vocab - 1}",
+                f"logit_bias{where}: {token} is no token of this model, its ids go from 0 to {info.n_vocab - 1}",
                 param="logit_bias",
             )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from janflask.errors import TimeoutExceededError
 from janflask.ipc.client import PendingEmbeddings, ask_embeddings
 from janflask.ipc.protocol import Embed, Embeddings
-from janflask.services.asking import EngineAsker
+from janflask.services.engine_access import EngineAccess
 from janflask.services.models import Endpoint, ModelService
 from janflask.services.waiting import Waiter
 from janflask.settings import Settings
@@ -30,15 +30,15 @@ class EmbeddingService:
 
     def __init__(self, settings: Settings, models: ModelService) -> None:
         self._settings = settings
-        self._asker = EngineAsker(settings, models)
+        self._engines = EngineAccess(settings, models)
 
     def embed(self, request: EmbeddingRequest, waiter: Waiter) -> Embedded:
         """The vectors of a request's inputs.
 
-        Raises what EngineAsker.ask raises, ContextLengthExceededError and InvalidRequestError naming the input,
+        Raises what EngineAccess.ask raises, ContextLengthExceededError and InvalidRequestError naming the input,
         InvalidRequestError for a model that makes no embeddings, and QueueFullError.
         """
-        return self._asker.ask(request.model, waiter, lambda endpoint: self._embed(endpoint, request, waiter))
+        return self._engines.ask(request.model, waiter, lambda endpoint: self._embed(endpoint, request, waiter))
 
     def _embed(self, endpoint: Endpoint, request: EmbeddingRequest, waiter: Waiter) -> Embedded:
         """Many inputs are sent in parts, so that no answer is too long for a frame."""

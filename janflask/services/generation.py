@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 from janflask.errors import JanflaskError, TimeoutExceededError
 from janflask.ipc.client import Generation, open_generation
-from janflask.ipc.protocol import Chunk, Done, Finished, Started
+from janflask.ipc.protocol import Chunk, Done, Echo, Finished, Started
 from janflask.services.waiting import Waiter
 from janflask.types import GenerateRequest, Timings, Usage
 
 __all__ = ["Chunk", "Done", "Event", "Finished", "Generations", "Started"]
 
-# ``index`` counts the choices of all prompts: the i-th prompt's start at i * n. There is one Done, the last event.
+# ``index`` counts the choices of all prompts: the i-th prompt's start at i * n. There is one Done, the last event. A
+# prompt that the engine tells comes as chunks of each of its choices.
 Event = Started | Chunk | Finished | Done
 
 CONCURRENT = 8  # prompts of one request that are under way at once; a long list must not fill the engine's queue
@@ -29,6 +30,7 @@ CONCURRENT = 8  # prompts of one request that are under way at once; a long list
 class _Running:
     generation: Generation
     first_index: int
+    n: int  # choices
 
 
 class Generations:
@@ -81,7 +83,7 @@ class Generations:
         while self._waiting and len(self._running) < CONCURRENT:
             first_index, request = self._waiting.popleft()
             generation = open_generation(self._socket_path, request)
-            self._running[generation.fileno()] = _Running(generation, first_index)
+            self._running[generation.fileno()] = _Running(generation, first_index, request.n)
             self._waiter.watch(generation)
 
     def _next_batch(self, beat: float) -> list[Event]:
@@ -92,6 +94,9 @@ class Generations:
             for message in running.generation.receive():
                 if isinstance(message, Done):
                     self._end(fileno, message)
+                elif isinstance(message, Echo):
+                    choices = range(running.first_index, running.first_index + running.n)
+                    batch.extend(Chunk(index, message.text, message.logprobs) for index in choices)
                 else:
                     batch.append(_shifted(message, running.first_index))
         return batch

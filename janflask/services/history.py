@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from janflask import leftovers
 from janflask.errors import ContextLengthExceededError
 from janflask.records import Message
 
@@ -16,6 +17,15 @@ class Window:
 
     shown: tuple[Message, ...]
     left_out: tuple[str, ...] = ()
+
+
+def conversation(messages: Iterable[Message]) -> list[Message]:
+    """The messages without those that are no part of what was said: errors, and answers that never had a word."""
+    return [message for message in messages if not message.is_error and _says_anything(message)]
+
+
+def _says_anything(message: Message) -> bool:
+    return message.role != "assistant" or bool(message.text) or bool(leftovers.of_message(message))
 
 
 def fitting(messages: Sequence[Message], fits: Callable[[Sequence[Message]], bool], most: int | None = None) -> Window:
@@ -35,7 +45,8 @@ def fitting(messages: Sequence[Message], fits: Callable[[Sequence[Message]], boo
     if found == len(starts):
         raise ContextLengthExceededError(
             "not even the instructions and the newest message fit the model's context: shorten them, or start the "
-            "model with a larger ctx_len"
+            "model with a larger ctx_len",
+            param="messages",
         )
     return _window(messages, starts[found])
 

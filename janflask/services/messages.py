@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -16,6 +17,8 @@ from janflask.settings import Settings
 from janflask.storage import ids
 from janflask.storage.base import Page, Repository, Slice
 from janflask.storage.paging import cut
+
+log = logging.getLogger(__name__)
 
 
 class MessageService:
@@ -44,13 +47,20 @@ class MessageService:
                 param="thread_id",
             )
         message = self.drafted(thread_id, draft)
-        if not message.files:
-            self._threads.append(thread_id, [message])
-            return message
-        self._threads.get(thread_id)  # nothing is remembered as a holder that does not exist
-        with self.holding(thread_id, {"": message}):
-            self._threads.append(thread_id, [message])
+        self.add(thread_id, {"": message})
         return message
+
+    def add(self, thread_id: str, messages: Mapping[str, Message]) -> None:
+        """Stores drafted messages at the thread's end, all of them or none; the keys are where they came from.
+
+        Raises InvalidRequestError for a file that does not exist.
+        """
+        if not any(message.files for message in messages.values()):
+            self._threads.append(thread_id, list(messages.values()))
+            return
+        self._threads.get(thread_id)  # nothing is remembered as a holder that does not exist
+        with self.holding(thread_id, messages):
+            self._threads.append(thread_id, list(messages.values()))
 
     def list(self, thread_id: str, page: Page, run_id: str | None = None) -> Slice[Message]:
         """A page of the thread's messages; with ``run_id`` of those that this run made.
@@ -119,6 +129,9 @@ class MessageService:
             run = self._runs.get(thread_id, run_id)
             text = "".join(self._runs.said(thread_id, run_id))
         except NotFoundError:  # it is being made
+            return None
+        except StoreDamagedError as error:  # the messages are there all the same
+            log.error("what run %s has said is not listed: %s", run_id, error.message)
             return None
         return None if run.replied_ms is None else reply_message(run, text)
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from janflask.catalog import MAX_MODEL_FILE, MODEL_FILE, ModelCatalog, is_model_id
 from janflask.errors import ConflictError, RequestTooLargeError, StoreDamagedError
+from janflask.folder_ids import shown
+from janflask.known_fields import ALIASES
 from janflask.services.overrides import FILE_SETTINGS, check_file, checked_settings
 from janflask.settings import Settings
 from janflask.storage.disk import STAGING, Disk, read_plain, translated
@@ -48,15 +50,16 @@ class ModelChangeService:
         Raises ModelNotFoundError, InvalidRequestError with ``param`` ``settings.<name>``, RequestTooLargeError,
         StoreDamagedError for a ``model.json`` that cannot be read, and what a lock and a full disk raise.
         """
-        model_id = self._catalog.find(name).id
+        found = self._catalog.find(name)
+        model_id, folder = found.id, self._root / found.folder
         what = f"model {model_id}"
-        with self._locks.exclusive(self._root / model_id, what) as fd, translated(what):
+        with self._locks.exclusive(folder, what) as fd, translated(what):
             card = self._catalog.get(model_id)
-            content = _read(fd, what) or {"id": model_id, "object": "model"}
+            content = _read(fd, what) or {"id": shown(found.folder), "object": "model"}
             if "created" not in content and "created_at" not in content:
                 content["created"] = card.created  # else it would be the time of this change
-            self._apply(content, changes, self._root / model_id)
-            data = json.dumps(content, indent=2, ensure_ascii=False).encode()
+            self._apply(content, changes, folder)
+            data = json.dumps(content, indent=2, ensure_ascii=False).encode("utf-8", "replace")
             if len(data) > MAX_MODEL_FILE:
                 raise RequestTooLargeError(f"{MODEL_FILE} of {what} would be larger than {MAX_MODEL_FILE} bytes")
             self._disk.replace(fd, MODEL_FILE, data)
@@ -67,16 +70,17 @@ class ModelChangeService:
 
         Raises ModelNotFoundError and ConflictError for a model that is running, starting or stopping.
         """
-        model_id = self._catalog.find(name).id
+        found = self._catalog.find(name)
+        model_id, folder = found.id, self._root / found.folder
         what = f"model {model_id}"
-        with self._locks.exclusive(self._root / model_id, what), translated(what):
+        with self._locks.exclusive(folder, what), translated(what):
             check_idle(model_id, status_of)
-            gone = self._disk.retire(self._root, model_id)
+            gone = self._disk.retire(self._root, found.folder)
             try:
                 check_idle(model_id, status_of)  # a start may have found it before it was away
-                self._disk.sync_root(self._root)
+                self._disk.sync_root(folder.parent)
             except BaseException:
-                self._disk.restore(self._root, f"{STAGING}/{gone}", model_id)
+                self._disk.restore(self._root, f"{STAGING}/{gone}", found.folder)
                 raise
         self._disk.discard(self._root, gone)
         return model_id
@@ -95,6 +99,8 @@ class ModelChangeService:
                 raise StoreDamagedError(f"{key} in {MODEL_FILE} is no object: repair the file by hand")
             if key == "settings":
                 given = self._checked(given, present, folder)
+            if key == "parameters":  # another server's name for one of these, which somebody wrote by hand
+                present = {name: value for name, value in present.items() if ALIASES.get(name) not in given}
             merged = {**present, **given}
             content[key] = {item: value for item, value in merged.items() if value is not None}
 

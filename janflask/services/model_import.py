@@ -13,6 +13,7 @@ from pathlib import Path
 from janflask.catalog import ModelCatalog, is_model_id
 from janflask.errors import ConflictError, InvalidRequestError, ModelNotFoundError, NotFoundError, StorageFullError
 from janflask.gguf_header import GgufError, read_header
+from janflask.model_files import is_gguf_name, is_model_name, is_projector_name
 from janflask.model_folder import Origin, describe, publish
 from janflask.settings import Settings
 from janflask.storage.disk import STAGING, Disk, translated
@@ -157,9 +158,9 @@ def _parts(path: Path) -> tuple[Path, ...]:
 
 def _projector(weights: Sequence[Path]) -> Path | None:
     """The only projector in a folder that holds no other model, for else it may be another's."""
-    beside = [path for path in weights[0].parent.iterdir() if path.suffix.lower() == ".gguf" and path.is_file()]
-    projectors = [path for path in beside if path.name.lower().startswith("mmproj")]
-    others = set(beside) - set(projectors) - set(weights)
+    beside = [path for path in weights[0].parent.iterdir() if is_gguf_name(path.name) and path.is_file()]
+    projectors = [path for path in beside if is_projector_name(path.name)]
+    others = {path for path in beside if is_model_name(path.name)} - set(weights)
     return projectors[0] if len(projectors) == 1 and not others else None
 
 

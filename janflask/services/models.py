@@ -61,8 +61,11 @@ class ModelService:
         self._endpoints: dict[str, tuple[Endpoint, tuple[int, int]]] = {}
 
     def card(self, model_id: str) -> ModelCard:
-        """Raises ModelNotFoundError for what is no known id, and ConflictError for a model that is not on disk yet."""
-        return self._catalog.get(model_id) if not is_model_id(model_id) else self._on_disk(model_id, param="model")
+        """By id, or by the folder's name, which is Jan's id.
+
+        Raises ModelNotFoundError for what is neither, and ConflictError for a model that is not on disk yet.
+        """
+        return self._on_disk(model_id, param="model") if is_model_id(model_id) else self._catalog.get(model_id)
 
     def usable(self) -> Sequence[str]:
         """The ids of the models on disk that make text."""
@@ -285,7 +288,7 @@ class ModelService:
         given = {name: value for name, value in overrides.items() if not (own and name == "lora")}
         checked = checked_settings(self._settings, given, where="")
         if checked.get("lora"):
-            check_file("lora", checked["lora"], self._settings.models_dir / card.id, where="")
+            check_file("lora", checked["lora"], self._settings.models_dir / card.folder, where="")
 
 
 def _identity(socket_path: str) -> tuple[int, int] | None:

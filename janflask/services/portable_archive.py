@@ -1,27 +1,35 @@
 """Zip archives: written to nowhere but a stream, and read with distrust.
 
 What is read is never unpacked by its name: ``portable_tree`` asks for the few paths that it knows. Even so an archive
-that tries to be clever is refused as a whole, before anything of it is stored.
+that tries to be clever is refused as a whole, before anything of it is stored. What macOS and Windows do to archives is
+not clever: paths with backslashes or a leading ``./``, names in UTF-8 that are not marked as such, files of their own.
 """
 
 from __future__ import annotations
 
+import re
 import stat
 import time
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 from janflask.errors import InvalidRequestError, NotFoundError
 from janflask.services.portable_layout import Entry
 from janflask.services.portable_streams import PIECE, pieces_of
+from janflask.services.portable_tree import is_noise
 
 MAX_ENTRIES = 2_000_000
 MAX_TOTAL = 1 << 40  # bytes, unpacked
 MAX_RATIO = 200  # unpacked to packed, over the whole archive; real conversations reach some 30
 ALWAYS_FINE = 1 << 26  # bytes, unpacked, however small the archive
 _IN_MEMORY = 1 << 22  # bytes; what is larger is written as ZIP64, since its size is not known beforehand
+_ROOT = "."
+_IS_UTF8 = 0x800  # among an entry's flags
+_IS_FOLDER = 0x10  # among the attributes of MS-DOS and Windows
+_DRIVE = re.compile(r"[A-Za-z]:")
 _EARLIEST, _LATEST = 315_619_200, 4_354_732_799  # seconds: what a zip's clock can tell, 1980-01-02 to 2107-12-30
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -139,15 +147,17 @@ class ZipTree:
         return info
 
     def _add(self, info: zipfile.ZipInfo) -> None:
-        path = info.filename.removesuffix("/")
+        path, is_folder = _path_of(info)
         _check_entry(info, path)
-        if info.is_dir():
+        if path == _ROOT or any(is_noise(part) for part in path.split("/")[:-1]):
+            return
+        if is_folder:
             self._inside.setdefault(path, {})
         elif path in self._entries:
             raise InvalidRequestError(f"the archive has {path[:200]!r} twice")
         else:
             self._entries[path] = info
-        folder = info.is_dir()
+        folder = is_folder
         while path:
             parent, _, name = path.rpartition("/")
             names = self._inside.setdefault(parent, {})
@@ -157,6 +167,20 @@ class ZipTree:
                 raise InvalidRequestError(f"the archive has {path[:200]!r} both as a file and as a folder")
             names[name] = folder
             path, folder = parent, True
+
+
+def _path_of(info: zipfile.ZipInfo) -> tuple[str, bool]:
+    """An entry's path with ``/``, and whether it is a folder."""
+    path = info.filename
+    if not info.flag_bits & _IS_UTF8:
+        with suppress(UnicodeError):  # the standard says cp437, as zipfile does; macOS writes UTF-8 all the same
+            path = path.encode("cp437").decode("utf-8")
+    path = path.replace("\\", "/")
+    is_folder = path.endswith("/") or bool(info.external_attr & _IS_FOLDER and not info.file_size)
+    path = path.removesuffix("/")
+    while path.startswith("./"):
+        path = path.removeprefix("./")
+    return path, is_folder
 
 
 def _check_amount(entries: list[zipfile.ZipInfo], size: int) -> None:
@@ -175,7 +199,8 @@ def _check_entry(info: zipfile.ZipInfo, path: str) -> None:
         raise InvalidRequestError(f"the archive's entry {shown!r} is encrypted: make one without a password")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise InvalidRequestError(f"the archive's entry {shown!r} is packed in a way other than deflate")
-    if any(part in ("", ".", "..") for part in path.split("/")) or any(sign in info.orig_filename for sign in "\\\0"):
+    elsewhere = path != _ROOT and any(part in ("", ".", "..") for part in path.split("/"))
+    if elsewhere or _DRIVE.match(path) or "\0" in info.orig_filename:
         raise InvalidRequestError(f"the archive's entry {shown!r} has a path that leads elsewhere")
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):

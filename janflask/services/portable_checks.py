@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
+from janflask.engine_settings import read_settings
 from janflask.errors import InvalidRequestError, RequestTooLargeError
+from janflask.parameters import read_parameters
 from janflask.services.portable_streams import is_deeper
 
 MAX_DEPTH = 64  # levels of JSON in a thread or a message
@@ -64,11 +66,24 @@ def check_thread(raw: Mapping[str, Any], place: str, limit: int) -> None:
     """A thread as in ``thread.json``; ``limit`` is in bytes."""
     _check_size(raw, place, limit)
     check_fields(raw, place, _THREAD)
+    _check_tables(raw, place)
     for number, item in enumerate(raw.get("assistants") or ()):
         inner = f"{place}.assistants[{number}]"
         if not isinstance(item, str):
             check_texts(mapping(item, inner), inner, "assistant_id")
             check_fields(item, inner, {"assistant_name": str, "instructions": str, "model": dict})
+            model = item.get("model") or {}
+            check_fields(model, f"{inner}.model", {"settings": dict, "parameters": dict})
+            _check_tables(model, f"{inner}.model")
+
+
+def _check_tables(raw: Mapping[str, Any], place: str) -> None:
+    """Parameters and settings that nothing can be answered with. Unknown names are other programs'."""
+    for problem in read_parameters(raw.get("parameters")).problems.values():
+        prefix = f"{place}.parameters"
+        raise InvalidRequestError(problem.told(prefix=prefix), param=f"{prefix}.{problem.field}")
+    for name, told in read_settings(raw.get("settings"))[1].items():
+        raise refused(f"{place}.settings.{name}", told)
 
 
 def check_message(raw: Mapping[str, Any], place: str, limit: int) -> None:
@@ -93,7 +108,9 @@ def check_message(raw: Mapping[str, Any], place: str, limit: int) -> None:
 def _check_part(part: Mapping[str, Any], place: str) -> None:
     check_texts(part, place, "type")
     if part["type"] == "text" and not isinstance(part.get("text"), str):
-        check_texts(mapping(part.get("text"), f"{place}.text"), f"{place}.text", "value")
+        text = mapping(part.get("text"), f"{place}.text")
+        if text.get("value") is not None:  # Jan leaves it out where an error has no words
+            check_texts(text, f"{place}.text", "value")
 
 
 def _check_size(raw: Mapping[str, Any], place: str, limit: int) -> None:

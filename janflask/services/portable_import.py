@@ -24,8 +24,8 @@ from janflask.records import DEFAULT_ASSISTANT, Assistant, Message, StoredFile, 
 from janflask.services.portable_checks import MAX_DEPTH
 from janflask.services.portable_layout import Progress, no_progress
 from janflask.services.portable_streams import as_file, is_deeper, with_file_ids
-from janflask.services.portable_tree import Layout, Tree, join, lines, read_whole, understand
-from janflask.storage import ids
+from janflask.services.portable_tree import Layout, Tree, is_noise, join, lines, read_whole, understand
+from janflask.storage import ids, odd_values
 from janflask.storage.base import FileStore, Repository
 from janflask.storage.file_uploads import CONTENT_FILE, DESCRIPTION_FILE, file_from_json
 from janflask.storage.jan import (
@@ -37,6 +37,7 @@ from janflask.storage.jan import (
     thread_from_json,
 )
 from janflask.storage.jan_assistants import ASSISTANT_FILE, BUILT_IN, assistant_from_json
+from janflask.storage.message_lines import Line, parts
 
 MAX_OBJECT = 4 << 20  # bytes of a thread.json, assistant.json or file.json
 TITLE_LENGTH = 80  # characters of a title that is made from the first message
@@ -148,6 +149,7 @@ class Importer:
     def _take_assistants(self, name: str, path: str) -> str | None:
         raw = self._object(f"{path}/{ASSISTANT_FILE}")
         found = _assistant_with_files(assistant_from_json(raw, name), self._files)
+        self._note(join(path, ASSISTANT_FILE), odd_values.of_assistant(raw))
         here = self._find(self._repository.assistants, name)
         if here == found:
             if found != BUILT_IN:
@@ -166,7 +168,7 @@ class Importer:
     def _take_threads(self, name: str, path: str) -> str | None:
         messages = self._messages(name, path)
         thread = self._thread(name, path, messages)
-        files = [(file, join(path, FILES_FOLDER, file)) for file in self._tree.files(join(path, FILES_FOLDER))]
+        files = list(self._own_files(join(path, FILES_FOLDER)))
         for link in (join(path, FILES_FOLDER, link) for link in self._tree.links(join(path, FILES_FOLDER))):
             self._skip(link, "it is a symbolic link, which is not followed")
         if self._is_here(thread, messages, files):
@@ -184,11 +186,21 @@ class Importer:
             self._renamed[name] = new_id
         return new_id
 
+    def _own_files(self, path: str) -> Iterator[tuple[str, str]]:
+        """The name and path of each. What a system put there is left out; if a user might have, too, it is told."""
+        for name in self._tree.files(path):
+            if not is_noise(name):
+                yield name, join(path, name)
+            elif not name.startswith("."):
+                self._skip(join(path, name), "it is a file of Windows' own")
+
     def _thread(self, name: str, path: str, messages: Sequence[Message]) -> Thread:
         times = [message.created_ms for message in messages if message.created_ms]
         first_ms = min(times, default=ids.now_ms())
         try:
-            thread = thread_from_json(self._object(join(path, THREAD_FILE)), name, first_ms)
+            raw = self._object(join(path, THREAD_FILE))
+            thread = thread_from_json(raw, name, first_ms)
+            self._note(join(path, THREAD_FILE), odd_values.of_thread(raw))
         except (NotFoundError, *_PROBLEMS) as error:
             if not messages:
                 raise InvalidRequestError(f"there is neither a readable {THREAD_FILE} nor a message") from None
@@ -213,11 +225,12 @@ class Importer:
         for number, line in enumerate(lines(self._tree.pieces(path), self._max_message), 1):
             if line is not None and not line.strip():
                 continue
-            message = self._message(name, line, number, path)
-            if message is not None:
-                if message.id in found:
-                    message = dataclasses.replace(message, id=ids.new_id(ids.MESSAGE))
-                found[message.id] = message
+            for data in (None,) if line is None else (part.data for part in parts(Line(0, line))):
+                message = self._message(name, data, number, path)
+                if message is not None:
+                    if message.id in found:
+                        message = dataclasses.replace(message, id=ids.new_id(ids.MESSAGE))
+                    found[message.id] = message
         return list(found.values())
 
     def _message(self, name: str, line: bytes | None, number: int, path: str) -> Message | None:
@@ -274,6 +287,11 @@ class Importer:
         known[old] = new
         if old != new:
             self._renamed[old] = new
+
+    def _note(self, path: str, odd: Iterable[str]) -> None:
+        """Names what was taken as it is, though nothing can be answered with it."""
+        for told in odd:
+            self._skip(path, f"{told}; it was taken as it is, and {odd_values.UNUSABLE}")
 
     def _skip(self, path: str, reason: str) -> None:
         self._skipped.append(Skipped(path, reason))

@@ -17,7 +17,12 @@ from janflask.storage.disk import open_plain, opened_folder, opened_root, transl
 from janflask.storage.jan import MESSAGES_FILE, THREAD_FILE
 
 _DEPTH = 4  # how far into an archive its data folder may lie
-_NOISE = ("__MACOSX",)
+_NOISE = frozenset({"__macosx", ".ds_store", "thumbs.db", "desktop.ini"})
+
+
+def is_noise(name: str) -> bool:
+    """Whether macOS or Windows has put a file or folder of that name there for itself."""
+    return name.startswith("._") or name.lower() in _NOISE
 
 
 class Tree(Protocol):
@@ -124,7 +129,7 @@ def understand(tree: Tree) -> Layout:
         layout = _layout(tree, path)
         if layout is not None:
             return layout
-        inner = [name for name in tree.folders(path) if name not in _NOISE and not name.startswith(".")]
+        inner = [name for name in tree.folders(path) if not is_noise(name) and not name.startswith(".")]
         if len(inner) != 1 or tree.name:
             break
         path = join(path, inner[0])
@@ -149,7 +154,7 @@ def _layout(tree: Tree, path: str) -> Layout | None:
 
 
 def _threads(tree: Tree, path: str) -> Layout:
-    names = [name for name in tree.folders(path) if name not in _NOISE and not name.startswith(".")]
+    names = [name for name in tree.folders(path) if not is_noise(name) and not name.startswith(".")]
     links = tuple(join(path, name) for name in tree.links(path))
     return Layout(tuple((name, join(path, name)) for name in names), links=links)
 

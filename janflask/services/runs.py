@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from janflask import leftovers
 from janflask.errors import (
     ClientDisconnectedError,
     InvalidRequestError,
@@ -28,6 +29,8 @@ from janflask.records import (
     ThreadDraft,
 )
 from janflask.services.assistants import AssistantService
+from janflask.services.history import conversation, fitting
+from janflask.services.inherited import inherited
 from janflask.services.messages import MessageService, check_thread_id
 from janflask.services.models import ModelService
 from janflask.services.threads import ThreadService
@@ -79,28 +82,43 @@ class RunService:
     def create(self, thread_id: str, draft: RunDraft) -> Run:
         """A run that is on disk and about to begin, also if this process or the runner ends now.
 
-        Raises InvalidRequestError when the thread is busy or nobody says which model, NotFoundError for an unknown
-        thread or assistant, ModelNotFoundError.
+        Raises InvalidRequestError when the thread is busy, nobody says which model, or there is something in it that
+        could not be used; NotFoundError for an unknown thread or assistant, ModelNotFoundError. Then nothing is stored.
         """
         check_thread_id(thread_id)
         thread = self._threads.get(thread_id)
         self.check_free(thread_id)
         run = self._run(thread, draft)
-        added = [self._messages.create(thread_id, message) for message in draft.additional_messages]
-        if not self._store.create(run):
-            self._take_back(added)
-            self.check_free(thread_id)
-            raise _busy(thread_id, "another one")
-        return self._begun(run)
+        added = self._added(thread_id, draft)
+        _refuse_leftovers(run, self._threads.all_messages(thread_id), added)
+        return self._stored(run, added)
 
     def create_with_thread(self, draft: RunDraft) -> Run:
         """A new thread and its run. Raises what ``create`` and ThreadService.create do; then there is no thread."""
-        thread = self._thread_service.create(draft.thread or ThreadDraft()).thread
+        thread, messages = self._thread_service.drafted(draft.thread or ThreadDraft())
+        run = self._run(thread, draft)
+        placed = {f"thread.{where}": item for where, item in messages.items()} | self._added(thread.id, draft)
+        _refuse_leftovers(run, (), placed)
+        self._thread_service.add(thread, placed)
         try:
-            return self.create(thread.id, draft)
+            return self._stored(run, {})
         except Exception:
             self._threads.delete(thread.id)
             raise
+
+    def _added(self, thread_id: str, draft: RunDraft) -> dict[str, Message]:
+        """The messages that come with the run, by where they are in the request."""
+        places = ((f"additional_messages.{number}", item) for number, item in enumerate(draft.additional_messages))
+        return {where: self._messages.drafted(thread_id, item, param=where) for where, item in places}
+
+    def _stored(self, run: Run, added: Mapping[str, Message]) -> Run:
+        if added:
+            self._messages.add(run.thread_id, added)
+        if not self._store.create(run):
+            self._take_back(added.values())
+            self.check_free(run.thread_id)
+            raise _busy(run.thread_id, "another one")
+        return self._begun(run)
 
     def check_free(self, thread_id: str) -> None:
         """Raises InvalidRequestError while a run of the thread is under way."""
@@ -113,9 +131,8 @@ class RunService:
         """Run over thread over assistant; the model's own and the defaults come in when it is carried out."""
         entry, assistant = self._assistant(thread, draft.assistant_id)
         model = self._model(draft.model, thread, entry, assistant)
-        parameters = _merged(
-            _sampling_of(assistant), entry.model.get("parameters"), thread.parameters, draft.parameters
-        )
+        leftovers.refuse(leftovers.of_run(draft, thread, entry, assistant, _named(thread, entry)))
+        taken = inherited(thread, entry, assistant, _own_parameters(draft))
         instructions = entry.instructions or assistant.instructions
         if draft.instructions is not None:
             instructions = draft.instructions
@@ -130,16 +147,19 @@ class RunService:
             expires_ms=now + int(self._settings.run_timeout * 1000),
             model=model,
             instructions="\n\n".join(text for text in (instructions, draft.additional_instructions) if text),
-            settings=_merged(entry.model.get("settings"), thread.settings),
-            parameters=parameters,
-            temperature=draft.temperature if draft.temperature is not None else parameters.get("temperature"),
-            top_p=draft.top_p if draft.top_p is not None else parameters.get("top_p"),
+            settings=taken.settings,
+            parameters=taken.parameters,
+            temperature=taken.parameters.get("temperature"),
+            top_p=taken.parameters.get("top_p"),
             max_prompt_tokens=draft.max_prompt_tokens,
             max_completion_tokens=draft.max_completion_tokens,
             last_messages=draft.last_messages,
+            response_format=draft.response_format,
+            tool_choice=draft.tool_choice,
             parallel_tool_calls=draft.parallel_tool_calls,
             metadata=draft.metadata,
             ends_with_client=draft.ends_with_client,
+            problem=taken.problem,
         )
 
     def _assistant(self, thread: Thread, assistant_id: str | None) -> tuple[ThreadAssistant, Assistant]:
@@ -172,7 +192,7 @@ class RunService:
             )
         return usable[0]
 
-    def _take_back(self, messages: list[Message]) -> None:
+    def _take_back(self, messages: Iterable[Message]) -> None:
         for message in messages:
             self._messages.delete(message.thread_id, message.id)
 
@@ -271,17 +291,27 @@ class RunService:
                 waiter.unwatch(watch)
 
 
-def _merged(*levels: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The later ones win."""
-    merged: dict[str, Any] = {}
-    for level in levels:
-        merged |= level or {}
-    return merged
+def _own_parameters(draft: RunDraft) -> dict[str, Any]:
+    own = {"temperature": draft.temperature, "top_p": draft.top_p}
+    return {**draft.parameters, **{name: value for name, value in own.items() if value is not None}}
 
 
-def _sampling_of(assistant: Assistant) -> dict[str, Any]:
-    given = {"temperature": assistant.temperature, "top_p": assistant.top_p}
-    return {name: value for name, value in given.items() if value is not None}
+def _named(thread: Thread, entry: ThreadAssistant) -> dict[str, Any]:
+    """What the thread over its entry names among the parameters, understood or not."""
+    levels = (entry.model.get("parameters"), thread.parameters)
+    return {name: value for level in levels if isinstance(level, Mapping) for name, value in level.items()}
+
+
+def _refuse_leftovers(run: Run, stored: Iterable[Message], added: Mapping[str, Message]) -> None:
+    """Raises InvalidRequestError for what the model would not be shown of messages that it may be shown.
+
+    How many fit its context is found out later, and what was added until then: ``runner.prompts`` asks once more.
+    """
+    messages = conversation((*stored, *added.values()))
+    window = fitting(messages, lambda _: True, run.last_messages)
+    places = {message.id: where for where, message in added.items()}
+    without_tools = run.tool_choice == leftovers.NO_TOOLS
+    leftovers.refuse(leftovers.of_messages(window.shown, places, without_tools=without_tools))
 
 
 def _check_ids(thread_id: str, run_id: str) -> None:

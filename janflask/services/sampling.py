@@ -1,23 +1,31 @@
-"""How a request is sampled: its own fields over the model's ``parameters`` over the built-in defaults."""
+"""How a request is answered: its own fields over the model's ``parameters`` over the built-in defaults.
+
+What the model's file says and nobody can mean is an error only where it would be used.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
+from janflask import parameters
+from janflask.catalog import MODEL_FILE
 from janflask.errors import ConflictError
-from janflask.types import SAMPLING_RANGES, ModelCard, SamplingParams
+from janflask.parameters import NO_LIMIT, Problem
+from janflask.types import ModelCard, SamplingParams
 
-_DEFAULTS = SamplingParams()
-_NUMBERS = {item.name: getattr(_DEFAULTS, item.name) for item in fields(SamplingParams) if item.name in SAMPLING_RANGES}
-_BY_REQUEST_ONLY = frozenset({"top_logprobs"})
+_SAMPLING = frozenset(SamplingParams.__dataclass_fields__)
+_OF_TEMPLATES = ("chat_template_kwargs", "reasoning_effort", "enable_thinking")
+_OTHERS = frozenset({"max_tokens", "stop", "cache_prompt", *_OF_TEMPLATES})  # than those of sampling
 
 
 def sampling_params(card: ModelCard, requested: Mapping[str, Any]) -> SamplingParams:
     """``requested`` holds checked fields of ``SamplingParams``. Raises ConflictError for an unusable ``model.json``."""
-    values = model_defaults(card)
+    found = parameters.read_parameters(card.parameters)
+    for name, problem in found.problems.items():
+        if name not in _OTHERS and name not in requested:
+            raise _unusable(card, problem)
+    values = {name: value for name, value in found.values.items() if name in _SAMPLING}
     values.update(requested)
     seed = values.get("seed")
     if seed is not None:
@@ -26,52 +34,35 @@ def sampling_params(card: ModelCard, requested: Mapping[str, Any]) -> SamplingPa
     return SamplingParams(**values)
 
 
-def model_defaults(card: ModelCard) -> dict[str, Any]:
-    """The sampling fields in the model's ``parameters``; numbers may be text there. Raises ConflictError."""
-    values: dict[str, Any] = {}
-    for name, default in _NUMBERS.items():
-        given = card.parameters.get(name)
-        if given is not None and name not in _BY_REQUEST_ONLY:
-            values[name] = _number(card, name, given, whole=default is None or isinstance(default, int))
-    return values
-
-
 def model_max_tokens(card: ModelCard) -> int | None:
-    """The model's own ``max_tokens``; None when it sets none, or no limit (0 or less). Raises ConflictError."""
-    given = card.parameters.get("max_tokens")
-    if given is None:
-        return None
-    number = int(_number(card, "max_tokens", given, whole=True))
-    return number if number > 0 else None
+    """The model's own ``max_tokens``; None when it sets none, or no limit. Raises ConflictError."""
+    most = _model_values(card, "max_tokens").get("max_tokens")
+    return None if most == NO_LIMIT else most
 
 
 def model_stop(card: ModelCard) -> tuple[str, ...]:
     """The model's own stop strings. Raises ConflictError."""
-    given = card.parameters.get("stop")
-    strings = [given] if isinstance(given, str) else given or []
-    if not isinstance(strings, list) or not all(isinstance(text, str) for text in strings):
-        raise _unusable(card, "stop", given, "it must be a string or a list of strings")
-    return tuple(text for text in strings if text)
+    return tuple(_model_values(card, "stop").get("stop", ()))
 
 
-def _number(card: ModelCard, name: str, given: object, *, whole: bool) -> float | int:
-    kind = "a whole number" if whole else "a number"
-    if isinstance(given, bool) or not isinstance(given, (int, float, str)):
-        raise _unusable(card, name, given, f"it must be {kind}")
-    try:
-        number = float(given)
-    except (ValueError, OverflowError):
-        raise _unusable(card, name, given, f"it must be {kind}") from None
-    if not math.isfinite(number) or (whole and number != int(number)):
-        raise _unusable(card, name, given, f"it must be {kind}")
-    low, high = SAMPLING_RANGES.get(name, (-math.inf, math.inf))
-    if not low <= number <= high:
-        raise _unusable(card, name, given, f"it must be from {low} to {high}")
-    return int(given) if whole and not isinstance(given, str) else int(number) if whole else number
+def model_cache_prompt(card: ModelCard) -> bool:
+    """Whether the model's prompts use what is cached. Raises ConflictError."""
+    return bool(_model_values(card, "cache_prompt").get("cache_prompt", True))
 
 
-def _unusable(card: ModelCard, name: str, given: object, reason: str) -> ConflictError:
-    return ConflictError(
-        f"parameters.{name} in model.json of {card.id} is {str(given)[:80]!r}: {reason}. Correct the file",
-        param="model",
-    )
+def template_kwargs(card: ModelCard, requested: Mapping[str, Any]) -> dict[str, Any]:
+    """The chat template's further variables: ``requested`` over the model's own. Raises ConflictError."""
+    return {**parameters.template_kwargs(_model_values(card, *_OF_TEMPLATES)), **requested}
+
+
+def _model_values(card: ModelCard, *names: str) -> dict[str, Any]:
+    """Those of the model's ``parameters`` that it sets. Raises ConflictError."""
+    found = parameters.read_parameters(card.parameters)
+    for name in names:
+        if name in found.problems:
+            raise _unusable(card, found.problems[name])
+    return {name: found.values[name] for name in names if name in found.values}
+
+
+def _unusable(card: ModelCard, problem: Problem) -> ConflictError:
+    return ConflictError(f"{problem.told(f'{MODEL_FILE} of {card.id}')}. Correct the file", param="model")

@@ -6,8 +6,8 @@ here, where the operating system holds the limits: an alarm kills the process th
 the limit is refused to it.
 
 Frames on standard input and output are a length (u32, big-endian) and JSON of that length. The first frame in is
-``{"template": source}``; each further one is a context to render with, answered by ``{"text": ...}`` or ``{"error":
-reason}``. End of input ends the process.
+``{"template": source}``; each further one is a list of contexts to render with, answered by a list of ``{"text": ...}``
+and ``{"error": reason}``. The limits are those of a frame. End of input ends the process.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 LENGTH = struct.Struct(">I")
-MAX_SECONDS = 5.0  # of one rendering
+MAX_SECONDS = 5.0  # of one frame's renderings
 MAX_MEMORY = 1 << 30  # bytes of address space
 MAX_REASON = 1000  # characters of what it says against the messages
-MAX_CHARACTERS = 8_000_000  # of a rendered prompt; some two million tokens
+MAX_CHARACTERS = 8_000_000  # of what one frame's contexts render to; some two million tokens
 
 
 class GenerationTag(Extension):
@@ -74,14 +74,26 @@ def _strftime_now(form: str) -> str:
     return datetime.now().strftime(form)
 
 
-def render(template: Template, context: dict[str, Any]) -> dict[str, str]:
+Answer = dict[str, str]
+
+
+def render_all(template: Template, contexts: list[dict[str, Any]]) -> list[Answer]:
+    """For each context what ``render`` says, within the length that all may have together."""
+    answers: list[Answer] = []
+    room = MAX_CHARACTERS
+    for context in contexts:
+        answers.append(render(template, context, room))
+        room -= len(answers[-1].get("text", ""))
+    return answers
+
+
+def render(template: Template, context: dict[str, Any], room: int = MAX_CHARACTERS) -> Answer:
     """``{"text": ...}``, or ``{"error": ...}`` with what the template (or Jinja2, or a limit) had against it."""
     pieces: list[str] = []
-    length = 0
     try:
         for piece in template.generate(context):
-            length += len(piece)
-            if length > MAX_CHARACTERS:
+            room -= len(piece)
+            if room < 0:
                 return {"error": f"it renders to more than {MAX_CHARACTERS} characters"}
             pieces.append(piece)
     except MemoryError:
@@ -93,13 +105,13 @@ def render(template: Template, context: dict[str, Any]) -> dict[str, str]:
     return {"text": "".join(pieces)}
 
 
-def _compile(source: str) -> Callable[[dict[str, Any]], dict[str, str]]:
+def _compile(source: str) -> Callable[[list[dict[str, Any]]], list[Answer]]:
     try:
         template = environment().from_string(source)
     except (TemplateError, RecursionError, MemoryError) as error:
         reason = {"error": f"{error or type(error).__name__} (line {getattr(error, 'lineno', '?')})"}
-        return lambda context: reason
-    return lambda context: render(template, context)
+        return lambda contexts: [reason] * len(contexts)
+    return lambda contexts: render_all(template, contexts)
 
 
 def read_frame(stream: BinaryIO) -> Any:
@@ -126,7 +138,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # deadly even inside one long call into C
-    rendered: Callable[[dict[str, Any]], dict[str, str]] | None = None
+    rendered: Callable[[list[dict[str, Any]]], list[Answer]] | None = None
     while (frame := read_frame(sys.stdin.buffer)) is not None:
         signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
         if rendered is None:

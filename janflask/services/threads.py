@@ -43,10 +43,14 @@ class ThreadService:
         self._messages = messages
 
     def create(self, draft: ThreadDraft) -> ThreadView:
-        """A new thread with its first messages.
+        """A new thread with its first messages. Raises what ``drafted`` and ``add`` do."""
+        return self.add(*self.drafted(draft))
 
-        Raises InvalidRequestError for an id that cannot be one and for an unknown assistant, setting or file,
-        ConflictError for an id that is taken, and RequestTooLargeError for a message.
+    def drafted(self, draft: ThreadDraft) -> tuple[Thread, dict[str, Message]]:
+        """A new thread, not yet stored, and its first messages by where they came from.
+
+        Raises InvalidRequestError for an id that cannot be one and for an unknown assistant or setting, and
+        RequestTooLargeError for a message.
         """
         thread_id = ids.new_id(ids.THREAD) if draft.id is None else _new_id(draft.id)
         named = draft.assistants if draft.assistants is not None else (DEFAULT_ASSISTANT,)
@@ -58,8 +62,11 @@ class ThreadService:
             assistants=self._resolved(named, ()),
             **self._checked_fields(draft.fields),
         )
-        messages = self._drafted(thread_id, draft.messages or (), {})
-        with self._messages.holding(thread_id, messages):
+        return thread, self._drafted(thread_id, draft.messages or (), {})
+
+    def add(self, thread: Thread, messages: Mapping[str, Message]) -> ThreadView:
+        """Stores what was ``drafted``. Raises InvalidRequestError for a file, ConflictError for an id that is taken."""
+        with self._messages.holding(thread.id, messages):
             stored = self._threads.create(thread, tuple(messages.values()))
         return ThreadView(stored, [message.id for message in messages.values()])
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from janflask.errors import InvalidRequestError, JanflaskError
 from janflask.ipc.client import engine_text, engine_tokens
 from janflask.ipc.protocol import MAX_TEXT, Tokenize, Tokens
-from janflask.services.asking import EngineAsker
+from janflask.services.engine_access import EngineAccess, Tries
 from janflask.services.models import Endpoint, ModelService
+from janflask.services.sampling import template_kwargs
 from janflask.services.templates import ChatTemplates
 from janflask.services.waiting import Waiter
 from janflask.settings import Settings
@@ -27,19 +28,21 @@ class TokenService:
     """Asks engines for tokens; a model that is not running is started. Thread-safe.
 
     Every method raises ModelNotFoundError, ConflictError, what the start of a model fails with, EngineCrashedError,
-    TimeoutExceededError and ClientDisconnectedError.
+    TimeoutExceededError and ClientDisconnectedError. ``tries`` are those of the request that a question is a step of.
     """
 
     def __init__(self, settings: Settings, models: ModelService, templates: ChatTemplates) -> None:
         self._settings = settings
         self._models = models
         self._templates = templates
-        self._asker = EngineAsker(settings, models)
+        self._engines = EngineAccess(settings, models)
 
-    def tokenize(self, request: TokenizeRequest, waiter: Waiter) -> Tokens:
+    def tokenize(self, request: TokenizeRequest, waiter: Waiter, tries: Tries | None = None) -> Tokens:
         """The tokens of a text. Raises InvalidRequestError when it cannot be tokenized."""
         question = Tokenize(request.content, request.add_special, request.parse_special, request.with_pieces)
-        return self._asker.ask(request.model, waiter, lambda endpoint: self._tokens(endpoint, question, "content"))
+        return self._engines.ask(
+            request.model, waiter, lambda endpoint: self._tokens(endpoint, question, "content"), tries
+        )
 
     def detokenize(self, request: DetokenizeRequest, waiter: Waiter) -> str:
         """The text of tokens. Raises InvalidRequestError for an id that is not in the vocabulary."""
@@ -54,29 +57,32 @@ class TokenService:
                     )
             return engine_text(endpoint.socket, request.tokens, self._settings.request_timeout)
 
-        return self._asker.ask(request.model, waiter, ask)
+        return self._engines.ask(request.model, waiter, ask)
 
-    def apply_template(self, request: TemplateRequest, waiter: Waiter) -> LaidOut:
+    def apply_template(self, request: TemplateRequest, waiter: Waiter, tries: Tries | None = None) -> LaidOut:
         """The prompt that a chat of these messages has, with exactly its tokens.
 
-        Raises InvalidRequestError when the template refuses the messages.
+        Raises InvalidRequestError when the template refuses the messages, ConflictError for an unusable ``model.json``.
         """
-        jan_template = self._models.card(request.model).settings.get("prompt_template")
+        card = self._models.card(request.model)
+        jan_template = card.settings.get("prompt_template")
+        further = template_kwargs(card, request.template_kwargs)
 
         def ask(endpoint: Endpoint) -> LaidOut:
             prompt = self._templates.prompt(
                 request.messages,
                 endpoint.info,
                 jan_template if isinstance(jan_template, str) else None,
-                request.template_kwargs,
+                further,
                 ask=request.add_generation_prompt,
+                go_on=request.continue_final_message,
             )
             if not request.tokenize:
                 return LaidOut(prompt.text, None)
             question = Tokenize(prompt.text, prompt.add_special, parse_special=True)
             return LaidOut(prompt.text, self._tokens(endpoint, question, "messages").ids)
 
-        return self._asker.ask(request.model, waiter, ask)
+        return self._engines.ask(request.model, waiter, ask, tries)
 
     def _tokens(self, endpoint: Endpoint, question: Tokenize, param: str) -> Tokens:
         if len(question.text) > MAX_TEXT:

@@ -199,10 +199,10 @@ class RunStore(Protocol):
         """The run with ``change`` made, under its thread's lock."""
 
     def list(self, thread_id: str, page: Page) -> Slice[Run]:
-        """By creation."""
+        """By creation; one that cannot be read is left out, and logged."""
 
     def open_run(self, thread_id: str) -> str | None:
-        """The id of the thread's run that is not final yet."""
+        """The id of the thread's run that is not final yet; one that nobody can read any more is none."""
 
     def close(self, thread_id: str, run_id: str, change: Callable[[Run], Run]) -> Run:
         """The run with ``change`` made, which ends it: its thread is free for the next. Its message is stored before.

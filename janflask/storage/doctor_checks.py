@@ -10,7 +10,7 @@ from typing import Any
 
 from janflask.errors import StoreDamagedError
 from janflask.records import Assistant, StoredFile
-from janflask.storage import ids
+from janflask.storage import ids, odd_values
 from janflask.storage.disk import open_plain
 from janflask.storage.doctor_case import NOT_A_FILE, Case, Finding, left_over_files, links_in, told, wrong_types
 from janflask.storage.file_assistants import MAX_ASSISTANT_FILE
@@ -58,6 +58,8 @@ def check_assistant(case: Case, fd: int, assistant_id: str) -> Iterator[Finding]
         if wrong:
             extra = {name: value for name, value in found.extra.items() if name not in wrong}
             yield mended(told(wrong), dataclasses.replace(found, extra=extra))
+        for odd in odd_values.of_assistant(raw):
+            yield Finding(path, f"{odd}; {odd_values.UNUSABLE}")
     yield from left_over_files(case, fd, f"assistants/{assistant_id}")
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from janflask.errors import StoreDamagedError
 from janflask.records import Message, Thread
-from janflask.storage import ids, message_log
+from janflask.storage import ids, message_log, odd_values
 from janflask.storage.disk import open_plain
 from janflask.storage.doctor_case import (
     NOT_A_FILE,
@@ -23,6 +23,7 @@ from janflask.storage.doctor_case import (
     told,
     wrong_types,
 )
+from janflask.storage.doctor_runs import check_runs
 from janflask.storage.file_threads import MAX_THREAD_FILE
 from janflask.storage.jan import (
     FILES_FOLDER,
@@ -33,7 +34,7 @@ from janflask.storage.jan import (
     message_from_json,
     thread_from_json,
 )
-from janflask.storage.message_log import Line
+from janflask.storage.message_lines import Line, is_object, parts
 
 TITLE_LENGTH = 80  # characters of a title that is made from the first message
 _READ = 1 << 18  # bytes
@@ -69,6 +70,7 @@ class ThreadCheck:
         """Messages first: they may have to give what ``thread.json`` lacks."""
         yield from self._messages()
         yield from self._thread()
+        yield from check_runs(self.case, self.fd, self.thread_id)
         for name in links_in(self.fd, FILES_FOLDER):
             yield Finding(f"{self._path}/{FILES_FOLDER}/{name}".rstrip("/"), NOT_A_FILE)
         yield from left_over_files(self.case, self.fd, self._path)
@@ -103,6 +105,8 @@ class ThreadCheck:
         if wrong:
             extra = {name: value for name, value in thread.extra.items() if name not in wrong}
             yield self._mended(path, told(wrong), dataclasses.replace(thread, extra=extra))
+        for odd in odd_values.of_thread({**raw, **dict.fromkeys(wrong)}):
+            yield Finding(path, f"{odd}; {odd_values.UNUSABLE}")
 
     def _mended(self, path: str, problem: str, thread: Thread) -> Finding:
         data = encode_thread(thread)
@@ -141,25 +145,26 @@ class ThreadCheck:
         """What is wrong with the lines, in words."""
         self._seen.clear()
         for number, (start, line) in enumerate(_placed(lines), 1):
-            if not line.endswith(b"\n"):
-                whole = message_log.is_whole(line)
-                yield f"line {number}, the last one, " + ("does not end" if whole else "is torn")
-                if not whole:
-                    return
-            _, problem = self._line(line, start)
-            if problem:
-                yield f"line {number}: {problem}"
+            found = _parts(start, line)
+            whole = [is_object(part.data) for part in found]
+            if found and not line.endswith(b"\n"):
+                yield f"line {number}, the last one, " + ("does not end" if whole[-1] else "is torn")
+                found = found if whole[-1] else found[:-1]
+            if sum(whole) > 1:
+                yield f"line {number}: it holds {sum(whole)} messages: line breaks are missing"
+            for part in found:
+                _, problem = self._line(part)
+                if problem:
+                    beside = "beside a message there is something else: " if any(whole) and len(found) > 1 else ""
+                    yield f"line {number}: {'' if is_object(part.data) else beside}{problem}"
 
-    def _line(self, line: bytes, start: int) -> tuple[bytes | None, str]:
-        """The line at ``start`` as it should be (None: not at all), and what is wrong with it."""
-        data = line.strip()
-        if not data:
-            return None, ""
+    def _line(self, line: Line) -> tuple[bytes | None, str]:
+        """The line as it should be (None: not at all), and what is wrong with it."""
         try:
-            raw = decode_object(data, "it")
+            raw = decode_object(line.data.strip(), "it")
         except StoreDamagedError as error:
             return None, error.message.split("; `janflask doctor`")[0]
-        shown = message_log.line_id(Line(start, line.rstrip(b"\n")))
+        shown = message_log.line_id(line)
         wrong = wrong_types(raw, _MESSAGE)
         changes: dict[str, Any] = dict.fromkeys(wrong)
         if type(raw.get("id")) is not str or not raw["id"]:
@@ -173,7 +178,7 @@ class ThreadCheck:
             changes["thread_id"] = self.thread_id
         self._note(message_from_json({**raw, "id": changes.get("id", raw.get("id"))}, self.thread_id))
         if not changes:
-            return line if line.endswith(b"\n") else line + b"\n", ""
+            return line.data + b"\n", ""
         return msgspec.json.encode(_with(raw, changes)) + b"\n", told(wrong)
 
     def _note(self, message: Message) -> None:
@@ -183,14 +188,20 @@ class ThreadCheck:
         self._last_ms = max(self._last_ms, message.created_ms)
 
     def _rewrite(self, kept: list[str | None]) -> str | None:
-        """Takes broken lines out and puts the others right; the whole file as it was is kept."""
+        """Takes out what is no message and puts the others right, each on a line; the whole file as it was is kept."""
         with os.fdopen(open_plain(self.fd, MESSAGES_FILE), "rb", _READ) as lines:
             name = self.case.keep(self.fd, MESSAGES_FILE)
             self._seen.clear()
-            good = (line for start, raw in _placed(lines) if (line := self._line(raw, start)[0]) is not None)
+            found = (part for start, line in _placed(lines) for part in _parts(start, line))
+            good = (data for part in found if (data := self._line(part)[0]) is not None)
             message_log.rewrite(self.case.disk, self.fd, good)
         kept.append(name)
         return name
+
+
+def _parts(start: int, line: bytes) -> list[Line]:
+    """What a line holds; nothing if it is blank."""
+    return parts(Line(start, line.rstrip(b"\n"))) if line.strip() else []
 
 
 def _placed(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:

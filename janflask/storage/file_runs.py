@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Self
 
 import msgspec
 
-from janflask.errors import NotFoundError, StoreDamagedError
+from janflask.errors import ConflictError, NotFoundError, RequestTooLargeError, StoreDamagedError
 from janflask.records import Run
 from janflask.storage import ids
 from janflask.storage.base import Page, Slice
@@ -40,11 +41,15 @@ from janflask.storage.disk import (
 )
 from janflask.storage.locks import FolderLocks
 from janflask.storage.paging import cut
+from janflask.storage.run_json import decode_run
 
 RUNS, OPEN, REPLY_SUFFIX = "runs", "open", ".reply"
-MAX_RUN_FILE = 1 << 20  # bytes
+MAX_RUN_FILE = 32 << 20  # bytes: a run lists every message that the model was not shown
+MAX_NEW_RUN = 8 << 20  # bytes
+BEING_MADE_MS = 60_000  # a run that is named and not there yet may be about to come for that long
 _APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-_DECODER = msgspec.json.Decoder(Run)
+
+log = logging.getLogger(__name__)
 
 
 class Reply:
@@ -85,11 +90,14 @@ class FileRunStore:
     def create(self, run: Run) -> bool:
         """False: another run of the thread is open, and nothing was changed."""
         name = f"{run.id}.json"
+        data = msgspec.json.encode(run)
+        if len(data) > MAX_NEW_RUN:  # what is written must be read again, also when it has grown
+            raise RequestTooLargeError(f"the run has {len(data)} bytes as JSON, and {MAX_NEW_RUN} is the most")
         with translated(_what(run.id)), opened_root(self._open, make=True) as top:
             self._disk.create(top, name, msgspec.json.encode({"thread_id": run.thread_id}))
             try:
                 self._disk.sync(top)
-                created = self._create_in_thread(run)
+                created = self._create_in_thread(run, data)
             except BaseException:
                 _forget(top, name)
                 raise
@@ -97,17 +105,15 @@ class FileRunStore:
                 _forget(top, name)
         return created
 
-    def _create_in_thread(self, run: Run) -> bool:
+    def _create_in_thread(self, run: Run, data: bytes) -> bool:
         with self._thread(run.thread_id) as thread:
             make_folder(thread, RUNS)
             self._disk.sync(thread)
             with opened_folder(RUNS, thread) as fd:
-                try:
-                    self._disk.create(fd, OPEN, run.id.encode())
-                except FileExistsError:
+                if not self._mark_open(fd, run):
                     return False
                 try:
-                    self._disk.create(fd, f"{run.id}.json", msgspec.json.encode(run))
+                    self._disk.create(fd, f"{run.id}.json", data)
                     _forget_replies(fd)
                     self._disk.sync(fd)
                 except BaseException:
@@ -116,35 +122,48 @@ class FileRunStore:
                     raise
         return True
 
+    def _mark_open(self, fd: int, run: Run) -> bool:
+        """Whether ``run`` is the one of its thread that is open now. A mark of one that cannot go on is taken away."""
+        for _ in range(2):
+            try:
+                self._disk.create(fd, OPEN, run.id.encode())
+                return True
+            except FileExistsError:
+                with self._locked(run.thread_id):
+                    if _open_run(fd, run.thread_id) is not None:
+                        return False
+                    _forget(fd, OPEN)
+        return False
+
     def get(self, thread_id: str, run_id: str) -> Run:
         with self._runs(thread_id, run_id) as fd:
-            return _read(fd, run_id)
+            return _read(fd, thread_id, run_id)
 
     def update(self, thread_id: str, run_id: str, change: Callable[[Run], Run]) -> Run:
         """The run with ``change`` made, under its thread's lock."""
         with self._runs(thread_id, run_id) as fd, self._locked(thread_id):
-            changed = change(_read(fd, run_id))
+            changed = change(_read(fd, thread_id, run_id))
             self._disk.replace(fd, f"{run_id}.json", msgspec.json.encode(changed))
             return changed
 
     def list(self, thread_id: str, page: Page) -> Slice[Run]:
-        """By creation."""
+        """By creation; one that cannot be read is left out, and logged."""
         with self._thread(thread_id) as thread:
             try:
                 with opened_folder(RUNS, thread) as fd:
                     keys = sorted((ids.time_of(run_id) or 0, run_id) for run_id in _ids(fd))
-                    return cut(keys, page, lambda run_id: _read(fd, run_id))
+                    return cut(keys, page, lambda run_id: _readable(fd, thread_id, run_id))
             except FileNotFoundError:
                 return cut([], page, lambda _: None)
 
     # --- the open ones ------------------------------------------------------------------------------------------
 
     def open_run(self, thread_id: str) -> str | None:
-        """The id of the thread's run that is not final yet."""
+        """The id of the thread's run that is not final yet; one whose file nobody can read stands in nobody's way."""
         with self._thread(thread_id) as thread:
             try:
                 with opened_folder(RUNS, thread) as fd:
-                    return read_plain(fd, OPEN, 256, f"thread {thread_id}")[0].decode("ascii", "replace")
+                    return _open_run(fd, thread_id)
             except FileNotFoundError:
                 return None
 
@@ -154,7 +173,7 @@ class FileRunStore:
         Idempotent.
         """
         with self._runs(thread_id, run_id) as fd, self._locked(thread_id):
-            run = change(_read(fd, run_id))
+            run = change(_read(fd, thread_id, run_id))
             self._disk.replace(fd, f"{run.id}.json", msgspec.json.encode(run))
             with contextlib.suppress(FileNotFoundError):
                 if read_plain(fd, OPEN, 256, _what(run.id))[0] == run.id.encode():
@@ -203,7 +222,7 @@ class FileRunStore:
         lines = data[: data.rfind(b"\n") + 1].splitlines()
         try:
             return [msgspec.json.decode(line, type=str) for line in lines]
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StoreDamagedError(f"the reply of {_what(run_id)} cannot be read: {error}") from None
 
     # --- folders ------------------------------------------------------------------------------------------------
@@ -236,12 +255,40 @@ def _what(run_id: str) -> str:
     return f"run {run_id}"
 
 
-def _read(fd: int, run_id: str) -> Run:
+def _read(fd: int, thread_id: str, run_id: str) -> Run:
+    """Raises OSError, and StoreDamagedError where nothing can be read."""
     data, _ = read_plain(fd, f"{run_id}.json", MAX_RUN_FILE, _what(run_id))
+    return decode_run(data, thread_id, run_id)
+
+
+def _readable(fd: int, thread_id: str, run_id: str) -> Run | None:
     try:
-        return _DECODER.decode(data)
-    except msgspec.DecodeError as error:
-        raise StoreDamagedError(f"{_what(run_id)} cannot be read: {error}") from None
+        with translated(_what(run_id)):
+            return _read(fd, thread_id, run_id)
+    except (StoreDamagedError, ConflictError) as error:
+        log.warning("a run of thread %s is left out: %s", thread_id, error.message)
+    except NotFoundError:
+        pass
+    return None
+
+
+def _open_run(fd: int, thread_id: str) -> str | None:
+    """The run that ``open`` names; None if that is over, or if nobody can read it and it is not just being made."""
+    try:
+        data, about = read_plain(fd, OPEN, 256, f"thread {thread_id}")
+    except FileNotFoundError:
+        return None
+    run_id = data.decode("ascii", "replace")
+    is_new = about.st_mtime_ns // 1_000_000 > ids.now_ms() - BEING_MADE_MS
+    try:
+        if ids.is_id(run_id):
+            return None if _read(fd, thread_id, run_id).status.is_final else run_id
+    except FileNotFoundError:
+        pass
+    except (StoreDamagedError, OSError) as error:
+        if not is_new:
+            log.error("the open run of thread %s is given up: %s", thread_id, error)
+    return run_id if is_new else None
 
 
 def _thread_of(data: bytes) -> str:

@@ -8,7 +8,10 @@ reads: milliseconds, ``created`` and ``updated``, its own words for a message's 
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -35,21 +38,37 @@ _MESSAGE = {
     *("assistant_id", "run_id", "incomplete_details", "completed_at", "incomplete_at", "metadata"),
 }
 
+_HALF = re.compile("[\ud800-\udfff]")  # half of a character beyond U+FFFF, alone
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
 def decode_object(data: bytes, what: str) -> dict[str, Any]:
     """The JSON object in ``data``. Raises StoreDamagedError."""
+    data = data.removeprefix(b"\xef\xbb\xbf")
     try:
-        value = _decode(data.removeprefix(b"\xef\xbb\xbf"))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise StoreDamagedError(
-            f"{what} is not JSON: {why_not_json(data, error)}; `janflask doctor` tells more"
-        ) from None
+        value = _decode(data)
+    except msgspec.DecodeError as error:
+        value = _with_half_characters(data, what, error)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise _not_json(data, what, error) from None
     if not isinstance(value, dict):
         raise StoreDamagedError(f"{what} holds no JSON object; `janflask doctor` tells more")
     return value
+
+
+def _with_half_characters(data: bytes, what: str, problem: msgspec.DecodeError) -> Any:
+    """JSON with half of a character in it, as programs write it that cut text between the two: a sign in its place."""
+    if b"\\ud" in data.lower():
+        with suppress(ValueError, RecursionError):
+            text = json.dumps(json.loads(data), ensure_ascii=False, allow_nan=False)
+            return json.loads(_HALF.sub("\ufffd", text))
+    raise _not_json(data, what, problem) from None
+
+
+def _not_json(data: bytes, what: str, error: Exception) -> StoreDamagedError:
+    return StoreDamagedError(f"{what} is not JSON: {why_not_json(data, error)}; `janflask doctor` tells more")
 
 
 # --- threads ----------------------------------------------------------------------------------------------------------
@@ -134,7 +153,6 @@ def message_from_json(raw: Raw, thread_id: str, default_id: str = "") -> Message
     """``default_id`` is for a message that tells none."""
     created = millis(raw, "created") or millis(raw, "created_at")
     status = given(raw, "status", str)
-    details = raw.get("incomplete_details")
     known = Message(
         id=given(raw, "id", str) or default_id,
         thread_id=thread_id,
@@ -146,7 +164,7 @@ def message_from_json(raw: Raw, thread_id: str, default_id: str = "") -> Message
         assistant_id=given(raw, "assistant_id", str) or None,
         run_id=given(raw, "run_id", str) or None,
         status=_STATUS.get(status, status if status in _JAN_STATUS else "completed"),
-        incomplete_details=details if isinstance(details, dict) else {"reason": "error"} if status == "error" else None,
+        incomplete_details=_details(raw.get("incomplete_details"), status),
         completed_ms=millis(raw, "completed_at") or None,
         incomplete_ms=millis(raw, "incomplete_at") or None,
         metadata=given(raw, "metadata", dict),
@@ -184,15 +202,25 @@ def encode_message(message: Message) -> bytes:
     return _encode(message_to_json(message)) + b"\n"
 
 
+def _details(raw: object, status: str) -> dict[str, Any] | None:
+    """``incomplete_details``; Jan's own word for an error is in the status alone."""
+    details = raw if isinstance(raw, dict) else None
+    if status == "error" and not (details or {}).get("reason"):
+        return {**(details or {}), "reason": "error"}
+    return details
+
+
 def _content(raw: object) -> tuple[dict[str, Any], ...]:
     if isinstance(raw, str):
         return ({"type": "text", "text": {"value": raw, "annotations": []}},)
-    if not isinstance(raw, list) or not all(isinstance(part, dict) for part in raw):
+    if not isinstance(raw, list) or not all(isinstance(part, dict | str) for part in raw):
         return ()
     return tuple(_part(part) for part in raw)
 
 
-def _part(raw: dict[str, Any]) -> dict[str, Any]:
+def _part(raw: dict[str, Any] | str) -> dict[str, Any]:
+    if isinstance(raw, str):
+        return {"type": "text", "text": {"value": raw, "annotations": []}}
     text = raw.get("text")
     if raw.get("type") == "text" and isinstance(text, str):
         return {**raw, "text": {"value": text, "annotations": []}}

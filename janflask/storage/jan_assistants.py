@@ -24,7 +24,16 @@ BUILT_IN = Assistant(
     description="The default assistant. It works with any model.",
 )
 
-_OPTIONAL = ("models", "tool_resources", "events", "metadata", "temperature", "top_p", "response_format")
+_OPTIONAL = (
+    "models",
+    "tool_resources",
+    "events",
+    "metadata",
+    "temperature",
+    "top_p",
+    "response_format",
+    "reasoning_effort",
+)
 _KNOWN = {
     *("id", "object", "version", "created_at", "name", "description", "avatar", "model", "instructions", "tools"),
     *("file_ids", *_OPTIONAL),
@@ -51,6 +60,7 @@ def assistant_from_json(raw: Raw, assistant_id: str, default_ms: int = 0) -> Ass
         metadata=given(raw, "metadata", dict),
         temperature=_number(raw, "temperature"),
         top_p=_number(raw, "top_p"),
+        reasoning_effort=given(raw, "reasoning_effort", str) or None,
         response_format=raw.get("response_format"),
         version=given(raw, "version", str) or "1.0",
     )

@@ -22,6 +22,7 @@ from janflask.storage.base import Page, Repository, Slice, Upload
 from janflask.storage.folders import check_new_id
 from janflask.storage.jan_assistants import BUILT_IN
 from janflask.storage.paging import Key, cut
+from janflask.storage.search import folded
 
 
 def memory_repository(*, lock_timeout: float = 5.0) -> Repository:
@@ -48,7 +49,7 @@ class _Conversation:
         return replace(deepcopy(self.thread), updated_ms=max(self.thread.updated_ms, last_ms))
 
     def matches(self, words: Sequence[str]) -> bool:
-        texts = [self.thread.title.casefold(), *(message.text.casefold() for message in self.messages.values())]
+        texts = [folded(self.thread.title), *(folded(message.text) for message in self.messages.values())]
         return all(any(word in text for text in texts) for word in words)
 
 
@@ -85,7 +86,7 @@ class _Threads:
         return iter(self.list(Page(limit=None)).items)
 
     def search(self, query: str, page: Page) -> Slice[Thread]:
-        words = query.casefold().split()
+        words = folded(query).split()
         with self._lock:
             return cut(self._keys(), page, lambda key: self.get(key) if self._find(key).matches(words) else None)
 

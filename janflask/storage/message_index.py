@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from janflask.storage import ids
 from janflask.storage.base import Page
+from janflask.storage.message_lines import is_object, parts
 from janflask.storage.message_log import Line, Log, Signature
 from janflask.storage.paging import time_of_gone
 
@@ -53,7 +54,8 @@ class MessageIndex:
         """The line of the message at ``row``."""
         start = self._starts[row]
         end = self._starts[row + 1] if row + 1 < len(self._starts) else log.size
-        return Line(start, log.line(start, end).split(b"\n", 1)[0])
+        line = Line(start, log.line(start, end).split(b"\n", 1)[0])
+        return line if is_object(line.data) else parts(line)[0]
 
     def row(self, log: Log, message_id: str) -> int | None:
         """Where a message stands in ``log``, counted from 0."""

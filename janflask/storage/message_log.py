@@ -1,5 +1,7 @@
 """``messages.jsonl``: one message a line, appended under the thread's lock, read without it.
 
+Other programs' lines may hold more or less than one message; ``message_lines`` takes them apart.
+
 A reader takes the file as long as it was when it was opened, and only whole lines, so it never sees half a write. What
 an end of the server left behind an unfinished append is set aside by the next append, and told in the log. Every other
 change writes the file anew and puts it in the old one's place.
@@ -7,7 +9,6 @@ change writes the file anew and puts it in the old one's place.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import time
@@ -22,6 +23,8 @@ from janflask.records import Message
 from janflask.storage import ids
 from janflask.storage.disk import FILE_MODE, Disk, open_plain, size_of_plain, write_all
 from janflask.storage.jan import MESSAGES_FILE, decode_object, message_from_json
+from janflask.storage.message_lines import Line as Line
+from janflask.storage.message_lines import finished, is_object, parts
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +43,6 @@ class _Id(msgspec.Struct):
 _decode_id = msgspec.json.Decoder(_Id).decode
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Line:
-    """A line without its end, and where in the file it starts."""
-
-    start: int
-    data: bytes
-
-
 class Log:
     """An open ``messages.jsonl`` as it was when it was opened. ``name`` is the thread's, for the log."""
 
@@ -64,7 +59,28 @@ class Log:
         return os.pread(self._file, end - start, start).rstrip(b"\n")
 
     def forward(self, start: int = 0) -> Iterator[Line]:
-        """Every whole line from ``start`` on, which must be a line's beginning."""
+        """Every message's line from ``start`` on, which must be a line's beginning; what is no message is there, too.
+
+        What may be the beginning of one that is being written is not.
+        """
+        for line in self._forward(start):
+            if is_object(line.data):
+                yield line
+            else:
+                yield from parts(line) if self._has_end(line) else finished(line)
+
+    def backward(self) -> Iterator[Line]:
+        """The same from the end; reads no more than it has to."""
+        for line in self.lines_backward():
+            if is_object(line.data):
+                yield line
+            else:
+                yield from reversed(parts(line) if self._has_end(line) else finished(line))
+
+    def _has_end(self, line: Line) -> bool:
+        return line.start + len(line.data) < self.size
+
+    def _forward(self, start: int) -> Iterator[Line]:
         position, rest = start, b""
         while position < self.size:
             block = os.pread(self._file, min(LARGE_BLOCK, self.size - position), position)
@@ -77,12 +93,12 @@ class Log:
                 if data:
                     yield Line(begin, data)
                 begin += len(data) + 1
-        if rest and is_whole(rest):
+        if rest:
             yield Line(self.size - len(rest), rest)
 
-    def backward(self) -> Iterator[Line]:
-        """The same from the end; reads no more than it has to."""
-        position, pieces, last = self.size, list[bytes](), True
+    def lines_backward(self) -> Iterator[Line]:
+        """The lines as they are in the file, from its end; the last one may be unfinished."""
+        position, pieces = self.size, list[bytes]()
         while position > 0:
             size = min(BLOCK, position)
             position -= size
@@ -92,13 +108,12 @@ class Log:
             end = len(block)
             while (newline := block.rfind(b"\n", 0, end)) >= 0:
                 data = b"".join([block[newline + 1 : end], *reversed(pieces)])
-                if data and (not last or is_whole(data)):
+                if data:
                     yield Line(position + newline + 1, data)
                 pieces.clear()
-                end, last = newline, False
+                end = newline
             pieces.append(block[:end])
-        data = b"".join(reversed(pieces))
-        if data and (not last or is_whole(data)):
+        if data := b"".join(reversed(pieces)):
             yield Line(0, data)
 
     def message(self, line: Line) -> Message | None:
@@ -176,15 +191,6 @@ def is_settled(about: os.stat_result) -> bool:
     return time.time_ns() - about.st_ctime_ns > RACY
 
 
-def is_whole(data: bytes) -> bool:
-    """Whether a line without its end is all there: a part of a JSON object is never one."""
-    try:
-        decode_object(data, "")
-    except StoreDamagedError:
-        return False
-    return True
-
-
 @contextmanager
 def opened(fd: int, name: str) -> Iterator[Log | None]:
     """The messages of the thread in the folder ``fd``; None where there is no file. Raises OSError."""
@@ -230,13 +236,13 @@ def _append(disk: Disk, file: int, data: bytes, size: int) -> None:
 
 
 def mend(disk: Disk, fd: int, name: str) -> None:
-    """Lets the last line end as a line: ends a whole one, and sets one that is torn aside, in a file of its own."""
+    """Lets the last line end as a line: ends a whole one, and sets what is torn aside, in a file of its own."""
     with opened(fd, name) as found:
         if found is None or not found.size or found.line(found.size - 1, found.size + 1) == b"":
             return
         last = next(found.backward(), None)
-        start = 0 if last is None else last.start + len(last.data) + 1
-        torn = found.line(start, found.size) if start < found.size else b""
+        start = 0 if last is None else last.start + len(last.data)
+        torn = found.line(start, found.size).lstrip(b"\n")
         if torn:
             kept = f"{SET_ASIDE}{ids.now_ms()}"
             disk.create(fd, kept, torn)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
+from unicodedata import normalize
 
 import msgspec
 
-from janflask.storage.message_log import Line, Log
+from janflask.errors import StoreDamagedError
+from janflask.records import words_of
+from janflask.storage.jan import decode_object
+from janflask.storage.message_lines import Line, parts
+from janflask.storage.message_log import Log
 
 
 class _Texts(msgspec.Struct):
@@ -17,18 +21,26 @@ class _Texts(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Texts).decode
 
 
+def folded(text: str) -> str:
+    """Text as it is compared: neither case matters nor the normal form, in which macOS and keyboards differ.
+
+    Unicode's canonical caseless matching (D145 in section 3.13 of the standard), put together again at the end.
+    """
+    return text.lower() if text.isascii() else normalize("NFC", normalize("NFD", text).casefold())
+
+
 class Words:
-    """The words of a query; case does not matter (Unicode's case folding)."""
+    """The words of a query, as ``folded`` compares them."""
 
     def __init__(self, query: str) -> None:
-        self._words = frozenset(query.casefold().split())
+        self._words = frozenset(folded(query).split())
         # Letters and digits of ASCII stand in JSON as they are, unless escaped.
         self._plain = {word: word.encode() for word in self._words if word.isascii() and word.isalnum()}
 
     def missing(self, title: str, messages: Log | None = None) -> frozenset[str]:
         """The words that are neither in a thread's title nor in any of its messages."""
         missing = self._words - _found(self._words, title)
-        for line in () if messages is None else messages.backward():
+        for line in () if messages is None else messages.lines_backward():
             if not missing:
                 break
             missing -= self._in_line(line, missing)
@@ -42,25 +54,21 @@ class Words:
             wanted = frozenset(word for word in wanted if word not in self._plain or self._plain[word] in lower)
         if not wanted:
             return wanted
-        try:
-            content = _decode(data).content
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return frozenset()
-        return _found(wanted, "\n".join(_texts(content)))
+        return _found(wanted, "\n".join(words_of(_content(part.data)) for part in parts(line)))
+
+
+def _content(data: bytes) -> Any:
+    """A message's content; None in what is no message."""
+    try:
+        return _decode(data).content
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        return decode_object(data, "it").get("content")  # takes a little more
+    except StoreDamagedError:
+        return None
 
 
 def _found(words: frozenset[str], text: str) -> frozenset[str]:
-    folded = text.casefold()
-    return frozenset(word for word in words if word in folded)
-
-
-def _texts(content: object) -> Sequence[str]:
-    if isinstance(content, str):
-        return [content]
-    found = []
-    for part in content if isinstance(content, list) else ():
-        text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
-        value = text.get("value") if isinstance(text, dict) else text
-        if isinstance(value, str):
-            found.append(value)
-    return found
+    compared = folded(text)
+    return frozenset(word for word in words if word in compared)

@@ -78,6 +78,19 @@ def test_a_stored_conversation_goes_on(server: Server, janflask: Janflask) -> No
     assert further.strip().startswith(said[1].strip())
 
 
+def test_a_stored_conversation_with_a_picture(server: Server, janflask: Janflask) -> None:
+    url = {"url": "https://example.org/x.png"}
+    picture = {"role": "user", "content": [{"type": "image_url", "image_url": url}]}
+    thread_id = server.post("/v1/threads", json={"messages": [picture]}).json()["id"]
+    ask = ("threads", "ask", thread_id, "Hi", "--model", MODEL)
+    for words, text in ((ask, ""), (("chat", MODEL, "--thread", thread_id), "Hi\n")):
+        done = run([*JANFLASK, *words, "--url", server.url], environment(server.data_dir, 1), text)
+        assert done.returncode == 1
+        assert "holds a picture (image_url), which no model here is shown" in done.stderr
+    assert len(server.get(f"/v1/threads/{thread_id}/messages").json()["data"]) == 1
+    assert janflask(*ask, "--last", "1", "--no-tools").stdout.strip()
+
+
 def test_a_stored_conversation_that_is_not_there(server: Server) -> None:
     done = run([*JANFLASK, "threads", "ask", "thread_none", "hi"], environment(server.data_dir, server.port))
     assert done.returncode == 1

@@ -226,6 +226,49 @@ def test_what_cannot_be_run_is_refused(sdk: openai.OpenAI, server: Server) -> No
     assert server.get(f"/v1/threads/{thread_id}/runs/run_none/events").status_code == 404
 
 
+def test_what_a_run_would_leave_out_is_refused(sdk: openai.OpenAI, server: Server) -> None:
+    def runs(thread_id: str, assistant_id: str = "jan", **fields: Any) -> Any:
+        return sdk.beta.threads.runs.create_and_poll(
+            thread_id=thread_id, assistant_id=assistant_id, model=MODEL, max_completion_tokens=4, **fields
+        )
+
+    thread_id = asked(sdk)
+    url: Any = {"url": "https://example.org/x.png"}
+    picture = sdk.beta.threads.messages.create(
+        thread_id, role="user", content=[{"type": "text", "text": "Look"}, {"type": "image_url", "image_url": url}]
+    )
+    with pytest.raises(openai.BadRequestError, match=f"message {picture.id} holds a picture"):
+        runs(thread_id)
+    with pytest.raises(openai.BadRequestError, match=r"additional_messages\.0 holds a picture"):
+        runs(
+            asked(sdk),
+            additional_messages=[{"role": "user", "content": [{"type": "image_url", "image_url": url}]}],
+        )
+    assert sdk.beta.threads.messages.delete(picture.id, thread_id=thread_id).deleted
+    assert runs(thread_id).status in ("completed", "incomplete")
+
+    file = sdk.files.create(file=("a.txt", b"x"), purpose="assistants")
+    attached = asked(sdk)
+    sdk.beta.threads.messages.create(
+        attached,
+        role="user",
+        content="Sum up",
+        attachments=[{"file_id": file.id, "tools": [{"type": "file_search"}]}],
+    )
+    with pytest.raises(openai.BadRequestError, match=f"the file {file.id} .for file_search"):
+        runs(attached)
+    assert runs(attached, tool_choice="none").status in ("completed", "incomplete")
+
+    tutor = sdk.beta.assistants.create(
+        model=MODEL, tools=[{"type": "code_interpreter"}], response_format={"type": "json_object"}
+    )
+    threads = len(server.get("/v1/threads").json())
+    with pytest.raises(openai.BadRequestError, match=r"tools \(code_interpreter\).*'json_object'"):
+        sdk.beta.threads.create_and_run(assistant_id=tutor.id, thread={"messages": [{"role": "user", "content": "Hi"}]})
+    assert len(server.get("/v1/threads").json()) == threads
+    assert runs(asked(sdk), tutor.id, tools=[], response_format="auto").status in ("completed", "incomplete")
+
+
 def test_an_empty_thread_has_nothing_to_answer(sdk: openai.OpenAI) -> None:
     thread = sdk.beta.threads.create()
     run = sdk.beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id="jan", model=MODEL, instructions="")

@@ -83,7 +83,12 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
-@pytest.mark.parametrize("spoil", [damage, cut])
+def sign_anew(path: Path) -> None:
+    """It is whole, and signed by somebody else."""
+    (path.parent.parent / "key").write_bytes(bytes(range(32)))
+
+
+@pytest.mark.parametrize("spoil", [damage, cut, sign_anew])
 def test_a_state_that_was_spoilt_is_computed_again(told: tuple[Path, str], spoil: Callable[[Path], None]) -> None:
     data, thread_id = told
     expected, _ = asked_again(data, thread_id, JANFLASK_KV_SNAPSHOT_GB="0")

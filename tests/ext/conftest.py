@@ -18,11 +18,11 @@ _KEPT: list[LibraryLog] = []
 
 @pytest.fixture
 def load() -> Load:
-    """Loads a GGUF with settings given by name."""
+    """Loads a GGUF with settings given by name, and a layout of conversations if there is one beside the file's."""
     library_log = LibraryLog()
     _KEPT.append(library_log)
 
-    def load(path: Path, **settings: object) -> Model:
-        return Model(path, EngineSettings(**settings), library_log, lambda fraction: None)
+    def load(path: Path, prompt_template: str | None = None, **settings: object) -> Model:
+        return Model(path, EngineSettings(**settings), library_log, lambda fraction: None, prompt_template)
 
     return load

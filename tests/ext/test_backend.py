@@ -17,6 +17,7 @@ from janflask.types import EngineSettings, SamplingParams
 from janflask_ext import backend as hot
 from janflask_ext.sampling import Sampler
 
+PLAIN = {"add_special": False, "parse_special": False}
 OPTIONS = ContextOptions(
     ctx_len=256, n_seq=4, kv_cells=1024, flash_attn=False, kv_unified=False, cpu_threads=2, batch_size=64
 )
@@ -130,6 +131,19 @@ def test_tokenize_is_llama_cpps(model: Model, special: bool):
         buffer = (lib.llama_token * (len(raw) + 8))()
         count = lib.llama_tokenize(model.vocab_pointer, raw, len(raw), buffer, len(raw) + 8, False, special)
         assert list(model.tokenize(text, add_special=False, parse_special=special)) == buffer[:count]
+
+
+def test_no_character_but_six_control_characters_is_lost(model: Model):
+    """Those of ASCII that the vocabulary has no token for; what is around them arrives."""
+    lost = []
+    for code in [*range(0x3000), 0xFEFF, 0xFFFD, *range(0x1F600, 0x1F650)]:
+        if chr(code).isprintable() or code < 0x100:
+            text = f"a{chr(code)}b".encode()
+            found = b"".join(model.pieces[token] for token in model.tokenize(text.decode(), **PLAIN))
+            if found != text:
+                assert found == b"ab"
+                lost.append(code)
+    assert lost == [0x04, 0x06, 0x13, 0x14, 0x16, 0x1D]
 
 
 def test_pieces_are_llama_cpps(model: Model):

@@ -106,6 +106,33 @@ def test_a_long_input_in_slices_is_as_in_one(load: Load, tmp_path: Path) -> None
     assert np.abs(vectors(backend.embed([tokens]))[0] - ours[0]).max() == 0  # nothing is left of the first time
 
 
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "encoder"])
+def test_a_long_input_is_pooled_over_all_of_it(load: Load, tmp_path: Path, pooling: str, causal: bool) -> None:
+    """MEAN and CLS of llama.cpp are those of the last micro-batch, 512 tokens by default. Here: by hand."""
+    write = write_chat if causal else write_embedding
+    path = write(tmp_path / "long.gguf", context=2048, pooling=pooling)
+    backend = opened(load(path))
+    assert backend.plan.pooling == pooling
+    text = "".join(
+        words * (25 if causal else 75) for words in ("the cat sat on ", "blue 1 2 3 ", "un,good?! ", "red dog ran ")
+    )
+    tokens = backend.tokenize(text)
+    assert 2 * PACK_TOKENS < len(tokens) < backend.capacity
+    llama = llama_cpp.Llama(
+        str(path), embedding=True, n_ctx=2048, n_batch=2048, n_ubatch=2048, n_threads=1, pooling_type=0
+    )
+    each = np.array(llama.embed(text, normalize=False), np.float64)
+    llama.close()
+    assert each.shape == (len(tokens), backend.width)
+    expected = {"mean": each.mean(0), "cls": each[0], "last": each[-1]}[pooling]
+    ours = vectors(backend.embed([tokens]))[0]
+    assert np.abs(ours - expected / np.linalg.norm(expected)).max() < 2e-3
+    if pooling != "last":
+        tail = each[-512:].mean(0) if pooling == "mean" else each[-512]
+        assert np.abs(ours - tail / np.linalg.norm(tail)).max() > 0.02, "the last 512 alone would not be told apart"
+
+
 @pytest.mark.parametrize("flash_attn", [False, True])
 def test_flash_attention_changes_nothing_that_matters(tiny_models: TinyModels, load: Load, flash_attn: bool) -> None:
     ours = embedded(opened(load(tiny_models.embedding), flash_attn=flash_attn), TEXTS)

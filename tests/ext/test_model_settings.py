@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,7 @@ def test_weights_are_mapped_unless_told_otherwise(tiny_models: TinyModels, load:
 
 LOCKED = """
 import ctypes, sys
+from dataclasses import replace
 from pathlib import Path
 from janflask.engine.backend import Model
 from janflask.engine.library_log import LibraryLog
@@ -251,3 +253,20 @@ def test_an_encoder_whose_file_names_no_pooling_still_embeds(load: Load, tmp_pat
 def test_an_unknown_cache_type_is_refused(tiny_models: TinyModels, load: Load, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequestError, match="cache type"):
         build(load(tiny_models.chat), spec(tmp_path, cache_type_k="q9"), lambda stage, part: None)
+
+
+def test_a_cache_folder_that_cannot_be_used_costs_the_kept_states_and_no_start(
+    tiny_models: TinyModels, load: Load, tmp_path: Path
+) -> None:
+    path = Path(shutil.copyfile(tiny_models.chat, tmp_path / "tiny.gguf"))
+    keeping = replace(spec(tmp_path), model_path=str(path), snapshot_bytes=1 << 20)
+    good = build(load(path), keeping, lambda stage, part: None)
+    assert good.loop is not None
+    assert good.loop.conversations is not None
+    assert good.notes == ()
+    shutil.rmtree(tmp_path / "kv")
+    (tmp_path / "kv").write_text("in the way")
+    bad = build(load(path), keeping, lambda stage, part: None)
+    assert bad.loop is not None
+    assert bad.loop.conversations is None
+    assert bad.notes == ("conversations are computed again after a restart: cache/kv cannot be used (File exists)",)

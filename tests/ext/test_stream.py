@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import array
+import contextlib
+import functools
 import itertools
 import random
 from collections.abc import Iterator, Sequence
@@ -39,6 +41,25 @@ def find_stop(text: str, stops: Sequence[str]) -> tuple[int, int] | None:
     return min(hits)[1:] if hits else None
 
 
+def whole_characters(data: bytes) -> str:
+    """What Python makes of it, without a beginning of a character at the end."""
+    for size in (3, 2, 1):
+        if size <= len(data) and begins_a_character(data[-size:]):
+            return data[:-size].decode("utf-8", "replace")
+    return data.decode("utf-8", "replace")
+
+
+@functools.cache
+def begins_a_character(data: bytes) -> bool:
+    """Tried out. (Python's incremental decoder also waits for more of a surrogate, which never becomes one.)"""
+    for count in (1, 2, 3):
+        for rest in itertools.product((0x80, 0x90, 0xA0, 0xBF), repeat=count):
+            with contextlib.suppress(UnicodeDecodeError):
+                if len((data + bytes(rest)).decode()) == 1:
+                    return True
+    return False
+
+
 def run(pieces: Sequence[bytes], stops: Sequence[str] = ()) -> tuple[str, str | None]:
     """All the text that a stream gives for these pieces, and the stop string it met."""
     stream = TextStream(BYTES, stops)
@@ -62,7 +83,7 @@ def all_cuts(data: bytes) -> Iterator[list[bytes]]:
 
 @pytest.mark.parametrize("data", [MIXED, *BROKEN.values()], ids=["valid", *BROKEN])
 def test_any_cut_gives_the_text_of_the_whole(data: bytes) -> None:
-    expected = data.decode("utf-8", "replace")
+    expected = whole_characters(data)
     for pieces in all_cuts(data):
         assert run(pieces) == (expected, None)
 
@@ -72,10 +93,38 @@ def test_every_sequence_of_interesting_bytes_decodes_as_python_does() -> None:
     edges += [0xE0, 0xE1, 0xEC, 0xED, 0xEE, 0xEF, 0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xFF]
     for values in itertools.product(edges, repeat=3):
         data = bytes(values)
-        assert run([data]) == (data.decode("utf-8", "replace"), None)
+        assert run([data]) == (whole_characters(data), None)
     for lead, values in itertools.product([0xEF, 0xF0, 0xF1, 0xF4], itertools.product(edges[:13], repeat=3)):
         data = bytes([lead, *values])
-        assert run([data[:2], data[2:]]) == (data.decode("utf-8", "replace"), None)
+        assert run([data[:2], data[2:]]) == (whole_characters(data), None)
+
+
+@pytest.mark.parametrize("stops", [[], ["never"], ["𝄞 ñ"], ["ñ\ufffd"]])
+def test_a_text_cut_anywhere_makes_no_character_up(stops: list[str]) -> None:
+    for end in range(len(MIXED) + 1):
+        whole = whole_characters(MIXED[:end])
+        assert MIXED.decode().startswith(whole)
+        for pieces in ([MIXED[:end]], [bytes([value]) for value in MIXED[:end]]):
+            text, stop = run(pieces, stops)
+            assert text == (whole if stop is None else whole[: whole.index(stop)])
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"a\xff", "a\ufffd"),  # no beginning of anything
+        (b"a\xc0", "a\ufffd"),
+        (b"a\x80", "a\ufffd"),
+        (b"a\xed\xa0", "a\ufffd\ufffd"),  # of a surrogate: no character whatever comes
+        (b"a\xf4\x90", "a\ufffd\ufffd"),
+        (b"a\xe2(", "a\ufffd("),
+        (b"a\xf0\x9f\xf0\x9f", "a\ufffd"),  # the first one is broken by the second, which is unfinished
+        (b"a\xf0\x9f\x8e", "a"),
+    ],
+)
+def test_at_the_end_what_is_broken_is_told_from_what_is_unfinished(data: bytes, text: str) -> None:
+    for pieces in all_cuts(data):
+        assert run(pieces) == (text, None)
 
 
 def test_a_character_appears_with_its_last_byte() -> None:
@@ -129,8 +178,9 @@ def test_a_stop_string_is_searched_in_the_text_that_a_client_sees() -> None:
     assert run([b"a\xff", b"b"], ["\ufffd"]) == ("a", "\ufffd")
     assert run([b"a\xe2\x82b"], ["\ufffd"]) == ("a", "\ufffd")
     assert run([b"a\xe2\x82", b"b"], ["\ufffdb"]) == ("a", "\ufffdb")
-    assert run([b"a\xe2\x82"], ["a\ufffd"]) == ("", "a\ufffd")  # broken by the end of the output
-    assert run([b"\xf0\x9f\xf0\x9f"], ["\ufffd\ufffd"]) == ("", "\ufffd\ufffd")
+    assert run([b"a\xe2\x82"], ["a\ufffd"]) == ("a", None)  # unfinished at the end of the output, not broken
+    assert run([b"\xf0\x9f\xf0\x9f"], ["\ufffd\ufffd"]) == ("\ufffd", None)
+    assert run([b"\xf0\x9f\xf0\x9f("], ["\ufffd\ufffd"]) == ("", "\ufffd\ufffd")
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -199,11 +249,12 @@ def test_a_partial_stop_string_is_given_by_finish() -> None:
     assert not stream.stopped
 
 
-def test_finish_gives_a_partial_stop_string_and_a_half_character_in_order() -> None:
+def test_finish_gives_a_partial_stop_string_and_drops_a_half_character_behind_it() -> None:
     stream = TextStream(BYTES, ["ab🎉"])
     assert stream.push_bytes(b"xab\xf0\x9f") == "x"
     assert stream.held == b"ab\xf0\x9f"
-    assert stream.finish() == "ab\ufffd"
+    assert stream.finish() == "ab"
+    assert stream.held == b""
 
 
 def test_of_a_repeated_stop_string_the_first_counts() -> None:

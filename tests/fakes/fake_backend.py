@@ -18,19 +18,24 @@ class FakeVocab:
     def piece(self, token: int) -> bytes:
         return b"" if token == EOG else bytes([token])
 
+    def hides(self, token: int) -> bool:
+        return token == EOG
+
 
 class FakeBatch:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.parts: list[tuple[array, int, int, int, bool]] = []
+        self.parts: list[tuple[array, int, int, int, int]] = []
 
     def clear(self) -> None:
         self.parts = []
 
-    def add(self, tokens: array, start: int, count: int, seq: int, output: bool) -> int:
+    def add(self, tokens: array, start: int, count: int, seq: int, outputs: int) -> int:
         if start < 0 or count < 1 or start + count > len(tokens):
             raise ValueError("slice outside of the tokens")
-        self.parts.append((tokens, start, count, seq, output))
+        if not 0 <= outputs <= count:
+            raise ValueError("more outputs than tokens")
+        self.parts.append((tokens, start, count, seq, outputs))
         total = sum(part[2] for part in self.parts)
         if total > self.capacity:
             raise ValueError("batch is full")
@@ -70,6 +75,18 @@ def next_token(context: bytes, seed: int = 0) -> int:
     return EOG if value % 40 == 0 else 97 + value % 26
 
 
+def token_logprob(context: bytes, token: int) -> float:
+    """What the model gives a token behind a context: from -1 to 0, another one for every pair."""
+    digest = hashlib.blake2b(context, digest_size=4, salt=token.to_bytes(8, "little")).digest()
+    return -int.from_bytes(digest, "little") / (1 << 32)
+
+
+def expected_scores(prompt: bytes) -> list[float | None]:
+    """Of each of a prompt's tokens; nothing predicts the first."""
+    tokens = array("i", list(prompt))
+    return [None, *[token_logprob(tokens[:i].tobytes(), tokens[i]) for i in range(1, len(tokens))]]
+
+
 def expected_text(prompt: bytes, max_tokens: int, seed: int = 0) -> str:
     """What a lonely sequence says, computed without any of the code under test."""
     tokens = list(prompt)
@@ -103,6 +120,7 @@ class FakeBackend:
         self.memory: list[list[int]] = [[] for _ in range(slots)]
         self.computed = 0
         self.steps: list[list[tuple[int, int]]] = []  # per decode: (slot, count)
+        self.outputs: list[int] = []  # rows of logits per decode
         self.fail_at: dict[int, int] = {}
         self.refuses_states = False
         self.copies: list[tuple[int, int, int]] = []
@@ -118,7 +136,7 @@ class FakeBackend:
             return 1
         self._rows = {}
         row = -1
-        for tokens, start, count, seq, output in self.batch.parts:
+        for tokens, start, count, seq, outputs in self.batch.parts:
             row += count
             cells = self.memory[seq]
             if len(cells) != start:
@@ -127,12 +145,19 @@ class FakeBackend:
                 raise AssertionError("beyond the context")
             cells.extend(tokens[start : start + count])
             self.computed += count
-            if output:
-                self._rows[row] = array("i", cells).tobytes()
+            for back in range(outputs):
+                self._rows[row - back] = array("i", cells[: len(cells) - back]).tobytes()
+        self.outputs.append(len(self._rows))
         return 0
 
     def sample(self, rows: list[int], samplers: list[FakeSampler]) -> list[int]:
         return [next_token(self._rows[row], sampler.seed) for row, sampler in zip(rows, samplers, strict=True)]
+
+    def score(
+        self, row: int, tokens: array, start: int, count: int, sampler: FakeSampler
+    ) -> list[tuple[float, list[tuple[int, float]]]]:
+        scores = [token_logprob(self._rows[row + i], tokens[start + i]) for i in range(count)]
+        return [(score, [(65, -0.5)]) for score in scores]
 
     def is_eog(self, token: int) -> bool:
         return token == EOG
@@ -156,10 +181,12 @@ class FakeBackend:
     def state(self, slot: int) -> memoryview:
         return memoryview(array("i", self.memory[slot]).tobytes())
 
-    def restore(self, slot: int, state: bytes) -> bool:
+    def restore(self, slot: int, state: bytes, length: int) -> bool:
         if self.memory[slot]:
             raise AssertionError(f"restored into slot {slot}, which is not empty")
         if self.refuses_states:
             return False
         self.memory[slot] = array("i", state).tolist()
+        if len(self.memory[slot]) != length:
+            raise AssertionError(f"a state of {len(self.memory[slot])} tokens for one of {length}")
         return True

@@ -91,6 +91,7 @@ def info(spec: EngineSpec) -> EngineInfo:
         knobs=knobs,
         load_seconds=0.0,
         llama_version="0",
+        metadata={} if spec.prompt_template is None else {"prompt_template": spec.prompt_template},
     )
 
 

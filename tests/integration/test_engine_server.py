@@ -17,9 +17,9 @@ from janflask.engine.scheduler import Limits
 from janflask.engine.server import EngineServer
 from janflask.errors import InvalidRequestError, JanflaskError
 from janflask.ipc.client import Generation, engine_stats, engine_text, engine_tokens, open_generation
-from janflask.ipc.protocol import Chunk, Done, Finished, Message, Started, Tokenize, Tokens
+from janflask.ipc.protocol import Chunk, Done, Echo, Finished, Message, Started, Tokenize, Tokens
 from janflask.types import EngineStats, GenerateRequest, SamplingParams
-from tests.fakes.fake_backend import N_VOCAB, FakeBackend, FakeSampler, FakeText, expected_text
+from tests.fakes.fake_backend import N_VOCAB, FakeBackend, FakeSampler, FakeText, expected_scores, expected_text
 
 LIMIT = 20.0  # seconds any wait may take here
 
@@ -164,6 +164,52 @@ def test_a_bad_request_is_refused_and_the_engine_goes_on(engine, request_, code,
     assert (caught.value.code, caught.value.status) == (code, 400)
     with open_generation(engine.path, greedy("after", max_tokens=5)) as generation:
         assert text_of(collect(generation)) == expected_text(b"after", 5)
+
+
+def told(messages: list[Message]) -> list[Echo]:
+    """What was told of the prompt; nothing else comes before its end."""
+    echoes = [message for message in messages if isinstance(message, Echo)]
+    assert messages[1 : 1 + len(echoes)] == echoes
+    return echoes
+
+
+@pytest.mark.parametrize("prompt", ["hello there", tuple(b"hello there")])
+@pytest.mark.parametrize("max_tokens", [0, 12])
+def test_a_prompt_comes_before_its_answer(engine, prompt, max_tokens):
+    with open_generation(engine.path, greedy(prompt, max_tokens=max_tokens, echo=True)) as generation:
+        messages = collect(generation)
+    assert told(messages) == [Echo("hello there")]
+    assert text_of(messages) == expected_text(b"hello there", max_tokens)
+
+
+@pytest.mark.parametrize("max_tokens", [0, 12])
+def test_a_prompt_is_told_once_with_its_scores_and_all_choices_follow(engine, max_tokens):
+    prompt = b"the scores of a prompt that comes in more than one step, and before any of its three answers"
+    sampling = SamplingParams(temperature=0, top_logprobs=1)
+    request = GenerateRequest(prompt=prompt.decode(), n=3, max_tokens=max_tokens, echo=True, sampling=sampling)
+    with open_generation(engine.path, request) as generation:
+        messages = collect(generation)
+    echoes = told(messages)
+    assert len(echoes) > 1
+    assert "".join(echo.text for echo in echoes) == prompt.decode()
+    tokens = [token for echo in echoes for token in echo.logprobs]
+    assert [token.logprob for token in tokens] == expected_scores(prompt)
+    assert [text_of(messages, index) for index in range(3)] == [expected_text(prompt, max_tokens)] * 3
+    assert sorted(message.index for message in messages if isinstance(message, Finished)) == [0, 1, 2]
+    done = messages[-1]
+    assert isinstance(done, Done)
+    assert (done.usage.prompt_tokens, done.usage.cached_tokens) == (len(prompt), 0)
+
+
+def test_a_prompt_alone_may_fill_the_context(engine):
+    prompt = "x" * engine.loop.capacity
+    for max_tokens, length in [(0, len(prompt) + 1), (1, len(prompt)), (None, len(prompt))]:
+        request = greedy("x" * length, max_tokens=max_tokens)
+        with open_generation(engine.path, request) as generation, pytest.raises(JanflaskError) as caught:
+            collect(generation)
+        assert caught.value.code == "context_length_exceeded"
+    with open_generation(engine.path, greedy(prompt, max_tokens=0)) as generation:
+        assert collect(generation)[0] == Started(len(prompt))
 
 
 def test_max_tokens_zero_answers_with_nothing(engine):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from janflask.catalog import is_model_id
 from janflask.engine.supervisor import RUNNING_FILE, Supervisor
 from janflask.errors import (
     ConflictError,
@@ -38,6 +40,17 @@ from tests.integration.engine_world import (
 # --- start and stop -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("template", ["{prompt}</s>", None, 7])
+def test_an_engine_is_told_the_models_own_layout(world: World, template: object) -> None:
+    """What ends a turn there ends an answer; what is no text is none."""
+    folder = world.model("m")
+    described = {"id": "m", "settings": {"llama_model_path": "model.gguf", "prompt_template": template}}
+    (folder / "model.json").write_text(json.dumps(described))
+    state = world.supervisor().start("m", {})
+    assert state.info is not None
+    assert state.info.metadata == ({"prompt_template": template} if isinstance(template, str) else {})
+
+
 def test_a_model_runs_and_stops(world: World) -> None:
     world.model("m", "progress")
     supervisor = world.supervisor()
@@ -54,7 +67,9 @@ def test_a_model_runs_and_stops(world: World) -> None:
             messages += generation.receive()
     assert messages[0] == Started(1)
     assert isinstance(messages[-1], Done)
-    assert replace(engine_stats(state.socket, LIMIT), idle_seconds=0.0) == STATS
+    path = state.socket
+    wait_for(lambda: engine_stats(path, LIMIT).busy == 0)  # the fake engine says Done before it is at rest
+    assert replace(engine_stats(path, LIMIT), idle_seconds=0.0) == STATS
 
     stopped = supervisor.stop("m")
     assert stopped == ModelState(model_id="m", status=ModelStatus.STOPPED)
@@ -116,6 +131,22 @@ def test_stopping_a_model_while_it_starts(world: World) -> None:
         with pytest.raises(ModelStoppedError, match="while it started"):
             start.result()
     assert not alive(world.pids("m"))
+
+
+def test_a_folder_of_any_name_runs_under_its_id_alone(world: World) -> None:
+    """Jan's name leads to the model, and into no path: not the log's, not a memory of what ran."""
+    folder = "Llama 3 (8B)/日本 [x]+"
+    world.model(folder)
+    supervisor = world.supervisor()
+    state = supervisor.start(folder, {})
+    assert is_model_id(state.model_id)
+    assert supervisor.start(state.model_id, {}).pid == state.pid
+    assert [known.model_id for known in supervisor.states()] == [state.model_id]
+    assert [path.name for path in (world.data_dir / "logs").iterdir()] == [f"engine-{state.model_id}.log"]
+    assert json.loads((world.runtime_dir / "running.json").read_text()).keys() == {state.model_id}
+    assert supervisor.stop(folder) == supervisor.stop(state.model_id)
+    assert supervisor.state(folder).status is ModelStatus.STOPPED
+    assert not alive(world.pids(folder))
 
 
 def test_stopping_what_does_not_run(world: World) -> None:

@@ -119,10 +119,19 @@ def write_chat(
     context: int = CONTEXT,
     architecture: str = "llama",
     template: str | None = CHAT_TEMPLATE,
+    turn_words: tuple[str, str] = ("<|im_start|>", "<|im_end|>"),
     without: Sequence[str] = (),
     split_tensors: int = 0,
+    extra: Mapping[str, TokenType] | None = None,
+    declared: Mapping[str, str] | None = None,
+    pooling: str | None = None,
 ) -> Path:
-    """A llama of two layers with a byte-level BPE vocabulary. ``without`` names tensors to be left out."""
+    """A llama of two layers with a byte-level BPE vocabulary. ``without`` names tensors to be left out.
+
+    ``turn_words`` are its control tokens around a turn, ChatML's unless others are given. ``extra`` are further tokens.
+    ``declared`` says which token the header names as ``eos``, ``eot``, ``fim_sep`` and so on, in place of an ``eos``
+    that is the second of the turn's words. With ``pooling`` the file says that it makes vectors.
+    """
     writer = GGUFWriter(path, architecture, split_max_tensors=split_tensors)
     writer.add_name("Tiny Chat")
     writer.add_author("nobody")
@@ -135,17 +144,20 @@ def write_chat(
     writer.add_head_count_kv(KV_HEADS)
     writer.add_rope_dimension_count(WIDTH // HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
-    tokens = _add_bpe_vocabulary(writer)
+    if pooling is not None:
+        writer.add_pooling_type(POOLING[pooling])
+    tokens = add_bpe_vocabulary(writer, extra, declared, turn_words)
     if template is not None:
         writer.add_chat_template(template)
-    for name, tensor in _llama_tensors(seed, tokens).items():
+    for name, tensor in llama_tensors(seed, tokens).items():
         if name not in without:
             writer.add_tensor(name, tensor)
-    _write(writer)
+    write_file(writer)
     return path
 
 
-def _llama_tensors(seed: int, tokens: Sequence[str]) -> dict[str, np.ndarray]:
+def llama_tensors(seed: int, tokens: Sequence[str]) -> dict[str, np.ndarray]:
+    """Random weights of a llama's tensors, by name."""
     draw = np.random.default_rng(seed)
     kv_width = WIDTH // HEADS * KV_HEADS
 
@@ -188,18 +200,26 @@ def _byte_letters() -> list[str]:
     return letters
 
 
-def _add_bpe_vocabulary(writer: GGUFWriter) -> list[str]:
+def add_bpe_vocabulary(
+    writer: GGUFWriter,
+    extra: Mapping[str, TokenType] | None = None,
+    declared: Mapping[str, str] | None = None,
+    turn_words: tuple[str, str] = ("<|im_start|>", "<|im_end|>"),
+) -> list[str]:
+    """The tokens in order; for the arguments see ``write_chat``."""
     merges = [("t", "h"), ("th", "e"), ("i", "n"), ("e", "r"), ("Ġ", "a"), ("Ġ", "the"), ("l", "l"), ("o", "u")]
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    ordinary = _byte_letters() + ["".join(pair) for pair in merges]
-    tokens = special + ordinary
+    types = dict.fromkeys(("<|endoftext|>", *turn_words), TokenType.CONTROL)
+    types |= dict.fromkeys(_byte_letters() + ["".join(pair) for pair in merges], TokenType.NORMAL)
+    types |= extra or {}  # a token that is there already keeps its number
+    tokens = list(types)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
-    writer.add_token_types([TokenType.CONTROL] * len(special) + [TokenType.NORMAL] * len(ordinary))
+    writer.add_token_types(list(types.values()))
     writer.add_token_merges([" ".join(pair) for pair in merges])
     writer.add_bos_token_id(0)
-    writer.add_eos_token_id(2)
+    for kind, token in ({"eos": turn_words[1]} if declared is None else declared).items():
+        writer.add_uint32(f"tokenizer.ggml.{kind}_token_id", tokens.index(token))
     writer.add_add_bos_token(False)
     return tokens
 
@@ -225,7 +245,7 @@ def write_lora(path: Path, *, seed: int = 3, rank: int = 4, alpha: float = 16.0,
         name = f"blk.{layer}.attn_output.weight"
         writer.add_tensor(f"{name}.lora_a", draw.standard_normal((rank, width)).astype(np.float32))
         writer.add_tensor(f"{name}.lora_b", draw.standard_normal((width, rank)).astype(np.float32))
-    _write(writer)
+    write_file(writer)
     return path
 
 
@@ -266,7 +286,7 @@ def write_embedding(
     tokens = _add_wordpiece_vocabulary(writer)
     for name, tensor in _bert_tensors(seed, len(tokens), context, ranks=pooling == "rank").items():
         writer.add_tensor(name, tensor if constant is None else np.full_like(tensor, constant))
-    _write(writer)
+    write_file(writer)
     return path
 
 
@@ -330,7 +350,8 @@ def _add_wordpiece_vocabulary(writer: GGUFWriter) -> list[str]:
     return tokens
 
 
-def _write(writer: GGUFWriter) -> None:
+def write_file(writer: GGUFWriter) -> None:
+    """Writes what was added, to the path that the writer was made with."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from gguf import GGUFWriter
 
 from janflask.catalog import ModelCatalog, is_model_id, source_urls
 from janflask.errors import InvalidRequestError, ModelNotFoundError
@@ -43,7 +45,7 @@ def models(tmp_path: Path) -> Path:
 def put(models: Path, model_id: str, description: object = None, *files: str) -> Path:
     """A model's folder with ``description`` as its model.json (text as it is) and files of 4 bytes."""
     folder = models / model_id
-    folder.mkdir()
+    folder.mkdir(parents=True)
     if description is not None:
         text = description if isinstance(description, str) else json.dumps(description)
         (folder / "model.json").write_text(text, "utf-8")
@@ -79,17 +81,13 @@ def test_a_gguf_alone_is_a_model(models: Path) -> None:
     assert card.created == int(folder.stat().st_mtime)
 
 
-def test_what_is_no_model_is_not_listed(models: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_no_model_is_not_listed(models: Path) -> None:
     put(models, "empty")
     put(models, "notes", None, "readme.txt")
-    put(models, "not a model id", None, "x.gguf")
+    put(models, "not a model id", None, "readme.txt")
     put(models, ".hidden", None, "x.gguf")
     (models / "file.gguf").write_bytes(b"GGUF")
-    with caplog.at_level(logging.WARNING):
-        catalog = ModelCatalog(models)
-        assert catalog.list() == []
-        assert catalog.list() == []
-    assert len([record for record in caplog.records if "not a model id" in record.message]) == 1
+    assert ModelCatalog(models).list() == []
 
 
 def test_a_described_model_without_a_file_is_not_downloaded_yet(models: Path) -> None:
@@ -242,6 +240,185 @@ def test_an_unknown_id_is_not_found(models: Path) -> None:
         ModelCatalog(models).get("n")
     with pytest.raises(ModelNotFoundError):
         ModelCatalog(models).get("m" * 128)
+
+
+# --- folders whose names are no ids ---------------------------------------------------------------------------------
+
+JANS_NAMES = (
+    "Llama 3 (8B)",
+    "Qwen2.5+coder",
+    "[test] 7b",
+    "модель",
+    "モデル",
+    "modèle",
+    "-m",
+    "m" * 200,
+    "author/name",
+)
+
+
+@pytest.mark.parametrize("name", JANS_NAMES)
+def test_a_model_has_jans_id_and_one_of_ours(models: Path, name: str) -> None:
+    put(models, name, None, "x.gguf")
+    catalog = ModelCatalog(models)
+    card = only(models)
+    assert is_model_id(card.id)
+    assert card.folder == card.name == name
+    assert card.path == str(models / name / "x.gguf")
+    for found in (catalog.get(name), catalog.get(card.id), catalog.find(name), catalog.find(card.id)):
+        assert found == card
+    assert catalog.with_paths(card.id, EngineSettings(lora="a.gguf")).lora == str(models / name / "a.gguf")
+    assert catalog.folder(card.id) == models / name
+
+
+def test_the_id_is_made_of_the_name_alone(models: Path) -> None:
+    put(models, "Llama 3 (8B)", None, "x.gguf")
+    first = only(models).id
+    assert first == "Llama-3-8B-90f3f56b"
+    for other in ("llama 3 (8b)", "Llama-3-8B", "Llama 3 [8B]", "Llama 3  (8B)"):
+        put(models, other, None, "x.gguf")
+    cards = ModelCatalog(models).list()
+    assert len({card.id for card in cards}) == 5
+    assert ModelCatalog(models).get("Llama 3 (8B)").id == first
+
+
+def test_a_folder_that_has_the_very_name_wins(models: Path) -> None:
+    put(models, "a b", None, "x.gguf")
+    derived = only(models).id
+    put(models, derived, None, "y.gguf")
+    catalog = ModelCatalog(models)
+    assert catalog.get(derived).folder == derived
+    other = catalog.get("a b")
+    assert other.folder == "a b"
+    assert other.id != derived
+    assert catalog.get(other.id) == other
+    assert sorted(card.folder for card in catalog.list()) == sorted(["a b", derived])
+
+
+def test_a_name_in_either_normal_form_is_the_same(models: Path) -> None:
+    put(models, unicodedata.normalize("NFD", "modèle"), None, "x.gguf")  # as macOS writes it
+    catalog = ModelCatalog(models)
+    assert catalog.get("modèle").id == only(models).id
+    put(models, unicodedata.normalize("NFC", "modèle"), None, "y.gguf")  # Linux takes both: each by its own name
+    assert catalog.get("modèle").folder == unicodedata.normalize("NFC", "modèle")
+    assert len({card.id for card in catalog.list()}) == 2
+
+
+def test_a_name_that_is_no_text_has_an_id(models: Path) -> None:
+    folder = os.fsdecode(b"caf\xe9")  # latin-1
+    put(models, folder, None, "x.gguf")
+    card = only(models)
+    assert is_model_id(card.id)
+    assert card.name == "caf\ufffd"
+    assert ModelCatalog(models).get(card.id).path == str(models / folder / "x.gguf")
+
+
+@pytest.mark.parametrize("name", ["a b/..", "a b/.", "a b/", "./a b", "../models/a b", "a b/../a b", "a b\0", ".x y"])
+def test_a_folders_name_is_no_path(models: Path, name: str) -> None:
+    put(models, "a b", None, "x.gguf")
+    put(models, ".x y", None, "x.gguf")
+    with pytest.raises(ModelNotFoundError):
+        ModelCatalog(models).find(name)
+
+
+def test_models_in_folders_of_their_authors(models: Path) -> None:
+    put(models, "bartowski/Llama-3.2-1B", None, "model.gguf")
+    put(models, "huggingface.co/qwen/Qwen2.5-0.5B", None, "q4.gguf")
+    put(models, "plain", JAN_EXAMPLE, "x.gguf").joinpath("inner").mkdir()
+    put(models, "plain/inner/deeper", None, "y.gguf")  # below a model there is no other
+    put(models, "a/b/c/deep", None, "x.gguf")
+    put(models, "b/b/c/d/too-deep", None, "x.gguf")
+    (models / "loop").symlink_to(models)
+    folders = {card.folder for card in ModelCatalog(models).list()}
+    assert folders == {"bartowski/Llama-3.2-1B", "huggingface.co/qwen/Qwen2.5-0.5B", "plain", "a/b/c/deep"}
+
+
+def test_what_is_no_text_can_be_told_all_the_same(models: Path) -> None:
+    """Half of an emoji, as JavaScript writes it down, and bytes that are no UTF-8."""
+    put(models, "m", '{"name": "half \\ud83d", "settings": {"x": "\\ud83d\\ude00"}}', "x.gguf")
+    folder = put(models, "n")
+    for name in (b"caf\xe9.gguf", b"caf\xe8.gguf"):
+        (folder / os.fsdecode(name)).write_bytes(b"GGUF")
+    cut, several = ModelCatalog(models).list()
+    assert (cut.name, cut.settings) == ("half \ufffd", {"x": "\U0001f600"})
+    assert "caf\ufffd.gguf" in str(several.problem)
+
+
+# --- what lies beside a model ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        "._x.gguf",
+        ".hidden.gguf",
+        "x.imatrix.gguf",
+        "imatrix.gguf",
+        "mmproj.gguf",
+        "mmproj-x-f16.gguf",
+        "model-mmproj-f16.gguf",
+        "MMPROJ-F16.GGUF",
+    ],
+)
+def test_what_names_tell_to_be_no_model(models: Path, beside: str) -> None:
+    put(models, "m", None, "x.gguf", beside)
+    card = only(models)
+    assert card.problem is None
+    assert card.path == str(models / "m" / "x.gguf")
+
+
+def kind(path: Path, architecture: str, general_type: str | None = None, *, tensors: int = 1) -> None:
+    writer = GGUFWriter(path, architecture)
+    if general_type is not None:
+        writer.add_type(general_type)
+    writer.add_token_list([f"token {number}" for number in range(100)])
+    for number in range(tensors):
+        writer.add_tensor(f"t{number}", np.zeros((32,), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "general_type", "tensors", "says"),
+    [
+        ("llama", "adapter", 1, "an adapter"),
+        ("controlvector", None, 1, "an adapter"),
+        ("clip", None, 1, "a projector"),
+        ("clip", "mmproj", 1, "a projector"),
+        ("llama", "imatrix", 1, "an importance matrix"),
+        ("llama", None, 0, "a vocabulary"),
+    ],
+)
+def test_what_the_header_tells_to_be_no_model(
+    models: Path, architecture: str, general_type: str | None, tensors: int, says: str
+) -> None:
+    folder = put(models, "m", None)
+    kind(folder / "beside.gguf", architecture, general_type, tensors=tensors)
+    card = only(models)
+    assert card.path is None
+    assert says in str(card.problem)
+    kind(folder / "model.gguf", "llama", "model")
+    card = only(models)
+    assert card.problem is None
+    assert card.path == str(folder / "model.gguf")
+
+
+def test_the_vocabulary_is_not_read_to_tell_a_model(models: Path) -> None:
+    folder = put(models, "m", None)
+    kind(folder / "x.gguf", "llama", "adapter")
+    data = (folder / "x.gguf").read_bytes()
+    (folder / "x.gguf").write_bytes(data[: data.index(b"token 50")])  # it ends in the middle of the vocabulary
+    assert "an adapter" in str(only(models).problem)
+
+
+def test_a_projector_among_the_sources_is_not_the_model(models: Path) -> None:
+    sources = [{"filename": "model.gguf", "url": ""}, {"filename": "mmproj-model-f16.gguf", "url": ""}]
+    folder = put(models, "m", {"sources": sources}, "mmproj-model-f16.gguf")
+    assert only(models).path is None
+    (folder / "model.gguf").write_bytes(b"GGUF")
+    assert only(models).path == str(folder / "model.gguf")
 
 
 # --- the cache ------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from janflask.engine_settings import engine_settings
+from janflask.engine_settings import engine_settings, read_settings
 from janflask.errors import InvalidRequestError
 from janflask.settings import Settings
 from janflask.types import EngineSettings
@@ -110,3 +110,14 @@ def test_an_unknown_override_names_the_known() -> None:
     with pytest.raises(InvalidRequestError, match="ctx_len") as caught:
         engine_settings({}, DEFAULTS, {"ctx_length": 1})
     assert caught.value.param == "settings.ctx_length"
+
+
+def test_settings_that_lay_on_a_disk() -> None:
+    given = {"ctx_len": "2048", "ngl": 3.0, "vulkan": True, "mlock": None, "mmap": "maybe", "n_parallel": 0}
+    usable, odd = read_settings(given)
+    assert usable == {"ctx_len": "2048", "ngl": 3.0}
+    assert sorted(odd) == ["mmap", "n_parallel"]
+    assert odd["mmap"].startswith("is 'maybe': must be")
+    assert (read_settings(None), read_settings({})) == (({}, {}), ({}, {}))
+    assert read_settings([5]) == ({}, {"": "must be an object"})
+    assert engine_settings({}, DEFAULTS, usable).ctx_len == 2048

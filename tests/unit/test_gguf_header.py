@@ -122,3 +122,18 @@ def test_a_header_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(gguf_header, "MAX_HEADER", 100)
     with pytest.raises(GgufError, match="larger than any"):
         read_header(path)
+
+
+@pytest.mark.parametrize(
+    ("words", "knows"),
+    [
+        (("<|im_start|>", "<|im_end|>"), True),
+        (("<|im_end|>", "a", "<|im_start|>"), True),
+        (("<|im_start|>",), False),
+        (("<|im_start|>", "<|im_END|>"), False),
+        ((), False),
+    ],
+)
+def test_whether_the_vocabulary_has_chatmls_words(tmp_path: Path, words: tuple[str, ...], knows: bool) -> None:
+    tokens = text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, len(words)) + b"".join(map(text, words))
+    assert header_of(tmp_path / "m.gguf", tokens).knows_chatml is knows

@@ -14,18 +14,25 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = {"types", "records", "errors", "settings", "hosts"}
+VALUES = {"engine_settings", "parameters", "known_fields"}  # what may be given to engines
 
 # Each part of janflask and the parts it may import; every part may import itself.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "types": {"errors"},
     "records": set(),
+    "leftovers": {"records", "errors"},
     "settings": {"errors", "hosts"},
     "hosts": set(),
     "engine_settings": BASE,
-    "catalog": BASE | {"engine_settings"},
-    "gguf_header": BASE,
-    "model_description": BASE | {"gguf_header"},
+    "known_fields": set(),
+    "parameters": {"types", "known_fields"},
+    "folder_ids": BASE,
+    "model_files": BASE | {"gguf_header"},
+    "catalog": BASE | {"engine_settings", "folder_ids", "model_files"},
+    "default_layout": set(),
+    "gguf_header": BASE | {"default_layout"},
+    "model_description": BASE | {"gguf_header", "model_files"},
     "model_folder": BASE | {"catalog", "gguf_header", "model_description"},
     "memory_estimate": BASE | {"gguf_header"},
     "machine_memory": BASE,
@@ -38,25 +45,28 @@ ALLOWED: dict[str, set[str]] = {
         "services",
         "storage",
         "catalog",
+        "folder_ids",
+        "default_layout",
         "engine_settings",
         "gguf_header",
         "memory_estimate",
         "machine_memory",
     }
     | {"schemas", "downloads"},  # for what it does on the disk when no server runs
-    "api": BASE | {"__init__", "schemas", "services", "catalog"},
-    "schemas": {"types", "records", "errors"},
+    "api": BASE | {"__init__", "schemas", "services", "catalog", "known_fields", "folder_ids"},
+    "schemas": {"types", "records", "errors", "parameters", "known_fields", "leftovers"},
     "services": BASE
+    | VALUES
     | {"storage", "ipc", "catalog", "engine_settings", "gguf_header", "model_folder", "memory_estimate"}
-    | {"shutdown", "kv_folder"},
-    "storage": BASE,
+    | {"shutdown", "kv_folder", "leftovers", "folder_ids", "model_files"},
+    "storage": BASE | VALUES,
     "ipc": {"types", "records", "errors"},
     "processes": BASE | {"__init__", "ipc", "shutdown"},
-    "runner": BASE | {"__init__", "ipc", "processes", "services", "storage"},
+    "runner": BASE | {"__init__", "ipc", "parameters", "processes", "services", "storage", "leftovers"},
     "engine": BASE
     | {"__init__", "ipc", "processes", "catalog", "engine_settings", "gguf_header", "memory_estimate"}
-    | {"machine_memory", "downloads", "kv_folder"},
-    "downloads": BASE | {"catalog", "gguf_header", "model_folder"},
+    | {"machine_memory", "default_layout", "downloads", "kv_folder"},
+    "downloads": BASE | {"catalog", "gguf_header", "model_files", "model_folder"},
 }
 
 WEB = {"flask", "flask_smorest", "werkzeug", "marshmallow", "webargs", "apispec", "gunicorn"}
@@ -66,7 +76,12 @@ NATIVE = {"llama_cpp", "janflask_ext", "numpy"}
 FORBIDDEN: dict[str, set[str]] = {
     "__init__": NATIVE,
     "engine_settings": WEB | NATIVE,
+    "known_fields": WEB | NATIVE,
+    "parameters": WEB | NATIVE,
+    "folder_ids": WEB | NATIVE,
+    "model_files": WEB | NATIVE,
     "catalog": WEB | NATIVE,
+    "default_layout": WEB | NATIVE,
     "gguf_header": WEB | NATIVE,
     "model_description": WEB | NATIVE,
     "model_folder": WEB | NATIVE,
@@ -85,7 +100,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "runner": WEB | NATIVE,
     "downloads": WEB | NATIVE,
 }
-STANDARD_LIBRARY_ONLY = {"errors", "types", "records", "settings", "hosts"}
+STANDARD_LIBRARY_ONLY = {"known_fields", "parameters", "errors", "types", "records", "settings", "leftovers", "hosts"}
 
 SOURCES = sorted(ROOT.glob("janflask/**/*.py"))
 EXTENSION = sorted(path for path in ROOT.glob("ext/janflask_ext/*") if path.suffix in (".py", ".pyi", ".pyx", ".pxd"))

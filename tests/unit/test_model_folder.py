@@ -398,3 +398,20 @@ def test_files_and_folders_reach_the_disk_in_order(
         durable=False,
     )
     assert steps == ["rename"]
+
+
+def test_files_join_a_described_model_in_a_folder_of_any_name(models_dir: Path, tiny_models: TinyModels) -> None:
+    """Jan's catalogue has it without weights; its id leads to that folder, and to no second one."""
+    folder = models_dir / "Tiny (135M) chat"
+    folder.mkdir()
+    (folder / "model.json").write_text(json.dumps(ENTRY))
+    model_id = ModelCatalog(models_dir).get("Tiny (135M) chat").id
+    staging = stage(models_dir, tiny_models.chat, model_id=model_id)
+    publish(models_dir, model_id, staging, source=SOURCE, files=origins([tiny_models.chat]))
+    (card,) = ModelCatalog(models_dir).list()
+    assert (card.id, card.folder) == (model_id, "Tiny (135M) chat")
+    assert card.path == str(folder / tiny_models.chat.name)
+    assert not (models_dir / model_id).exists()
+    staging = stage(models_dir, tiny_models.other_chat, model_id=model_id)
+    with pytest.raises(ConflictError, match="there is a model"):
+        publish(models_dir, model_id, staging, source=SOURCE, files=origins([tiny_models.other_chat]))

@@ -7,7 +7,7 @@ import dataclasses
 import msgspec
 import pytest
 
-from janflask.errors import ContextLengthExceededError, JanflaskError, ProtocolError
+from janflask.errors import ConflictError, ContextLengthExceededError, JanflaskError, ProtocolError
 from janflask.ipc import protocol
 from janflask.ipc.protocol import (
     BeginRun,
@@ -16,6 +16,7 @@ from janflask.ipc.protocol import (
     Chunk,
     Detokenize,
     Done,
+    Echo,
     Embed,
     Embeddings,
     ErrorReply,
@@ -65,6 +66,7 @@ from janflask.types import (
     TopLogprob,
     Usage,
 )
+from tests.fakes.crossing import crossing
 
 KNOBS = Knobs(
     flash_attn=False, kv_unified=True, slice_size=64, cpu_threads=2, source="measured", measurements={"flash on": 1.5}
@@ -91,6 +93,7 @@ INFO = EngineInfo(
     load_seconds=0.25,
     llama_version="b1",
     metadata={"general.name": "m"},
+    knows_chatml=True,
 )
 REQUEST = GenerateRequest(
     prompt="Grüße, 世界 👋",
@@ -129,6 +132,8 @@ EVERY_MESSAGE: list[Message] = [
     Started(12),
     Chunk(0, "text"),
     Chunk(1, "", (TOKEN,)),
+    Echo("<s>Hi", (TokenLogprob("<s>", b"<s>", None, 1, width=0), TOKEN)),
+    Echo("Hi"),
     Finished(1, "length"),
     Done(Usage(prompt_tokens=1, completion_tokens=2, cached_tokens=0), TIMINGS),
     ErrorReply("no", 429, "rate_limit_error", "queue_full", None, 2),
@@ -330,6 +335,41 @@ def test_an_error_crosses_with_all_its_fields() -> None:
     reply = reader.next()
     assert isinstance(reply, ErrorReply)
     arrived = reply.to_error()
-    assert type(arrived) is JanflaskError
+    assert type(arrived) is ContextLengthExceededError
     for name in ("message", "status", "type", "code", "param", "retry_after"):
         assert getattr(arrived, name) == getattr(error, name)
+
+
+def every_error() -> list[type[JanflaskError]]:
+    found: list[type[JanflaskError]] = []
+    pending: list[type[JanflaskError]] = [JanflaskError]
+    while pending:
+        cls = pending.pop()
+        found.append(cls)
+        pending += cls.__subclasses__()
+    return found
+
+
+@pytest.mark.parametrize("cls", every_error(), ids=lambda cls: cls.__name__)
+def test_an_error_keeps_its_class(cls: type[JanflaskError]) -> None:
+    """Or that of the parent which the other process knows, where it has no code of its own."""
+    arrived = crossing(cls("no"))
+    assert type(arrived) is next(known for known in cls.__mro__ if known is JanflaskError or "code" in vars(known))
+    assert (arrived.message, str(arrived), arrived.status, arrived.code) == ("no", "no", cls.status, cls.code)
+
+
+def test_a_code_of_one_error_alone_does_not_cost_it_its_class() -> None:
+    arrived = crossing(ConflictError("start it first", param="model", code="model_not_running"))
+    assert type(arrived) is ConflictError
+    assert (arrived.code, arrived.status, arrived.param) == ("model_not_running", 409, "model")
+
+
+def test_an_error_of_an_unknown_kind_is_the_base() -> None:
+    arrived = ErrorReply("no", 418, "teapot", "short", kind="from_the_future").to_error()
+    assert type(arrived) is JanflaskError
+    assert (arrived.status, arrived.type, arrived.code) == (418, "teapot", "short")
+
+
+def test_two_classes_cannot_have_one_code() -> None:
+    with pytest.raises(TypeError, match="NotFoundError have the same code, 'not_found'"):
+        type("Other", (JanflaskError,), {"code": "not_found"})

@@ -7,6 +7,7 @@ from typing import Any
 import marshmallow as ma
 import pytest
 
+from janflask.records import RunDraft
 from janflask.schemas.runs import NewRunSchema, NewThreadAndRunSchema
 
 
@@ -30,6 +31,8 @@ def test_fields_find_their_places() -> None:
     )
     assert (draft.assistant_id, draft.model, draft.temperature) == ("jan", None, 0.5)
     assert draft.parameters == {"top_k": 3, "stop": ("x",)}
+    assert (draft.tools, draft.response_format, draft.tool_choice) == ((), "auto", None)
+    assert NewRunSchema().load({"tools": None, "tool_choice": "none"}) == RunDraft(tool_choice="none")
     assert (draft.max_completion_tokens, draft.last_messages) == (7, 2)
     assert (draft.stream, draft.ends_with_client) == (True, True)
     assert [message.role for message in draft.additional_messages] == ["user"]
@@ -50,6 +53,7 @@ def test_a_thread_comes_along() -> None:
         ({"tools": [{"type": "file_search"}]}, "tools"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"tool_resources": {"file_search": {"vector_store_ids": ["v"]}}}, "tool_resources"),
         ({"n": 2}, "n"),
         ({"temperature": 3}, "temperature"),
         ({"max_completion_tokens": 0}, "max_completion_tokens"),

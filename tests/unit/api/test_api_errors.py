@@ -228,6 +228,8 @@ BAD_CHATS: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{"type": "function"}]}, "tools"),
     ({"tools": [{"type": "function"}], "tool_choice": "auto"}, "tools"),
     ({"tool_choice": "required"}, "tool_choice"),
+    ({"tools": [{"type": "function"}], "tool_choice": "required"}, "tools"),
+    ({"function_call": {"name": "f"}, "functions": [{}]}, "functions"),
     ({"functions": [{}]}, "functions"),
     ({"response_format": {"type": "json_object"}}, "response_format"),
     ({"grammar": "root ::= x"}, "grammar"),
@@ -267,8 +269,8 @@ BAD_COMPLETIONS: list[tuple[dict[str, Any], str]] = [
     ({"logprobs": 21}, "logprobs"),
     ({"suffix": "end"}, "suffix"),
     ({"best_of": 3}, "best_of"),
-    ({"echo": True, "prompt": [1, 2]}, "echo"),
-    ({"echo": True, "logprobs": 1}, "echo"),
+    ({"max_tokens": -1}, "max_tokens"),
+    ({"echo": 1}, "echo"),
     ({"n": 128, "prompt": ["a"] * 17}, "n"),
 ]
 

@@ -14,7 +14,7 @@ from janflask import create_app
 from janflask.api.model_objects import LIST_STATE, ONE_STATE
 from janflask.errors import ModelLoadError
 from janflask.ipc.protocol import Chunk, Finished, Started
-from janflask.services.chat import ATTEMPTS
+from janflask.services.engine_access import ATTEMPTS
 from janflask.types import ModelState, ModelStatus
 from tests.fakes.scripted import DONE, INFO, STATS, Conversation, ScriptedEngine, say
 from tests.unit.api.conftest import World
@@ -277,10 +277,10 @@ def test_an_engine_at_the_same_place_is_asked_about_again(client: FlaskClient, w
     assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
     world.engine.close()
     world.engine = ScriptedEngine(world.engine.path)
-    fresh = replace(INFO, chat_template="fresh")
+    fresh = replace(INFO, chat_template="fresh {{ messages[0].content }}")
     world.supervisor.states["tiny"] = world.supervisor.run("tiny", world.engine, fresh)
     assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
-    assert world.engine.requests[0].prompt == "fresh"
+    assert world.engine.requests[0].prompt == "fresh Hi"
 
 
 def test_an_engine_that_nobody_serves_is_started_once_more(client: FlaskClient, world: World) -> None:

@@ -106,7 +106,7 @@ def test_contents_that_look_like_the_form(client: FlaskClient, content: bytes) -
 
 
 def test_the_purpose_may_come_first_or_last_among_other_fields(client: FlaskClient) -> None:
-    other = part('name="expires_after[seconds]"', b"3600")
+    other = part('name="user"', b"somebody")
     for body in (PURPOSE + other + FILE, FILE + other + PURPOSE):
         assert send(client, body + END).status_code == 200
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
@@ -340,6 +341,9 @@ def test_the_search(client: FlaskClient) -> None:
     assert [thread["id"] for thread in get(client, f"{PATH}?q=pears+apples")] == [one["id"]]
     assert [thread["id"] for thread in get(client, f"{PATH}?q=apples&limit=1&after={two['id']}")] == [one["id"]]
     assert len(get(client, f"{PATH}?q=+")) == 3
+    kept = make(client, title="caf\u00e9", messages=said("nai\u0308ve"))["id"]
+    for words in ("cafe\u0301", "CAF\u00c9", "na\u00efve", "NAI\u0308VE cafe\u0301"):
+        assert [thread["id"] for thread in get(client, f"{PATH}?q={quote(words)}")] == [kept], words
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,12 @@ from rich.console import Console
 from janflask import machine_memory
 from janflask.catalog import ModelCatalog
 from janflask.cli.card import budget, context_lengths, print_memory, print_model, template_name
+from janflask.default_layout import layout_note
 from janflask.gguf_header import GgufHeader, read_header
+from janflask.machine_memory import in_gib, limits
 from janflask.settings import Settings
 from janflask.types import ModelCard
-from tests.models.tiny import TinyModels, install
+from tests.models.tiny import TinyModels, install, write_chat
 
 HEADER = GgufHeader(
     version=3,
@@ -65,7 +67,7 @@ def test_the_memory_at_several_contexts() -> None:
     assert 5 < one[0] < 7, "the weights and a little"
     too_much = [[cell.endswith("(too much)") for cell in row[1:]] for row in rows[1:-1]]
     assert too_much == [[False, False], [False, True], [False, True], [True, True]]
-    assert rows[-1][0].startswith("Estimates; * as it is set. Models may take 12.9 GB together here")
+    assert rows[-1][0].startswith("Estimates; * as it is set. Models may take 12.0 GiB together here")
 
 
 def test_the_models_own_settings_count() -> None:
@@ -140,7 +142,7 @@ def test_what_the_description_lacks_is_read_from_the_file(tmp_path: Path, tiny_m
     assert lines["parameters"] == str(header.parameter_count)
     assert lines["trained for"] == f"{header.context_length} tokens"
     assert lines["CONTEXT"] == "1 CONVERSATION"
-    assert lines[f"{header.context_length} *"].endswith("MB")
+    assert lines[f"{header.context_length} *"].endswith("MiB")
 
 
 def test_a_prompt_template_of_the_settings_is_the_template() -> None:
@@ -149,8 +151,48 @@ def test_a_prompt_template_of_the_settings_is_the_template() -> None:
     assert (lines["template"], lines["settings"]) == ("Zephyr", "ctx_len=512")
 
 
+@pytest.mark.parametrize(
+    ("words", "used"),
+    [(("<|im_start|>", "<|im_end|>"), "ChatML, whose words its vocabulary has"), (("<a>", "<b>"), "plain text")],
+)
+def test_a_model_without_a_template(tmp_path: Path, words: tuple[str, str], used: str) -> None:
+    install(tmp_path, "base", write_chat(tmp_path / "base.gguf", template=None, turn_words=words))
+    (card,) = ModelCatalog(tmp_path / "models").list()
+    lines = shown({"id": "base"}, card)
+    assert lines["template"].startswith(f"none: {used}")
+    assert lines["note"].startswith("its file has no chat template")
+    out = Console(file=io.StringIO(), width=400, markup=False)
+    print_model({"id": "base", "notes": [layout_note(words[0] == "<|im_start|>")]}, out, card)
+    told: str = out.file.getvalue()  # type: ignore[attr-defined]
+    assert told.count("its file has no chat template") == 1, "its engine has told it already"
+    own = shown({"id": "base", "settings": {"prompt_template": "<|user|>{prompt}"}}, card)
+    assert (own["template"], "note" in own) == ("Zephyr", False)
+
+
+def test_an_embedding_model_needs_no_template(tmp_path: Path, tiny_models: TinyModels) -> None:
+    install(tmp_path, "embed", tiny_models.embedding)
+    (card,) = ModelCatalog(tmp_path / "models").list()
+    lines = shown({"id": "embed"}, card)
+    assert "template" not in lines
+    assert "note" not in lines
+
+
 def test_a_download_is_told() -> None:
     download = {"stage": "failed", "transferred": 5_000_000, "total": 10_000_000, "error": "404 Not Found"}
     lines = shown({"id": "x", "status": "not_downloaded", "source_url": "hf:a/b:Q8_0", "download": download})
     assert (lines["source"], lines["download"]) == ("hf:a/b:Q8_0", "failed, 5.0 MB of 10.0 MB")
     assert lines["download error"] == "404 Not Found"
+
+
+def test_the_card_and_the_log_tell_the_budget_alike(caplog: pytest.LogCaptureFixture) -> None:
+    """One unit for memory, that of the setting, and the same digits."""
+    with caplog.at_level("INFO", "janflask.machine_memory"):
+        found = limits(Settings(memory_budget_gb=18.8))
+    assert in_gib(found.ram + found.vram) == "18.8 GiB"
+    assert "18.8 GiB" in caplog.text
+    assert [in_gib(size) for size in (0, 302 << 20, (1 << 30) - 1, 1 << 30)] == [
+        "0 MiB",
+        "302 MiB",
+        "1024 MiB",
+        "1.0 GiB",
+    ]

@@ -61,9 +61,24 @@ def test_a_long_title_leaves_the_table_readable(store: Repository) -> None:
 def test_search_and_show(store: Repository) -> None:
     assert [item["id"] for item in json.loads(run("threads", "search", "cheese", "--json").stdout)] == ["old"]
     assert "No conversation" in run("threads", "search", "nothing").stdout
+    for number, form in enumerate(("caf\u00e9", "cafe\u0301")):
+        store.threads.create(Thread(id=f"t{number}", created_ms=1, updated_ms=1, title=form))
+    for form in ("CAF\u00c9", "Cafe\u0301"):
+        found = json.loads(run("threads", "search", form, "--json").stdout)
+        assert sorted(item["id"] for item in found) == ["t0", "t1"]
     assert "about old" in run("threads", "show", "old").stdout
     assert json.loads(run("threads", "show", "old", "--json").stdout)["messages"][0]["id"] == "m1"
     assert "there is no thread nothing" in run("threads", "show", "nothing", code=1).stderr
+
+
+def test_the_words_in_a_pictures_part_are_shown(store: Repository) -> None:
+    picture = {"type": "image", "text": {"value": "What is this?", "annotations": ["threads/pic/files/a.png"]}}
+    message = Message(id="m", thread_id="pic", created_ms=1, content=(picture,))
+    store.threads.create(Thread(id="pic", created_ms=1, updated_ms=1), [message])
+    head, words = run("threads", "show", "pic").stdout.splitlines()[-2:]
+    assert head.endswith("[image]")
+    assert words == "What is this?"
+    assert [item["id"] for item in json.loads(run("threads", "search", "what", "--json").stdout)] == ["pic"]
 
 
 def test_delete_asks(store: Repository) -> None:
@@ -136,6 +151,19 @@ def test_assistants(store: Repository) -> None:
     run("assistants", "delete", "jan", "--yes", code=1)
     run("assistants", "delete", "ada", "--yes")
     assert "jan" in run("assistants", "list").stdout
+
+
+def test_the_doctor_names_what_nobody_can_mean_in_a_model(store: Repository, tmp_path: Path) -> None:
+    file = tmp_path / "data/models/tiny/model.json"
+    file.parent.mkdir(parents=True)
+    tables = {"parameters": {"temperature": "warm", "max_tokens": "3"}, "settings": {"ctx_len": "x", "vulkan": True}}
+    file.write_text(json.dumps(tables))
+    found = json.loads(run("doctor", "--json", code=1).stdout)
+    assert {item["path"] for item in found} == {"models/tiny/model.json"}
+    assert [item["problem"].partition(":")[0] for item in found] == [
+        'parameters.temperature is "warm"',
+        "settings.ctx_len is 'x'",
+    ]
 
 
 def test_doctor(store: Repository, tmp_path: Path) -> None:

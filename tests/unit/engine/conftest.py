@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from janflask.engine.echo import PromptEcho
 from janflask.engine.loop import Loop
 from janflask.engine.prefix_cache import PrefixCache
 from janflask.engine.scheduler import Limits
-from janflask.engine.sequence import Sequence
+from janflask.engine.sequence import Sequence, tell_prompt
 from janflask.engine.snapshots import Snapshots
 from janflask.errors import JanflaskError
 from janflask.types import FinishReason, TokenLogprob
@@ -25,10 +26,18 @@ class Collector:
     reasons: dict[int, FinishReason] = field(default_factory=dict)
     errors: list[JanflaskError] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    told: list[TokenLogprob] = field(default_factory=list)  # of the prompt
+    echoed: str = ""
+    told_in_time: bool = True  # no choice said anything before its prompt was told
 
     def chunk(self, index: int, text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
         self.texts[index] = self.texts.get(index, "") + text
         self.logprobs.extend(logprobs)
+
+    def echo(self, text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
+        self.told_in_time = self.told_in_time and not self.texts
+        self.echoed += text
+        self.told.extend(logprobs)
 
     def finished(self, sequence: Sequence, reason: FinishReason) -> None:
         self.reasons[sequence.index] = reason
@@ -56,6 +65,7 @@ class Bench:
         cache_prompt: bool = True,
         wants_logprobs: bool = False,
         conversation: str | None = None,
+        echo: bool = False,
     ) -> tuple[Sequence, Collector]:
         sink = sink or Collector()
         sequence = Sequence(
@@ -70,6 +80,8 @@ class Bench:
             wants_logprobs=wants_logprobs,
             conversation=conversation,
         )
+        if echo:
+            tell_prompt([sequence], PromptEcho(prompt.decode(), sequence.tokens[:], self.backend.vocab.piece))
         return sequence, sink
 
     def ask(self, prompt: bytes, **options: object) -> tuple[Sequence, Collector]:
@@ -96,6 +108,7 @@ def make_bench():
         enabled: bool = True,
         can_trim: bool = True,
         min_copy: int = 1,
+        scored_rows: int = 64,
         snapshots: Snapshots | None = None,
     ) -> Bench:
         backend = FakeBackend(
@@ -107,6 +120,7 @@ def make_bench():
             shared_cells=kv_cells is not None,
             chunk_size=chunk,
             slice_size=slice_size,
+            scored_rows=scored_rows,
         )
         return Bench(backend, Loop(backend, cache, limits, snapshots=snapshots))
 

@@ -357,7 +357,8 @@ def test_what_can_never_fit_is_refused_with_the_sum() -> None:
     assert isinstance(error, InvalidRequestError)
     assert (error.status, error.code, error.param) == (400, "insufficient_memory", "model")
     assert re.fullmatch(
-        r"new needs 3\.\d GiB \(1\.0 weights, 2\.0 KV for 32768 tokens, 0\.\d+ compute\), 1\.0 GiB are free of 2\.0: "
+        r"new needs 3\.\d GiB \(1\.0 GiB weights, 2\.0 GiB KV for 32768 tokens, \d+ MiB compute\), "
+        r"1\.0 GiB of 2\.0 GiB are free: "
         "lower ctx_len to 8192, or raise JANFLASK_MEMORY_BUDGET_GB",
         error.message,
     )
@@ -387,7 +388,7 @@ def test_others_in_use_are_named_with_what_would_help() -> None:
 def test_on_a_gpu_its_memory_is_what_counts() -> None:
     room = Room(MemoryBudget(Amount(100 * GIB, 2 * GIB)), list, 0.0)
     message = refusal(room, shaped(3 * GIB, on_gpu=True)).message
-    assert "2.0 GiB are free of 2.0 of GPU memory" in message
+    assert "2.0 GiB of 2.0 GiB of GPU memory are free" in message
     with room.granted("new", shaped(3 * GIB, on_gpu=True, ngl=0), go_on):
         pass
 

@@ -116,7 +116,7 @@ def test_a_long_input_is_computed_by_itself_and_soon(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("bad", "code", "says"),
     [
-        ("y" * 65, "context_length_exceeded", "it has 65 tokens, the model takes 64 at most"),
+        ("y" * 65, "context_length_exceeded", "prompt is too long: 65 tokens > 64 maximum"),
         ((1,) * 70, "context_length_exceeded", "70 tokens"),
         ("", "invalid_request", "it is empty"),
         ((), "invalid_request", "it is empty"),

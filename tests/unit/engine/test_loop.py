@@ -5,9 +5,14 @@ from __future__ import annotations
 import random
 import threading
 
+import pytest
+
 from janflask.errors import ModelStoppedError
 from janflask.types import FinishReason
-from tests.fakes.fake_backend import expected_text
+from janflask_ext.stream import TextStream, Vocab
+from tests.fakes.fake_backend import EOG, FakeBackend, expected_text
+
+NORMAL = 1 << 2  # llama.cpp's attribute of an ordinary token
 
 SYSTEM = bytes(range(32, 127)) * 2  # 190 tokens in common
 
@@ -253,3 +258,45 @@ def test_a_sequence_whose_text_breaks_fails_alone(make_bench):
     bench.drain()
     assert [error.code for error in sink.errors] == ["engine_error"]
     assert fine.texts[0] == expected_text(b"fine", 10)
+
+
+# --- characters of several tokens -----------------------------------------------------------------------------------
+
+WORDS = "né €5 𝄞🎉!"
+
+
+class Saying(FakeBackend):
+    """Says these bytes, a token each, and then ends, whatever it is asked."""
+
+    def __init__(self, words: bytes) -> None:
+        super().__init__()
+        self.words = words
+        self.said = 0
+
+    def sample(self, rows: list[int], samplers: list[object]) -> list[int]:
+        self.said += 1
+        return [self.words[self.said - 1] if self.said <= len(self.words) else EOG]
+
+
+def said(make_bench, words: bytes, max_tokens: int) -> tuple[str, FinishReason, bytes]:
+    """The text that went out piece by piece, why it ended, and the bytes of all its tokens by their logprobs."""
+    bench = make_bench()
+    backend = Saying(words)
+    backend.memory, bench.loop.backend, bench.loop.scheduler.memory = bench.backend.memory, backend, backend
+    sequence, sink = bench.sequence(b"?", max_tokens=max_tokens, wants_logprobs=True)
+    sequence.text = TextStream(Vocab([bytes([value]) for value in range(256)], [NORMAL] * 256))
+    bench.loop.submit([sequence])
+    bench.drain()
+    return sink.texts.get(0, ""), sink.reasons[0], b"".join(entry.raw for entry in sink.logprobs)
+
+
+@pytest.mark.parametrize("length", range(1, len(WORDS.encode()) + 1))
+def test_an_answer_that_ends_within_a_character_makes_none_up(make_bench, length: int) -> None:
+    words = WORDS.encode()
+    whole = words[:length].decode("utf-8", "ignore")
+    assert said(make_bench, words, length) == (whole, FinishReason.LENGTH, words[:length])
+    assert said(make_bench, words[:length], 99) == (whole, FinishReason.STOP, words[:length])
+
+
+def test_what_is_no_character_is_shown_as_such(make_bench) -> None:
+    assert said(make_bench, b"a\xff\xe2\x82(\xc3", 6) == ("a\ufffd\ufffd(", FinishReason.LENGTH, b"a\xff\xe2\x82(\xc3")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import json
+import logging
 import os
+import struct
 from array import array
 from pathlib import Path
 
 import pytest
 
 from janflask import kv_folder
-from janflask.engine.snapshots import HEAD, Snapshots
+from janflask.engine import state_key
+from janflask.engine.snapshots import HEAD, MAGIC, Snapshots
 
 TOKENS = array("i", range(100, 200))
 STATE = bytes(range(256)) * 40
@@ -21,7 +27,8 @@ def snapshots(root: Path, model_id: str = "m", fingerprint: str = "f", budget: i
 
 
 def files(root: Path) -> list[Path]:
-    return sorted(path for path in root.rglob("*") if path.is_file())
+    """All but the key."""
+    return sorted(path for path in root.rglob("*") if path.is_file() and path.name != state_key.NAME)
 
 
 def saved(root: Path) -> Path:
@@ -196,3 +203,104 @@ def test_forgotten(tmp_path: Path) -> None:
     snapshots(tmp_path).forget("thread_1")
     snapshots(tmp_path).forget("thread_1")
     assert files(tmp_path) == []
+
+
+# --- whose it is ------------------------------------------------------------------------------------------------------
+
+
+def forged(header: bytes, proof: bytes, tokens: array[int] = TOKENS, state: bytes = STATE) -> bytes:
+    return HEAD.pack(MAGIC, len(header), proof) + header + tokens.tobytes() + state
+
+
+def header_of(path: Path) -> bytes:
+    content = path.read_bytes()
+    _, length, _ = HEAD.unpack(content[: HEAD.size])
+    return content[HEAD.size : HEAD.size + length]
+
+
+def test_a_state_with_a_sum_that_anybody_can_make_is_not_trusted(tmp_path: Path, caplog) -> None:
+    path = saved(tmp_path)
+    header = header_of(path)
+    named = b"".join(struct.pack("<Q", len(part)) + part for part in (MAGIC, b"thread_1", header))
+    content = named + TOKENS.tobytes() + STATE
+    for proof in (hashlib.sha256(content).digest(), hmac.digest(b"", content, "sha256"), bytes(32)):
+        path.write_bytes(forged(header, proof))
+        assert snapshots(tmp_path).find("thread_1", TOKENS, 1) is None
+        assert files(tmp_path) == []
+    assert "nothing that an engine of this data folder wrote" in caplog.text
+    key = (tmp_path / state_key.NAME).read_bytes()
+    path.write_bytes(forged(header, hmac.digest(key, content, "sha256")))  # the layout above is the right one
+    assert snapshots(tmp_path).find("thread_1", TOKENS, 1) is not None
+
+
+def test_a_state_of_another_data_folder_is_not_trusted(tmp_path: Path) -> None:
+    (one, other) = (tmp_path / name for name in ("one", "other"))
+    path = saved(one)
+    copy = saved(other)
+    copy.write_bytes(path.read_bytes())
+    assert snapshots(other).find("thread_1", TOKENS, 1) is None
+
+
+def test_a_folder_that_was_copied_with_its_key_keeps_its_states_and_without_it_loses_them(tmp_path: Path) -> None:
+    (one, other) = (tmp_path / name for name in ("one", "other"))
+    path = saved(one)
+    copy = other / path.relative_to(one)
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(path.read_bytes())
+    (one / state_key.NAME).rename(other / state_key.NAME)
+    assert snapshots(other).find("thread_1", TOKENS, 1) is not None
+    assert snapshots(one).find("thread_1", TOKENS, 1) is None
+
+
+def test_a_conversations_state_is_nobody_elses(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    path.rename(path.with_name(kv_folder.file_name("thread_2")))
+    assert snapshots(tmp_path).find("thread_2", TOKENS, 1) is None
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("lengths", [("tokens", -1), ("state", "x"), ("state", None), ("tokens", 1 << 70)])
+def test_a_header_that_lies_is_not_followed(tmp_path: Path, lengths: tuple[str, object]) -> None:
+    path = saved(tmp_path)
+    told = json.loads(header_of(path)) | {lengths[0]: lengths[1]}
+    path.write_bytes(forged(json.dumps(told).encode(), bytes(32)))
+    assert snapshots(tmp_path).find("thread_1", TOKENS, 1) is None
+
+
+@pytest.mark.parametrize("header", [b"", b"[" * 4000, b"7", b'{"fingerprint": "f"}', b"\xff"])
+def test_a_header_that_is_none_is_told_from_one(tmp_path: Path, header: bytes) -> None:
+    path = saved(tmp_path)
+    path.write_bytes(forged(header, bytes(32)))
+    assert snapshots(tmp_path).find("thread_1", TOKENS, 1) is None
+    assert files(tmp_path) == []
+
+
+def test_more_than_all_states_may_take_is_not_read(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    assert snapshots(tmp_path, budget=path.stat().st_size - 1).find("thread_1", TOKENS, 1) is None
+
+
+def test_links_and_pipes_are_not_read(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    assert snapshots(tmp_path).find("thread_1", TOKENS, 1) is None
+    assert not path.is_symlink()
+    assert elsewhere.exists()
+    os.mkfifo(path)
+    engine = snapshots(tmp_path)
+    assert not path.exists()
+    os.mkfifo(path)
+    assert engine.find("thread_1", TOKENS, 1) is None
+
+
+def test_what_an_older_version_kept_is_removed_without_a_word(tmp_path: Path, caplog) -> None:
+    path = saved(tmp_path)
+    with_plain_sum = HEAD.pack(b"JFKV", 2, bytes(32)) + b"{}"
+    old = path.with_name("0" * 32 + ".kv")
+    old.write_bytes(with_plain_sum)
+    with caplog.at_level(logging.INFO):
+        assert snapshots(tmp_path).find("thread_1", TOKENS, 1) is not None
+    assert files(tmp_path) == [path]
+    assert caplog.records == []

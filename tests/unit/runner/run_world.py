@@ -7,16 +7,19 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
 
+from janflask.errors import JanflaskError
 from janflask.ipc.protocol import Chunk, Done, Finished, Started
 from janflask.records import Message, Run, Thread
 from janflask.runner.runner import Runner
 from janflask.services.container import Services
+from janflask.services.engine_access import Tries
 from janflask.services.generation import Event
 from janflask.services.waiting import Waiter
 from janflask.settings import Settings
 from janflask.storage import ids
 from janflask.storage.memory import memory_repository
 from janflask.types import ChatRequest, TemplateRequest, Timings, TokenizeRequest, Usage
+from tests.fakes.crossing import crossing
 
 CONTEXT = 64  # tokens; a token is a word
 TIMINGS = Timings(cache_n=0, prompt_n=0, prompt_ms=0, predicted_n=0, predicted_ms=0, queue_ms=0)
@@ -37,13 +40,13 @@ def saying(*pieces: str, reason: str = "stop") -> Script:
     return script
 
 
-def failing(error: Exception, *pieces: str) -> Script:
-    """A model that says this, and fails."""
+def failing(error: JanflaskError, *pieces: str) -> Script:
+    """A model that says this, and fails, in a process of its own."""
 
     def script(request: ChatRequest, waiter: Waiter) -> Iterator[list[Event]]:
         if pieces:
             yield [Started(7), *[Chunk(0, piece) for piece in pieces]]
-        raise error
+        raise crossing(error)
 
     return script
 
@@ -71,14 +74,14 @@ class FakeModel:
         self.requests.append(request)
         return request
 
-    def events(self, job: ChatRequest, waiter: Waiter, beat: float) -> Iterator[list[Event]]:
+    def events(self, job: ChatRequest, waiter: Waiter, beat: float, tries: Tries) -> Iterator[list[Event]]:
         script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
         yield from script(job, waiter)
 
-    def apply_template(self, request: TemplateRequest, waiter: Waiter) -> Any:
+    def apply_template(self, request: TemplateRequest, waiter: Waiter, tries: Tries) -> Any:
         return SimpleNamespace(tokens=[0] * sum(len(message.content.split()) for message in request.messages))
 
-    def tokenize(self, request: TokenizeRequest, waiter: Waiter) -> Any:
+    def tokenize(self, request: TokenizeRequest, waiter: Waiter, tries: Tries) -> Any:
         return SimpleNamespace(ids=[0] * len(request.content.split()))
 
     def endpoint(self, model_id: str) -> Any:

@@ -9,20 +9,30 @@ from dataclasses import replace
 
 import pytest
 
-from janflask.errors import EngineCrashedError, EngineError, InvalidRequestError, QueueFullError
+from janflask.errors import (
+    ContextLengthExceededError,
+    EngineCrashedError,
+    EngineError,
+    InvalidRequestError,
+    QueueFullError,
+)
 from janflask.records import Run, RunStatus, Thread
 from janflask.runner import execution
+from janflask.runner.prompts import _TOO_LONG
 from janflask.runner.titles import title_of
+from janflask.services import engine_access
+from janflask.services.engine_access import ATTEMPTS
 from janflask.services.generation import Event
 from janflask.services.waiting import Waiter
 from janflask.types import ChatRequest
 from tests.integration.waiting import wait_for
-from tests.unit.runner.run_world import RunWorld, failing, hanging, message, saying
+from tests.unit.runner.run_world import CONTEXT, RunWorld, failing, hanging, message, saying
 
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "PAUSE", 0.001)
+    monkeypatch.setattr(engine_access, "FIRST_PAUSE", 0.001)
 
 
 def test_a_run_that_completes() -> None:
@@ -99,7 +109,7 @@ def test_it_goes_on_where_an_engine_died() -> None:
 def test_an_engine_that_keeps_dying_fails_the_run() -> None:
     world = RunWorld(failing(EngineCrashedError("gone")))
     assert world.done(world.run(world.thread("hi"))).status is RunStatus.FAILED
-    assert len(world.model.requests) == execution.ATTEMPTS
+    assert len(world.model.requests) == ATTEMPTS
 
 
 def test_a_full_queue_is_waited_for() -> None:
@@ -187,6 +197,24 @@ def test_a_newest_turn_over_the_runs_own_limit() -> None:
     world = RunWorld(saying("ok"))
     final = world.done(world.run(world.thread("new " * 20), max_prompt_tokens=5))
     assert (final.status, final.incomplete_reason) == (RunStatus.INCOMPLETE, "max_prompt_tokens")
+
+
+@pytest.mark.parametrize("words", [CONTEXT, CONTEXT + 20])
+def test_a_newest_turn_over_the_context(words: int) -> None:
+    world = RunWorld(saying("ok"))
+    final = world.done(world.run(world.thread("old", "new " * words)))
+    assert (final.status, final.error_code) == (RunStatus.FAILED, "invalid_prompt")
+    assert final.error_message == str(ContextLengthExceededError.of(words, CONTEXT, _TOO_LONG))
+    assert world.model.requests == []
+
+
+def test_a_newest_turn_with_more_text_than_is_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("janflask.runner.prompts.MAX_TEXT", 40)
+    world = RunWorld(saying("ok"))
+    final = world.done(world.run(world.thread("new " * 150)))
+    assert final.error_code == "invalid_prompt"
+    assert final.error_message is not None
+    assert final.error_message.startswith(f"prompt is too long: 150 tokens > {CONTEXT} maximum")
 
 
 def test_a_newest_turn_that_leaves_little_room_is_answered() -> None:

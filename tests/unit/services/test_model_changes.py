@@ -121,3 +121,26 @@ def test_a_model_in_use_stays(service: ModelChangeService, root: Path, status: s
     with pytest.raises(ConflictError):
         service.delete("tiny", lambda _: next(answers))
     assert (root / "tiny" / "x.gguf").exists()
+
+
+@pytest.mark.parametrize("folder", ["Llama 3 (8B)", "\u65e5\u672c [x]+", "author/name", "author/\u65e5\u672c"])
+@pytest.mark.parametrize("by_id", [True, False])
+def test_a_folder_of_any_name_is_changed_and_deleted(
+    service: ModelChangeService, root: Path, folder: str, by_id: bool
+) -> None:
+    (root / folder).mkdir(parents=True)
+    (root / folder / "y.gguf").write_bytes(b"GGUF")
+    name = ModelCatalog(root).get(folder).id if by_id else folder
+    card = service.modify(name, ModelChanges(name="New", settings={"llama_model_path": "y.gguf"}))
+    assert (card.folder, card.name, card.problem) == (folder, "New", None)
+    assert json.loads((root / folder / "model.json").read_text())["id"] == folder
+    assert service.delete(name, idle) == card.id
+    assert not (root / folder).exists()
+    assert [left.id for left in ModelCatalog(root).list()] == ["tiny"]
+    assert list((root / ".janflask").iterdir()) == []
+
+
+def test_half_a_character_in_a_description_stays_harmless(service: ModelChangeService, root: Path) -> None:
+    (root / "tiny" / "model.json").write_text('{"description": "cut \\ud83d"}')
+    assert service.modify("tiny", ModelChanges(name="New")).name == "New"
+    assert described(root)["description"].startswith("cut ")

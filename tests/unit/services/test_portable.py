@@ -24,6 +24,7 @@ from janflask.services.portable_tree import lines
 from janflask.settings import Settings
 from janflask.storage import ids
 from janflask.storage.base import Page, Repository
+from janflask.storage.jan import message_from_json
 from janflask.storage.memory import memory_repository
 
 CREATED = 1_717_666_232_000
@@ -146,6 +147,17 @@ def test_an_unknown_thread_is_told_at_the_call(tmp_path: Path) -> None:
     service, _ = portable(tmp_path)
     with pytest.raises(NotFoundError):
         service.export_thread("nothing")
+
+
+def test_an_error_of_jans_without_words_travels(tmp_path: Path) -> None:
+    service, repository = portable(tmp_path)
+    part = {"type": "text", "text": {"annotations": []}}
+    raw = {"id": "01HZ", "role": "assistant", "status": "error", "created": CREATED, "content": [part]}
+    thread = Thread(id="t", created_ms=CREATED, updated_ms=CREATED)
+    repository.threads.create(thread, [message_from_json(raw, "t")])
+    (message,) = messages_of(repository, service.import_document(exported(service, "t")).id)
+    assert message.is_error
+    assert message.content == (part,)
 
 
 def test_an_import_is_a_new_thread_that_says_the_same(tmp_path: Path) -> None:
@@ -429,11 +441,30 @@ def encrypted_zip() -> io.BytesIO:
     return io.BytesIO(bytes(data))
 
 
+def nul_zip() -> io.BytesIO:
+    return io.BytesIO(
+        make_zip(GOOD, ("threads/b/thread.json", b"{}")).getvalue().replace(b"threads/b/", b"threads\0b/")
+    )
+
+
 HOSTILE = {
     "up": lambda: make_zip(GOOD, ("threads/../../x", b"x")),
     "absolute": lambda: make_zip(GOOD, ("/etc/x", b"x")),
     "backslash": lambda: make_zip(GOOD, ("threads\\..\\x", b"x")),
-    "dot": lambda: make_zip(GOOD, ("./threads/b/thread.json", b"{}")),
+    "dot": lambda: make_zip(GOOD, ("threads/./b/thread.json", b"{}")),
+    "dot up": lambda: make_zip(GOOD, ("./../threads/b/thread.json", b"{}")),
+    "backslash up": lambda: make_zip(GOOD, ("..\\x", b"x")),
+    "dot backslash up": lambda: make_zip(GOOD, (".\\..\\x", b"x")),
+    "drive": lambda: make_zip(GOOD, ("C:\\threads\\b\\thread.json", b"{}")),
+    "drive without a root": lambda: make_zip(GOOD, ("c:threads/b/thread.json", b"{}")),
+    "share": lambda: make_zip(GOOD, ("\\\\host\\share\\x", b"x")),
+    "root": lambda: make_zip(GOOD, ("/", b"")),
+    "empty part": lambda: make_zip(GOOD, (".//threads/b/thread.json", b"{}")),
+    "up in noise": lambda: make_zip(GOOD, ("__MACOSX/../../x", b"x")),
+    "link in noise": lambda: make_zip(GOOD, (link("__MACOSX/._x"), b"/etc/passwd")),
+    "twice by backslash": lambda: make_zip(GOOD, (GOOD[0].replace("/", "\\"), b"{}")),
+    "twice by dot": lambda: make_zip(GOOD, (f"./{GOOD[0]}", b"{}")),
+    "nul": lambda: nul_zip(),
     "link": lambda: make_zip(GOOD, (link("threads/a/messages.jsonl"), b"/etc/passwd")),
     "twice": lambda: make_zip(GOOD, GOOD),
     "file and folder": lambda: make_zip(GOOD, ("threads/a", b"x")),
@@ -487,6 +518,113 @@ def test_a_zipped_jan_folder_is_found_inside(tmp_path: Path, prefix: str) -> Non
     noise = [("__MACOSX/._x", b""), (f"{prefix}models/tiny/model.json", b"{}"), (f"{prefix}.DS_Store", b"")]
     report = service.import_archive(make_zip((prefix + GOOD[0], GOOD[1]), *noise))
     assert report.threads == ("a",)
+
+
+def unmarked(name: bytes, system: int = 3) -> tuple[zipfile.ZipInfo, bytes]:
+    """The raw bytes of a name without the mark that they are UTF-8, as many programs write them."""
+
+    class Raw(zipfile.ZipInfo):
+        def _encodeFilenameFlags(self) -> tuple[bytes, int]:
+            return name, self.flag_bits
+
+    info = Raw("x")
+    info.create_system = system
+    return info, b""
+
+
+def whole_thread(*, slash: str = "/", prefix: str = "", folders: bool = False) -> list[tuple[Any, bytes]]:
+    """A thread with a message and a file of its own, its paths as a system writes them."""
+    message = json.dumps({"id": "m1", "role": "user", "content": "Grüße"}).encode()
+    entries = [GOOD, ("threads/a/messages.jsonl", message), ("threads/a/files/pic.png", b"png")]
+    made = ["threads/", "threads/a/", "threads/a/files/"] if folders else []
+    return [(prefix + name.replace("/", slash), data) for name, data in [*((name, b"") for name in made), *entries]]
+
+
+def dos_folder(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.create_system, info.external_attr = 0, 0x10
+    return info
+
+
+MAC_NOISE = [
+    ("__MACOSX/", b""),
+    ("__MACOSX/._threads", b"x"),
+    ("__MACOSX/threads/a/._thread.json", b"x"),
+    ("__MACOSX/threads/a/files/._pic.png", b"x"),
+    (".DS_Store", b"x"),
+    ("threads/.DS_Store", b"x"),
+    ("threads/a/files/.DS_Store", b"x"),
+    ("threads/a/files/._pic.png", b"x"),
+    ("threads/a/._messages.jsonl", b"x"),
+]
+PACKED = {
+    "macOS": [*whole_thread(folders=True), *MAC_NOISE],
+    "macOS, a folder": [
+        *whole_thread(prefix="jan/", folders=True),
+        ("__MACOSX/._jan", b"x"),
+        ("__MACOSX/jan/threads/a/._thread.json", b"x"),
+    ],
+    "macOS, one thread": [
+        ("a/thread.json", GOOD[1]),
+        ("a/messages.jsonl", whole_thread()[1][1]),
+        ("a/files/pic.png", b"png"),
+        ("__MACOSX/a/._thread.json", b"x"),
+        ("__MACOSX/a/files/._pic.png", b"x"),
+    ],
+    "Windows": [
+        *whole_thread(slash="\\", folders=True),
+        ("threads\\a\\files\\Thumbs.db", b"x"),
+        ("threads\\a\\desktop.ini", b"x"),
+    ],
+    "Windows, a folder": whole_thread(slash="\\", prefix="My Jan\\"),
+    "Windows, folders by attribute": [(dos_folder("threads"), b""), (dos_folder("threads\\a"), b""), *whole_thread()],
+    "a leading dot": [("./", b""), *whole_thread(prefix="./", folders=True)],
+    "a leading dot, Windows": whole_thread(slash="\\", prefix=".\\"),
+    "UTF-8 that is not marked": [*whole_thread(), unmarked("threads/a/files/Grüße/x".encode())],
+    "code page 850": [*whole_thread(), unmarked("Grüße.txt".encode("cp850"), 0)],
+    "latin-1": [*whole_thread(), unmarked("Grüße.txt".encode("latin-1"), 0)],
+}
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_archives_as_macos_and_windows_pack_them(tmp_path: Path, kind: str) -> None:
+    service, repository = portable(tmp_path)
+    report = service.import_archive(make_zip(*PACKED[kind]))
+    assert report.threads == ("a",)
+    assert [thread.title for thread in repository.threads.all()] == ["A"]
+    assert [message.text for message in repository.threads.all_messages("a")] == ["Grüße"]
+    assert [file.name for file in repository.threads.files("a")] == ["pic.png"]
+    assert [item.path for item in report.skipped] == (["threads/a/files/Thumbs.db"] if kind == "Windows" else [])
+
+
+def test_a_name_in_utf8_that_is_not_marked_is_read(tmp_path: Path) -> None:
+    info, _ = unmarked("threads/Grüße/thread.json".encode())
+    tree = ZipTree(make_zip((info, GOOD[1])))
+    assert tree.folders("threads") == ["Grüße"]
+    assert b"".join(tree.pieces("threads/Grüße/thread.json")) == GOOD[1]
+
+
+def test_an_archive_with_zip64_sizes(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in whole_thread():
+            with archive.open(name, "w", force_zip64=True) as file:
+                file.write(data)
+    service, repository = portable(tmp_path)
+    assert service.import_archive(out).threads == ("a",)
+    assert repository.threads.open_file("a", "pic.png").read() == b"png"
+
+
+def test_two_messages_on_a_line_are_two(tmp_path: Path) -> None:
+    """Jan 0.4.0 forgot the line break."""
+    one, two, three = (json.dumps({"id": f"m{n}", "role": "user", "content": f"{n}"}).encode() for n in range(3))
+    service, repository = portable(tmp_path)
+    lines = one + two + b"\n" + three + b'{"id":"m4","role":"user","con\n'
+    report = service.import_archive(make_zip(GOOD, ("threads/a/messages.jsonl", lines)))
+    assert [message.id for message in repository.threads.all_messages("a")] == ["m0", "m1", "m2"]
+    assert [(item.path, item.reason[:18]) for item in report.skipped] == [
+        ("threads/a/messages.jsonl", "line 2 is not JSON")
+    ]
 
 
 # --- folders ------------------------------------------------------------------------------------------------------
@@ -564,6 +702,19 @@ def test_a_thread_is_made_from_its_messages(tmp_path: Path) -> None:
     thread = repository.threads.get("jan_1717666232")
     assert (thread.title, thread.created_ms) == ("test", JAN_MESSAGE["created"])
     assert [item.path for item in report.skipped] == ["threads/jan_1717666232/thread.json"]
+
+
+def test_what_nobody_can_mean_is_taken_and_named(tmp_path: Path) -> None:
+    folder = jan_folder(tmp_path / "jan")
+    file = folder / "thread.json"
+    tables = {"parameters": {"temperature": "warm", "max_tokens": "3"}, "settings": {"ctx_len": "long", "mine": 1}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | tables))
+    service, repository = portable(tmp_path)
+    report = service.import_folder(tmp_path / "jan")
+    assert repository.threads.get("jan_1717666232").parameters == tables["parameters"]
+    assert [item.path for item in report.skipped] == ["threads/jan_1717666232/thread.json"] * 2
+    assert report.skipped[0].reason.startswith('parameters.temperature is "warm": must be a number from 0 to 2; it was')
+    assert report.skipped[1].reason.startswith("settings.ctx_len is 'long': must be")
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from janflask.errors import InvalidRequestError, ModelNotFoundError, NotFoundError, UnavailableError
+from janflask.errors import (
+    InvalidRequestError,
+    JanflaskError,
+    ModelNotFoundError,
+    NotFoundError,
+    RequestTooLargeError,
+    StoreBusyError,
+    TimeoutExceededError,
+    UnavailableError,
+)
 from janflask.ipc.client import RunnerClient
-from janflask.records import MessageDraft, Run, RunDraft, RunStatus, ThreadAssistant, ThreadDraft
+from janflask.records import Message, MessageDraft, Run, RunDraft, RunStatus, ThreadAssistant, ThreadDraft
 from janflask.services.assistants import AssistantService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
@@ -20,6 +30,7 @@ from janflask.services.threads import ThreadService
 from janflask.settings import Settings
 from janflask.storage.base import Page
 from janflask.storage.memory import memory_repository
+from tests.fakes.crossing import crossing
 
 
 def draft(text: str) -> MessageDraft:
@@ -50,11 +61,11 @@ class FakeRunner:
 
     def __init__(self) -> None:
         self.begun: list[str] = []
-        self.gone = False
+        self.refusal: JanflaskError | None = None
 
     def begin(self, thread_id: str, run_id: str, timeout: float) -> Run:
-        if self.gone:
-            raise UnavailableError("the runner cannot be reached")
+        if self.refusal is not None:
+            raise crossing(self.refusal)
         self.begun.append(run_id)
         return world.repository.runs.get(thread_id, run_id)
 
@@ -105,11 +116,31 @@ def test_a_run_is_on_disk_before_the_runner_hears_of_it() -> None:
     assert list(world.repository.runs.all_open()) == [(thread_id, run.id)]
 
 
-def test_without_a_runner_it_is_left_to_the_next() -> None:
-    world.runner.gone = True
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        UnavailableError("the runner is shutting down"),
+        TimeoutExceededError("the runner took too long"),
+        StoreBusyError("another process holds the thread"),
+    ],
+    ids=lambda refusal: refusal.code,
+)
+def test_what_the_runner_cannot_begin_now_is_left_to_the_next(refusal: JanflaskError) -> None:
+    """The run is on disk: a 503 would have the client make a second one."""
+    world.runner.refusal = refusal
     thread_id = world.thread()
     run = world.service.create(thread_id, RunDraft())
     assert list(world.repository.runs.all_open()) == [(thread_id, run.id)]
+
+
+@pytest.mark.parametrize("refusal", [NotFoundError("no such run"), UnavailableError("it ends")], ids=lambda e: e.code)
+def test_a_thread_is_busy_also_with_a_run_that_the_runner_does_not_find(refusal: JanflaskError) -> None:
+    thread_id = world.thread()
+    first = world.service.create(thread_id, RunDraft())
+    world.runner.refusal = refusal
+    with pytest.raises(InvalidRequestError, match=f"already has an active run {first.id}") as caught:
+        world.service.create(thread_id, RunDraft())
+    assert caught.value.status == 400
 
 
 def test_one_run_at_a_time() -> None:
@@ -188,6 +219,24 @@ def test_added_messages_come_before_the_answer() -> None:
     thread_id = world.thread()
     world.service.create(thread_id, RunDraft(additional_messages=(draft("a"), draft("b"))))
     assert world.texts(thread_id) == ["hi", "a", "b"]
+
+
+def test_added_messages_are_stored_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    thread_id = world.thread()
+    steps: list[int] = []
+    append = world.repository.threads.append
+
+    def counted(thread_id: str, messages: Sequence[Message]) -> None:
+        steps.append(len(messages))
+        append(thread_id, messages)
+
+    monkeypatch.setattr(world.repository.threads, "append", counted)
+    large = draft("x" * (5 << 20))
+    with pytest.raises(RequestTooLargeError) as caught:
+        world.service.create(thread_id, RunDraft(additional_messages=(draft("a"), large)))
+    assert (caught.value.param, steps) == ("additional_messages.1", [])
+    world.service.create(thread_id, RunDraft(additional_messages=(draft("a"), draft("b"))))
+    assert steps == [2]
 
 
 # --- who decides ----------------------------------------------------------------------------------------------------

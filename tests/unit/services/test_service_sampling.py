@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from janflask.errors import ConflictError
-from janflask.services.sampling import model_max_tokens, model_stop, sampling_params
+from janflask.services.sampling import (
+    model_cache_prompt,
+    model_max_tokens,
+    model_stop,
+    sampling_params,
+    template_kwargs,
+)
 from janflask.types import SAMPLING_RANGES, ModelCard, SamplingParams
 
 
@@ -68,9 +74,28 @@ def test_unusable_parameters(parameters: dict[str, Any]) -> None:
         sampling_params(card(**parameters), {})
 
 
-def test_what_is_no_number_of_the_sampler_is_left_alone() -> None:
-    given = card(stream=True, engine="nitro", top_logprobs=5, logit_bias={"1": 2})
+def test_what_is_not_the_samplers_is_left_alone() -> None:
+    given = card(stream=True, engine="nitro", top_logprobs=5, vulkan=True, max_tokens="many", stop=5)
     assert sampling_params(given, {}) == SamplingParams()
+
+
+def test_every_field_of_the_sampler_works_in_a_model() -> None:
+    given = card(logit_bias={"1": "2"}, ignore_eos="true", dry_sequence_breakers=["x"], repetition_penalty=1.2)
+    params = sampling_params(given, {"ignore_eos": False})
+    assert (params.logit_bias, params.ignore_eos, params.repeat_penalty) == (((1, 2.0),), False, 1.2)
+    assert params.dry_sequence_breakers == ("x",)
+
+
+def test_what_a_request_replaces_need_not_be_usable() -> None:
+    assert sampling_params(card(temperature="hot"), {"temperature": 0.5}).temperature == 0.5
+
+
+def test_what_the_template_is_told() -> None:
+    given = card(reasoning_effort="low", chat_template_kwargs={"a": 1}, cache_prompt="false")
+    assert template_kwargs(given, {"a": 2}) == {"a": 2, "reasoning_effort": "low"}
+    assert (model_cache_prompt(given), model_cache_prompt(card())) == (False, True)
+    with pytest.raises(ConflictError, match=r"parameters.reasoning_effort in model.json of m is 5"):
+        template_kwargs(card(reasoning_effort=5), {})
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,10 @@ import pytest
 from jinja2 import TemplateError
 
 from janflask.errors import ConflictError, InvalidRequestError
-from janflask.services import template_renderer, templates
-from janflask.services.templates import ChatTemplates, TemplateRenderer, render_chatml, render_jan
+from janflask.services import template_process, template_renderer, templates
+from janflask.services.template_layouts import render_chatml, render_jan, render_plain
+from janflask.services.template_process import Rendered, TemplateRenderer
+from janflask.services.templates import ChatTemplates
 from janflask.types import ChatMessage
 from tests.fakes.scripted import INFO
 
@@ -56,12 +58,19 @@ def test_jans_template_comes_first(chats: ChatTemplates) -> None:
     assert chats.prompt([USER], INFO, JAN).text == "<|system|>\n<|user|>\nHi<|assistant|>"
 
 
-def test_chatml_comes_last(chats: ChatTemplates) -> None:
-    prompt = chats.prompt([SYSTEM, USER], replace(INFO, chat_template=None), None)
+def test_chatml_for_a_vocabulary_that_has_its_words(chats: ChatTemplates) -> None:
+    prompt = chats.prompt([SYSTEM, USER], replace(INFO, chat_template=None, knows_chatml=True), None)
     assert prompt.text == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     )
     assert prompt.stop == ("<|im_end|>",)
+
+
+def test_plain_text_comes_last(chats: ChatTemplates) -> None:
+    prompt = chats.prompt([SYSTEM, USER, ANSWER, AGAIN], replace(INFO, chat_template=None), None)
+    assert prompt.text == ("System:\nBe brief.\n\nUser:\nHi\n\nAssistant:\nHello!\n\nUser:\nAnd now?\n\nAssistant:\n")
+    assert prompt.stop == ("\n\nUser:", "\nUser:")
+    assert render_plain([USER], ask=False) == "User:\nHi\n\n"
 
 
 @pytest.mark.parametrize(
@@ -77,14 +86,15 @@ def test_chatml_comes_last(chats: ChatTemplates) -> None:
 def test_there_is_never_a_second_bos(
     chats: ChatTemplates, template: str, add_bos: bool, bos_token: str, add_special: bool
 ) -> None:
-    info = replace(INFO, chat_template=template, add_bos=add_bos, bos_token=bos_token)
+    info = replace(INFO, chat_template=template + "{{ messages[0].content }}", add_bos=add_bos, bos_token=bos_token)
     assert chats.prompt([USER], info, None).add_special is add_special
 
 
 def test_the_variables_of_a_template(chats: ChatTemplates) -> None:
     source = "{{ bos_token }}|{{ eos_token }}|{{ add_generation_prompt }}|{{ enable_thinking }}|{{ tools is defined }}"
+    source += "|{{ messages[0].content }}"
     info = replace(INFO, chat_template=source)
-    assert chats.prompt([USER], info, None, {"enable_thinking": False}).text == "<s>|</s>|True|False|False"
+    assert chats.prompt([USER], info, None, {"enable_thinking": False}).text == "<s>|</s>|True|False|False|Hi"
 
 
 def test_the_fields_of_a_message(chats: ChatTemplates) -> None:
@@ -183,13 +193,19 @@ def test_a_template_can_refuse(environment: Any) -> None:
 # --- the process ----------------------------------------------------------------------------------------------------
 
 
-def refusal(source: str, **context: Any) -> InvalidRequestError:
-    renderer = TemplateRenderer(source)
+def text(renderer: TemplateRenderer, **context: Any) -> str:
+    (rendered,) = renderer.render([context])
+    assert rendered.error is None
+    return rendered.text
+
+
+def refusal(source: str) -> InvalidRequestError:
+    chats = ChatTemplates()
     try:
         with pytest.raises(InvalidRequestError) as caught:
-            renderer.render(context)
+            chats.prompt([USER], replace(INFO, chat_template=source), None)
     finally:
-        renderer.close()
+        chats.close()
     assert caught.value.param == "messages"
     assert caught.value.code == "chat_template_error"
     return caught.value
@@ -214,7 +230,7 @@ def refusal(source: str, **context: Any) -> InvalidRequestError:
     ],
 )
 def test_what_a_template_can_not_do(source: str, reason: str) -> None:
-    assert reason in refusal(source, messages=[]).message
+    assert reason in refusal(source).message
 
 
 ENDLESS = {
@@ -225,23 +241,51 @@ ENDLESS = {
 
 @pytest.mark.parametrize("kind", ENDLESS)
 def test_a_template_that_never_ends_is_given_up(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    source = templates.RENDERER.read_text().replace("MAX_SECONDS = 5.0", "MAX_SECONDS = 0.5")
+    be_impatient(monkeypatch, tmp_path)
+    assert "too long" in refusal(ENDLESS[kind]).message
+
+
+def be_impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    source = template_process.RENDERER.read_text().replace("MAX_SECONDS = 5.0", "MAX_SECONDS = 0.5")
     assert "MAX_SECONDS = 0.5" in source
     impatient = tmp_path / "renderer.py"
     impatient.write_text(source)
-    monkeypatch.setattr(templates, "RENDERER", impatient)
-    assert "too long" in refusal(ENDLESS[kind]).message
+    monkeypatch.setattr(template_process, "RENDERER", impatient)
+
+
+def test_a_template_that_never_ends_for_the_probes_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """It is killed for them, once, and then renders as it would have without them."""
+    be_impatient(monkeypatch, tmp_path)
+    source = "{% if messages[0].content != 'Hi' or messages | length > 1 %}" + ENDLESS["loops"] + "{% endif %}Hi"
+    renders: list[int] = []
+    plain = TemplateRenderer.render
+
+    def counted(self: TemplateRenderer, contexts: Any) -> list[Rendered]:
+        renders.append(len(contexts))
+        return plain(self, contexts)
+
+    monkeypatch.setattr(TemplateRenderer, "render", counted)
+    chats = ChatTemplates()
+    info = replace(INFO, chat_template=source)
+    try:
+        assert chats.prompt([USER], info, None).text == "Hi"
+        asked = len(renders)
+        assert chats.prompt([USER], info, None).text == "Hi"
+    finally:
+        chats.close()
+    assert renders[0] > 10
+    assert max(renders[asked:]) == 1, "it is not asked again"
 
 
 def test_a_renderer_goes_on_after_its_process_died() -> None:
     renderer = TemplateRenderer("{{ x }}")
     try:
-        assert renderer.render({"x": "one"}) == "one"
+        assert text(renderer, x="one") == "one"
         process = renderer._process
         assert process is not None
         process.kill()
         process.wait()
-        assert renderer.render({"x": "two"}) == "two"
+        assert text(renderer, x="two") == "two"
     finally:
         renderer.close()
 
@@ -253,18 +297,27 @@ def test_a_reason_has_a_limit() -> None:
 def test_a_renderer_goes_on_after_a_refusal() -> None:
     renderer = TemplateRenderer("{% if x %}{{ raise_exception('no') }}{% endif %}fine")
     try:
-        with pytest.raises(InvalidRequestError):
-            renderer.render({"x": True})
-        assert renderer.render({"x": False}) == "fine"
+        assert renderer.render([{"x": True}, {"x": False}]) == [Rendered(error="no"), Rendered("fine")]
+        assert text(renderer, x=False) == "fine"
     finally:
         renderer.close()
 
 
+def test_the_length_is_limited_over_all_that_is_rendered_at_once() -> None:
+    renderer = TemplateRenderer("{{ 'x' * 5000000 }}")
+    try:
+        first, second = renderer.render([{}, {}])
+    finally:
+        renderer.close()
+    assert (len(first.text), first.error) == (5_000_000, None)
+    assert "more than 8000000 characters" in str(second.error)
+
+
 def test_long_and_odd_text_goes_both_ways() -> None:
-    text = "é🙂\x00\n" * 200_000
+    long = "é🙂\x00\n" * 200_000
     renderer = TemplateRenderer("{{ x }}")
     try:
-        assert renderer.render({"x": text}) == text
+        assert renderer.render([{"x": long}]) == [Rendered(long)]
     finally:
         renderer.close()
 
@@ -274,7 +327,7 @@ def test_many_threads_share_a_renderer() -> None:
     answers: dict[int, str] = {}
 
     def work(number: int) -> None:
-        answers[number] = renderer.render({"x": str(number) * 1000})
+        answers[number] = text(renderer, x=str(number) * 1000)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
     try:
@@ -289,7 +342,7 @@ def test_many_threads_share_a_renderer() -> None:
 
 def test_closing_leaves_no_process() -> None:
     renderer = TemplateRenderer("x")
-    renderer.render({})
+    text(renderer)
     process = renderer._process
     assert process is not None
     renderer.close()
@@ -302,7 +355,7 @@ def test_closing_leaves_no_process() -> None:
 def test_a_process_ends_with_its_input() -> None:
     renderer = TemplateRenderer("x")
     try:
-        renderer.render({})
+        text(renderer)
         process = renderer._process
         assert process is not None
         assert process.stdin is not None
@@ -314,7 +367,7 @@ def test_a_process_ends_with_its_input() -> None:
 
 def test_only_a_few_processes_are_kept(chats: ChatTemplates) -> None:
     for number in range(templates.MAX_RENDERERS + 2):
-        info = replace(INFO, chat_template=f"{number}")
-        assert chats.prompt([USER], info, None).text == f"{number}"
-    assert len(chats._renderers) == templates.MAX_RENDERERS
-    assert list(chats._renderers) == ["2", "3", "4", "5"]
+        info = replace(INFO, chat_template="{{ messages[0].content }} " + str(number))
+        assert chats.prompt([USER], info, None).text == f"Hi {number}"
+    assert len(chats._templates) == templates.MAX_RENDERERS
+    assert list(chats._templates) == [f"{{{{ messages[0].content }}}} {number}" for number in (2, 3, 4, 5)]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from janflask.records import Assistant, Message, Thread
+from janflask.records import Assistant, Message, Run, RunStatus, Thread
 from janflask.settings import Settings
-from janflask.storage import open_repository
+from janflask.storage import ids, open_repository
 from janflask.storage.base import Repository
 from janflask.storage.doctor import Finding, examine
 
@@ -129,6 +129,43 @@ def test_a_broken_line(settings: Settings, repository: Repository, tail: bytes, 
     again = open_repository(settings)
     assert texts(again) == left
     assert len(set(again.threads.message_ids("a"))) == len(left)
+
+
+THIRD, FOURTH = (f'{{"id":"m{number}","role":"user","content":"{number}"}}'.encode() for number in (3, 4))
+CUT = b'{"id":"m5","role":"user","content":[{"type":"text","text":{"val'
+BESIDE = [
+    (THIRD + FOURTH + b"\n", "line 3: it holds 2 messages: line breaks are missing", ["3", "4"]),
+    (THIRD + b" " + FOURTH + b"\r\n", "line breaks are missing", ["3", "4"]),
+    (THIRD + b"garbage\n", "beside a message there is something else", ["3"]),
+    (CUT + THIRD + b"\n", "beside a message there is something else", ["3"]),
+    (THIRD + b"\0\0\0\n" + FOURTH + b"\n", "beside a message there is something else", ["3", "4"]),
+    (THIRD + CUT, "line 3, the last one, is torn", ["3"]),
+]
+
+
+@pytest.mark.parametrize(("tail", "word", "more"), BESIDE)
+def test_what_stands_beside_a_message_costs_only_itself(
+    settings: Settings, repository: Repository, tail: bytes, word: str, more: list[str]
+) -> None:
+    with (settings.threads_dir / "a" / "messages.jsonl").open("ab") as file:
+        file.write(tail)
+    assert texts(repository) == ["hello there", "bye", *more]
+    repaired(settings, "threads/a/messages.jsonl", word)
+    assert texts(open_repository(settings)) == ["hello there", "bye", *more]
+    lines = (settings.threads_dir / "a" / "messages.jsonl").read_bytes().splitlines()
+    assert len([json.loads(line) for line in lines]) == 2 + len(more)
+
+
+def test_two_messages_and_more_on_a_line(settings: Settings, repository: Repository) -> None:
+    with (settings.threads_dir / "a" / "messages.jsonl").open("ab") as file:
+        file.write(THIRD + FOURTH + b"x\n")
+    findings = found(settings, fix=True)
+    assert [finding.problem.split(":")[1] for finding in findings] == [
+        " it holds 2 messages",
+        " beside a message there is something else",
+    ]
+    assert found(settings) == []
+    assert texts(open_repository(settings)) == ["hello there", "bye", "3", "4"]
 
 
 def test_many_broken_lines_are_one_repair(settings: Settings, repository: Repository) -> None:
@@ -247,3 +284,71 @@ def test_a_thread_that_is_being_written_is_told(settings: Settings, repository: 
     repository.threads.update("a", change)
     assert [(item.path, item.fixable) for item in told] == [("threads/a", False)]
     assert "somebody else" in told[0].problem
+
+
+def test_parameters_and_settings_that_nobody_can_mean(settings: Settings, repository: Repository) -> None:
+    """They are told and left alone: nobody but their owner knows what they should be."""
+    thread = settings.threads_dir / "a" / "thread.json"
+    entry = {"assistant_id": "jan", "model": {"parameters": {"top_k": "x"}, "settings": {"ngl": []}}}
+    tables = {"parameters": {"temperature": "warm", "max_tokens": "3", "mine": 1}, "settings": {"ctx_len": "long"}}
+    thread.write_text(json.dumps(json.loads(thread.read_text()) | tables | {"assistants": [entry]}))
+    assistant = settings.assistants_dir / "ada" / "assistant.json"
+    assistant.write_text(json.dumps(json.loads(assistant.read_text()) | {"top_p": 7, "temperature": "0.5"}))
+    before = snapshot(settings)
+    findings = found(settings, fix=True)
+    assert snapshot(settings) == before
+    assert not any(finding.fixable for finding in findings)
+    told = [f"{finding.path}: {finding.problem}" for finding in findings]
+    for number, (path, start) in enumerate(
+        [
+            ("assistants/ada/assistant.json", "top_p is 7: must be from 0 to 1"),
+            ("threads/a/thread.json", 'parameters.temperature is "warm": must be a number from 0 to 2'),
+            ("threads/a/thread.json", "settings.ctx_len is 'long': must be"),
+            ("threads/a/thread.json", 'assistants.0.model.parameters.top_k is "x": must be a whole number'),
+            ("threads/a/thread.json", "assistants.0.model.settings.ngl is '[]': must be a number or text"),
+        ]
+    ):
+        assert told[number].startswith(f"{path}: {start}")
+    assert len(told) == 5
+
+
+def make_run(repository: Repository, settings: Settings) -> Path:
+    """The file of a run of thread ``a``."""
+    run = Run(
+        id=ids.new_id(ids.RUN),
+        thread_id="a",
+        assistant_id="jan",
+        message_id="m9",
+        step_id="s",
+        created_ms=1,
+        expires_ms=2,
+        model="m",
+    )
+    repository.runs.create(run)
+    return settings.threads_dir / "a" / "runs" / f"{run.id}.json"
+
+
+def test_odd_fields_of_a_run(settings: Settings, repository: Repository) -> None:
+    file = make_run(repository, settings)
+    assert found(settings) == []
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"temperature": "warm"}))
+    repaired(settings, f"threads/a/runs/{file.name}", 'temperature is "warm"')
+    run = repository.runs.get("a", file.stem)
+    assert (run.status, run.temperature) == (RunStatus.FAILED, None)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}"])
+def test_a_run_of_which_nothing_is_left(settings: Settings, repository: Repository, content: bytes) -> None:
+    file = make_run(repository, settings)
+    put(file, content)
+    finding = repaired(settings, f"threads/a/runs/{file.name}", "the run is lost")
+    assert not file.exists()
+    assert finding.kept is not None
+
+
+def test_a_reply_that_cannot_be_read(settings: Settings, repository: Repository) -> None:
+    file = make_run(repository, settings)
+    file.with_suffix(".reply").write_bytes(b'"a"\n5\n"torn')
+    (finding,) = found(settings, fix=True)
+    assert (finding.path, finding.fixable) == (f"threads/a/runs/{file.stem}.reply", False)
+    assert "line 2" in finding.problem

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from janflask.errors import NotFoundError, StorageFullError, StoreDamagedError
+from janflask.errors import NotFoundError, RequestTooLargeError, StorageFullError, StoreDamagedError
 from janflask.records import Run, RunStatus
 from janflask.storage import ids
 from janflask.storage.base import Page
 from janflask.storage.disk import Disk
-from janflask.storage.file_runs import FileRunStore
+from janflask.storage.file_runs import MAX_NEW_RUN, FileRunStore
 from janflask.storage.locks import FolderLocks
 
 
@@ -166,6 +168,82 @@ def test_a_damaged_run_is_told(store: FileRunStore, root: Path) -> None:
     (root / "threads" / "t1" / "runs" / f"{run.id}.json").write_text('{"id": 7}')
     with pytest.raises(StoreDamagedError, match=run.id):
         store.get("t1", run.id)
+
+
+def path_of(root: Path, run: Run, suffix: str = ".json") -> Path:
+    return root / "threads" / "t1" / "runs" / f"{run.id}{suffix}"
+
+
+def test_numbers_as_text_are_numbers(store: FileRunStore, root: Path) -> None:
+    run = new_run(temperature=0.5, max_completion_tokens=3, metadata={"a": 1})
+    store.create(run)
+    raw = json.loads(path_of(root, run).read_text())
+    odd = {"temperature": "0.5", "max_completion_tokens": 3.0, "created_ms": "1", "later": True, "thread_id": "t2"}
+    path_of(root, run).write_text(json.dumps(raw | odd))
+    assert store.get("t1", run.id) == run
+    assert store.open_run("t1") == run.id
+
+
+@pytest.mark.parametrize(("field", "value"), [("temperature", "warm"), ("status", 7), ("parameters", {"a": [10**30]})])
+def test_an_open_run_that_cannot_be_understood_has_failed(
+    store: FileRunStore, root: Path, field: str, value: object
+) -> None:
+    run = new_run()
+    store.create(run)
+    raw = json.loads(path_of(root, run).read_text())
+    path_of(root, run).write_text(json.dumps(raw | {field: value}))
+    read = store.get("t1", run.id)
+    assert read.status is RunStatus.FAILED
+    assert f"{run.id}.json cannot be understood: {field} is" in (read.error_message or "")
+    msgspec.msgpack.encode(read)
+    assert store.open_run("t1") is None
+    assert store.create(new_run()), "it stands in nobody's way"
+
+
+def test_an_ended_run_that_cannot_be_understood_is_as_it_was(store: FileRunStore, root: Path) -> None:
+    run = new_run()
+    store.create(run)
+    store.close("t1", run.id, ended)
+    raw = json.loads(path_of(root, run).read_text())
+    path_of(root, run).write_text(json.dumps(raw | {"temperature": "warm", "model": None}))
+    assert store.get("t1", run.id) == replace(ended(run), model="")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"id": 7}'])
+def test_a_damaged_run_stands_in_nobodys_way(store: FileRunStore, root: Path, content: str) -> None:
+    whole, run = new_run(), new_run()
+    store.create(whole)
+    store.close("t1", whole.id, ended)
+    store.create(run)
+    path_of(root, run).write_text(content)
+    assert store.open_run("t1") == run.id, "it may just be written"
+    os.utime(root / "threads" / "t1" / "runs" / "open", (1, 1))
+    assert store.open_run("t1") is None
+    assert [item.id for item in store.list("t1", Page()).items] == [whole.id]
+    assert store.create(new_run())
+
+
+@pytest.mark.parametrize("content", [b"", b"../x", b"run_none", b"\xff"])
+def test_a_mark_that_names_no_run(store: FileRunStore, root: Path, content: bytes) -> None:
+    store.create(new_run())
+    mark = root / "threads" / "t1" / "runs" / "open"
+    mark.write_bytes(content)
+    assert store.open_run("t1") is not None, "it may just be written"
+    assert not store.create(new_run())
+    os.utime(mark, (1, 1))
+    assert store.open_run("t1") is None
+    assert store.create(new_run())
+
+
+def test_what_is_written_can_be_read_again(store: FileRunStore) -> None:
+    run = new_run(instructions="\x01" * 512_000)
+    assert store.create(run)
+    left_out = tuple(ids.new_id(ids.MESSAGE) for _ in range(50_000))
+    store.update("t1", run.id, lambda now: replace(now, left_out=left_out))
+    assert store.get("t1", run.id).left_out == left_out
+    with pytest.raises(RequestTooLargeError, match="bytes as JSON"):
+        store.create(new_run("t2", instructions="x" * (MAX_NEW_RUN + 1)))
+    assert store.open_run("t2") is None
 
 
 def test_a_marker_that_nobody_can_read_is_still_found(store: FileRunStore, root: Path) -> None:

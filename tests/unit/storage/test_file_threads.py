@@ -96,6 +96,58 @@ def test_the_doctor_gives_the_id_by_which_a_message_was_shown(settings: Settings
     assert list(examine(settings)) == []
 
 
+def test_two_messages_on_a_line_are_two(settings: Settings, store: ThreadStore) -> None:
+    """Jan 0.4.0 forgot the line break; each of them can be read, paged, found, edited and deleted."""
+    names = [f"m{number}" for number in range(8)]
+    lines = [text_line(f"word{number}", id=name) for number, name in enumerate(names)]
+    lines = [lines[0], lines[1] + lines[2] + lines[3], lines[4] + b" " + lines[5], lines[6] + lines[7]]
+    folder = write_thread(settings, "jan_1", *lines)
+    assert list(texts(store)) == list(store.message_ids("jan_1")) == names
+    for number, name in enumerate(names):
+        assert store.get_message("jan_1", name).text == f"word{number}"
+        assert [item.id for item in store.search(f"WORD{number}", Page()).items] == ["jan_1"]
+        page = store.list_messages("jan_1", Page(limit=2, order="asc", after=name))
+        assert [item.id for item in page.items] == names[number + 1 : number + 3]
+        page = store.list_messages("jan_1", Page(limit=1, order="desc", after=name))
+        assert [item.id for item in page.items] == names[max(0, number - 1) : number]
+    store.update_message("jan_1", "m2", lambda message: replace(message, metadata={"seen": True}))
+    store.delete_message("jan_1", "m4")
+    store.append("jan_1", [Message(id="m8", thread_id="jan_1", created_ms=1)])
+    left = [*names[:4], *names[5:], "m8"]
+    assert list(texts(store)) == left
+    assert store.get_message("jan_1", "m2").metadata == {"seen": True}
+    stored = (folder / "messages.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in stored] == left
+
+
+def test_half_of_a_character_costs_only_itself(settings: Settings, store: ThreadStore) -> None:
+    """Jan cuts titles and streams between the two halves of an emoji, and JavaScript writes such a half down."""
+    half = b'{"id":"a","role":"user","content":"cut \\ud83d"}'
+    whole = b'{"id":"b","role":"user","content":"\\ud83d\\ude00 and \\\\ud83d"}'
+    folder = write_thread(settings, "jan_1", half, whole, half.replace(b'"a"', b'"c"') + whole.replace(b'"b"', b'"d"'))
+    (folder / "thread.json").write_text('{"id":"jan_1","title":"a title \\ud83d","created":1700000000000}')
+    assert store.get("jan_1").title == "a title \ufffd"
+    said = {"a": "cut \ufffd", "b": "\U0001f600 and \\ud83d", "c": "cut \ufffd", "d": "\U0001f600 and \\ud83d"}
+    assert texts(store) == said
+    assert list(store.message_ids("jan_1")) == list("abcd")
+    assert len(store.search("cut", Page()).items) == 1
+    store.delete_message("jan_1", "d")
+    assert texts(store) == {name: said[name] for name in "abc"}
+    assert list(examine(settings)) == []
+
+
+def test_an_index_grows_behind_two_messages_on_a_line(settings: Settings, store: ThreadStore) -> None:
+    folder = write_thread(settings, "jan_1", text_line("one", id="a") + text_line("two", id="b"))
+    assert list(store.message_ids("jan_1")) == ["a", "b"]
+    with (folder / "messages.jsonl").open("ab") as file:
+        file.write(text_line("three", id="c"))
+    assert list(store.message_ids("jan_1")) == ["a", "b", "c"]
+    with (folder / "messages.jsonl").open("ab") as file:
+        file.write(text_line("four", id="d") + b"\n")
+    assert list(store.message_ids("jan_1")) == ["a", "b", "c", "d"]
+    assert store.get_message("jan_1", "c").text == "three"
+
+
 def test_a_thread_has_its_place_when_it_can_be_read(settings: Settings, store: ThreadStore) -> None:
     for number in (1, 3):
         write_thread(settings, f"jan_{number}", created=number * 1_000_000_000_000)

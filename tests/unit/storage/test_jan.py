@@ -117,7 +117,19 @@ def test_the_status_of_a_message(jans: str, ours: str) -> None:
     assert message_from_json({"status": ours}, "t").status == ours
 
 
+@pytest.mark.parametrize("details", [None, {}, {"reason": None}, {"reason": "error"}, 5])
+def test_an_error_is_known_by_its_status(details: Any) -> None:
+    raw = JAN_MESSAGE | {"role": "assistant", "status": "error", "incomplete_details": details}
+    message = message_from_json(raw, "t")
+    assert message.is_error
+    written = message_to_json(message)
+    assert written["status"] == "error"
+    assert message_from_json(written, "t").is_error
+    assert not message_from_json(raw | {"status": "stopped", "incomplete_details": None}, "t").is_error
+
+
 def test_content_that_is_only_text() -> None:
+    assert message_from_json({"content": ["hello", {"type": "text", "text": "you"}]}, "t").text == "hello\nyou"
     assert message_from_json({"content": "hello"}, "t").text == "hello"
     assert message_from_json({"content": [{"type": "text", "text": "hello"}]}, "t").text == "hello"
 

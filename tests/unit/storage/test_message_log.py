@@ -231,3 +231,97 @@ def test_messages_that_nobody_asks_for_close_their_file(tmp_path: Path) -> None:
     assert psutil.Process().num_fds() == before
     assert [message.id for message in store.all_messages("t")] == ["m"]
     assert psutil.Process().num_fds() == before
+
+
+# --- lines that hold more or less than a message ------------------------------------------------------------------
+
+A, B, C = (f'{{"id":"{name}","role":"user","content":"}}{{ {name}"}}'.encode() for name in "abc")
+TORN = b'{"id":"x","role":"user","attachments":[{"id":"inner"}],"content":[{"type":"text","text":{"val'
+NAUGHT = bytes(8)  # what a power cut may leave
+
+# What stands in the file; which messages are in it; what is set aside by the next write.
+MIXED = [
+    (A + B + b"\n" + C + b"\n", "abc", b""),
+    (A + b" \r" + B + b"\t" + C + b"\n", "abc", b""),
+    (A + B + C, "abc", b""),
+    (A + b"\n" + B + C, "abc", b""),
+    (A + TORN, "a", TORN),
+    (A + B + TORN, "ab", TORN),
+    (A + TORN + b"\n" + B + b"\n", "ab", b""),
+    (TORN + A + b"\n" + B + b"\n", "ab", b""),
+    (TORN + A, "a", b""),
+    (A + TORN + B + TORN + C + b"\n", "abc", b""),
+    (A + NAUGHT + b"\n" + NAUGHT + B + NAUGHT + b"\n" + C, "abc", b""),
+    (A + b"}]\n" + B + b"}\n", "ab", b""),
+    (b"\xff" + A + b"\xff\n", "a", b""),
+    (b"\xef\xbb\xbf" + A + B + b"\n", "ab", b""),
+    (b"[" + A + b"," + B + b"]\n", "ab", b""),
+    (TORN + TORN, "", TORN + TORN),
+]
+
+
+def ids_of(lines: list[bytes]) -> str:
+    found = (message_log.stored_id(message_log.Line(0, data.removeprefix(b"\xef\xbb\xbf"))) for data in lines)
+    return "".join(found)
+
+
+@pytest.mark.parametrize(("data", "names", "torn"), MIXED)
+def test_every_message_is_read_whatever_stands_beside_it(folder: int, data: bytes, names: str, torn: bytes) -> None:
+    write(folder, data)
+    assert ids_of(forward(folder)) == names
+    assert backward(folder) == forward(folder)[::-1]
+    for start, line in zip(starts(folder), forward(folder), strict=True):
+        assert data[start : start + len(line)] == line
+    index, lines = index_of(folder)
+    assert index is not None
+    assert "".join(index.ids) == names
+    assert ids_of(lines) == names
+    assert set(lines) <= set(forward(folder))
+
+
+@pytest.mark.parametrize(("data", "names", "torn"), MIXED)
+def test_the_next_write_keeps_them_all(folder: int, tmp_path: Path, data: bytes, names: str, torn: bytes) -> None:
+    write(folder, data)
+    message_log.append(Disk(), folder, b'{"id":"d"}\n', "t")
+    assert ids_of(forward(folder)) == names + "d"
+    aside = [path.read_bytes() for path in tmp_path.glob("messages.jsonl.torn-*")]
+    assert aside == ([torn] if torn else [])
+
+
+@pytest.mark.parametrize(("data", "names", "torn"), MIXED)
+def test_a_rewrite_puts_each_on_a_line_and_loses_nothing(folder: int, data: bytes, names: str, torn: bytes) -> None:
+    write(folder, data)
+    with message_log.opened(folder, "t") as log:
+        assert log is not None
+        message_log.rewrite(Disk(), folder, [line for _, line in message_log.lasting(log)])
+    assert ids_of(forward(folder)) == names
+    with message_log.opened(folder, "t") as log:
+        assert log is not None
+        lines = [line.data for line in log.lines_backward()][::-1]
+    assert lines == forward(folder)  # one on each line
+    assert b"".join(lines) + torn == data.replace(b"\n", b"")
+
+
+def test_a_file_without_any_line_break_is_read_in_time(folder: int) -> None:
+    """The whole of it is one line: what costs the square of its length would not come to an end."""
+    names = [f"{number:05d}" for number in range(20_000)]
+    write(folder, b"".join(b'{"id":"%s","role":"user","content":"}{"}' % name.encode() for name in names))
+    index, _ = index_of(folder)
+    assert index is not None
+    assert index.ids == names
+
+
+def test_a_damaged_line_is_given_up_in_time(folder: int) -> None:
+    write(folder, b'{"id":' * 200_000 + b"\n" + A + b"\n")
+    assert ids_of(forward(folder)) == "a"
+
+
+def test_messages_without_ids_on_one_line_have_the_same_ones_everywhere(folder: int) -> None:
+    write(folder, b'{"role":"user","content":"1"} {"role":"user","content":"2"}\n{"role":"user","content":"3"}\n')
+    with message_log.opened(folder, "t") as log:
+        assert log is not None
+        names = [log.id(line) for line in log.forward()]
+    index, _ = index_of(folder)
+    assert index is not None
+    assert index.ids == names
+    assert len(set(names)) == 3

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import itertools
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -382,6 +384,30 @@ def test_a_word_in_another_case_that_is_longer(store: ThreadStore) -> None:
         assert [item.id for item in store.search(word, Page()).items] == ["t"], word
 
 
+# Each as it may be stored and as it may be asked for: apart (macOS) and together (keyboards).
+FORMS = ["Süden", "naïve", "Ångström", "Việt", "한국어", "ガラス", "ἀλήθεια", "ΐ", "q̣̇", "İstanbul", "straße"]
+
+
+@pytest.mark.parametrize("word", FORMS)
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("asked", ["NFC", "NFD"])
+def test_search_in_either_normal_form(
+    store: ThreadStore, word: str, stored: Literal["NFC", "NFD"], asked: Literal["NFC", "NFD"]
+) -> None:
+    kept = unicodedata.normalize(stored, f"xx {word} xx")
+    store.create(thread("title", T0, kept))
+    store.create(thread("text", T0 + 1), [message("hello"), message(kept)])
+    for query in (word, word.upper(), word.casefold()):
+        found = store.search(unicodedata.normalize(asked, query), Page()).items
+        assert [item.id for item in found] == ["text", "title"], query
+
+
+def test_a_letter_is_not_found_in_one_with_an_accent(store: ThreadStore) -> None:
+    for number, form in enumerate(("NFC", "NFD")):
+        store.create(thread(f"t{number}", T0 + number), [message(unicodedata.normalize(form, "café"))])
+    assert [len(store.search(word, Page()).items) for word in ("cafe", "caf", "café")] == [0, 2, 2]
+
+
 def test_search_in_several_text_parts(store: ThreadStore) -> None:
     parts = tuple({"type": "text", "text": {"value": text, "annotations": []}} for text in ("alpha", "beta"))
     store.create(
@@ -389,6 +415,15 @@ def test_search_in_several_text_parts(store: ThreadStore) -> None:
     )
     assert len(store.search("alpha beta", Page()).items) == 1
     assert len(store.search("gamma", Page()).items) == 0
+
+
+def test_search_in_the_words_of_a_picture_or_document(store: ThreadStore) -> None:
+    """Jan 0.4 and 0.5 kept them inside its part; the place of the file is no word."""
+    held = {"value": "alpha", "annotations": ["threads/t/files/gamma.pdf"], "name": "delta.pdf", "size": 1}
+    parts = ({"type": "pdf", "text": held}, {"type": "image", "text": {"value": "beta", "annotations": ["gamma"]}})
+    store.create(thread("t"), [replace(message(""), content=(*parts, {"type": "refusal", "refusal": "epsilon"}))])
+    for query, found in (("alpha", 1), ("beta", 1), ("epsilon", 1), ("gamma", 0), ("delta", 0)):
+        assert len(store.search(query, Page()).items) == found, query
 
 
 def test_pages_of_a_search(library: ThreadStore) -> None:

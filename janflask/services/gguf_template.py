@@ -1,0 +1,94 @@
+"""The chat template inside a GGUF, over any conversation: as it is where the template takes it, else as it needs it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from janflask.errors import InvalidRequestError
+from janflask.services.template_check import left_out, marked, unmarked
+from janflask.services.template_messages import Conversation, as_given, entries, shapes
+from janflask.services.template_probe import Forms, probe
+from janflask.services.template_process import Rendered, TemplateRenderer, refusal
+from janflask.types import ChatMessage
+
+
+class GgufTemplate:
+    """One template and what is known of it. Thread-safe."""
+
+    def __init__(self, source: str) -> None:
+        self._renderer = TemplateRenderer(source)
+        self._lock = threading.Lock()
+        self._forms: Forms | None = None
+
+    def text(
+        self, messages: Sequence[ChatMessage], tokens: Mapping[str, str], variables: Mapping[str, Any], *, ask: bool
+    ) -> str:
+        """The prompt with every word of ``messages`` in it. ``tokens`` are the model's own, by the template's names.
+
+        Raises InvalidRequestError with the template's reason, or naming the message that it would leave out.
+        """
+        forms = self._known_forms(tokens)
+        common = {**variables, **tokens, "add_generation_prompt": ask}
+        first: InvalidRequestError | None = None
+        before: Conversation | None = None
+        # The marked conversation takes the same steps: what a shape is depends on no words.
+        for shape, shape_marked in zip(shapes(messages, ask=ask), shapes(marked(messages), ask=ask), strict=True):
+            if shape == before:
+                continue
+            before = shape
+            rendered = self._render(common, shape, forms)
+            refused = (
+                refusal(rendered.error)
+                if rendered.error is not None
+                else self._lost(rendered.text, messages, common, shape_marked, forms)
+            )
+            if refused is None:
+                return rendered.text
+            first = first or refused
+        raise first or refusal("there is nothing to lay out")
+
+    def close(self) -> None:
+        """Ends the template's process."""
+        self._renderer.close()
+
+    def _known_forms(self, tokens: Mapping[str, str]) -> Forms:
+        with self._lock:
+            if self._forms is None:
+                self._forms = probe(self._renderer, {**tokens, "add_generation_prompt": True})
+            return self._forms
+
+    def _render(self, common: Mapping[str, Any], conversation: Conversation, forms: Forms) -> Rendered:
+        return self._renderer.render([{**common, "messages": entries(conversation, forms)}])[0]
+
+    def _lost(
+        self,
+        text: str,
+        messages: Sequence[ChatMessage],
+        common: Mapping[str, Any],
+        shape_marked: Conversation,
+        forms: Forms,
+    ) -> InvalidRequestError | None:
+        """What to say of the first message that is not in the prompt."""
+        number = left_out(text, as_given(messages))
+        if number is None:
+            number = self._unmarked(messages, common, shape_marked, forms)
+        if number is None:
+            return None
+        return InvalidRequestError(
+            f"messages.{number}: the model's chat template leaves out what this {messages[number].role} message says; "
+            "give the model a settings.prompt_template, or leave the message out",
+            param=f"messages.{number}",
+            code="chat_template_error",
+        )
+
+    def _unmarked(
+        self, messages: Sequence[ChatMessage], common: Mapping[str, Any], shape_marked: Conversation, forms: Forms
+    ) -> int | None:
+        try:
+            rendered = self._render(common, shape_marked, forms)
+        except InvalidRequestError:  # it ran too long with them
+            return None
+        # Where marks alone are refused they tell nothing: the words themselves were all found.
+        return None if rendered.error is not None else unmarked(rendered.text, messages, answers=forms.answers)

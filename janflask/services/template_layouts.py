@@ -1,0 +1,54 @@
+"""The layouts that are written down here: Jan's ``prompt_template``, ChatML, and plain text.
+
+Jan's template describes one exchange. Its text is cut at the two places: ``before {system_message} between {prompt}
+after``. A conversation is ``before``, the system message, then for each turn ``between``, the user's words, ``after``,
+the assistant's answer; the last turn ends with ``after``. Without ``{system_message}`` in it, the system message goes
+in front of the first user's words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from janflask.errors import ConflictError
+from janflask.types import ChatMessage
+
+CHATML_STOPS = ("<|im_end|>",)
+PLAIN_STOPS = ("\n\nUser:", "\nUser:")
+
+
+def render_chatml(messages: Sequence[ChatMessage], *, ask: bool = True) -> str:
+    """ChatML, for a model that knows its words and says nothing of a layout."""
+    turns = "".join(f"<|im_start|>{message.role}\n{message.content}<|im_end|>\n" for message in messages)
+    return turns + "<|im_start|>assistant\n" * ask
+
+
+def render_plain(messages: Sequence[ChatMessage], *, ask: bool = True) -> str:
+    """A transcript in words that every vocabulary has. The answer begins on a line of its own, without a blank."""
+    turns = "".join(f"{message.role.capitalize()}:\n{message.content}\n\n" for message in messages)
+    return turns + "Assistant:\n" * ask
+
+
+def render_jan(template: str, messages: Sequence[ChatMessage], *, ask: bool = True) -> str:
+    """Jan's ``prompt_template`` over a whole conversation. Raises ConflictError when it has no ``{prompt}``."""
+    head, placeholder, after = template.partition("{prompt}")
+    if not placeholder:
+        raise ConflictError("the model's settings.prompt_template holds no {prompt}: add it, or remove the template")
+    before, has_system, between = head.partition("{system_message}")
+    if not has_system:
+        before, between = "", head
+    system = "\n\n".join(message.content for message in messages if message.role == "system")
+    turns: list[list[list[str]]] = [[[], []]]  # for each turn what the user's side said, and the assistant's
+    for message in messages:
+        if message.role == "assistant":
+            turns[-1][1].append(message.content)
+        elif message.role != "system":
+            if turns[-1][1]:
+                turns.append([[], []])
+            turns[-1][0].append(message.content)
+    if ask and turns[-1][1]:  # the assistant spoke last: the next words are asked of it without new ones from the user
+        turns.append([[], []])
+    if system and not has_system:
+        turns[0][0].insert(0, system)
+    text = "".join(between + "\n\n".join(asked) + after + "\n\n".join(said) for asked, said in turns)
+    return before + (system if has_system else "") + text

@@ -1,0 +1,106 @@
+"""A conversation as a chat template can take it.
+
+Many templates take less than a conversation may hold: no system message, or only one at the start; no two turns of the
+same side in a row (a failed run leaves two of the user's); no assistant that speaks first. ``shapes`` gives the same
+words in ever plainer conversations. Whoever lays out a prompt takes the first that the template takes whole, so that
+nothing is changed which need not be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from janflask.services.template_probe import BLOCK, Forms, text_parts
+from janflask.types import ChatMessage
+
+Conversation = tuple[ChatMessage, ...]
+GAP = "\n\n"  # between what was said in several turns and is one now
+
+
+def as_given(messages: Sequence[ChatMessage]) -> Conversation:
+    """With the role that templates know: OpenAI's newer name for system is developer."""
+    return tuple(replace(message, role="system") if message.role == "developer" else message for message in messages)
+
+
+def shapes(messages: Sequence[ChatMessage], *, ask: bool) -> Iterator[Conversation]:
+    """The conversation as it is, then plainer and plainer; every word stays, and in its order.
+
+    Each step depends on the messages' roles, names and which of them are empty, not on their words. With ``ask`` the
+    last shape ends with the user's side.
+    """
+    given = as_given(messages)
+    yield given
+    alternating = _joined(given)
+    yield alternating
+    leading = _joined(_as_user(alternating, keep_first=True))  # one system message at most, at the start
+    yield leading
+    yield _begun_by_user(leading)
+    plain = _begun_by_user(_joined(_as_user(leading, keep_first=False)))  # user and assistant alone
+    yield plain
+    if ask and plain and plain[-1].role == "assistant":
+        yield (*plain, _silent_user())
+
+
+def entries(conversation: Conversation, forms: Forms) -> list[dict[str, Any]]:
+    """The messages as the template reads them."""
+    return [_entry(message, forms) for message in conversation]
+
+
+def _joined(messages: Conversation) -> Conversation:
+    """Turns of one side in a row become one; a turn in which nothing was said goes, unless there are no others."""
+    joined: list[ChatMessage] = []
+    for message in messages:
+        if not message.content and not message.reasoning and message.role != "tool":
+            continue
+        if joined and message.role != "tool" and joined[-1].role == message.role:
+            joined[-1] = _both(joined[-1], message)
+        else:
+            joined.append(message)
+    return tuple(joined) or messages
+
+
+def _both(first: ChatMessage, second: ChatMessage) -> ChatMessage:
+    return replace(
+        first,
+        content=GAP.join(filter(None, (first.content, second.content))),
+        reasoning=GAP.join(filter(None, (first.reasoning, second.reasoning))) or None,
+        name=first.name if first.name == second.name else None,
+    )
+
+
+def _as_user(messages: Conversation, *, keep_first: bool) -> Conversation:
+    """What system messages say, said by the user at the same place."""
+    return tuple(
+        replace(message, role="user") if message.role == "system" and not (keep_first and number == 0) else message
+        for number, message in enumerate(messages)
+    )
+
+
+def _begun_by_user(messages: Conversation) -> Conversation:
+    start = 1 if messages and messages[0].role == "system" else 0
+    if len(messages) > start and messages[start].role == "assistant":
+        return (*messages[:start], _silent_user(), *messages[start:])
+    return messages
+
+
+def _silent_user() -> ChatMessage:
+    return ChatMessage(role="user", content="")
+
+
+def _entry(message: ChatMessage, forms: Forms) -> dict[str, Any]:
+    content: Any = message.content
+    in_block = message.reasoning is not None and forms.reasoning == BLOCK
+    if in_block or message.role in forms.parts:
+        content = text_parts(message.content)
+    if in_block:
+        content = [{"type": "thinking", "thinking": message.reasoning}, *content]
+    entry = {"role": message.role, "content": content}
+    if message.reasoning is not None and not in_block:
+        entry[forms.reasoning] = message.reasoning
+    if message.name is not None:
+        entry["name"] = message.name
+    if message.tool_call_id is not None:
+        entry["tool_call_id"] = message.tool_call_id
+    return entry

@@ -1,0 +1,81 @@
+"""The doctor's look at a thread's runs, and at what is left of what they said."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import msgspec
+
+from janflask.errors import StoreDamagedError
+from janflask.records import Run
+from janflask.storage import ids
+from janflask.storage.disk import opened_folder, read_plain
+from janflask.storage.doctor_case import NOT_A_FILE, Case, Finding
+from janflask.storage.file_runs import MAX_RUN_FILE, OPEN, REPLY_SUFFIX, RUNS
+from janflask.storage.run_json import run_from_json
+
+MAX_REPLY = 1 << 30  # bytes
+
+
+def check_runs(case: Case, thread: int, thread_id: str) -> Iterator[Finding]:
+    """The runs of the thread in the folder ``thread``, whose lock is held."""
+    try:
+        with opened_folder(RUNS, thread) as fd:
+            for name in sorted(os.listdir(fd)):  # noqa: PTH208 - a descriptor
+                yield from _check(case, fd, thread_id, name)
+    except FileNotFoundError:
+        return
+    except OSError:
+        yield Finding(f"threads/{thread_id}/{RUNS}", NOT_A_FILE.replace("plain file", "folder"))
+
+
+def _check(case: Case, fd: int, thread_id: str, name: str) -> Iterator[Finding]:
+    path = f"threads/{thread_id}/{RUNS}/{name}"
+    stem, _, suffix = name.rpartition(".")
+    try:
+        if suffix == "json" and ids.is_id(stem):
+            yield from _check_run(case, fd, thread_id, stem, path)
+        elif f".{suffix}" == REPLY_SUFFIX:
+            _check_reply(fd, name)
+        elif name == OPEN:
+            read_plain(fd, name, 256, "it")
+    except FileNotFoundError:  # it is over meanwhile
+        return
+    except StoreDamagedError as error:
+        yield Finding(path, error.message.split("; `janflask doctor`")[0])
+    except OSError:
+        yield Finding(path, NOT_A_FILE)
+
+
+def _check_run(case: Case, fd: int, thread_id: str, run_id: str, path: str) -> Iterator[Finding]:
+    name = f"{run_id}.json"
+
+    def put(run: Run) -> str | None:
+        return case.put(fd, name, msgspec.json.encode(run))
+
+    try:
+        run, odd = run_from_json(case.read_object(fd, name, MAX_RUN_FILE), thread_id, run_id)
+    except StoreDamagedError as error:
+        finding = Finding(path, f"{error.message}; the run is lost, and listed no more")
+        yield case.mended(finding, lambda: _set_aside(case, fd, name))
+        return
+    if odd:
+        told = "; ".join(f"{field} {reason}" for field, reason in sorted(odd.items()))
+        yield case.mended(Finding(path, told), lambda: put(run))
+
+
+def _set_aside(case: Case, fd: int, name: str) -> str | None:
+    kept = case.keep(fd, name)
+    os.unlink(name, dir_fd=fd)
+    return kept
+
+
+def _check_reply(fd: int, name: str) -> None:
+    """Raises StoreDamagedError unless every whole line is a text."""
+    data, _ = read_plain(fd, name, MAX_REPLY, "it")
+    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
+        try:
+            msgspec.json.decode(line, type=str)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise StoreDamagedError(f"line {number} is no text, so that nobody can go on behind it: {error}") from None

@@ -1,0 +1,99 @@
+"""A loop over a real llama.cpp, driven by the test's own thread."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+
+from janflask.engine.backend import ContextOptions, LlamaBackend, Model
+from janflask.engine.builder import Plan, build_loop
+from janflask.engine.sequence import Sequence
+from janflask.engine.snapshots import Snapshots
+from janflask.errors import JanflaskError
+from janflask.types import EngineSettings, FinishReason, Knobs, SamplingParams, TokenLogprob
+
+GREEDY = SamplingParams(temperature=0.0)
+
+
+def options(**changes: object) -> ContextOptions:
+    fixed = {"ctx_len": 512, "n_seq": 3, "kv_cells": 1536, "kv_unified": False, "cpu_threads": 1, "batch_size": 64}
+    return ContextOptions(**{"flash_attn": False, **fixed, **changes})
+
+
+@dataclass
+class Collector:
+    """A sink for one choice."""
+
+    text: str = ""
+    reason: FinishReason | None = None
+    errors: list[JanflaskError] = field(default_factory=list)
+
+    def chunk(self, index: int, text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
+        self.text += text
+
+    def finished(self, sequence: Sequence, reason: FinishReason) -> None:
+        self.reason = reason
+
+    def failed(self, sequence: Sequence, error: JanflaskError) -> None:
+        self.errors.append(error)
+
+
+class Engine:
+    """``loop`` with what it stands on."""
+
+    def __init__(
+        self, model: Model, made_with: ContextOptions | None = None, snapshots: Snapshots | None = None
+    ) -> None:
+        self.model = model
+        self.options = made_with or options()
+        self.backend = LlamaBackend(model, self.options)
+        knobs = Knobs(
+            flash_attn=self.options.flash_attn,
+            kv_unified=self.options.kv_unified,
+            slice_size=32,
+            cpu_threads=1,
+            source="pinned",
+        )
+        self.loop = build_loop(self.backend, Plan(self.options, knobs, 1, ()), EngineSettings(), snapshots)
+
+    def ask(
+        self,
+        prompt: str | array[int],
+        max_tokens: int,
+        params: SamplingParams = GREEDY,
+        *,
+        cache: bool = True,
+        conversation: str | None = None,
+    ) -> tuple[Sequence, Collector]:
+        """Queues a prompt."""
+        if isinstance(prompt, str):
+            prompt = self.model.tokenize(prompt, add_special=True, parse_special=False)
+        sink = Collector()
+        sequence = Sequence(
+            tokens=array("i", prompt),
+            n_prompt=len(prompt),
+            index=0,
+            max_tokens=max_tokens,
+            sampler=self.model.make_sampler(params, 0, prompt, self.options.ctx_len),
+            text=self.model.make_text(()),
+            sink=sink,
+            cache_prompt=cache,
+            conversation=conversation,
+        )
+        self.loop.submit([sequence])
+        return sequence, sink
+
+    def drain(self) -> None:
+        """Until all is answered."""
+        while self.loop.step():
+            pass
+
+    def answer(
+        self, prompt: str | array[int], max_tokens: int, params: SamplingParams = GREEDY, **how: object
+    ) -> tuple[str, str]:
+        """A prompt's answer, and why it ended."""
+        _, sink = self.ask(prompt, max_tokens, params, **how)
+        self.drain()
+        assert not sink.errors, sink.errors
+        assert sink.reason is not None
+        return sink.text, sink.reason.value

@@ -1,0 +1,115 @@
+"""Models whose memory forgets (a sliding window) or cannot be cut (a recurrent state) go on only where it is right.
+
+llama.cpp says "done" to cuts after which a window's logits are noise, and to some of a recurrent state that remove
+nothing, or everything. So such a slot is only gone on with where it ends.
+"""
+
+from __future__ import annotations
+
+import random
+from array import array
+from pathlib import Path
+
+import pytest
+
+from janflask.engine.backend import Model
+from janflask.engine.builder import build
+from janflask.types import EngineSettings, EngineSpec
+from tests.ext.conftest import Load
+from tests.ext.real_loop import Engine, options
+from tests.models.tiny import write_chat
+from tests.models.tiny_memories import WINDOW, write_recurrent, write_windowed
+
+TEXT = "the cat sat on the mat and the dog ran on the hill and "
+WRITERS = {"window": write_windowed, "recurrent": write_recurrent}
+
+
+@pytest.fixture(params=sorted(WRITERS))
+def model(load: Load, tmp_path: Path, request: pytest.FixtureRequest) -> Model:
+    return load(WRITERS[request.param](tmp_path / "m.gguf"))
+
+
+@pytest.fixture(params=[False, True], ids=["streams", "unified"])
+def engine(model: Model, request: pytest.FixtureRequest) -> Engine:
+    return Engine(model, options(n_seq=2, kv_cells=1024, kv_unified=request.param))
+
+
+def alone(model: Model, prompt: str | array[int], count: int = 12) -> tuple[str, str]:
+    """The answer of an engine that has seen nothing else."""
+    fresh = Engine(model, options(n_seq=1, kv_cells=512))
+    answer = fresh.answer(prompt, count)
+    fresh.backend.close()
+    return answer
+
+
+def cached(engine: Engine) -> int:
+    return engine.loop.scheduler.cached_tokens
+
+
+def test_the_models_differ_from_plain_attention(load: Load, tmp_path: Path, model: Model) -> None:
+    assert not model.can_trim
+    assert load(write_chat(tmp_path / "plain.gguf")).can_trim
+
+
+def test_a_conversation_goes_on_where_it_ends(model: Model, engine: Engine) -> None:
+    said = model.tokenize(TEXT * 3, add_special=True, parse_special=False)
+    assert len(said) > 3 * WINDOW
+    for _ in range(3):
+        sequence, sink = engine.ask(said, 12)
+        engine.drain()
+        assert (sink.text, sink.reason) == alone(model, said)
+        said = sequence.tokens + model.tokenize(" but ", add_special=False, parse_special=False)
+    assert cached(engine) > 2 * len(TEXT)
+
+
+@pytest.mark.parametrize("keep", [1, 20, 100, 160])
+def test_a_history_that_was_changed_is_computed_again(model: Model, engine: Engine, keep: int) -> None:
+    said = TEXT * 3
+    engine.answer(said, 12)
+    changed = said[:keep] + "hello world " + said[keep + 12 :]
+    assert engine.answer(changed, 12) == alone(model, changed)
+    assert cached(engine) == 0
+
+
+def test_the_same_again_and_a_beginning_are_computed_again(model: Model, engine: Engine) -> None:
+    for prompt in (TEXT * 3, TEXT * 3, (TEXT * 3)[:100], TEXT * 3):
+        assert engine.answer(prompt, 12) == alone(model, prompt)
+
+
+def test_requests_at_once_with_a_common_beginning(model: Model, engine: Engine) -> None:
+    prompts = [TEXT * 2 + name for name in ("red", "green", "blue", "red and green")]
+    asked = [engine.ask(prompt, 12)[1] for prompt in prompts]
+    engine.drain()
+    assert [(sink.text, sink.reason) for sink in asked] == [alone(model, prompt) for prompt in prompts]
+
+
+def test_requests_that_break_off_leave_nothing_wrong(model: Model, engine: Engine) -> None:
+    rng = random.Random(3)
+    for _ in range(12):
+        prompt = TEXT * 2 + rng.choice(["a", "b", "a and b"])
+        sequence, _ = engine.ask(prompt, 30)
+        for _ in range(rng.randrange(1, 8)):
+            engine.loop.step()
+        engine.loop.cancel([sequence])
+    assert engine.answer(TEXT * 2 + "a", 12) == alone(model, TEXT * 2 + "a")
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_its_knobs_are_measured_and_its_states_are_not_kept(load: Load, tmp_path: Path, write) -> None:
+    """Measuring goes back to the same place again and again, which a memory that cannot be cut has to be put to."""
+    settings = EngineSettings(ctx_len=256, n_parallel=2)
+    path = write(tmp_path / "m.gguf")
+    spec = EngineSpec(
+        model_id="m",
+        model_path=str(path),
+        socket_path="none",
+        cache_dir=str(tmp_path),
+        settings=settings,
+        snapshot_bytes=1 << 20,
+    )
+    engine = build(load(path), spec, lambda stage, part: None)
+    assert engine.info.knobs.source in ("measured", "provisional")
+    assert not engine.info.can_share_prefix
+    assert engine.loop is not None
+    assert engine.loop.conversations is None
+    assert any("computed again after a restart" in note for note in engine.notes)

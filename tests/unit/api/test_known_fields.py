@@ -1,0 +1,228 @@
+"""Fields that other servers know work or are refused by name, on every route; what changes no answer is ignored."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import openai
+import pytest
+from flask.testing import FlaskClient
+
+from janflask.known_fields import (
+    ALIASES,
+    CONVERSATION,
+    EMBEDDING,
+    GENERATION,
+    MESSAGE,
+    PROMPT,
+    UPLOAD,
+    Unsupported,
+)
+from tests.unit.api.conftest import World
+from tests.unit.api.stored import refused
+
+CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.fixture(autouse=True)
+def nobody_waits_for_a_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("janflask.services.container.PATIENCE", 0.01)
+
+
+def routes(client: FlaskClient) -> dict[str, tuple[str, dict[str, Any], str, tuple[Mapping[str, Unsupported], ...]]]:
+    """Each route: its path, a right body, what stands before a field's name in an error, and its tables."""
+    thread = client.post("/v1/threads", json={"messages": [{"role": "user", "content": "Hi"}]}).get_json()["id"]
+    return {
+        "chat": ("/v1/chat/completions", CHAT, "", (GENERATION, CONVERSATION)),
+        "completions": ("/v1/completions", {"model": "tiny", "prompt": "Hi"}, "", (GENERATION, PROMPT)),
+        "embeddings": ("/v1/embeddings", {"model": "tiny", "input": "Hi"}, "", (EMBEDDING,)),
+        "apply-template": ("/v1/apply-template", CHAT, "", (CONVERSATION,)),
+        "runs": (f"/v1/threads/{thread}/runs", {}, "", (GENERATION, CONVERSATION)),
+        "thread and run": ("/v1/threads/runs", {}, "", (GENERATION, CONVERSATION)),
+        "assistants": ("/v1/assistants", {}, "", (GENERATION, CONVERSATION)),
+        "threads": ("/v1/threads", {}, "parameters", (GENERATION, CONVERSATION)),
+        "entries": (f"/v1/threads/{thread}/assistants/jan", {}, "model.parameters", (GENERATION, CONVERSATION)),
+        "models": ("/v1/models/tiny", {}, "parameters", (GENERATION, CONVERSATION)),
+    }
+
+
+def with_field(body: dict[str, Any], prefix: str, name: str, value: Any) -> dict[str, Any]:
+    """The body with a field, in the objects that ``prefix`` names."""
+    field: dict[str, Any] = {name: value}
+    for outer in reversed(prefix.split(".") if prefix else []):
+        field = {outer: field}
+    return {**body, **field}
+
+
+def asking(item: Unsupported) -> Any:
+    """A value that asks for something."""
+    return next(value for value in ({"a": 1}, False, 7) if value not in item.harmless)
+
+
+NAMES = ["chat", "completions", "embeddings", "apply-template", "runs", "assistants", "threads", "entries", "models"]
+
+
+@pytest.mark.parametrize("route", [*NAMES, "thread and run"])
+def test_what_cannot_be_had_is_refused_by_name(client: FlaskClient, world: World, route: str) -> None:
+    path, body, prefix, tables = routes(client)[route]
+    for name, item in {**tables[0], **tables[-1]}.items():
+        response = client.post(path, json=with_field(body, prefix, name, asking(item)))
+        error = refused(response, 400, f"{prefix}.{name}".removeprefix("."))
+        assert name in error["message"]
+    assert world.engine.requests == world.engine.embedded == []
+
+
+@pytest.mark.parametrize("route", [*NAMES, "thread and run"])
+def test_what_asks_for_nothing_passes(client: FlaskClient, route: str) -> None:
+    path, body, prefix, tables = routes(client)[route]
+    table = {**tables[0], **tables[-1]}
+    if not prefix:
+        extras = {"user": "me", "priority": 3, "keep_alive": "5m", "cache_salt": "x", "return_progress": True}
+        assert client.post(path, json={**body, **extras}).status_code == 200
+        path, body, _, _ = routes(client)[route]  # a thread has one run at a time
+    for number in range(max(len(item.harmless) for item in table.values()) + 1):
+        harmless = {name: [None, *item.harmless][number % (len(item.harmless) + 1)] for name, item in table.items()}
+        given = body
+        for name, value in harmless.items():
+            given = merged(given, with_field({}, prefix, name, value))
+        assert client.post(path, json=given).status_code == 200
+        path, body, _, _ = routes(client)[route]
+
+
+def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    both = {name: merged(one[name], other[name]) for name in one.keys() & other.keys() if isinstance(one[name], dict)}
+    return {**one, **other, **both}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "path", "used"),
+    [
+        ("repetition_penalty", 1.3, "sampling.repeat_penalty", 1.3),
+        ("random_seed", 7, "sampling.seed", 7),
+        ("stop_sequences", ["END"], "stop", ("END",)),
+        ("max_new_tokens", 5, "max_tokens", 5),
+        ("num_predict", 5, "max_tokens", 5),
+        ("max_completion_tokens", 5, "max_tokens", 5),
+        ("n_cmpl", 2, "n", 2),
+    ],
+)
+def test_another_servers_name_works(
+    client: FlaskClient, world: World, field: str, value: Any, path: str, used: Any
+) -> None:
+    for route, body in (("chat/completions", CHAT), ("completions", {"model": "tiny", "prompt": "Hi"})):
+        assert client.post(f"/v1/{route}", json={**body, field: value}).status_code == 200
+        found: Any = world.engine.requests.pop()
+        for name in path.split("."):
+            found = getattr(found, name)
+        assert found == used
+    assert field in ALIASES
+
+
+def test_two_names_must_say_the_same(client: FlaskClient) -> None:
+    both = {"repeat_penalty": 1.1, "repetition_penalty": 1.3}
+    error = refused(client.post("/v1/chat/completions", json={**CHAT, **both}), 400, "repetition_penalty")
+    assert "must be the same as `repeat_penalty`" in error["message"]
+    same = {"repeat_penalty": 1.1, "repetition_penalty": 1.1, "max_tokens": None, "max_new_tokens": 5}
+    assert client.post("/v1/chat/completions", json={**CHAT, **same}).status_code == 200
+
+
+def test_an_error_has_the_name_that_was_sent(client: FlaskClient) -> None:
+    for route, body in (("chat/completions", CHAT), ("threads/runs", {})):
+        refused(client.post(f"/v1/{route}", json={**body, "repetition_penalty": 99}), 400, "repetition_penalty")
+        refused(client.post(f"/v1/{route}", json={**body, "stop_sequences": ["a", 5]}), 400, "stop_sequences.1")
+
+
+def test_parameters_are_kept_by_our_names(client: FlaskClient) -> None:
+    given = {"repetition_penalty": "1.2", "max_completion_tokens": 5, "max_tokens": 9, "min_tokens": 0, "stop": ""}
+    thread = client.post("/v1/threads", json={"parameters": given}).get_json()
+    assert thread["parameters"] == {"repeat_penalty": 1.2, "max_tokens": 5, "stop": ""}
+
+
+def test_a_name_by_hand_gives_way_to_ours(client: FlaskClient, world: World) -> None:
+    world.write_model(parameters={"repetition_penalty": 1.2, "top_k": 5})
+    model = client.patch("/v1/models/tiny", json={"parameters": {"repeat_penalty": 1.4}}).get_json()
+    assert model["parameters"] == {"top_k": 5, "repeat_penalty": 1.4}
+    world.write_model(parameters={"repetition_penalty": 1.2, "top_k": 5})
+    model = client.patch("/v1/models/tiny", json={"parameters": {"repetition_penalty": None}}).get_json()
+    assert model["parameters"] == {"top_k": 5}
+
+
+def test_how_much_to_think_reaches_the_chat_template(client: FlaskClient, world: World) -> None:
+    template = "{{ reasoning_effort }}|{{ enable_thinking }}|{{ messages[0].content }}"
+    world.write_model(parameters={"chat_template_kwargs": {"reasoning_effort": "low"}})
+    info = world.supervisor.states["tiny"].info
+    assert info is not None
+    world.supervisor.states["tiny"] = world.supervisor.run("tiny", world.engine, replace(info, chat_template=template))
+    for given, prompt in (
+        ({}, "low||Hi"),
+        ({"reasoning_effort": "high"}, "high||Hi"),
+        ({"reasoning_effort": "none"}, "low|False|Hi"),
+        ({"enable_thinking": True, "chat_template_kwargs": {"reasoning_effort": "max"}}, "max|True|Hi"),
+    ):
+        assert client.post("/v1/chat/completions", json={**CHAT, **given}).status_code == 200
+        assert world.engine.requests.pop().prompt == prompt
+        laid_out = client.post("/v1/apply-template", json={**CHAT, **given}).get_json()
+        assert laid_out["prompt"] == prompt
+    refused(client.post("/v1/chat/completions", json={**CHAT, "reasoning_effort": "huge"}), 400, "reasoning_effort")
+
+
+def test_fields_of_a_message(client: FlaskClient) -> None:
+    for name in MESSAGE:
+        last = {"role": "assistant", "content": "He"}
+        messages = [*CHAT["messages"], {**last, name: True}]
+        refused(client.post("/v1/chat/completions", json={**CHAT, "messages": messages}), 400, f"messages.1.{name}")
+        messages = [*CHAT["messages"], {**last, name: False}]
+        assert client.post("/v1/chat/completions", json={**CHAT, "messages": messages}).status_code == 200
+
+
+def test_a_run_gives_a_new_message_and_no_probabilities(client: FlaskClient) -> None:
+    for given in ({"continue_final_message": True}, {"add_generation_prompt": False}, {"logprobs": True}):
+        refused(client.post("/v1/threads/runs", json=given), 400, next(iter(given)))
+
+
+def test_an_assistant_keeps_two_numbers(client: FlaskClient) -> None:
+    for name in ("top_k", "max_tokens", "stop", "repetition_penalty", "enable_thinking", "parameters"):
+        error = refused(client.post("/v1/assistants", json={name: "x"}), 400, name)
+        assert "temperature" in error["message"]
+    assert client.post("/v1/assistants", json={"temperature": 0.5, "top_p": 0.5, "top_k": None}).status_code == 200
+
+
+def test_an_upload_is_kept(client: FlaskClient, sdk: openai.OpenAI) -> None:
+    assert list(UPLOAD) == ["expires_after"]
+    with pytest.raises(openai.BadRequestError, match="kept until it is deleted") as caught:
+        sdk.files.create(
+            file=("a.txt", b"x"), purpose="assistants", expires_after={"anchor": "created_at", "seconds": 3600}
+        )
+    assert caught.value.param == "expires_after"
+    assert list(sdk.files.list()) == []
+    for form in ({"expires_after": ""}, {"user": "me"}):
+        data = {"file": (io.BytesIO(b"x"), "a.txt"), "purpose": "assistants", **form}
+        assert client.post("/v1/files", data=data).status_code == 200
+
+
+def test_the_sdks_extra_fields(sdk: openai.OpenAI, world: World) -> None:
+    messages: Any = CHAT["messages"]
+    for extra in (
+        {"guided_json": {"type": "object"}},
+        {"guided_choice": ["a", "b"]},
+        {"structured_outputs": {"regex": "a+"}},
+        {"format": "json"},
+        {"min_tokens": 5},
+        {"stop_token_ids": [5]},
+        {"truncate_prompt_tokens": 5},
+    ):
+        (name,) = extra
+        for stream in (False, True):
+            with pytest.raises(openai.BadRequestError) as caught:
+                sdk.chat.completions.create(model="tiny", messages=messages, stream=stream, extra_body=extra)
+            assert caught.value.param == name
+    with pytest.raises(openai.BadRequestError) as caught:
+        sdk.embeddings.create(model="tiny", input="Hi", extra_body={"truncate_prompt_tokens": 5})
+    assert caught.value.param == "truncate_prompt_tokens"
+    assert world.engine.requests == world.engine.embedded == []
+    harmless = {"repetition_penalty": 1.2, "guided_json": None, "min_tokens": 0, "skip_special_tokens": True}
+    sdk.chat.completions.create(model="tiny", messages=messages, extra_body=harmless)
+    assert world.engine.requests.pop().sampling.repeat_penalty == 1.2

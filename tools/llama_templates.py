@@ -1,0 +1,102 @@
+"""Fetches the chat templates of real models that llama-cpp-python's sources hold, for the tests that render them.
+
+The wheel that is compiled from these sources does not have them, and they are not ours to copy. They are kept in
+``$XDG_CACHE_HOME/janflask/llama-templates/``. pip fetches the sources (75 MB), whose SHA-256 is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tools.build_llama import BUILD_CONSTRAINTS, PACKAGE, cache_folder, locked, pinned_version
+from tools.progress import CommandError, exit_on_sigterm, run_logged
+
+SHA256 = {"0.3.36": "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"}  # of a version's sources
+INSIDE = "/vendor/llama.cpp/models/templates/"
+MAX_TEMPLATE = 1 << 20  # bytes
+
+
+class TemplatesError(Exception):
+    """The templates cannot be had; nothing was left behind."""
+
+
+def download(version: str, folder: Path, env: Mapping[str, str]) -> Path:
+    """Fetches the sources into ``folder`` with pip. Raises CommandError when it could not."""
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--no-binary", PACKAGE]
+    command = [*pip, "--build-constraint", str(BUILD_CONSTRAINTS), "--dest", str(folder), f"{PACKAGE}=={version}"]
+    run_logged(command, label="chat templates: fetching", log=folder / "pip.log", env={**env, "TMPDIR": str(folder)})
+    archives = list(folder.glob("*.tar.gz"))
+    if len(archives) != 1:
+        raise TemplatesError(f"pip left {len(archives)} archives of {PACKAGE} where one was expected")
+    return archives[0]
+
+
+def ensure(
+    env: Mapping[str, str],
+    version: str | None = None,
+    sha256: str | None = None,
+    fetch: Callable[[str, Path, Mapping[str, str]], Path] = download,
+) -> Path:
+    """The folder with the templates, ``*.jinja``, of the pinned version; it appears whole or not at all.
+
+    Raises:
+        CommandError, TemplatesError: they cannot be had.
+    """
+    version = version or pinned_version()
+    sha256 = sha256 or SHA256.get(version)
+    if sha256 is None:
+        raise TemplatesError(f"tools/llama_templates.py has no SHA-256 for {PACKAGE} {version}: add the one on PyPI")
+    folder = cache_folder(env).with_name("llama-templates") / f"{version}-{sha256[:16]}"
+    with locked(folder.with_name(f"{folder.name}.lock")):
+        if not folder.is_dir():
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-", ignore_cleanup_errors=True) as scratch:
+                archive = fetch(version, Path(scratch), env)
+                extract(archive, sha256, Path(scratch) / "templates")
+                (Path(scratch) / "templates").rename(folder)
+    return folder
+
+
+def extract(archive: Path, sha256: str, folder: Path) -> None:
+    """Writes the templates out of the sources into ``folder``. Raises TemplatesError for other sources."""
+    with archive.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise TemplatesError(f"{archive.name} has SHA-256 {found} instead of {sha256}: damaged or changed")
+    folder.mkdir()
+    try:
+        with tarfile.open(archive) as sources:
+            for member in sources:
+                if INSIDE not in member.name or not member.name.endswith(".jinja") or member.size > MAX_TEMPLATE:
+                    continue
+                content = sources.extractfile(member)
+                if content is not None:
+                    (folder / Path(member.name).name).write_bytes(content.read())
+    except (tarfile.TarError, zlib.error, EOFError) as error:
+        raise TemplatesError(f"{archive.name} cannot be unpacked: {error}") from error
+    if not any(folder.iterdir()):
+        raise TemplatesError(f"{archive.name} holds no chat templates at *{INSIDE}")
+
+
+def main() -> int:
+    """Makes sure that the templates are there."""
+    exit_on_sigterm()
+    try:
+        folder = ensure(os.environ)
+        print(f"chat templates: {len(list(folder.glob('*.jinja')))} of real models are in {folder}", flush=True)
+    except (CommandError, TemplatesError, OSError, ValueError) as error:
+        print(f"chat templates: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
