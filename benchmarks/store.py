@@ -17,9 +17,10 @@ from typing import Any
 
 from benchmarks.harness import ROOT, Server, serving_store
 from benchmarks.report import Row
+from janflask.files import ids
 from janflask.records import Message, Thread
 from janflask.settings import Settings
-from janflask.storage import ids, open_repository
+from janflask.storage import open_repository
 from janflask.storage.base import Page, Repository
 from janflask.storage.jan import MESSAGES_FILE, THREAD_FILE, encode_message, encode_thread
 

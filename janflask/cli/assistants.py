@@ -67,7 +67,7 @@ def show(assistant_id: str, as_json: bool) -> None:
 @json_option
 def create(assistant_id: str | None, as_json: bool, **fields: Any) -> None:
     """Make an assistant, with an id of your own if you like."""
-    from janflask.storage import ids
+    from janflask.files import ids
 
     now_ms = ids.now_ms()
     made = Assistant(id=assistant_id or ids.new_id(ids.ASSISTANT, now_ms), created_ms=now_ms)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from janflask import kv_folder
 from janflask.default_layout import layout_note
 from janflask.engine.backend import LLAMA_VERSION, ContextOptions, LlamaBackend, Model
 from janflask.engine.embedder import Embedder
@@ -28,6 +27,7 @@ from janflask.engine.sizing import size_context
 from janflask.engine.snapshots import Snapshots
 from janflask.engine.tuning import prove, tune
 from janflask.errors import EngineError
+from janflask.files import kv_folder
 from janflask.types import EngineInfo, EngineSettings, EngineSpec, Knobs
 
 log = logging.getLogger(__name__)

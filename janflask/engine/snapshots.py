@@ -30,7 +30,7 @@ from typing import BinaryIO
 
 from janflask.engine.prefix_cache import common_prefix
 from janflask.engine.state_key import state_key
-from janflask.kv_folder import SUFFIX, file_name, is_gone, remove_old_marks
+from janflask.files.kv_folder import SUFFIX, file_name, is_gone, remove_old_marks
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from janflask.errors import (
     QueueFullError,
     UnavailableError,
 )
+from janflask.files import ids
 from janflask.ipc.protocol import Chunk, Done, Finished, Started
 from janflask.records import Message, Run, RunStatus
 from janflask.runner.live import Halt, LiveRun
@@ -27,7 +28,6 @@ from janflask.services.engine_access import Tries
 from janflask.services.generation import Event
 from janflask.services.replies import reply_message
 from janflask.services.waiting import Waiter
-from janflask.storage import ids
 from janflask.storage.base import Reply, Repository
 
 SYNC_INTERVAL = 1.0  # seconds after which a power cut takes nothing of a reply any more

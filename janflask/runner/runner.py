@@ -14,12 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from janflask.errors import InvalidRequestError, JanflaskError, NotFoundError, StoreDamagedError, UnavailableError
+from janflask.files import ids
 from janflask.records import Run, RunStatus
 from janflask.runner.execution import Execution, failed
 from janflask.runner.live import Change, Halt, LiveRun
 from janflask.services.container import Services
 from janflask.settings import Settings
-from janflask.storage import ids
 from janflask.storage.base import Repository
 
 MAX_UNDER_WAY = 256  # runs; further ones are queued

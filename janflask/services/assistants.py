@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from janflask.errors import InvalidRequestError, NotFoundError
+from janflask.files import ids
 from janflask.records import Assistant
-from janflask.storage import ids
 from janflask.storage.base import Page, Repository, Slice
 
 

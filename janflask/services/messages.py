@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 
 from janflask.errors import InvalidRequestError, NotFoundError, RequestTooLargeError, StoreDamagedError
+from janflask.files import ids
 from janflask.records import Message, MessageDraft
 from janflask.services.replies import reply_message
 from janflask.settings import Settings
-from janflask.storage import ids
 from janflask.storage.base import Page, Repository, Slice
 from janflask.storage.paging import cut
 

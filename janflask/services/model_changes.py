@@ -10,12 +10,12 @@ from typing import Any
 
 from janflask.catalog import MAX_MODEL_FILE, MODEL_FILE, ModelCatalog, is_model_id
 from janflask.errors import ConflictError, RequestTooLargeError, StoreDamagedError
+from janflask.files.disk import STAGING, Disk, read_plain, translated
+from janflask.files.locks import FolderLocks
 from janflask.folder_ids import shown
 from janflask.known_fields import ALIASES
 from janflask.services.overrides import FILE_SETTINGS, check_file, checked_settings
 from janflask.settings import Settings
-from janflask.storage.disk import STAGING, Disk, read_plain, translated
-from janflask.storage.locks import FolderLocks
 from janflask.types import ModelCard, ModelStatus
 
 ALIVE = frozenset({ModelStatus.STARTING, ModelStatus.RUNNING, ModelStatus.STOPPING})

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from janflask.catalog import ModelCatalog, is_model_id
 from janflask.errors import ConflictError, InvalidRequestError, ModelNotFoundError, NotFoundError, StorageFullError
+from janflask.files.disk import STAGING, Disk, translated
 from janflask.gguf_header import GgufError, read_header
 from janflask.model_files import is_gguf_name, is_model_name, is_projector_name
 from janflask.model_folder import Origin, describe, publish
 from janflask.settings import Settings
-from janflask.storage.disk import STAGING, Disk, translated
 
 BLOCK = 4 << 20  # bytes copied at once
 MARGIN = 64 << 20  # bytes that stay free on the disk after a copy

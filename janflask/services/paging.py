@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from janflask.errors import InvalidRequestError
+from janflask.files.ids import is_id
 from janflask.storage.base import Order, Page
-from janflask.storage.ids import is_id
 
 
 def page(limit: int | None, order: Order, after: str | None, before: str | None) -> Page:

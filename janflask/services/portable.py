@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from janflask.errors import InvalidRequestError, NotFoundError
+from janflask.files import ids
 from janflask.records import Message, Thread
 from janflask.services import long_texts, portable_archive, portable_document, portable_layout
 from janflask.services.portable_document import PortableThread
@@ -20,7 +21,6 @@ from janflask.services.portable_layout import Progress, no_progress
 from janflask.services.portable_streams import as_file, with_file_ids
 from janflask.services.portable_tree import FolderTree, Tree
 from janflask.settings import Settings
-from janflask.storage import ids
 from janflask.storage.base import Repository
 
 __all__ = ["ExportReport", "ImportReport", "PortableService", "Skipped"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from janflask.errors import ConflictError, NotFoundError, StoreDamagedError
+from janflask.files.disk import FILE_MODE, Disk, make_folder, opened_folder, translated
 from janflask.records import Thread
 from janflask.services.portable_import import Skipped
 from janflask.services.portable_layout import (
@@ -22,7 +23,6 @@ from janflask.services.portable_layout import (
     thread_entries,
 )
 from janflask.storage.base import Repository
-from janflask.storage.disk import FILE_MODE, Disk, make_folder, opened_folder, translated
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,13 @@ from janflask.errors import (
     RequestTooLargeError,
     StoreDamagedError,
 )
+from janflask.files import ids
 from janflask.records import DEFAULT_ASSISTANT, Assistant, Message, StoredFile, Thread
 from janflask.services.portable_checks import MAX_DEPTH
 from janflask.services.portable_layout import Progress, no_progress
 from janflask.services.portable_streams import as_file, is_deeper, with_file_ids
 from janflask.services.portable_tree import Layout, Tree, is_noise, join, lines, read_whole, understand
-from janflask.storage import ids, odd_values
+from janflask.storage import odd_values
 from janflask.storage.base import FileStore, Repository
 from janflask.storage.file_uploads import CONTENT_FILE, DESCRIPTION_FILE, file_from_json
 from janflask.storage.jan import (

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Protocol
 
 from janflask.errors import InvalidRequestError
+from janflask.files.disk import open_plain, opened_folder, opened_root, translated
 from janflask.services.portable_layout import ASSISTANTS, FILES, THREADS
 from janflask.services.portable_streams import pieces_of
-from janflask.storage.disk import open_plain, opened_folder, opened_root, translated
 from janflask.storage.jan import MESSAGES_FILE, THREAD_FILE
 
 _DEPTH = 4  # how far into an archive its data folder may lie

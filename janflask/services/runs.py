@@ -15,6 +15,7 @@ from janflask.errors import (
     NotFoundError,
     UnavailableError,
 )
+from janflask.files import ids
 from janflask.ipc.client import RunnerClient
 from janflask.ipc.protocol import RunChanged, RunSaid
 from janflask.records import (
@@ -36,7 +37,6 @@ from janflask.services.models import ModelService
 from janflask.services.threads import ThreadService
 from janflask.services.waiting import Waiter
 from janflask.settings import Settings
-from janflask.storage import ids
 from janflask.storage.base import Page, Repository, Slice
 
 __all__ = ["RunChanged", "RunSaid", "RunService"]

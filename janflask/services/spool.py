@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from janflask.storage.disk import translated
+from janflask.files.disk import translated
 
 log = logging.getLogger(__name__)
 

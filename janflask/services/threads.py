@@ -7,14 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from janflask import kv_folder
 from janflask.errors import InvalidRequestError, NotFoundError
+from janflask.files import ids, kv_folder
 from janflask.records import DEFAULT_ASSISTANT, Assistant, Message, MessageDraft, Thread, ThreadAssistant, ThreadDraft
 from janflask.services.assistants import AssistantService
 from janflask.services.messages import MessageService, check_thread_id
 from janflask.services.overrides import checked_settings
 from janflask.settings import Settings
-from janflask.storage import ids
 from janflask.storage.base import Page, Repository, Slice
 
 log = logging.getLogger(__name__)

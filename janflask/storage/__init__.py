@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from janflask.files.disk import Disk
+from janflask.files.locks import FolderLocks
 from janflask.settings import Settings
 from janflask.storage.base import Repository
-from janflask.storage.disk import Disk
-from janflask.storage.locks import FolderLocks
 
 
 def open_repository(settings: Settings) -> Repository:

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from janflask.errors import JanflaskError, NotFoundError
+from janflask.files import ids
+from janflask.files.disk import open_plain, opened_folder, opened_root
+from janflask.files.locks import FolderLocks
 from janflask.settings import Settings
-from janflask.storage import ids
-from janflask.storage.disk import open_plain, opened_folder, opened_root
 from janflask.storage.doctor_case import Case, Finding, check_place, left_over_folders, objects
 from janflask.storage.doctor_checks import check_assistant, check_file
 from janflask.storage.doctor_threads import ThreadCheck
 from janflask.storage.file_uploads import DESCRIPTION_FILE, HOLDERS_FOLDER, UploadStore
-from janflask.storage.locks import FolderLocks
 
 __all__ = ["Finding", "examine"]
 

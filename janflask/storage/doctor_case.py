@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from janflask.errors import JanflaskError, StoreDamagedError
+from janflask.files import ids
+from janflask.files.disk import STAGING, TEMPORARY, Disk, opened_folder, opened_root, read_plain
+from janflask.files.locks import FolderLocks
 from janflask.settings import Settings
-from janflask.storage import ids
-from janflask.storage.disk import STAGING, TEMPORARY, Disk, opened_folder, opened_root, read_plain
 from janflask.storage.jan import decode_object
-from janflask.storage.locks import FolderLocks
 
 LEFT_OVER_AFTER = 3600  # seconds; what is younger may be under way
 NOT_A_FILE = "it is a symbolic link or no plain file, which the store never follows: put the file itself there"

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from janflask.errors import StoreDamagedError
+from janflask.files import ids
+from janflask.files.disk import open_plain
 from janflask.records import Assistant, StoredFile
-from janflask.storage import ids, odd_values
-from janflask.storage.disk import open_plain
+from janflask.storage import odd_values
 from janflask.storage.doctor_case import NOT_A_FILE, Case, Finding, left_over_files, links_in, told, wrong_types
 from janflask.storage.file_assistants import MAX_ASSISTANT_FILE
 from janflask.storage.file_uploads import (

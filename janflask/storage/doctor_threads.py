@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from janflask.errors import StoreDamagedError
+from janflask.files import ids
+from janflask.files.disk import open_plain
 from janflask.records import Message, Thread
-from janflask.storage import ids, message_log, odd_values
-from janflask.storage.disk import open_plain
+from janflask.storage import message_log, odd_values
 from janflask.storage.doctor_case import (
     NOT_A_FILE,
     Case,

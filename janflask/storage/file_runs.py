@@ -23,10 +23,8 @@ from typing import Self
 import msgspec
 
 from janflask.errors import ConflictError, NotFoundError, RequestTooLargeError, StoreDamagedError
-from janflask.records import Run
-from janflask.storage import ids
-from janflask.storage.base import Page, Slice
-from janflask.storage.disk import (
+from janflask.files import ids
+from janflask.files.disk import (
     FILE_MODE,
     Disk,
     make_folder,
@@ -39,7 +37,9 @@ from janflask.storage.disk import (
     translated,
     write_all,
 )
-from janflask.storage.locks import FolderLocks
+from janflask.files.locks import FolderLocks
+from janflask.records import Run
+from janflask.storage.base import Page, Slice
 from janflask.storage.paging import cut
 from janflask.storage.run_json import decode_run
 

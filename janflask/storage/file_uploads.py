@@ -22,10 +22,8 @@ from typing import Any, BinaryIO
 import msgspec
 
 from janflask.errors import ConflictError, NotFoundError
-from janflask.records import StoredFile
-from janflask.storage import folders, ids
-from janflask.storage.base import Page, Slice, Upload
-from janflask.storage.disk import (
+from janflask.files import ids
+from janflask.files.disk import (
     FILE_MODE,
     Disk,
     make_folder,
@@ -36,8 +34,11 @@ from janflask.storage.disk import (
     translated,
     write_all,
 )
+from janflask.files.locks import FolderLocks
+from janflask.records import StoredFile
+from janflask.storage import folders
+from janflask.storage.base import Page, Slice, Upload
 from janflask.storage.jan import Raw, decode_object, given, millis, rest, with_rest
-from janflask.storage.locks import FolderLocks
 from janflask.storage.paging import Key, cut
 
 DESCRIPTION_FILE, CONTENT_FILE, HOLDERS_FOLDER = "file.json", "content", "threads"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from janflask.errors import InvalidRequestError, JanflaskError, NotFoundError
-from janflask.storage import ids
-from janflask.storage.disk import STAGING, Disk, opened_root
+from janflask.files import ids
+from janflask.files.disk import STAGING, Disk, opened_root
 from janflask.storage.lru import Recent
 
 log = logging.getLogger(__name__)

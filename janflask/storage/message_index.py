@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_left
 from contextlib import suppress
 
-from janflask.storage import ids
+from janflask.files import ids
 from janflask.storage.base import Page
 from janflask.storage.message_lines import is_object, parts
 from janflask.storage.message_log import Line, Log, Signature

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TypeVar
 
 from janflask.errors import InvalidRequestError
-from janflask.storage import ids
+from janflask.files import ids
 from janflask.storage.base import Page, Slice
 
 T = TypeVar("T")

@@ -14,9 +14,9 @@ from typing import Any, get_type_hints
 import msgspec
 
 from janflask.errors import StoreDamagedError
+from janflask.files import ids
 from janflask.parameters import is_storable, shown
 from janflask.records import Run, RunStatus
-from janflask.storage import ids
 from janflask.storage.jan import decode_object
 
 MAX_DEPTH = 64  # of what a run holds, such as ``metadata``

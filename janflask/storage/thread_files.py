@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from janflask.errors import NotFoundError
+from janflask.files import ids
+from janflask.files.disk import FILE_MODE, FOLDER_MODE, Disk, open_plain, opened_folder, translated
 from janflask.records import ThreadFile
-from janflask.storage import ids
-from janflask.storage.disk import FILE_MODE, FOLDER_MODE, Disk, open_plain, opened_folder, translated
 from janflask.storage.jan import FILES_FOLDER
 
 

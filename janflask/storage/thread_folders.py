@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from janflask.errors import ConflictError, NotFoundError
-from janflask.storage import ids
-from janflask.storage.disk import opened_folder, translate
+from janflask.files import ids
+from janflask.files.disk import opened_folder, translate
+from janflask.files.locks import FolderLocks
 from janflask.storage.jan import THREAD_FILE
-from janflask.storage.locks import FolderLocks
 
 
 class ThreadFolders:

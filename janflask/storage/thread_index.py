@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from janflask.errors import StoreBusyError
-from janflask.storage import ids
+from janflask.files import ids
 from janflask.storage.base import Page
 from janflask.storage.index_file import IndexFile
 from janflask.storage.paging import time_of_gone

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from janflask.errors import ConflictError, NotFoundError
+from janflask.files import ids
+from janflask.files.disk import Disk, open_plain
 from janflask.records import Message
-from janflask.storage import ids, message_log
+from janflask.storage import message_log
 from janflask.storage.base import Page, Slice
-from janflask.storage.disk import Disk, open_plain
 from janflask.storage.jan import MESSAGES_FILE, encode_message
 from janflask.storage.lru import Recent
 from janflask.storage.message_index import MessageIndex

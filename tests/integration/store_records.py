@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from janflask.files import ids
 from janflask.records import Message, Thread
 from janflask.settings import Settings
-from janflask.storage import ids
 
 
 def settings(data_dir: Path, **given: Any) -> Settings:

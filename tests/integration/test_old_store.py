@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from janflask.files import ids
 from janflask.records import Message, Run, RunStatus, Thread
 from janflask.settings import Settings
-from janflask.storage import ids, open_repository
+from janflask.storage import open_repository
 from janflask.storage.base import Page, Repository
 from janflask.storage.doctor import examine
 from tests.unit.runner import run_world

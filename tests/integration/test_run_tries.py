@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from janflask.files import ids
 from janflask.ipc.protocol import Started
 from janflask.records import Run, RunStatus, Thread
 from janflask.runner.runner import Runner
@@ -17,7 +18,6 @@ from janflask.services import engine_access
 from janflask.services.container import Services
 from janflask.services.engine_access import ATTEMPTS
 from janflask.settings import Settings
-from janflask.storage import ids
 from janflask.storage.memory import memory_repository
 from tests.fakes.scripted import Conversation, ScriptedEngine, ScriptedSupervisor
 from tests.unit.runner.run_world import message

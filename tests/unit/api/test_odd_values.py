@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from janflask.files import ids
 from janflask.ipc.protocol import RUNNER_SOCKET
 from janflask.parameters import NAMES
 from janflask.records import Run
 from janflask.runner.runner import Runner
 from janflask.runner.server import runner_server
 from janflask.services.container import Services
-from janflask.storage import ids, open_repository
+from janflask.storage import open_repository
 from janflask.storage.doctor import examine
 from janflask.types import GenerateRequest
 from tests.unit.api.conftest import World

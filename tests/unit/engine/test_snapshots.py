@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from janflask import kv_folder
 from janflask.engine import state_key
 from janflask.engine.snapshots import HEAD, MAGIC, Snapshots
+from janflask.files import kv_folder
 
 TOKENS = array("i", range(100, 200))
 STATE = bytes(range(256)) * 40

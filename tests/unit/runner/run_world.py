@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from janflask.errors import JanflaskError
+from janflask.files import ids
 from janflask.ipc.protocol import Chunk, Done, Finished, Started
 from janflask.records import Message, Run, Thread
 from janflask.runner.runner import Runner
@@ -16,7 +17,6 @@ from janflask.services.engine_access import Tries
 from janflask.services.generation import Event
 from janflask.services.waiting import Waiter
 from janflask.settings import Settings
-from janflask.storage import ids
 from janflask.storage.memory import memory_repository
 from janflask.types import ChatRequest, TemplateRequest, Timings, TokenizeRequest, Usage
 from tests.fakes.crossing import crossing

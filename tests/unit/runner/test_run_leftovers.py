@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from janflask.files import ids
 from janflask.records import Run, RunStatus, Thread
 from janflask.runner.titles import title_of
-from janflask.storage import ids
 from janflask.storage.jan import message_from_json
 from tests.unit.runner.run_world import RunWorld, saying
 

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from janflask.errors import InvalidRequestError, JanflaskError, NotFoundError, RequestTooLargeError, StorageFullError
+from janflask.files import ids
 from janflask.records import Assistant, Message, StoredFile, Thread, ThreadAssistant
 from janflask.services.portable import ImportReport, PortableService, Skipped
 from janflask.services.portable_archive import ZipTree
 from janflask.services.portable_tree import lines
 from janflask.settings import Settings
-from janflask.storage import ids
 from janflask.storage.base import Page, Repository
 from janflask.storage.jan import message_from_json
 from janflask.storage.memory import memory_repository

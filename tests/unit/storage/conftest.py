@@ -50,6 +50,6 @@ def calls(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         rename(source, target, **folders)
 
     root.mkdir()
-    monkeypatch.setattr("janflask.storage.disk.os.fsync", synced)
-    monkeypatch.setattr("janflask.storage.disk.os.rename", renamed)
+    monkeypatch.setattr("janflask.files.disk.os.fsync", synced)
+    monkeypatch.setattr("janflask.files.disk.os.rename", renamed)
     return found

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from janflask.errors import ConflictError, InvalidRequestError, NotFoundError
+from janflask.files import ids
 from janflask.records import DEFAULT_ASSISTANT, Assistant
-from janflask.storage import ids
 from janflask.storage.base import AssistantStore, Order, Page, Repository
 
 ORDERS: tuple[Order, ...] = ("asc", "desc")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from janflask.errors import ConflictError, JanflaskError, NotFoundError, StorageFullError, StoreDamagedError
-from janflask.storage import disk as module
-from janflask.storage.disk import STAGING, Disk, opened_folder, read_plain, translated
+from janflask.files import disk as module
+from janflask.files.disk import STAGING, Disk, opened_folder, read_plain, translated
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from janflask.files import ids
 from janflask.records import Assistant, Message, Run, RunStatus, Thread
 from janflask.settings import Settings
-from janflask.storage import ids, open_repository
+from janflask.storage import open_repository
 from janflask.storage.base import Repository
 from janflask.storage.doctor import Finding, examine
 

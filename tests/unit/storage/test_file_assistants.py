@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from janflask.errors import ConflictError, NotFoundError, StorageFullError, StoreDamagedError
+from janflask.files import disk as disk_module
+from janflask.files.disk import STAGING, Disk
+from janflask.files.locks import FolderLocks
 from janflask.records import DEFAULT_ASSISTANT, Assistant
-from janflask.storage import disk as disk_module
 from janflask.storage.base import Page
-from janflask.storage.disk import STAGING, Disk
 from janflask.storage.file_assistants import FileAssistantStore
 from janflask.storage.jan_assistants import BUILT_IN
-from janflask.storage.locks import FolderLocks
 
 JAN = {
     "avatar": "",

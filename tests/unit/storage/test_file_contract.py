@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from janflask.errors import ConflictError, InvalidRequestError, NotFoundError, StoreBusyError
+from janflask.files import ids
 from janflask.records import StoredFile
-from janflask.storage import ids
 from janflask.storage.base import FileStore, Order, Page, Repository
 
 ORDERS: tuple[Order, ...] = ("asc", "desc")

@@ -11,12 +11,12 @@ import msgspec
 import pytest
 
 from janflask.errors import NotFoundError, RequestTooLargeError, StorageFullError, StoreDamagedError
+from janflask.files import ids
+from janflask.files.disk import Disk
+from janflask.files.locks import FolderLocks
 from janflask.records import Run, RunStatus
-from janflask.storage import ids
 from janflask.storage.base import Page
-from janflask.storage.disk import Disk
 from janflask.storage.file_runs import MAX_NEW_RUN, FileRunStore
-from janflask.storage.locks import FolderLocks
 
 
 def new_run(thread_id: str = "t1", **fields: object) -> Run:

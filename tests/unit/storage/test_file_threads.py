@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from janflask.errors import NotFoundError
+from janflask.files import ids
 from janflask.records import Message, Thread
 from janflask.settings import Settings
-from janflask.storage import ids, message_log, open_repository
+from janflask.storage import message_log, open_repository
 from janflask.storage.base import Page, ThreadStore
 from janflask.storage.doctor import examine
 

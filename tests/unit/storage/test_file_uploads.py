@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from janflask.errors import ConflictError, NotFoundError, StorageFullError, StoreBusyError, StoreDamagedError
+from janflask.files import disk as disk_module
+from janflask.files import ids
+from janflask.files.disk import STAGING, Disk
+from janflask.files.locks import FolderLocks
 from janflask.records import StoredFile
-from janflask.storage import disk as disk_module
-from janflask.storage import file_uploads, ids
+from janflask.storage import file_uploads
 from janflask.storage.base import Page
-from janflask.storage.disk import STAGING, Disk
 from janflask.storage.file_uploads import UploadStore
-from janflask.storage.locks import FolderLocks
 
 
 @pytest.fixture

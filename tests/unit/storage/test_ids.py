@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from janflask.storage import ids
+from janflask.files import ids
 
 HOSTILE = [
     *("", ".", "..", "../x", "a/b", "a\\b", "/etc/passwd", "%2e%2e", "a\0", "\0", ".hidden", "-x", "_x", "a b", " a"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from janflask.errors import ConflictError, NotFoundError, StoreBusyError
-from janflask.storage.locks import FolderLocks
+from janflask.files.locks import FolderLocks
 
 HOLDER = (
     "import fcntl, os, sys\n"

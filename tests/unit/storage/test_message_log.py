@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from janflask.files.disk import Disk, opened_folder
 from janflask.records import Message, Thread
 from janflask.settings import Settings
 from janflask.storage import message_log, open_repository
 from janflask.storage.base import Page
-from janflask.storage.disk import Disk, opened_folder
 from janflask.storage.message_index import MessageIndex
 from janflask.storage.message_log import BLOCK, Log
 
@@ -124,7 +124,7 @@ def test_a_failed_append_leaves_the_file_as_it_was(folder: int, monkeypatch: pyt
             raise OSError(28, "no space left on device")
         return write_some(file, data[:-4])
 
-    monkeypatch.setattr("janflask.storage.disk.os.write", short_then_full)
+    monkeypatch.setattr("janflask.files.disk.os.write", short_then_full)
     with pytest.raises(OSError, match="no space"):
         message_log.append(Disk(), folder, b'{"id":"new"}\n', "t")
     assert forward(folder) == LINES

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from janflask.errors import InvalidRequestError
-from janflask.storage import ids
+from janflask.files import ids
 from janflask.storage.base import Order, Page
 from janflask.storage.paging import cut
 

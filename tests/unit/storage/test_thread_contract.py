@@ -12,8 +12,8 @@ from typing import Literal
 import pytest
 
 from janflask.errors import ConflictError, InvalidRequestError, NotFoundError
+from janflask.files import ids
 from janflask.records import Message, Thread, ThreadAssistant, ThreadFile
-from janflask.storage import ids
 from janflask.storage.base import Order, Page, Repository, ThreadStore
 from tests.unit.storage.broken import Broken
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from janflask.errors import InvalidRequestError, StoreBusyError
-from janflask.storage import ids
+from janflask.files import ids
 from janflask.storage.base import Page
 from janflask.storage.thread_index import ThreadIndex
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from janflask.errors import ConflictError, NotFoundError, StorageFullError, StoreDamagedError
-from janflask.storage import ids
+from janflask.files import ids
 
 log = logging.getLogger(__name__)
 

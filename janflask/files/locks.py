@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from janflask.errors import StoreBusyError
-from janflask.storage.disk import FOLDER, translate
+from janflask.files.disk import FOLDER, translate
 
 _FIRST_NAP, _LONGEST_NAP = 0.0002, 0.01  # seconds; the kernel cannot wait for a flock with a limit
 
