@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from janflask.catalog import source_urls
-from janflask.folder_ids import shown
+from janflask.models.catalog import source_urls
+from janflask.models.folder_ids import shown
 from janflask.services.model import Model
 from janflask.types import DownloadState, EngineInfo, ModelState, ModelStatus
 

@@ -21,7 +21,7 @@ from janflask.errors import (
     RequestTooLargeError,
     UnsupportedMediaTypeError,
 )
-from janflask.known_fields import UPLOAD
+from janflask.models.known_fields import UPLOAD
 from janflask.services.files import FileService, IncomingFile, too_large
 
 MULTIPART = "multipart/form-data"

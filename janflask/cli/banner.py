@@ -6,8 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from janflask.catalog import ModelCatalog
 from janflask.cli.client import server_url
+from janflask.models.catalog import ModelCatalog
 from janflask.settings import Settings
 
 QUESTION = "Why is the sky blue?"

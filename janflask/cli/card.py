@@ -24,12 +24,12 @@ from janflask.cli.tables import (
     uptime,
 )
 from janflask.cli.terminal import Rows, one_line
-from janflask.default_layout import layout_name, layout_note
-from janflask.engine_settings import engine_settings
 from janflask.errors import InvalidRequestError
-from janflask.gguf_header import GgufError, GgufHeader, read_header
 from janflask.machine_memory import in_gib, limits
-from janflask.memory_estimate import default_ctx_len, engine_estimate
+from janflask.models.default_layout import layout_name, layout_note
+from janflask.models.engine_settings import engine_settings
+from janflask.models.gguf_header import GgufError, GgufHeader, read_header
+from janflask.models.memory_estimate import default_ctx_len, engine_estimate
 from janflask.settings import Settings
 from janflask.types import ModelCard
 

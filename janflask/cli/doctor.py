@@ -36,7 +36,7 @@ def doctor(context: click.Context, fix: bool, as_json: bool) -> None:
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
-    from janflask.catalog import MODEL_FILE, ModelCatalog
+    from janflask.models.catalog import MODEL_FILE, ModelCatalog
     from janflask.storage import odd_values
     from janflask.storage.doctor import Finding
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from janflask.catalog import ModelCatalog, is_model_id
 from janflask.cli import tables
 from janflask.cli.client import ServerUnreachableError
 from janflask.cli.options import current_settings
 from janflask.cli.store import explained
 from janflask.cli.terminal import echo
 from janflask.errors import ModelNotFoundError
+from janflask.models.catalog import ModelCatalog, is_model_id
 from janflask.types import ModelCard
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-from janflask.catalog import ModelCatalog
 from janflask.cli import models_disk, tables
 from janflask.cli.options import current_settings, json_option
 from janflask.cli.store import counted, explained, print_json
 from janflask.cli.terminal import column, console, echo
+from janflask.models.catalog import ModelCatalog
 
 
 @click.command("import", short_help="Make a model of a GGUF file on this machine.")

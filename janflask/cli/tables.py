@@ -8,11 +8,11 @@ from typing import Any
 
 from rich.console import Console
 
-from janflask.catalog import source_urls
 from janflask.cli.store import moment
 from janflask.cli.terminal import Rows
-from janflask.folder_ids import shown
 from janflask.machine_memory import in_gib
+from janflask.models.catalog import source_urls
+from janflask.models.folder_ids import shown
 from janflask.types import ModelCard
 
 Json = Mapping[str, Any]

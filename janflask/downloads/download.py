@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from janflask import model_folder
 from janflask.downloads.fetch import Fetch, Limits, RemoteFile
 from janflask.downloads.hub import Hub
 from janflask.downloads.job import Job, JobFolder, check_files
@@ -17,8 +16,9 @@ from janflask.downloads.safety import Web
 from janflask.downloads.sources import Source
 from janflask.downloads.speed import Speed
 from janflask.errors import DownloadCancelledError, SourceError, SourceUnavailableError
-from janflask.gguf_header import GgufError
-from janflask.model_folder import Origin
+from janflask.models import publish as model_folder
+from janflask.models.gguf_header import GgufError
+from janflask.models.publish import Origin
 from janflask.types import DownloadState
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from janflask.errors import (
     SourceUnavailableError,
     StorageFullError,
 )
-from janflask.gguf_header import MAGIC
+from janflask.models.gguf_header import MAGIC
 
 MIN_PROGRESS = 64 * 1024  # bytes by which an attempt must get further, or it counts as a failure
 REPORT_EVERY = 0.25  # seconds

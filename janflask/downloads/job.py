@@ -20,11 +20,11 @@ from typing import Any
 
 import msgspec
 
-from janflask.catalog import is_model_id
 from janflask.downloads.fetch import RemoteFile
 from janflask.downloads.part import Part, disk_errors, write_json
 from janflask.downloads.safety import check_url
 from janflask.errors import JanflaskError, SourceError, SourceUnavailableError
+from janflask.models.catalog import is_model_id
 from janflask.types import DownloadRequest
 
 FOLDER = ".downloads"  # in the models' folder

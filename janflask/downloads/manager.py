@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from janflask.catalog import ModelCatalog
 from janflask.downloads import sources
 from janflask.downloads.download import Download, Means
 from janflask.downloads.fetch import Limits
@@ -27,6 +26,7 @@ from janflask.errors import (
     StoreBusyError,
     UnavailableError,
 )
+from janflask.models.catalog import ModelCatalog
 from janflask.settings import Settings
 from janflask.types import DownloadRequest, DownloadState
 

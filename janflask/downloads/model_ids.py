@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from janflask.catalog import is_model_id, source_urls
 from janflask.downloads import sources
 from janflask.downloads.download import Means
 from janflask.downloads.hub import Hub
 from janflask.downloads.sources import Source
 from janflask.errors import ConflictError, InvalidRequestError
+from janflask.models.catalog import is_model_id, source_urls
 from janflask.types import DownloadRequest, ModelCard
 
 MAX_ID = 128  # characters

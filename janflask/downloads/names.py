@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 
-from janflask.catalog import is_model_id
 from janflask.errors import InvalidRequestError
-from janflask.model_files import EXTENSION as EXTENSION
-from janflask.model_files import is_model_name, is_projector_name
+from janflask.models.catalog import is_model_id
+from janflask.models.model_files import EXTENSION as EXTENSION
+from janflask.models.model_files import is_model_name, is_projector_name
 
 MAX_PARTS = 1000  # files of one split model
 _MAX_STEM = 150  # characters of a name on the disk, before the number of its part

@@ -17,12 +17,12 @@ from typing import Any
 import llama_cpp
 from llama_cpp import llama_cpp as lib
 
-from janflask.default_layout import CHATML
 from janflask.engine.ends import ends, own_types
-from janflask.engine.gguf_files import check_magic, check_parts
 from janflask.engine.library_log import LibraryLog
 from janflask.errors import EngineError, InvalidRequestError, ModelLoadError
-from janflask.memory_estimate import CELLS_STEP
+from janflask.models.default_layout import CHATML
+from janflask.models.gguf_files import check_magic, check_parts
+from janflask.models.memory_estimate import CELLS_STEP
 from janflask.types import CACHE_TYPES, EngineSettings, SamplingParams
 from janflask_ext import backend as hot
 from janflask_ext.sampling import Sampler, process_dry_breakers

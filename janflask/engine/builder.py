@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from janflask.default_layout import layout_note
 from janflask.engine.backend import LLAMA_VERSION, ContextOptions, LlamaBackend, Model
 from janflask.engine.embedder import Embedder
 from janflask.engine.embedding import (
@@ -28,6 +27,7 @@ from janflask.engine.snapshots import Snapshots
 from janflask.engine.tuning import prove, tune
 from janflask.errors import EngineError
 from janflask.files import kv_folder
+from janflask.models.default_layout import layout_note
 from janflask.types import EngineInfo, EngineSettings, EngineSpec, Knobs
 
 log = logging.getLogger(__name__)

@@ -7,11 +7,11 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from janflask.engine.gguf_files import model_parts
 from janflask.errors import ModelLoadError
-from janflask.gguf_header import GgufError, GgufHeader, read_header
 from janflask.machine_memory import Amount
-from janflask.memory_estimate import DEFAULT_CTX_LEN, Estimate, default_ctx_len, engine_estimate
+from janflask.models.gguf_files import model_parts
+from janflask.models.gguf_header import GgufError, GgufHeader, read_header
+from janflask.models.memory_estimate import DEFAULT_CTX_LEN, Estimate, default_ctx_len, engine_estimate
 from janflask.types import EngineSettings
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from janflask.engine.backend import ContextOptions, Model, context_params
 from janflask.engine.cores import usable_cores
 from janflask.errors import EngineError, ModelLoadError
 from janflask.machine_memory import in_gib
-from janflask.memory_estimate import DEFAULT_CTX_LEN, EMBEDDING_BATCH, MATRIX_LIMIT
+from janflask.models.memory_estimate import DEFAULT_CTX_LEN, EMBEDDING_BATCH, MATRIX_LIMIT
 from janflask.types import EngineSettings
 
 log = logging.getLogger(__name__)

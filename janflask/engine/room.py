@@ -13,7 +13,7 @@ from janflask.engine.budget import MemoryBudget
 from janflask.engine.demand import Demand
 from janflask.errors import InvalidRequestError, UnavailableError
 from janflask.machine_memory import Amount, in_gib
-from janflask.memory_estimate import Estimate
+from janflask.models.memory_estimate import Estimate
 from janflask.types import ModelStatus
 
 LOOK = 0.1  # seconds between two looks of a start that waits

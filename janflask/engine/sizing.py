@@ -12,7 +12,7 @@ from janflask.engine.cores import usable_cores
 from janflask.engine.demand import BATCH_CPU, BATCH_GPU, DEFAULT_PARALLEL
 from janflask.errors import InvalidRequestError
 from janflask.machine_memory import in_gib
-from janflask.memory_estimate import DEFAULT_CTX_LEN
+from janflask.models.memory_estimate import DEFAULT_CTX_LEN
 from janflask.types import CACHE_TYPES, EngineSettings
 
 log = logging.getLogger(__name__)

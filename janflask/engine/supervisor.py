@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from janflask import machine_memory
-from janflask.catalog import ModelCatalog
 from janflask.downloads.manager import DownloadManager
 from janflask.engine.budget import MemoryBudget
 from janflask.engine.demand import Demands
@@ -35,7 +34,6 @@ from janflask.engine.spare import Spare
 from janflask.engine.supervised import SupervisedModel
 from janflask.engine.supervisor_server import supervisor_server
 from janflask.engine.wanted import Wanted, read
-from janflask.engine_settings import engine_settings
 from janflask.errors import (
     ConflictError,
     JanflaskError,
@@ -44,6 +42,8 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.ipc.protocol import SUPERVISOR_SOCKET
+from janflask.models.catalog import ModelCatalog
+from janflask.models.engine_settings import engine_settings
 from janflask.processes import lifeline, service
 from janflask.processes.runtime_dir import check_socket_path, is_fresh
 from janflask.settings import Settings

@@ -9,7 +9,7 @@ from typing import Any
 from janflask import leftovers
 from janflask.errors import ContextLengthExceededError, InvalidRequestError
 from janflask.ipc.protocol import MAX_TEXT
-from janflask.parameters import NO_LIMIT
+from janflask.models.parameters import NO_LIMIT
 from janflask.records import Message, Run
 from janflask.services.container import Services
 from janflask.services.engine_access import EngineAccess, Tries

@@ -8,8 +8,8 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask.known_fields import ALIASES, CONVERSATION, GENERATION
-from janflask.parameters import NAMES
+from janflask.models.known_fields import ALIASES, CONVERSATION, GENERATION
+from janflask.models.parameters import NAMES
 from janflask.records import Assistant
 from janflask.schemas.chat import effort_field
 from janflask.schemas.fields import Number, Text, between, kind, wrong_type

@@ -8,9 +8,9 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask.known_fields import CONVERSATION, MESSAGE
 from janflask.leftovers import CALLS, ROLES, of_part
-from janflask.parameters import EFFORTS, template_kwargs
+from janflask.models.known_fields import CONVERSATION, MESSAGE
+from janflask.models.parameters import EFFORTS, template_kwargs
 from janflask.schemas.fields import Text, Whole, between, kind, optional_flag, sampling_whole, wrong_type
 from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, common_arguments, refusals, unless
 from janflask.types import ChatMessage, ChatRequest

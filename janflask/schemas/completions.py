@@ -8,7 +8,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields
 
-from janflask.known_fields import PROMPT
+from janflask.models.known_fields import PROMPT
 from janflask.schemas.fields import Whole, between, kind, optional_flag, sampling_whole, wrong_type
 from janflask.schemas.sampling import (
     MAX_CHOICES,

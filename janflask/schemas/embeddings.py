@@ -8,7 +8,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask.known_fields import EMBEDDING
+from janflask.models.known_fields import EMBEDDING
 from janflask.schemas.completions import Prompts
 from janflask.schemas.fields import Flag, Text, Whole, between
 from janflask.schemas.sampling import Base, refusals

@@ -9,7 +9,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask.parameters import is_storable
+from janflask.models.parameters import is_storable
 from janflask.schemas.fields import Text, between, kind, wrong_type
 from janflask.schemas.sampling import Base
 

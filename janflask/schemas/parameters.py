@@ -1,6 +1,6 @@
 """``parameters`` of a thread, an assistant or a model: the fields of an inference request, to be used as its defaults.
 
-Read as leniently as where they lie in files (``janflask.parameters``): what can be meant is taken, and given by our
+Read as leniently as where they lie in files (``janflask.models.parameters``): what can be meant is taken, and given by our
 names, with numbers for numbers that are text.
 """
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import marshmallow as ma
 
-from janflask.known_fields import ALIASES
-from janflask.parameters import NAMES, Problem, is_known, read_parameters, shown
+from janflask.models.known_fields import ALIASES
+from janflask.models.parameters import NAMES, Problem, is_known, read_parameters, shown
 from janflask.schemas.objects import JsonObject
 
 

@@ -9,7 +9,7 @@ import marshmallow as ma
 from marshmallow import fields, validate
 
 from janflask.leftovers import holds_anything
-from janflask.parameters import is_parameter
+from janflask.models.parameters import is_parameter
 from janflask.records import MessageDraft, RunDraft
 from janflask.schemas.chat import NO_TOOLS, ChatRequestSchema, effort_field
 from janflask.schemas.fields import Text, Whole, between, optional_flag

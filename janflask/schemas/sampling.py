@@ -8,8 +8,8 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask import parameters
-from janflask.known_fields import ALIASES, GENERATION, NEWER, Unsupported
+from janflask.models import parameters
+from janflask.models.known_fields import ALIASES, GENERATION, NEWER, Unsupported
 from janflask.schemas.fields import (
     StopStrings,
     Text,
@@ -36,7 +36,7 @@ def unless(harmless: tuple[Any, ...], message: str) -> Reason:
 
 
 def refusals(*tables: Mapping[str, Unsupported], but: tuple[str, ...] = ()) -> dict[str, Reason]:
-    """What ``janflask.known_fields`` says of fields that cannot be had, in the form of a schema's ``REFUSED``."""
+    """What ``janflask.models.known_fields`` says of fields that cannot be had, in the form of a schema's ``REFUSED``."""
     return {name: item.objection for table in tables for name, item in table.items() if name not in but}
 
 

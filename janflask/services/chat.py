@@ -6,9 +6,9 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from janflask.catalog import MODEL_FILE
 from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError
-from janflask.parameters import NO_LIMIT
+from janflask.models.catalog import MODEL_FILE
+from janflask.models.parameters import NO_LIMIT
 from janflask.services.engine_access import EngineAccess, Tries
 from janflask.services.generation import Event, Generations
 from janflask.services.models import Endpoint, ModelService

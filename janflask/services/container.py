@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from janflask.catalog import ModelCatalog
 from janflask.ipc.client import RunnerClient, SupervisorClient
+from janflask.models.catalog import ModelCatalog
 from janflask.services.assistants import AssistantService
 from janflask.services.chat import ChatService
 from janflask.services.downloads import DownloadService

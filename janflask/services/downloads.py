@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from janflask.catalog import is_model_id
 from janflask.errors import InvalidRequestError
 from janflask.ipc.client import SupervisorClient
+from janflask.models.catalog import is_model_id
 from janflask.services.overrides import FILE_SETTINGS, checked_settings
 from janflask.settings import Settings
 from janflask.types import DownloadRequest, ModelState

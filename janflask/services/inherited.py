@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from janflask.engine_settings import read_settings
 from janflask.errors import InvalidRequestError
-from janflask.parameters import read_parameters, template_kwargs
+from janflask.models.engine_settings import read_settings
+from janflask.models.parameters import read_parameters, template_kwargs
 from janflask.records import Assistant, Run, Thread, ThreadAssistant
 
 _THREAD, _ASSISTANT = "thread.json", "assistant.json of {}"
@@ -22,7 +22,7 @@ Levels = Iterator[tuple[object, str, str]]  # what was found, where in which fil
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """``parameters`` are typed as ``janflask.parameters`` has them; ``problem`` names the field and the file."""
+    """``parameters`` are typed as ``janflask.models.parameters`` has them; ``problem`` names the field and the file."""
 
     parameters: Mapping[str, Any]
     settings: Mapping[str, Any]

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from janflask.catalog import ModelCatalog, is_model_id
 from janflask.errors import ConflictError, InvalidRequestError, ModelNotFoundError, NotFoundError, StorageFullError
 from janflask.files.disk import STAGING, Disk, translated
-from janflask.gguf_header import GgufError, read_header
-from janflask.model_files import is_gguf_name, is_model_name, is_projector_name
-from janflask.model_folder import Origin, describe, publish
+from janflask.models.catalog import ModelCatalog, is_model_id
+from janflask.models.gguf_header import GgufError, read_header
+from janflask.models.model_files import is_gguf_name, is_model_name, is_projector_name
+from janflask.models.publish import Origin, describe, publish
 from janflask.settings import Settings
 
 BLOCK = 4 << 20  # bytes copied at once

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from janflask import shutdown
-from janflask.catalog import ModelCatalog, is_model_id
 from janflask.errors import (
     ConflictError,
     EngineCrashedError,
@@ -21,6 +20,7 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.ipc.client import SupervisorClient, engine_stats
+from janflask.models.catalog import ModelCatalog, is_model_id
 from janflask.services.downloads import DownloadService
 from janflask.services.model import Model, coming, joined
 from janflask.services.model_changes import ALIVE, ModelChanges, ModelChangeService, check_idle

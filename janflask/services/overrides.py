@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from janflask.catalog import MODEL_FILE
-from janflask.engine_settings import JAN_SETTINGS, engine_settings
 from janflask.errors import InvalidRequestError
+from janflask.models.catalog import MODEL_FILE
+from janflask.models.engine_settings import JAN_SETTINGS, engine_settings
 from janflask.settings import Settings
 
 # Settings that name files. In model.json they may be absolute paths, which a client must never be able to write.

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from janflask.engine_settings import read_settings
 from janflask.errors import InvalidRequestError, RequestTooLargeError
-from janflask.parameters import read_parameters
+from janflask.models.engine_settings import read_settings
+from janflask.models.parameters import read_parameters
 from janflask.services.portable_streams import is_deeper
 
 MAX_DEPTH = 64  # levels of JSON in a thread or a message

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from janflask import parameters
-from janflask.catalog import MODEL_FILE
 from janflask.errors import ConflictError
-from janflask.parameters import NO_LIMIT, Problem
+from janflask.models import parameters
+from janflask.models.catalog import MODEL_FILE
+from janflask.models.parameters import NO_LIMIT, Problem
 from janflask.types import ModelCard, SamplingParams
 
 _SAMPLING = frozenset(SamplingParams.__dataclass_fields__)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from janflask.engine_settings import read_settings
-from janflask.parameters import read_parameters
+from janflask.models.engine_settings import read_settings
+from janflask.models.parameters import read_parameters
 
 UNUSABLE = "nothing is answered with it: set it right, or take it out"
 

@@ -15,7 +15,7 @@ import msgspec
 
 from janflask.errors import StoreDamagedError
 from janflask.files import ids
-from janflask.parameters import is_storable, shown
+from janflask.models.parameters import is_storable, shown
 from janflask.records import Run, RunStatus
 from janflask.storage.jan import decode_object
 

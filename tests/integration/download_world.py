@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from janflask.catalog import ModelCatalog
 from janflask.downloads.fetch import Limits
 from janflask.downloads.manager import DownloadManager
 from janflask.downloads.wire import Patience
+from janflask.models.catalog import ModelCatalog
 from janflask.settings import Settings
 from janflask.types import DownloadState
 

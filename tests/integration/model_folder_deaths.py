@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from janflask.model_folder import Origin, describe, publish
+from janflask.models.publish import Origin, describe, publish
 
 STEPS = frozenset({"os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir", "os.symlink", "os.truncate"})
 

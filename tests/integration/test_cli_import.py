@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from janflask.catalog import ModelCatalog
 from janflask.cli.models import models
 from janflask.cli.tables import size
+from janflask.models.catalog import ModelCatalog
 from janflask.services import model_import
 from janflask.types import DownloadRequest
 from tests.models.tiny import TinyModels

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from janflask.catalog import ModelCatalog
 from janflask.downloads import part
 from janflask.downloads.wire import Patience
+from janflask.models.catalog import ModelCatalog
 from janflask.types import DownloadRequest
 from tests.fakes.file_server import FileServer, gguf, serving
 from tests.integration.download_world import manager, settings, settled, tree, until
@@ -197,7 +197,7 @@ def test_a_failure_of_ours_is_an_error_too(server: FileServer, models: Path, mon
     def fails(*_: object, **__: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("janflask.model_folder.publish", fails)
+    monkeypatch.setattr("janflask.models.publish.publish", fails)
     downloads = manager(models.parent)
     model_id = downloads.start(DownloadRequest(source=server.url("whole")))
     state = settled(downloads, model_id)

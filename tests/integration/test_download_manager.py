@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from janflask.catalog import ModelCatalog
 from janflask.downloads.manager import DownloadManager
 from janflask.errors import ConflictError, InvalidRequestError
+from janflask.models.catalog import ModelCatalog
 from janflask.types import DownloadRequest
 from tests.fakes.file_server import FileServer, gguf, serving
 from tests.fakes.hub import fake_hub

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from janflask.catalog import ModelCatalog
+from janflask.models.catalog import ModelCatalog
 from tests.fakes.file_server import gguf, serving
 
 SIZE = 96 << 20  # bytes
@@ -20,7 +20,7 @@ LIMIT = 120.0  # seconds
 # What the supervisor does with its downloads, in a process of its own.
 DOWNLOADER = """
 import sys, time
-from janflask.catalog import ModelCatalog
+from janflask.models.catalog import ModelCatalog
 from janflask.downloads.manager import DownloadManager
 from janflask.settings import Settings
 from janflask.types import DownloadRequest

@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from janflask import create_app
-from janflask.catalog import ModelCatalog
+from janflask.models.catalog import ModelCatalog
 from tests.integration.store_records import settings
 
 THREAD = "jan_1717666232"

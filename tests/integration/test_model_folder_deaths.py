@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from janflask.catalog import ModelCatalog
-from janflask.model_folder import Origin, publish
+from janflask.models.catalog import ModelCatalog
+from janflask.models.publish import Origin, publish
 from tests.models.tiny import TinyModels, write_chat
 
 SOURCE = "https://h.example/model.gguf"

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from gguf import GGUFWriter
 
-from janflask.catalog import ModelCatalog, is_model_id, source_urls
 from janflask.errors import InvalidRequestError, ModelNotFoundError
+from janflask.models.catalog import ModelCatalog, is_model_id, source_urls
 from janflask.types import EngineSettings, ModelCard
 
 JAN_EXAMPLE: dict[str, Any] = {

@@ -6,8 +6,8 @@ from dataclasses import fields
 
 import pytest
 
-from janflask.engine_settings import engine_settings, read_settings
 from janflask.errors import InvalidRequestError
+from janflask.models.engine_settings import engine_settings, read_settings
 from janflask.settings import Settings
 from janflask.types import EngineSettings
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from janflask import gguf_header
-from janflask.gguf_header import GgufError, GgufHeader, read_header
+from janflask.models import gguf_header
+from janflask.models.gguf_header import GgufError, GgufHeader, read_header
 
 
 def text(value: str) -> bytes:

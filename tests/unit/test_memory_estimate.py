@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from janflask.gguf_header import GgufHeader, read_header
-from janflask.memory_estimate import (
+from janflask.models.gguf_header import GgufHeader, read_header
+from janflask.models.memory_estimate import (
     PROCESS_BYTES,
     TOKEN_BYTES,
     Estimate,

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from gguf import GGUFWriter
 
-from janflask import model_folder
-from janflask.catalog import MAX_MODEL_FILE, ModelCatalog
 from janflask.errors import ConflictError, RequestTooLargeError, StorageFullError, StoreBusyError
-from janflask.gguf_header import GgufError
-from janflask.model_description import MAX_TEMPLATE
-from janflask.model_folder import Origin, describe, publish, write_model_json
+from janflask.models import publish as model_folder
+from janflask.models.catalog import MAX_MODEL_FILE, ModelCatalog
+from janflask.models.description import MAX_TEMPLATE
+from janflask.models.gguf_header import GgufError
+from janflask.models.publish import Origin, describe, publish, write_model_json
 from tests.models.tiny import CHAT_TEMPLATE, CONTEXT, EMBEDDING_CONTEXT, EMBEDDING_WIDTH, TinyModels, write_chat
 
 SOURCE = "hf:org/tiny:F32"

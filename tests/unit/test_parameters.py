@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from janflask.known_fields import ALIASES, CONVERSATION, GENERATION
-from janflask.parameters import (
+from janflask.models.known_fields import ALIASES, CONVERSATION, GENERATION
+from janflask.models.parameters import (
     MAX_TOKENS,
     NAMES,
     NO_LIMIT,

@@ -11,7 +11,7 @@ import openai
 import pytest
 from flask.testing import FlaskClient
 
-from janflask.engine_settings import JAN_SETTINGS
+from janflask.models.engine_settings import JAN_SETTINGS
 from janflask.schemas.models import SETTINGS
 from janflask.types import EngineSettings, ModelState, ModelStatus
 from tests.unit.api.conftest import World

@@ -11,7 +11,7 @@ import openai
 import pytest
 from flask.testing import FlaskClient
 
-from janflask.known_fields import (
+from janflask.models.known_fields import (
     ALIASES,
     CONVERSATION,
     EMBEDDING,

@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 
 from janflask.files import ids
 from janflask.ipc.protocol import RUNNER_SOCKET
-from janflask.parameters import NAMES
+from janflask.models.parameters import NAMES
 from janflask.records import Run
 from janflask.runner.runner import Runner
 from janflask.runner.server import runner_server

@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 
 from janflask import machine_memory
-from janflask.catalog import ModelCatalog
 from janflask.cli.card import budget, context_lengths, print_memory, print_model, template_name
-from janflask.default_layout import layout_note
-from janflask.gguf_header import GgufHeader, read_header
 from janflask.machine_memory import in_gib, limits
+from janflask.models.catalog import ModelCatalog
+from janflask.models.default_layout import layout_note
+from janflask.models.gguf_header import GgufHeader, read_header
 from janflask.settings import Settings
 from janflask.types import ModelCard
 from tests.models.tiny import TinyModels, install, write_chat

@@ -18,9 +18,9 @@ from janflask.engine.budget import MemoryBudget
 from janflask.engine.demand import Demand, Demands
 from janflask.engine.room import Grant, Room
 from janflask.errors import InvalidRequestError, JanflaskError, ModelLoadError, UnavailableError
-from janflask.gguf_header import GgufHeader
 from janflask.machine_memory import Amount, group_limits, limits
-from janflask.memory_estimate import Estimate
+from janflask.models.gguf_header import GgufHeader
+from janflask.models.memory_estimate import Estimate
 from janflask.settings import Settings
 from janflask.types import EngineSettings, ModelStatus
 from tests.models.tiny import write_chat, write_split

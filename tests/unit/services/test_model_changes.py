@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from janflask.catalog import ModelCatalog
 from janflask.errors import ConflictError, InvalidRequestError, ModelNotFoundError, StoreDamagedError
+from janflask.models.catalog import ModelCatalog
 from janflask.services.model_changes import ModelChanges, ModelChangeService
 from janflask.settings import Settings
 from janflask.types import ModelStatus

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from janflask.known_fields import ALIASES, CONVERSATION, GENERATION, NEWER
+from janflask.models.known_fields import ALIASES, CONVERSATION, GENERATION, NEWER
 from janflask.types import SAMPLING_RANGES, SamplingParams
 
 NO_LIMIT = -1  # as ``max_tokens``: until the context is full

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from janflask.gguf_header import GgufHeader
+from janflask.models.gguf_header import GgufHeader
 from janflask.types import CACHE_TYPES, EngineSettings
 
 DEFAULT_CTX_LEN = 8192

@@ -20,12 +20,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from janflask.catalog import MAX_MODEL_FILE, MODEL_FILE, ModelCatalog, is_model_id
 from janflask.errors import ConflictError, ModelNotFoundError, RequestTooLargeError, StorageFullError, StoreBusyError
-from janflask.model_description import Origin as Origin
-from janflask.model_description import describe as describe
-from janflask.model_description import header_of
-from janflask.model_description import model_json as model_json
+from janflask.models.catalog import MAX_MODEL_FILE, MODEL_FILE, ModelCatalog, is_model_id
+from janflask.models.description import Origin as Origin
+from janflask.models.description import describe as describe
+from janflask.models.description import header_of
+from janflask.models.description import model_json as model_json
 
 ATTEMPTS = 5  # to find the model's folder as it was a moment ago
 LOCK_TIMEOUT = 10.0  # seconds

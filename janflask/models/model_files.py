@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from janflask.gguf_header import GgufError, read_beginning
+from janflask.models.gguf_header import GgufError, read_beginning
 
 MODEL_FILE = "model.json"
 EXTENSION = ".gguf"

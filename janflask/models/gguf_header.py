@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from janflask.default_layout import CHATML
+from janflask.models.default_layout import CHATML
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)

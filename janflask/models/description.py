@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from janflask.gguf_header import GgufError, GgufHeader, read_header
-from janflask.model_files import is_projector_name
+from janflask.models.gguf_header import GgufError, GgufHeader, read_header
+from janflask.models.model_files import is_projector_name
 
 MAX_TEMPLATE = 64 * 1024  # bytes of a chat template that is told in model.json; the file has it anyway
 MAX_TEXT = 200  # characters of what a file says of itself in free text
