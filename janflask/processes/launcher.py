@@ -141,7 +141,7 @@ class Launcher:
         self._stopped = False
         self._dir: RuntimeDir | None = None
         self._supervisor = Kept(
-            "supervisor", "janflask.engine.supervisor", " and took its engines along", settings, log
+            "supervisor", "janflask.supervisor.supervisor", " and took its engines along", settings, log
         )
         self._runner = Kept("runner", "janflask.runner", "", settings, log)
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import psutil
 
-from janflask.engine.plan import RestartPolicy
-from janflask.engine.supervisor import COMMAND_VARIABLE, RUNNING_FILE, Supervisor
-from janflask.engine.supervisor_server import supervisor_server
 from janflask.ipc.client import SupervisorClient
 from janflask.ipc.protocol import SUPERVISOR_SOCKET
 from janflask.processes import lifeline
 from janflask.processes.runtime_dir import CHANNEL_VARIABLE
 from janflask.settings import Settings
+from janflask.supervisor.launch import RestartPolicy
+from janflask.supervisor.server import supervisor_server
+from janflask.supervisor.supervisor import COMMAND_VARIABLE, RUNNING_FILE, Supervisor
 from janflask.types import ModelState, ModelStatus
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,7 +110,7 @@ def remembered(world: World) -> dict[str, object]:
 
 @contextmanager
 def supervisor_process(world: World, *, parent: bool = False, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
-    """``python -m janflask.engine.supervisor``, listening; with ``parent`` a process in between that only waits."""
+    """``python -m janflask.supervisor.supervisor``, listening; with ``parent`` a process in between that only waits."""
     ours, theirs = socket.socketpair()
     env = os.environ | {
         "JANFLASK_DATA_DIR": str(world.data_dir),
@@ -121,7 +121,7 @@ def supervisor_process(world: World, *, parent: bool = False, **settings: str) -
         CHANNEL_VARIABLE: str(theirs.fileno()),
         **settings,
     }
-    command = [sys.executable, "-m", "janflask.engine.supervisor"]
+    command = [sys.executable, "-m", "janflask.supervisor.supervisor"]
     if parent:
         code = (
             "import os, subprocess, sys; "

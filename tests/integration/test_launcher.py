@@ -17,11 +17,11 @@ import httpx
 import psutil
 import pytest
 
-from janflask.engine.supervisor import COMMAND_VARIABLE
 from janflask.errors import UnavailableError
 from janflask.ipc.client import SupervisorClient
 from janflask.processes.launcher import address_problem, bind_address, read_settings
 from janflask.settings import Settings
+from janflask.supervisor.supervisor import COMMAND_VARIABLE
 from janflask.types import ModelStatus
 from tests.integration.waiting import LIMIT, free_port, wait_for
 
@@ -61,7 +61,7 @@ class Server:
         return [master, *master.children(recursive=True)]
 
     def supervisor(self) -> psutil.Process:
-        return next(child for child in self.family() if "janflask.engine.supervisor" in child.cmdline())
+        return next(child for child in self.family() if "janflask.supervisor.supervisor" in child.cmdline())
 
     def runner(self) -> psutil.Process:
         return next(child for child in self.family() if "janflask.runner" in child.cmdline())

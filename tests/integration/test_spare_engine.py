@@ -8,12 +8,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from janflask.engine import spare
-from janflask.engine.process import SPARE_VARIABLE
-from janflask.engine.spare import Spare
-from janflask.engine.supervisor import Supervisor
 from janflask.errors import ModelLoadError
 from janflask.ipc.client import SupervisorClient
+from janflask.supervisor import spare
+from janflask.supervisor.engine_process import SPARE_VARIABLE
+from janflask.supervisor.spare import Spare
+from janflask.supervisor.supervisor import Supervisor
 from janflask.types import ModelStatus
 from tests.integration.engine_world import LIMIT, World, alive, descendants, supervisor_process, wait_for
 

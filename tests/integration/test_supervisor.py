@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from janflask.engine.supervisor import RUNNING_FILE, Supervisor
 from janflask.errors import (
     ConflictError,
     EngineCrashedError,
@@ -25,6 +24,7 @@ from janflask.ipc.client import engine_stats, open_generation
 from janflask.ipc.protocol import Done, Started
 from janflask.models.catalog import is_model_id
 from janflask.settings import Settings
+from janflask.supervisor.supervisor import RUNNING_FILE, Supervisor
 from janflask.types import GenerateRequest, ModelState, ModelStatus
 from tests.fakes.fake_engine import STATS
 from tests.integration.engine_world import (

@@ -8,14 +8,14 @@ import socket
 
 import pytest
 
-from janflask.engine.plan import RestartPolicy
-from janflask.engine.process import LOG_LIMIT
 from janflask.errors import (
     EngineCrashedError,
     ModelLoadError,
 )
 from janflask.ipc.client import open_generation
 from janflask.ipc.protocol import Started
+from janflask.supervisor.engine_process import LOG_LIMIT
+from janflask.supervisor.launch import RestartPolicy
 from janflask.types import GenerateRequest, ModelStatus
 from tests.integration.engine_world import (
     LIMIT,

@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from janflask.engine.wanted import Wanted, read
 from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError, ModelStoppedError, UnavailableError
 from janflask.ipc.client import SupervisorClient, open_generation
 from janflask.ipc.protocol import Started
+from janflask.supervisor.desired_state import Wanted, read
 from janflask.types import GenerateRequest, ModelState, ModelStatus
 from tests.integration.engine_world import (
     LIMIT,

@@ -9,11 +9,11 @@ import sys
 import psutil
 import pytest
 
-from janflask.engine.supervisor import RUNNING_FILE
 from janflask.errors import (
     ModelLoadError,
 )
 from janflask.ipc.client import SupervisorClient
+from janflask.supervisor.supervisor import RUNNING_FILE
 from janflask.types import ModelStatus
 from tests.integration.engine_world import (
     LIMIT,
@@ -117,7 +117,7 @@ def test_a_runtime_folder_open_to_others_is_refused(world: World, mode: int) -> 
     world.model("m")
     world.runtime_dir.chmod(mode)
     env = os.environ | {"JANFLASK_RUNTIME_DIR": str(world.runtime_dir), "JANFLASK_DATA_DIR": str(world.data_dir)}
-    command = [sys.executable, "-m", "janflask.engine.supervisor"]
+    command = [sys.executable, "-m", "janflask.supervisor.supervisor"]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert done.returncode == 1
     assert "chmod 700" in done.stderr

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from janflask import machine_memory
 from janflask.cli.card import budget, context_lengths, print_memory, print_model, template_name
-from janflask.machine_memory import in_gib, limits
 from janflask.models.catalog import ModelCatalog
 from janflask.models.default_layout import layout_note
 from janflask.models.gguf_header import GgufHeader, read_header
 from janflask.settings import Settings
+from janflask.supervisor import machine_memory
+from janflask.supervisor.machine_memory import in_gib, limits
 from janflask.types import ModelCard
 from tests.models.tiny import TinyModels, install, write_chat
 
@@ -186,7 +186,7 @@ def test_a_download_is_told() -> None:
 
 def test_the_card_and_the_log_tell_the_budget_alike(caplog: pytest.LogCaptureFixture) -> None:
     """One unit for memory, that of the setting, and the same digits."""
-    with caplog.at_level("INFO", "janflask.machine_memory"):
+    with caplog.at_level("INFO", "janflask.supervisor.machine_memory"):
         found = limits(Settings(memory_budget_gb=18.8))
     assert in_gib(found.ram + found.vram) == "18.8 GiB"
     assert "18.8 GiB" in caplog.text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from janflask.engine.idle import ASK_AGAIN, IdleWatch
+from janflask.supervisor.idle import ASK_AGAIN, IdleWatch
 from janflask.types import ModelState, ModelStatus
 
 

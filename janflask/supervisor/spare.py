@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Sequence
 
-from janflask.engine.process import Newborn
+from janflask.supervisor.engine_process import Newborn
 
 DELAY = 1.0  # seconds: a model that has just been started is about to be asked something, and comes first
 LOADING_TIME = 2.0  # seconds that one which is still loading its code is waited for

@@ -21,7 +21,7 @@ from janflask.ipc.protocol import (
 from janflask.processes.questions import QuestionServer
 
 if TYPE_CHECKING:  # that module runs as the process's main one: imported by name it would be there twice
-    from janflask.engine.supervisor import Supervisor
+    from janflask.supervisor.supervisor import Supervisor
 
 
 def supervisor_server(path: Path, supervisor: Supervisor) -> QuestionServer:

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from janflask.engine.budget import MemoryBudget
-from janflask.engine.demand import Demand
 from janflask.errors import InvalidRequestError, UnavailableError
-from janflask.machine_memory import Amount, in_gib
 from janflask.models.memory_estimate import Estimate
+from janflask.supervisor.budget import MemoryBudget
+from janflask.supervisor.demand import Demand
+from janflask.supervisor.machine_memory import Amount, in_gib
 from janflask.types import ModelStatus
 
 LOOK = 0.1  # seconds between two looks of a start that waits

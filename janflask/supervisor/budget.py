@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
-from janflask.machine_memory import Amount
+from janflask.supervisor.machine_memory import Amount
 
 
 class MemoryBudget:

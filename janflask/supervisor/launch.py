@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from janflask.engine.process import Exit
+from janflask.supervisor.engine_process import Exit
 from janflask.types import EngineSettings
 
 

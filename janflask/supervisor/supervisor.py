@@ -1,4 +1,4 @@
-"""The supervisor (``python -m janflask.engine.supervisor``), one a server: starts, stops and watches the engines.
+"""The supervisor (``python -m janflask.supervisor.supervisor``), one a server: starts, stops and watches the engines.
 
 It loads no model code itself. ``supervisor_server`` answers its socket, ``room`` says what may start beside what,
 ``idle`` stops what nobody uses. What runs is remembered, so that a supervisor that was killed is followed by one that
@@ -22,18 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from janflask import machine_memory
 from janflask.downloads.manager import DownloadManager
-from janflask.engine.budget import MemoryBudget
-from janflask.engine.demand import Demands
-from janflask.engine.idle import IdleWatch
-from janflask.engine.plan import Plan, RestartPolicy
-from janflask.engine.process import EngineProcess
-from janflask.engine.room import PATIENCE, Room
-from janflask.engine.spare import Spare
-from janflask.engine.supervised import SupervisedModel
-from janflask.engine.supervisor_server import supervisor_server
-from janflask.engine.wanted import Wanted, read
 from janflask.errors import (
     ConflictError,
     JanflaskError,
@@ -47,6 +36,17 @@ from janflask.models.engine_settings import engine_settings
 from janflask.processes import lifeline, service
 from janflask.processes.runtime_dir import check_socket_path, is_fresh
 from janflask.settings import Settings
+from janflask.supervisor import machine_memory
+from janflask.supervisor.admission import PATIENCE, Room
+from janflask.supervisor.budget import MemoryBudget
+from janflask.supervisor.demand import Demands
+from janflask.supervisor.desired_state import Wanted, read
+from janflask.supervisor.engine_process import EngineProcess
+from janflask.supervisor.idle import IdleWatch
+from janflask.supervisor.launch import Plan, RestartPolicy
+from janflask.supervisor.model_process import SupervisedModel
+from janflask.supervisor.server import supervisor_server
+from janflask.supervisor.spare import Spare
 from janflask.types import DownloadRequest, DownloadState, EngineSpec, ModelState, ModelStatus
 
 COMMAND_VARIABLE = "JANFLASK_ENGINE_COMMAND"  # replaces the engine's command line; for tests

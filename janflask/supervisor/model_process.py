@@ -22,11 +22,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 
-from janflask.engine.plan import Life, Plan, RestartPolicy
-from janflask.engine.process import EngineDied, EngineProcess, Exit
 from janflask.errors import EngineError, JanflaskError, ModelLoadError, ModelStoppedError, TimeoutExceededError
 from janflask.ipc.client import engine_stats
 from janflask.ipc.protocol import Ready
+from janflask.supervisor.engine_process import EngineDied, EngineProcess, Exit
+from janflask.supervisor.launch import Life, Plan, RestartPolicy
 from janflask.types import EngineInfo, ModelState, ModelStatus
 
 GRACE = 1.0  # seconds from the answer to a start to the request that it was for
