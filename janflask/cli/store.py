@@ -17,8 +17,8 @@ from janflask.errors import JanflaskError
 from janflask.settings import Settings
 
 if TYPE_CHECKING:
-    from janflask.services.portable import PortableService
     from janflask.storage.base import Repository
+    from janflask.transfer.service import PortableService
 
 
 MAX_NAME = 60  # characters in a table
@@ -34,7 +34,7 @@ def open_store() -> tuple[Settings, Repository]:
 
 def portable() -> PortableService:
     """Import and export over that store."""
-    from janflask.services.portable import PortableService
+    from janflask.transfer.service import PortableService
 
     return PortableService(*open_store())
 

@@ -29,7 +29,7 @@ from janflask.cli.terminal import Group, confirm, console, echo, one_line
 from janflask.records import Message, Thread
 
 if TYPE_CHECKING:
-    from janflask.services.portable import ExportReport, ImportReport, PortableService
+    from janflask.transfer.service import ExportReport, ImportReport, PortableService
 
 _ZIP = b"PK"
 
@@ -256,7 +256,7 @@ def _import(service: PortableService, path: str, progress: Any) -> ImportReport:
 
 
 def _import_document(service: PortableService, file: BinaryIO, path: str) -> ImportReport:
-    from janflask.services.portable import ImportReport
+    from janflask.transfer.service import ImportReport
 
     if not file.read(1024).lstrip().startswith(b"{"):
         raise click.ClickException(f"{path} is no exported conversation (JSON), no zip archive and no folder")

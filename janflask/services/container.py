@@ -13,7 +13,6 @@ from janflask.services.embeddings import EmbeddingService
 from janflask.services.files import FileService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
-from janflask.services.portable import PortableService
 from janflask.services.runs import RunService
 from janflask.services.templates import ChatTemplates
 from janflask.services.threads import ThreadService
@@ -21,6 +20,7 @@ from janflask.services.tokens import TokenService
 from janflask.settings import Settings
 from janflask.storage import open_repository
 from janflask.storage.base import Repository
+from janflask.transfer.service import PortableService
 
 PATIENCE = 3.0  # seconds a request waits for a supervisor or a runner that was killed to be back
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from janflask.errors import InvalidRequestError, RequestTooLargeError
-from janflask.services import long_texts
-from janflask.services.portable_document import decoded
+from janflask.transfer import long_texts
+from janflask.transfer.document import decoded
 from tests.unit.services.test_portable import conversation, exported, portable
 
 MIB = 1 << 20

@@ -19,13 +19,13 @@ import pytest
 from janflask.errors import InvalidRequestError, JanflaskError, NotFoundError, RequestTooLargeError, StorageFullError
 from janflask.files import ids
 from janflask.records import Assistant, Message, StoredFile, Thread, ThreadAssistant
-from janflask.services.portable import ImportReport, PortableService, Skipped
-from janflask.services.portable_archive import ZipTree
-from janflask.services.portable_tree import lines
 from janflask.settings import Settings
 from janflask.storage.base import Page, Repository
 from janflask.storage.jan import message_from_json
 from janflask.storage.memory import memory_repository
+from janflask.transfer.archive import ZipTree
+from janflask.transfer.service import ImportReport, PortableService, Skipped
+from janflask.transfer.tree import lines
 
 CREATED = 1_717_666_232_000
 PICTURE = bytes(range(256)) * 700  # more than one piece
@@ -400,7 +400,7 @@ def test_an_empty_store_is_an_archive_too(tmp_path: Path) -> None:
 
 
 def test_a_large_entry_is_written_without_knowing_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("janflask.services.portable_archive._IN_MEMORY", 1000)
+    monkeypatch.setattr("janflask.transfer.archive._IN_MEMORY", 1000)
     service, repository = portable(tmp_path)
     conversation(repository)
     pieces = list(service.export_all())
@@ -495,7 +495,7 @@ def test_entries_that_overlap_are_refused() -> None:
 
 
 def test_too_many_entries_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("janflask.services.portable_archive.MAX_ENTRIES", 1)
+    monkeypatch.setattr("janflask.transfer.archive.MAX_ENTRIES", 1)
     with pytest.raises(InvalidRequestError, match="more than 1 entries"):
         ZipTree(make_zip(GOOD, ("threads/b/thread.json", b"{}")))
 

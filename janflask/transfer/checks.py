@@ -10,7 +10,7 @@ import msgspec
 from janflask.errors import InvalidRequestError, RequestTooLargeError
 from janflask.models.engine_settings import read_settings
 from janflask.models.parameters import read_parameters
-from janflask.services.portable_streams import is_deeper
+from janflask.transfer.streams import is_deeper
 
 MAX_DEPTH = 64  # levels of JSON in a thread or a message
 MAX_MS = 1e15

@@ -12,9 +12,9 @@ from typing import Protocol
 
 from janflask.errors import InvalidRequestError
 from janflask.files.disk import open_plain, opened_folder, opened_root, translated
-from janflask.services.portable_layout import ASSISTANTS, FILES, THREADS
-from janflask.services.portable_streams import pieces_of
 from janflask.storage.jan import MESSAGES_FILE, THREAD_FILE
+from janflask.transfer.layout import ASSISTANTS, FILES, THREADS
+from janflask.transfer.streams import pieces_of
 
 _DEPTH = 4  # how far into an archive its data folder may lie
 _NOISE = frozenset({"__macosx", ".ds_store", "thumbs.db", "desktop.ini"})

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 import msgspec
 
 from janflask.errors import InvalidRequestError, RequestTooLargeError, why_not_json
-from janflask.services.portable_checks import MAX_DEPTH, refused
-from janflask.services.portable_streams import is_deeper
+from janflask.transfer.checks import MAX_DEPTH, refused
+from janflask.transfer.streams import is_deeper
 
 LONG = 1 << 16  # bytes of a text, as written, beyond which it stays in the file
 _PIECE = 1 << 18  # bytes

@@ -17,9 +17,9 @@ from contextlib import suppress
 from typing import Any, BinaryIO
 
 from janflask.errors import InvalidRequestError, NotFoundError
-from janflask.services.portable_layout import Entry
-from janflask.services.portable_streams import PIECE, pieces_of
-from janflask.services.portable_tree import is_noise
+from janflask.transfer.layout import Entry
+from janflask.transfer.streams import PIECE, pieces_of
+from janflask.transfer.tree import is_noise
 
 MAX_ENTRIES = 2_000_000
 MAX_TOTAL = 1 << 40  # bytes, unpacked

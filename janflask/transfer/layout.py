@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from janflask.errors import ConflictError, NotFoundError, StoreDamagedError
 from janflask.records import Assistant, StoredFile, Thread
-from janflask.services.portable_streams import pieces_of
 from janflask.storage.base import Page, Repository
 from janflask.storage.file_uploads import CONTENT_FILE, DESCRIPTION_FILE, encode_file
 from janflask.storage.jan import FILES_FOLDER, MESSAGES_FILE, THREAD_FILE, encode_message, encode_thread
 from janflask.storage.jan_assistants import ASSISTANT_FILE, encode_assistant
+from janflask.transfer.streams import pieces_of
 
 log = logging.getLogger(__name__)
 

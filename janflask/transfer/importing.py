@@ -22,10 +22,6 @@ from janflask.errors import (
 )
 from janflask.files import ids
 from janflask.records import DEFAULT_ASSISTANT, Assistant, Message, StoredFile, Thread
-from janflask.services.portable_checks import MAX_DEPTH
-from janflask.services.portable_layout import Progress, no_progress
-from janflask.services.portable_streams import as_file, is_deeper, with_file_ids
-from janflask.services.portable_tree import Layout, Tree, is_noise, join, lines, read_whole, understand
 from janflask.storage import odd_values
 from janflask.storage.base import FileStore, Repository
 from janflask.storage.file_uploads import CONTENT_FILE, DESCRIPTION_FILE, file_from_json
@@ -39,6 +35,10 @@ from janflask.storage.jan import (
 )
 from janflask.storage.jan_assistants import ASSISTANT_FILE, BUILT_IN, assistant_from_json
 from janflask.storage.message_lines import Line, parts
+from janflask.transfer.checks import MAX_DEPTH
+from janflask.transfer.layout import Progress, no_progress
+from janflask.transfer.streams import as_file, is_deeper, with_file_ids
+from janflask.transfer.tree import Layout, Tree, is_noise, join, lines, read_whole, understand
 
 MAX_OBJECT = 4 << 20  # bytes of a thread.json, assistant.json or file.json
 TITLE_LENGTH = 80  # characters of a title that is made from the first message

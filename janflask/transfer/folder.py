@@ -11,8 +11,9 @@ from pathlib import Path
 from janflask.errors import ConflictError, NotFoundError, StoreDamagedError
 from janflask.files.disk import FILE_MODE, Disk, make_folder, opened_folder, translated
 from janflask.records import Thread
-from janflask.services.portable_import import Skipped
-from janflask.services.portable_layout import (
+from janflask.storage.base import Repository
+from janflask.transfer.importing import Skipped
+from janflask.transfer.layout import (
     ASSISTANTS,
     FILES,
     THREADS,
@@ -22,7 +23,6 @@ from janflask.services.portable_layout import (
     file_entries,
     thread_entries,
 )
-from janflask.storage.base import Repository
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,26 @@ from typing import BinaryIO
 from janflask.errors import InvalidRequestError, NotFoundError
 from janflask.files import ids
 from janflask.records import Message, Thread
-from janflask.services import long_texts, portable_archive, portable_document, portable_layout
-from janflask.services.portable_document import PortableThread
-from janflask.services.portable_folder import ExportReport, FolderExport
-from janflask.services.portable_import import Importer, ImportReport, Skipped, store_file, with_files
-from janflask.services.portable_layout import Progress, no_progress
-from janflask.services.portable_streams import as_file, with_file_ids
-from janflask.services.portable_tree import FolderTree, Tree
 from janflask.settings import Settings
 from janflask.storage.base import Repository
+from janflask.transfer import (
+    archive as portable_archive,
+)
+from janflask.transfer import (
+    document as portable_document,
+)
+from janflask.transfer import (
+    layout as portable_layout,
+)
+from janflask.transfer import (
+    long_texts,
+)
+from janflask.transfer.document import PortableThread
+from janflask.transfer.folder import ExportReport, FolderExport
+from janflask.transfer.importing import Importer, ImportReport, Skipped, store_file, with_files
+from janflask.transfer.layout import Progress, no_progress
+from janflask.transfer.streams import as_file, with_file_ids
+from janflask.transfer.tree import FolderTree, Tree
 
 __all__ = ["ExportReport", "ImportReport", "PortableService", "Skipped"]
 
