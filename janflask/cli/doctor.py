@@ -14,7 +14,7 @@ from janflask.cli.terminal import Command, console, echo
 from janflask.settings import Settings
 
 if TYPE_CHECKING:
-    from janflask.storage.doctor import Finding
+    from janflask.storage.doctor.examination import Finding
 
 
 @click.command(cls=Command, short_help="Check every file, and repair what can be.")
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def doctor(context: click.Context, fix: bool, as_json: bool) -> None:
     """Check every file in the data folder; exit code 1 if something stays wrong."""
-    from janflask.storage.doctor import examine
+    from janflask.storage.doctor.examination import examine
 
     settings = current_settings()
     with explained(), progress_bar("looking") as progress:
@@ -38,7 +38,7 @@ def doctor(context: click.Context, fix: bool, as_json: bool) -> None:
 def _models(settings: Settings) -> Iterator[Finding]:
     from janflask.models.catalog import MODEL_FILE, ModelCatalog
     from janflask.storage import odd_values
-    from janflask.storage.doctor import Finding
+    from janflask.storage.doctor.examination import Finding
 
     for card in ModelCatalog(settings.models_dir).list():
         if card.problem is not None:

@@ -14,7 +14,7 @@ from janflask.records import Message, Run, RunStatus, Thread
 from janflask.settings import Settings
 from janflask.storage import open_repository
 from janflask.storage.base import Page, Repository
-from janflask.storage.doctor import examine
+from janflask.storage.doctor.examination import examine
 from tests.unit.runner import run_world
 from tests.unit.runner.run_world import RunWorld, hanging, saying
 

@@ -23,7 +23,7 @@ from janflask.runner.runner import Runner
 from janflask.runner.server import runner_server
 from janflask.services.container import Services
 from janflask.storage import open_repository
-from janflask.storage.doctor import examine
+from janflask.storage.doctor.examination import examine
 from janflask.types import GenerateRequest
 from tests.unit.api.conftest import World
 

@@ -16,7 +16,7 @@ from janflask.records import Assistant, Message, Run, RunStatus, Thread
 from janflask.settings import Settings
 from janflask.storage import open_repository
 from janflask.storage.base import Repository
-from janflask.storage.doctor import Finding, examine
+from janflask.storage.doctor.examination import Finding, examine
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from janflask.records import Message, Thread
 from janflask.settings import Settings
 from janflask.storage import message_log, open_repository
 from janflask.storage.base import Page, ThreadStore
-from janflask.storage.doctor import examine
+from janflask.storage.doctor.examination import examine
 
 ALL = Page(limit=None, order="asc")
 

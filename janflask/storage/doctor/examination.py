@@ -15,9 +15,9 @@ from janflask.files import ids
 from janflask.files.disk import open_plain, opened_folder, opened_root
 from janflask.files.locks import FolderLocks
 from janflask.settings import Settings
-from janflask.storage.doctor_case import Case, Finding, check_place, left_over_folders, objects
-from janflask.storage.doctor_checks import check_assistant, check_file
-from janflask.storage.doctor_threads import ThreadCheck
+from janflask.storage.doctor.case import Case, Finding, check_place, left_over_folders, objects
+from janflask.storage.doctor.checks import check_assistant, check_file
+from janflask.storage.doctor.threads import ThreadCheck
 from janflask.storage.file_uploads import DESCRIPTION_FILE, HOLDERS_FOLDER, UploadStore
 
 __all__ = ["Finding", "examine"]

@@ -15,16 +15,8 @@ from janflask.files import ids
 from janflask.files.disk import open_plain
 from janflask.records import Message, Thread
 from janflask.storage import message_log, odd_values
-from janflask.storage.doctor_case import (
-    NOT_A_FILE,
-    Case,
-    Finding,
-    left_over_files,
-    links_in,
-    told,
-    wrong_types,
-)
-from janflask.storage.doctor_runs import check_runs
+from janflask.storage.doctor.case import NOT_A_FILE, Case, Finding, left_over_files, links_in, told, wrong_types
+from janflask.storage.doctor.runs import check_runs
 from janflask.storage.file_threads import MAX_THREAD_FILE
 from janflask.storage.jan import (
     FILES_FOLDER,

@@ -13,7 +13,7 @@ from janflask.files import ids
 from janflask.files.disk import open_plain
 from janflask.records import Assistant, StoredFile
 from janflask.storage import odd_values
-from janflask.storage.doctor_case import NOT_A_FILE, Case, Finding, left_over_files, links_in, told, wrong_types
+from janflask.storage.doctor.case import NOT_A_FILE, Case, Finding, left_over_files, links_in, told, wrong_types
 from janflask.storage.file_assistants import MAX_ASSISTANT_FILE
 from janflask.storage.file_uploads import (
     CONTENT_FILE,
