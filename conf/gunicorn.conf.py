@@ -32,7 +32,7 @@ def when_ready(server: Any) -> None:
 
 
 def pre_request(worker: Any, request: Any) -> None:
-    """Lets the application say that its answer ends the connection (janflask/api/unread_body.py)."""
+    """Lets the application say that its answer ends the connection (janflask/api/plumbing/unread_body.py)."""
     if isinstance(request.body, Body):
         request.body.close_connection = request.force_close  # type: ignore[attr-defined]
 

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from flask import Flask
 
-from janflask.api import (
+from janflask.api.plumbing import body_timeout, content_encoding, openapi, origins, unread_body
+from janflask.api.plumbing.blueprint import Api
+from janflask.api.plumbing.context import EXTENSION
+from janflask.api.plumbing.converters import URL, UrlConverter
+from janflask.api.views import (
     assistants,
-    body_timeout,
-    content_encoding,
     embeddings,
     files,
     inference,
     messages,
     models,
-    openapi,
-    origins,
     runs,
     system,
     threads,
     tokens,
     transfer,
-    unread_body,
 )
-from janflask.api.blueprint import Api
-from janflask.api.context import EXTENSION
-from janflask.api.converters import URL, UrlConverter
 from janflask.services.container import Services
 from janflask.settings import Settings
 

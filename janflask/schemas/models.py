@@ -90,7 +90,7 @@ class ModelSettingsSchema(Base):
 
 
 def _settings_field(description: str) -> JsonObject:
-    # ``janflask.api.openapi`` makes the schema a component by this name.
+    # ``janflask.api.plumbing.openapi`` makes the schema a component by this name.
     form = [{"$ref": "#/components/schemas/ModelSettings"}]
     return JsonObject(allow_none=True, metadata={"description": description, "allOf": form})
 

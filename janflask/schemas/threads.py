@@ -101,7 +101,7 @@ class _Items(fields.Field[tuple[Any, ...]]):
     """A list of objects and, where ``ids`` is true, of ids that name one; given as a tuple."""
 
     def __init__(self, schema: type[ma.Schema], most: int, description: str, *, ids: bool) -> None:
-        # ``janflask.api.openapi`` makes the schemas of such items components by this name.
+        # ``janflask.api.plumbing.openapi`` makes the schemas of such items components by this name.
         form = {"$ref": f"#/components/schemas/{schema.__name__.removesuffix('Schema')}"}
         items = {"anyOf": [{"type": "string"}, form]} if ids else form
         about = {"description": description, "type": "array", "maxItems": most, "items": items}

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from janflask import create_app
-from janflask.api.context import EXTENSION
+from janflask.api.plumbing.context import EXTENSION
 from janflask.services.container import Services
 from janflask.settings import Settings
 from janflask.storage.base import Repository

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 from janflask import create_app, errors
-from janflask.api.errors import on_http_exception
+from janflask.api.plumbing.errors import on_http_exception
 from janflask.errors import ContextLengthExceededError, JanflaskError, QueueFullError
 from janflask.ipc.protocol import Started
 from janflask.settings import Settings

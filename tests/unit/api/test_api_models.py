@@ -11,7 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from janflask import create_app
-from janflask.api.model_objects import LIST_STATE, ONE_STATE
+from janflask.api.answers.model_objects import LIST_STATE, ONE_STATE
 from janflask.errors import ModelLoadError
 from janflask.ipc.protocol import Chunk, Finished, Started
 from janflask.services.engine_access import ATTEMPTS

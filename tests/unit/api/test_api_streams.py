@@ -148,7 +148,7 @@ def test_an_unexpected_error_in_mid_stream(
     def broken(*args: object) -> bytes:
         raise ZeroDivisionError("a secret")
 
-    monkeypatch.setattr("janflask.api.chunks.ChatChunks.finish", broken)
+    monkeypatch.setattr("janflask.api.answers.chunks.ChatChunks.finish", broken)
     with caplog.at_level(logging.ERROR):
         response = client.post("/v1/chat/completions", json=CHAT, headers={"X-Request-Id": "abc-2"})
     last = events(response.text)[-1]
@@ -282,7 +282,7 @@ def test_a_client_that_stops_reading_is_given_up(
     world: World, quiet_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stays connected: only that it takes nothing tells that it must not hold a thread any longer."""
-    monkeypatch.setattr("janflask.api.context.STALLED", 0.5)
+    monkeypatch.setattr("janflask.api.plumbing.context.STALLED", 0.5)
     left: queue.Queue[bool] = queue.Queue()
 
     def script(conversation: Conversation) -> None:

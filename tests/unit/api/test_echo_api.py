@@ -9,7 +9,7 @@ import openai
 import pytest
 from flask.testing import FlaskClient
 
-from janflask.api.answers import LegacyLogprobs
+from janflask.api.answers.inference import LegacyLogprobs
 from janflask.ipc.protocol import Chunk, Echo, Finished, Started
 from janflask.types import TokenLogprob, TopLogprob
 from tests.fakes.scripted import DONE, Conversation, say

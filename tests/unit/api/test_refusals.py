@@ -10,7 +10,7 @@ import marshmallow as ma
 import pytest
 from flask.testing import FlaskClient
 
-from janflask.api import runs as _runs  # noqa: F401 - loads every schema of requests
+from janflask.api.views import runs as _runs  # noqa: F401 - loads every schema of requests
 from janflask.schemas.sampling import Base
 from tests.unit.api.conftest import World
 

@@ -12,8 +12,8 @@ import pytest
 from openai.types.beta.threads import Run as SdkRun
 from openai.types.beta.threads.runs import RunStep
 
-from janflask.api.run_events import RunEvent, delta, ending, opening
-from janflask.api.run_objects import run_object, step_object
+from janflask.api.answers.run_events import RunEvent, delta, ending, opening
+from janflask.api.answers.run_objects import run_object, step_object
 from janflask.records import Run, RunStatus
 
 PIECES = ["Glass ", "is\n", "“sand”."]

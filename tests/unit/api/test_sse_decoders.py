@@ -12,11 +12,11 @@ import pytest
 from flask import Flask, Response, g
 from openai._streaming import SSEDecoder
 
-from janflask.api.answers import Heading
-from janflask.api.chunks import ChatChunks, CompletionChunks
-from janflask.api.model_events import model_events
-from janflask.api.run_stream import run_stream
-from janflask.api.sse import stream
+from janflask.api.answers.chunks import ChatChunks, CompletionChunks
+from janflask.api.answers.inference import Heading
+from janflask.api.answers.model_events import model_events
+from janflask.api.answers.run_stream import run_stream
+from janflask.api.plumbing.sse import stream
 from janflask.cli.client import parse_events
 from janflask.errors import EngineCrashedError
 from janflask.records import Run, RunStatus
@@ -179,7 +179,7 @@ def test_a_silence_stands_between_events_and_each_event_is_whole(kind: Any) -> N
 def test_the_models_events() -> None:
     told = {"id": "m", "status": "running"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("janflask.api.model_events.model_event", lambda model: told)
+        patch.setattr("janflask.api.answers.model_events.model_event", lambda model: told)
         data = sent(lambda quiet, make: model_events(make(_often(None, [object(), object()]))), True)
     for decoder in DECODERS:
         assert [json.loads(text) for _, text in decoder([data])] == [told, told]

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 from flask import Response
 
-from janflask.api import examples
-from janflask.api.blueprint import Blueprint
-from janflask.api.context import services, waiter
-from janflask.api.reply import streamed_list
+from janflask.api.examples import inference as examples
+from janflask.api.plumbing.blueprint import Blueprint
+from janflask.api.plumbing.context import services, waiter
+from janflask.api.plumbing.reply import streamed_list
 from janflask.schemas.embeddings import EmbeddingListSchema, EmbeddingRequestSchema
 from janflask.types import EmbeddingRequest
 

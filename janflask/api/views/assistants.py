@@ -6,11 +6,11 @@ from typing import Any
 
 from flask import Response
 
-from janflask.api import examples_store as examples
-from janflask.api.blueprint import Blueprint, links, path_id
-from janflask.api.context import services
-from janflask.api.reply import json_response
-from janflask.api.thread_objects import deleted_object, list_object
+from janflask.api.answers.thread_objects import deleted_object, list_object
+from janflask.api.examples import store as examples
+from janflask.api.plumbing.blueprint import Blueprint, links, path_id
+from janflask.api.plumbing.context import services
+from janflask.api.plumbing.reply import json_response
 from janflask.records import Assistant
 from janflask.schemas.assistants import (
     AssistantDeletedSchema,

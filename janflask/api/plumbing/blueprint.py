@@ -13,8 +13,9 @@ from webargs import core
 from webargs.flaskparser import FlaskParser, is_json_request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from janflask.api import errors, examples
-from janflask.api.reply import json_response
+from janflask.api.examples import inference as examples
+from janflask.api.plumbing import errors
+from janflask.api.plumbing.reply import json_response
 from janflask.errors import InvalidRequestError, UnsupportedMediaTypeError, why_not_json
 from janflask.schemas.answers import ErrorSchema
 

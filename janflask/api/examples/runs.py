@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from janflask.api.examples import CREATED, MESSAGE_ID, MODEL_ID, THREAD_ID
-from janflask.api.examples_store import ASSISTANT_ID
+from janflask.api.examples.inference import CREATED, MESSAGE_ID, MODEL_ID, THREAD_ID
+from janflask.api.examples.store import ASSISTANT_ID
 
 RUN_ID = "run_01hf7yat00n3x8k2d5v7w9c4bm"
 STEP_ID = "step_01hf7yat00j6q1r4t8z2y5g7hn"

@@ -9,12 +9,12 @@ from flask import Response, request, send_file
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.wsgi import FileWrapper
 
-from janflask.api import examples_store as examples
-from janflask.api.blueprint import Blueprint, links, path_id
-from janflask.api.context import services
-from janflask.api.reply import json_response
-from janflask.api.thread_objects import list_object
-from janflask.api.uploads import MULTIPART, receive
+from janflask.api.answers.thread_objects import list_object
+from janflask.api.examples import store as examples
+from janflask.api.plumbing.blueprint import Blueprint, links, path_id
+from janflask.api.plumbing.context import services
+from janflask.api.plumbing.reply import json_response
+from janflask.api.plumbing.uploads import MULTIPART, receive
 from janflask.records import StoredFile
 from janflask.schemas.files import FileDeletedSchema, FileListSchema, FileSchema, FilesQuerySchema
 from janflask.services.files import PURPOSES, plain_name

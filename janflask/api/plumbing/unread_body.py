@@ -16,7 +16,7 @@ from typing import IO
 
 from flask import Flask, Response, g, request
 
-from janflask.api.context import INPUT, client_socket, has_body
+from janflask.api.plumbing.context import INPUT, client_socket, has_body
 
 PATIENCE = 5.0  # seconds of silence, and for all of it before the last piece
 PIECE = 1 << 16  # bytes

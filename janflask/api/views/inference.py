@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from flask import Response
 
-from janflask.api import examples
-from janflask.api.answers import Heading, whole_chat, whole_completion
-from janflask.api.blueprint import Blueprint
-from janflask.api.chunks import ChatChunks, CompletionChunks
-from janflask.api.context import services, waiter
-from janflask.api.reply import json_response
-from janflask.api.sse import stream
+from janflask.api.answers.chunks import ChatChunks, CompletionChunks
+from janflask.api.answers.inference import Heading, whole_chat, whole_completion
+from janflask.api.examples import inference as examples
+from janflask.api.plumbing.blueprint import Blueprint
+from janflask.api.plumbing.context import services, waiter
+from janflask.api.plumbing.reply import json_response
+from janflask.api.plumbing.sse import stream
 from janflask.schemas.answers import ChatCompletionSchema, CompletionSchema
 from janflask.schemas.chat import ChatRequestSchema
 from janflask.schemas.completions import CompletionRequestSchema

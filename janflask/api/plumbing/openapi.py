@@ -8,8 +8,9 @@ import apispec
 import marshmallow as ma
 
 from janflask import __version__
-from janflask.api import examples, examples_models
-from janflask.api.system import ASSETS_PATH, DOCS_PATH
+from janflask.api.examples import inference as examples
+from janflask.api.examples import models as examples_models
+from janflask.api.views.system import ASSETS_PATH, DOCS_PATH
 from janflask.schemas import models, threads
 from janflask.schemas.model_answers import ModelObjectSchema
 from janflask.schemas.thread_answers import MessageObjectSchema, ThreadObjectSchema

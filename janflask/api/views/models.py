@@ -7,13 +7,14 @@ from typing import Any
 
 from flask import Response
 
-from janflask.api import examples, examples_models
-from janflask.api.blueprint import Blueprint
-from janflask.api.context import services, waiter
-from janflask.api.converters import URL
-from janflask.api.model_events import model_events
-from janflask.api.model_objects import listed_model, single_model
-from janflask.api.reply import json_response
+from janflask.api.answers.model_events import model_events
+from janflask.api.answers.model_objects import listed_model, single_model
+from janflask.api.examples import inference as examples
+from janflask.api.examples import models as examples_models
+from janflask.api.plumbing.blueprint import Blueprint
+from janflask.api.plumbing.context import services, waiter
+from janflask.api.plumbing.converters import URL
+from janflask.api.plumbing.reply import json_response
 from janflask.schemas.model_answers import (
     ModelDeletedSchema,
     ModelDownloadingSchema,

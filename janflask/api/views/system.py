@@ -10,10 +10,10 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
 from janflask import __version__
-from janflask.api import examples
-from janflask.api.blueprint import Blueprint
-from janflask.api.context import services
-from janflask.api.reply import json_response
+from janflask.api.examples import inference as examples
+from janflask.api.plumbing.blueprint import Blueprint
+from janflask.api.plumbing.context import services
+from janflask.api.plumbing.reply import json_response
 from janflask.schemas.answers import HealthSchema
 
 DOCS_PATH = "/docs"

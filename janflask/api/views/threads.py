@@ -8,11 +8,17 @@ from typing import Any
 import msgspec
 from flask import Response
 
-from janflask.api import examples
-from janflask.api.blueprint import Blueprint, links, path_id
-from janflask.api.context import services
-from janflask.api.reply import json_response, streamed_list
-from janflask.api.thread_objects import deleted_object, message_object, pagination, single_thread, thread_object
+from janflask.api.answers.thread_objects import (
+    deleted_object,
+    message_object,
+    pagination,
+    single_thread,
+    thread_object,
+)
+from janflask.api.examples import inference as examples
+from janflask.api.plumbing.blueprint import Blueprint, links, path_id
+from janflask.api.plumbing.context import services
+from janflask.api.plumbing.reply import json_response, streamed_list
 from janflask.records import ThreadDraft
 from janflask.schemas.thread_answers import (
     ListedThreadSchema,

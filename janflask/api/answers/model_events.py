@@ -7,9 +7,9 @@ from itertools import chain
 
 from flask import Response
 
-from janflask.api.chunks import data_line
-from janflask.api.model_objects import model_event
-from janflask.api.sse import KEEP_ALIVE, event_stream
+from janflask.api.answers.chunks import data_line
+from janflask.api.answers.model_objects import model_event
+from janflask.api.plumbing.sse import KEEP_ALIVE, event_stream
 from janflask.services.model import Model
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from janflask.api.examples import CREATED, MODEL_ID
+from janflask.api.examples.inference import CREATED, MODEL_ID
 
 _LISTED_MODEL: dict[str, Any] = {
     "id": MODEL_ID,

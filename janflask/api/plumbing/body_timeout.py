@@ -13,7 +13,7 @@ from typing import IO, TypeVar
 
 from flask import Flask, request
 
-from janflask.api.context import INPUT, client_socket, has_body
+from janflask.api.plumbing.context import INPUT, client_socket, has_body
 from janflask.errors import RequestTimeoutError
 
 T = TypeVar("T")

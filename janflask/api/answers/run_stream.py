@@ -7,9 +7,9 @@ from itertools import chain
 
 from flask import Response
 
-from janflask.api.chunks import encode_json
-from janflask.api.run_events import RunEvent, delta, ending, opening
-from janflask.api.sse import KEEP_ALIVE, event_stream
+from janflask.api.answers.chunks import encode_json
+from janflask.api.answers.run_events import RunEvent, delta, ending, opening
+from janflask.api.plumbing.sse import KEEP_ALIVE, event_stream
 from janflask.records import Run
 from janflask.services.runs import RunChanged, RunSaid
 

@@ -8,8 +8,8 @@ from itertools import chain
 
 from flask import Response, g
 
-from janflask.api.chunks import DONE, ChunkWriter, data_line
-from janflask.api.errors import error_body, internal_error
+from janflask.api.answers.chunks import DONE, ChunkWriter, data_line
+from janflask.api.plumbing.errors import error_body, internal_error
 from janflask.errors import ClientDisconnectedError, JanflaskError
 from janflask.services.generation import Chunk, Done, Event, Finished, Started
 

@@ -6,13 +6,14 @@ from typing import Any
 
 from flask import Response, request
 
-from janflask.api import examples, examples_runs
-from janflask.api.blueprint import Blueprint, links, path_id
-from janflask.api.context import services, waiter
-from janflask.api.reply import json_response
-from janflask.api.run_objects import run_object, step_object
-from janflask.api.run_stream import run_stream
-from janflask.api.thread_objects import list_object
+from janflask.api.answers.run_objects import run_object, step_object
+from janflask.api.answers.run_stream import run_stream
+from janflask.api.answers.thread_objects import list_object
+from janflask.api.examples import inference as examples
+from janflask.api.examples import runs as examples_runs
+from janflask.api.plumbing.blueprint import Blueprint, links, path_id
+from janflask.api.plumbing.context import services, waiter
+from janflask.api.plumbing.reply import json_response
 from janflask.errors import InvalidRequestError, NotFoundError
 from janflask.records import Run, RunDraft
 from janflask.schemas.objects import PageQuerySchema

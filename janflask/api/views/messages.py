@@ -6,11 +6,11 @@ from typing import Any
 
 from flask import Response
 
-from janflask.api import examples
-from janflask.api.blueprint import Blueprint, links, path_id
-from janflask.api.context import services
-from janflask.api.reply import json_response
-from janflask.api.thread_objects import deleted_object, list_object, message_file_object, message_object
+from janflask.api.answers.thread_objects import deleted_object, list_object, message_file_object, message_object
+from janflask.api.examples import inference as examples
+from janflask.api.plumbing.blueprint import Blueprint, links, path_id
+from janflask.api.plumbing.context import services
+from janflask.api.plumbing.reply import json_response
 from janflask.records import MessageDraft
 from janflask.schemas.messages import MessageChangesSchema, MessageListQuerySchema, NewMessageSchema
 from janflask.schemas.objects import PageQuerySchema

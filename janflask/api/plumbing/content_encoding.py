@@ -14,7 +14,7 @@ from flask import Flask, Request, Response, after_this_request, request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wsgi import get_input_stream
 
-from janflask.api.context import INPUT, has_body
+from janflask.api.plumbing.context import INPUT, has_body
 from janflask.errors import InvalidRequestError, UnsupportedEncodingError
 
 GZIP = "gzip"

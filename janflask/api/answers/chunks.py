@@ -12,7 +12,14 @@ from typing import Any
 
 import msgspec
 
-from janflask.api.answers import Heading, LegacyLogprobs, chat_logprobs, echoed, timings_object, usage_object
+from janflask.api.answers.inference import (
+    Heading,
+    LegacyLogprobs,
+    chat_logprobs,
+    echoed,
+    timings_object,
+    usage_object,
+)
 from janflask.services.generation import Chunk, Done, Finished
 from janflask.types import ChatRequest, CompletionRequest, InferenceRequest, TokenLogprob
 

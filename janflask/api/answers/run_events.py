@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from janflask.api.run_objects import run_object, step_object
-from janflask.api.thread_objects import message_object
+from janflask.api.answers.run_objects import run_object, step_object
+from janflask.api.answers.thread_objects import message_object
 from janflask.records import Run, RunStatus
 from janflask.services.replies import reply_message
 
