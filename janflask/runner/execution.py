@@ -18,6 +18,8 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.files import ids
+from janflask.inference.generation import Event
+from janflask.inference.waiting import Waiter
 from janflask.ipc.protocol import Chunk, Done, Finished, Started
 from janflask.records import Message, Run, RunStatus
 from janflask.runner.live import Halt, LiveRun
@@ -25,9 +27,7 @@ from janflask.runner.prompts import Prompt, Prompts, PromptTooLongError
 from janflask.runner.titles import give_title
 from janflask.services.container import Services
 from janflask.services.engine_access import Tries
-from janflask.services.generation import Event
 from janflask.services.replies import reply_message
-from janflask.services.waiting import Waiter
 from janflask.storage.base import Reply, Repository
 
 SYNC_INTERVAL = 1.0  # seconds after which a power cut takes nothing of a reply any more

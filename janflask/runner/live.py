@@ -11,8 +11,8 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any
 
+from janflask.inference.waiting import Waiter
 from janflask.records import Run
-from janflask.services.waiting import Waiter
 from janflask.storage.base import RunStore
 
 Change = Run | tuple[int, list[str]]  # the run anew, or pieces of its reply with the number of the first

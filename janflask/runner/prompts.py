@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from janflask import leftovers
 from janflask.errors import ContextLengthExceededError, InvalidRequestError
+from janflask.inference import leftovers
+from janflask.inference.sampling import model_max_tokens
+from janflask.inference.waiting import Waiter
+from janflask.inference.window import Window, conversation, fitting
 from janflask.ipc.protocol import MAX_TEXT
 from janflask.models.parameters import NO_LIMIT
 from janflask.records import Message, Run
 from janflask.services.container import Services
 from janflask.services.engine_access import EngineAccess, Tries
-from janflask.services.history import Window, conversation, fitting
 from janflask.services.inherited import run_parameters
-from janflask.services.sampling import model_max_tokens
-from janflask.services.waiting import Waiter
 from janflask.types import ChatMessage, ChatRequest, SamplingParams, TemplateRequest, TokenizeRequest
 
 LEAST_ROOM = 512  # tokens that are left for an answer of any length, or a quarter of the context if that is less

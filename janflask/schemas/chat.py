@@ -8,7 +8,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask.leftovers import CALLS, ROLES, of_part
+from janflask.inference.leftovers import CALLS, ROLES, of_part
 from janflask.models.known_fields import CONVERSATION, MESSAGE
 from janflask.models.parameters import EFFORTS, template_kwargs
 from janflask.schemas.fields import Text, Whole, between, kind, optional_flag, sampling_whole, wrong_type

@@ -8,7 +8,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask.leftovers import holds_anything
+from janflask.inference.leftovers import holds_anything
 from janflask.models.parameters import is_parameter
 from janflask.records import MessageDraft, RunDraft
 from janflask.schemas.chat import NO_TOOLS, ChatRequestSchema, effort_field

@@ -7,20 +7,20 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError
-from janflask.models.catalog import MODEL_FILE
-from janflask.models.parameters import NO_LIMIT
-from janflask.services.engine_access import EngineAccess, Tries
-from janflask.services.generation import Event, Generations
-from janflask.services.models import Endpoint, ModelService
-from janflask.services.sampling import (
+from janflask.inference.generation import Event, Generations
+from janflask.inference.sampling import (
     model_cache_prompt,
     model_max_tokens,
     model_stop,
     sampling_params,
     template_kwargs,
 )
-from janflask.services.templates import ChatTemplates, needs_special
-from janflask.services.waiting import Waiter
+from janflask.inference.templates import ChatTemplates, needs_special
+from janflask.inference.waiting import Waiter
+from janflask.models.catalog import MODEL_FILE
+from janflask.models.parameters import NO_LIMIT
+from janflask.services.engine_access import EngineAccess, Tries
+from janflask.services.models import Endpoint, ModelService
 from janflask.settings import Settings
 from janflask.types import ChatRequest, CompletionRequest, EngineInfo, GenerateRequest, InferenceRequest, ModelCard
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from janflask.inference.templates import ChatTemplates
 from janflask.ipc.client import RunnerClient, SupervisorClient
 from janflask.models.catalog import ModelCatalog
 from janflask.services.assistants import AssistantService
@@ -14,7 +15,6 @@ from janflask.services.files import FileService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
 from janflask.services.runs import RunService
-from janflask.services.templates import ChatTemplates
 from janflask.services.threads import ThreadService
 from janflask.services.tokens import TokenService
 from janflask.settings import Settings

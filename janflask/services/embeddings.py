@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass
 
 from janflask.errors import TimeoutExceededError
+from janflask.inference.waiting import Waiter
 from janflask.ipc.client import PendingEmbeddings, ask_embeddings
 from janflask.ipc.protocol import Embed, Embeddings
 from janflask.services.engine_access import EngineAccess
 from janflask.services.models import Endpoint, ModelService
-from janflask.services.waiting import Waiter
 from janflask.settings import Settings
 from janflask.types import EmbeddingRequest
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeVar
 
 from janflask.errors import EngineCrashedError, JanflaskError, UnavailableError
+from janflask.inference.waiting import Waiter
 from janflask.services.models import Endpoint, ModelService
-from janflask.services.waiting import Waiter
 from janflask.settings import Settings
 
 ATTEMPTS = 5  # to have a request answered while an engine that has just died is being started again

@@ -19,13 +19,13 @@ from janflask.errors import (
     TimeoutExceededError,
     UnavailableError,
 )
+from janflask.inference.waiting import Waiter
 from janflask.ipc.client import SupervisorClient, engine_stats
 from janflask.models.catalog import ModelCatalog, is_model_id
 from janflask.services.downloads import DownloadService
 from janflask.services.model import Model, coming, joined
 from janflask.services.model_changes import ALIVE, ModelChanges, ModelChangeService, check_idle
 from janflask.services.overrides import check_file, checked_settings
-from janflask.services.waiting import Waiter
 from janflask.settings import Settings
 from janflask.types import EngineInfo, ModelCard, ModelState, ModelStatus
 

@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from janflask import leftovers
 from janflask.errors import (
     ClientDisconnectedError,
     InvalidRequestError,
@@ -16,6 +15,9 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.files import ids
+from janflask.inference import leftovers
+from janflask.inference.waiting import Waiter
+from janflask.inference.window import conversation, fitting
 from janflask.ipc.client import RunnerClient
 from janflask.ipc.protocol import RunChanged, RunSaid
 from janflask.records import (
@@ -30,12 +32,10 @@ from janflask.records import (
     ThreadDraft,
 )
 from janflask.services.assistants import AssistantService
-from janflask.services.history import conversation, fitting
 from janflask.services.inherited import inherited
 from janflask.services.messages import MessageService, check_thread_id
 from janflask.services.models import ModelService
 from janflask.services.threads import ThreadService
-from janflask.services.waiting import Waiter
 from janflask.settings import Settings
 from janflask.storage.base import Page, Repository, Slice
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from janflask.errors import InvalidRequestError, JanflaskError
+from janflask.inference.sampling import template_kwargs
+from janflask.inference.templates import ChatTemplates
+from janflask.inference.waiting import Waiter
 from janflask.ipc.client import engine_text, engine_tokens
 from janflask.ipc.protocol import MAX_TEXT, Tokenize, Tokens
 from janflask.services.engine_access import EngineAccess, Tries
 from janflask.services.models import Endpoint, ModelService
-from janflask.services.sampling import template_kwargs
-from janflask.services.templates import ChatTemplates
-from janflask.services.waiting import Waiter
 from janflask.settings import Settings
 from janflask.types import DetokenizeRequest, TemplateRequest, TokenizeRequest
 

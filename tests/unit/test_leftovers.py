@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from janflask.errors import InvalidRequestError
-from janflask.leftovers import Leftover, holds_anything, is_text, of_message, of_messages, of_part, of_run, refuse
+from janflask.inference.leftovers import (
+    Leftover,
+    holds_anything,
+    is_text,
+    of_message,
+    of_messages,
+    of_part,
+    of_run,
+    refuse,
+)
 from janflask.records import Assistant, Message, RunDraft, Thread, ThreadAssistant, words_of
 
 TEXT: dict[str, Any] = {"type": "text", "text": {"value": "words", "annotations": []}}

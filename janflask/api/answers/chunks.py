@@ -20,7 +20,7 @@ from janflask.api.answers.inference import (
     timings_object,
     usage_object,
 )
-from janflask.services.generation import Chunk, Done, Finished
+from janflask.inference.generation import Chunk, Done, Finished
 from janflask.types import ChatRequest, CompletionRequest, InferenceRequest, TokenLogprob
 
 DONE = b"data: [DONE]\n\n"

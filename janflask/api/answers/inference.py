@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from janflask import __version__
+from janflask.inference.generation import Chunk, Done, Event, Finished
 from janflask.services.chat import engine_echoes
-from janflask.services.generation import Chunk, Done, Event, Finished
 from janflask.types import CompletionRequest, InferenceRequest, Timings, TokenLogprob, TopLogprob, Usage
 
 FINGERPRINT = f"janflask-{__version__}"

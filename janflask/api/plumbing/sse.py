@@ -11,7 +11,7 @@ from flask import Response, g
 from janflask.api.answers.chunks import DONE, ChunkWriter, data_line
 from janflask.api.plumbing.errors import error_body, internal_error
 from janflask.errors import ClientDisconnectedError, JanflaskError
-from janflask.services.generation import Chunk, Done, Event, Finished, Started
+from janflask.inference.generation import Chunk, Done, Event, Finished, Started
 
 # Comments that fill a silence. No blank line follows them: at each blank line some decoders give out an event, even one
 # without data, and then fail at parsing it (openai's for Python once there was an `id:`, older ones for Go always).

@@ -19,10 +19,10 @@ from janflask.api.answers.run_stream import run_stream
 from janflask.api.plumbing.sse import stream
 from janflask.cli.client import parse_events
 from janflask.errors import EngineCrashedError
+from janflask.inference.generation import Chunk, Finished, Started
 from janflask.records import Run, RunStatus
 from janflask.schemas.chat import ChatRequestSchema
 from janflask.schemas.completions import CompletionRequestSchema
-from janflask.services.generation import Chunk, Finished, Started
 from janflask.services.runs import RunChanged, RunSaid
 from tests.fakes.scripted import DONE
 from tests.unit.api.test_run_events import PIECES, REPLYING, RUN, ended

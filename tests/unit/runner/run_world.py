@@ -9,13 +9,13 @@ from typing import Any, cast
 
 from janflask.errors import JanflaskError
 from janflask.files import ids
+from janflask.inference.generation import Event
+from janflask.inference.waiting import Waiter
 from janflask.ipc.protocol import Chunk, Done, Finished, Started
 from janflask.records import Message, Run, Thread
 from janflask.runner.runner import Runner
 from janflask.services.container import Services
 from janflask.services.engine_access import Tries
-from janflask.services.generation import Event
-from janflask.services.waiting import Waiter
 from janflask.settings import Settings
 from janflask.storage.memory import memory_repository
 from janflask.types import ChatRequest, TemplateRequest, Timings, TokenizeRequest, Usage

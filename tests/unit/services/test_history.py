@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from janflask.errors import ContextLengthExceededError
+from janflask.inference.window import fitting
 from janflask.records import Message
-from janflask.services.history import fitting
 
 
 def conversation(roles: str) -> list[Message]:

@@ -15,8 +15,8 @@ import pytest
 from jinja2 import Template, TemplateError
 
 from janflask.errors import InvalidRequestError
-from janflask.services import template_renderer
-from janflask.services.templates import ChatTemplates
+from janflask.inference import template_renderer
+from janflask.inference.templates import ChatTemplates
 from janflask.types import ChatMessage
 from tests.fakes.scripted import INFO
 

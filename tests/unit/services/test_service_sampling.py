@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from janflask.errors import ConflictError
-from janflask.services.sampling import (
+from janflask.inference.sampling import (
     model_cache_prompt,
     model_max_tokens,
     model_stop,

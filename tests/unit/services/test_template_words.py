@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from janflask.errors import InvalidRequestError
-from janflask.services.template_check import MAX_MOVED, left_out, marked, unmarked
-from janflask.services.template_messages import shapes
-from janflask.services.template_probe import BLOCK, Forms, probe
-from janflask.services.template_process import TemplateRenderer
-from janflask.services.templates import ChatTemplates
+from janflask.inference.template_check import MAX_MOVED, left_out, marked, unmarked
+from janflask.inference.template_messages import shapes
+from janflask.inference.template_probe import BLOCK, Forms, probe
+from janflask.inference.template_process import TemplateRenderer
+from janflask.inference.templates import ChatTemplates
 from janflask.types import ChatMessage
 from tests.fakes.scripted import INFO
 

@@ -14,10 +14,10 @@ import pytest
 from jinja2 import TemplateError
 
 from janflask.errors import ConflictError, InvalidRequestError
-from janflask.services import template_process, template_renderer, templates
-from janflask.services.template_layouts import render_chatml, render_jan, render_plain
-from janflask.services.template_process import Rendered, TemplateRenderer
-from janflask.services.templates import ChatTemplates
+from janflask.inference import template_process, template_renderer, templates
+from janflask.inference.template_layouts import render_chatml, render_jan, render_plain
+from janflask.inference.template_process import Rendered, TemplateRenderer
+from janflask.inference.templates import ChatTemplates
 from janflask.types import ChatMessage
 from tests.fakes.scripted import INFO
 

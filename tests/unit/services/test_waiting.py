@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from janflask.errors import ClientDisconnectedError
-from janflask.services.waiting import Waiter
+from janflask.inference.waiting import Waiter
 
 Pair = tuple[socket.socket, socket.socket]
 

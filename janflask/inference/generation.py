@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from janflask.errors import JanflaskError, TimeoutExceededError
+from janflask.inference.waiting import Waiter
 from janflask.ipc.client import Generation, open_generation
 from janflask.ipc.protocol import Chunk, Done, Echo, Finished, Started
-from janflask.services.waiting import Waiter
 from janflask.types import GenerateRequest, Timings, Usage
 
 __all__ = ["Chunk", "Done", "Event", "Finished", "Generations", "Started"]

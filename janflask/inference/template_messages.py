@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from janflask.services.template_probe import BLOCK, Forms, text_parts
+from janflask.inference.template_probe import BLOCK, Forms, text_parts
 from janflask.types import ChatMessage
 
 Conversation = tuple[ChatMessage, ...]

@@ -6,8 +6,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from janflask import leftovers
 from janflask.errors import ContextLengthExceededError
+from janflask.inference import leftovers
 from janflask.records import Message
 
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from janflask.errors import InvalidRequestError
-from janflask.services.gguf_template import GgufTemplate
-from janflask.services.template_layouts import CHATML_STOPS, PLAIN_STOPS, render_chatml, render_jan, render_plain
-from janflask.services.template_messages import as_given
-from janflask.services.template_process import refusal
+from janflask.inference.gguf_template import GgufTemplate
+from janflask.inference.template_layouts import CHATML_STOPS, PLAIN_STOPS, render_chatml, render_jan, render_plain
+from janflask.inference.template_messages import as_given
+from janflask.inference.template_process import refusal
 from janflask.types import ChatMessage, EngineInfo
 
 MAX_RENDERERS = 4  # processes of one worker: one for each model's template that is in use
