@@ -21,7 +21,7 @@ from janflask.api.views import (
     tokens,
     transfer,
 )
-from janflask.services.container import Services
+from janflask.container import Services
 from janflask.settings import Settings
 
 

@@ -22,10 +22,10 @@ import time
 from typing import Any, NoReturn
 
 from janflask.errors import SettingsError
+from janflask.ipc.shutdown import THIS_PROCESS
 from janflask.processes import lifeline
 from janflask.processes.runtime_dir import CHANNEL_VARIABLE, RuntimeDir
 from janflask.settings import Settings
-from janflask.shutdown import THIS_PROCESS
 
 RUNTIME_VARIABLE = "JANFLASK_RUNTIME_DIR"
 START_TIMEOUT = 30.0  # seconds until a process has to listen

@@ -6,11 +6,11 @@ import sys
 import threading
 from pathlib import Path
 
+from janflask.container import Services
 from janflask.ipc.protocol import RUNNER_SOCKET
 from janflask.processes import lifeline, service
 from janflask.runner.runner import Runner
 from janflask.runner.server import runner_server
-from janflask.services.container import Services
 from janflask.settings import Settings
 from janflask.storage import open_repository
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
+from janflask.container import Services
 from janflask.errors import (
     ClientDisconnectedError,
     EngineCrashedError,
@@ -25,7 +26,6 @@ from janflask.records import Message, Run, RunStatus
 from janflask.runner.live import Halt, LiveRun
 from janflask.runner.prompts import Prompt, Prompts, PromptTooLongError
 from janflask.runner.titles import give_title
-from janflask.services.container import Services
 from janflask.services.engine_access import Tries
 from janflask.services.replies import reply_message
 from janflask.storage.base import Reply, Repository

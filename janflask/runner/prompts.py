@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from janflask.container import Services
 from janflask.errors import ContextLengthExceededError, InvalidRequestError
 from janflask.inference import leftovers
 from janflask.inference.sampling import model_max_tokens
@@ -14,7 +15,6 @@ from janflask.inference.window import Window, conversation, fitting
 from janflask.ipc.protocol import MAX_TEXT
 from janflask.models.parameters import NO_LIMIT
 from janflask.records import Message, Run
-from janflask.services.container import Services
 from janflask.services.engine_access import EngineAccess, Tries
 from janflask.services.inherited import run_parameters
 from janflask.types import ChatMessage, ChatRequest, SamplingParams, TemplateRequest, TokenizeRequest

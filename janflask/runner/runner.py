@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from janflask.container import Services
 from janflask.errors import InvalidRequestError, JanflaskError, NotFoundError, StoreDamagedError, UnavailableError
 from janflask.files import ids
 from janflask.records import Run, RunStatus
 from janflask.runner.execution import Execution, failed
 from janflask.runner.live import Change, Halt, LiveRun
-from janflask.services.container import Services
 from janflask.settings import Settings
 from janflask.storage.base import Repository
 

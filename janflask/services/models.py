@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from janflask import shutdown
 from janflask.errors import (
     ConflictError,
     EngineCrashedError,
@@ -20,6 +19,7 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.inference.waiting import Waiter
+from janflask.ipc import shutdown
 from janflask.ipc.client import SupervisorClient, engine_stats
 from janflask.models.catalog import ModelCatalog, is_model_id
 from janflask.services.downloads import DownloadService

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from janflask.container import Services
 from janflask.files import ids
 from janflask.ipc.protocol import Started
 from janflask.records import Run, RunStatus, Thread
 from janflask.runner.runner import Runner
 from janflask.services import engine_access
-from janflask.services.container import Services
 from janflask.services.engine_access import ATTEMPTS
 from janflask.settings import Settings
 from janflask.storage.memory import memory_repository

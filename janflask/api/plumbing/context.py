@@ -6,8 +6,8 @@ import socket
 
 from flask import current_app, request
 
+from janflask.container import Services
 from janflask.inference.waiting import Waiter
-from janflask.services.container import Services
 
 EXTENSION = "janflask"
 INPUT = "wsgi.input"

@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 
 from janflask import create_app
 from janflask.api.plumbing.context import EXTENSION
-from janflask.services.container import Services
+from janflask.container import Services
 from janflask.settings import Settings
 from janflask.storage.base import Repository
 from janflask.storage.memory import memory_repository

@@ -29,7 +29,7 @@ CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
 
 @pytest.fixture(autouse=True)
 def nobody_waits_for_a_runner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("janflask.services.container.PATIENCE", 0.01)
+    monkeypatch.setattr("janflask.container.PATIENCE", 0.01)
 
 
 def routes(client: FlaskClient) -> dict[str, tuple[str, dict[str, Any], str, tuple[Mapping[str, Unsupported], ...]]]:

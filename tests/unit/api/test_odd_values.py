@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from janflask.container import Services
 from janflask.files import ids
 from janflask.ipc.protocol import RUNNER_SOCKET
 from janflask.models.parameters import NAMES
 from janflask.records import Run
 from janflask.runner.runner import Runner
 from janflask.runner.server import runner_server
-from janflask.services.container import Services
 from janflask.storage import open_repository
 from janflask.storage.doctor.examination import examine
 from janflask.types import GenerateRequest

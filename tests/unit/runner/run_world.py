@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
 
+from janflask.container import Services
 from janflask.errors import JanflaskError
 from janflask.files import ids
 from janflask.inference.generation import Event
@@ -14,7 +15,6 @@ from janflask.inference.waiting import Waiter
 from janflask.ipc.protocol import Chunk, Done, Finished, Started
 from janflask.records import Message, Run, Thread
 from janflask.runner.runner import Runner
-from janflask.services.container import Services
 from janflask.services.engine_access import Tries
 from janflask.settings import Settings
 from janflask.storage.memory import memory_repository
