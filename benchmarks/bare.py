@@ -90,7 +90,7 @@ def main() -> None:
     from janflask.engine.backend import Model
     from janflask.engine.cores import usable_cores
     from janflask.engine.library_log import LibraryLog
-    from janflask.types import EngineSettings
+    from janflask.models.engine_settings import EngineSettings
 
     model = Model(Path(sys.argv[1]), EngineSettings(), LibraryLog(), lambda fraction: None)
     for line in sys.stdin:

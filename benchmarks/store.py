@@ -18,11 +18,11 @@ from typing import Any
 from benchmarks.harness import ROOT, Server, serving_store
 from benchmarks.report import Row
 from janflask.files import ids
-from janflask.records import Message, Thread
 from janflask.settings import Settings
 from janflask.storage import open_repository
 from janflask.storage.base import Page, Repository
 from janflask.storage.jan import MESSAGES_FILE, THREAD_FILE, encode_message, encode_thread
+from janflask.storage.records import Message, Thread
 
 APPEND = 1.5  # times a bare write and fsync
 APPEND_HTTP = 3.0  # times the time that bare writes and fsyncs take

@@ -11,7 +11,7 @@ import click
 from janflask.cli.options import json_option
 from janflask.cli.store import explained, moment, named, open_store, print_json, table
 from janflask.cli.terminal import Group, confirm, console, echo, one_line
-from janflask.records import Assistant
+from janflask.storage.records import Assistant
 
 
 @click.group(cls=Group)

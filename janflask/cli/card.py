@@ -25,13 +25,13 @@ from janflask.cli.tables import (
 )
 from janflask.cli.terminal import Rows, one_line
 from janflask.errors import InvalidRequestError
+from janflask.models.card import ModelCard
 from janflask.models.default_layout import layout_name, layout_note
 from janflask.models.engine_settings import engine_settings
 from janflask.models.gguf_header import GgufError, GgufHeader, read_header
 from janflask.models.memory_estimate import default_ctx_len, engine_estimate
 from janflask.settings import Settings
 from janflask.supervisor.machine_memory import in_gib, limits
-from janflask.types import ModelCard
 
 Json = Mapping[str, Any]
 

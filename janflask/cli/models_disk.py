@@ -16,8 +16,8 @@ from janflask.cli.options import current_settings
 from janflask.cli.store import explained
 from janflask.cli.terminal import echo
 from janflask.errors import ModelNotFoundError
+from janflask.models.card import ModelCard
 from janflask.models.catalog import ModelCatalog, is_model_id
-from janflask.types import ModelCard
 
 if TYPE_CHECKING:
     from janflask.downloads.job import JobFolder

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from janflask.cli.store import moment
 from janflask.cli.terminal import Rows
+from janflask.models.card import ModelCard
 from janflask.models.catalog import source_urls
 from janflask.models.folder_ids import shown
 from janflask.supervisor.machine_memory import in_gib
-from janflask.types import ModelCard
 
 Json = Mapping[str, Any]
 

@@ -26,7 +26,7 @@ from janflask.cli.store import (
     table,
 )
 from janflask.cli.terminal import Group, confirm, console, echo, one_line
-from janflask.records import Message, Thread
+from janflask.storage.records import Message, Thread
 
 if TYPE_CHECKING:
     from janflask.transfer.service import ExportReport, ImportReport, PortableService

@@ -19,7 +19,7 @@ from janflask.errors import DownloadCancelledError, SourceError, SourceUnavailab
 from janflask.models import publish as model_folder
 from janflask.models.gguf_header import GgufError
 from janflask.models.publish import Origin
-from janflask.types import DownloadState
+from janflask.models.state import DownloadState
 
 log = logging.getLogger(__name__)
 

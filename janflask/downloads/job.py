@@ -25,7 +25,7 @@ from janflask.downloads.part import Part, disk_errors, write_json
 from janflask.downloads.safety import check_url
 from janflask.errors import JanflaskError, SourceError, SourceUnavailableError
 from janflask.models.catalog import is_model_id
-from janflask.types import DownloadRequest
+from janflask.models.state import DownloadRequest
 
 FOLDER = ".downloads"  # in the models' folder
 JOB, STAGING = ".json", ".files"  # behind an id, and both always: a.json may be an id itself

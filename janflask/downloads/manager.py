@@ -27,8 +27,8 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.models.catalog import ModelCatalog
+from janflask.models.state import DownloadRequest, DownloadState
 from janflask.settings import Settings
-from janflask.types import DownloadRequest, DownloadState
 
 CANCEL_TIMEOUT = 10.0  # seconds that a cancelled download has to end; what hangs longer does so without its files
 CLOSE_TIMEOUT = 2.0  # seconds that all downloads have to end with the server

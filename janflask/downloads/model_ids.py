@@ -9,8 +9,9 @@ from janflask.downloads.download import Means
 from janflask.downloads.hub import Hub
 from janflask.downloads.sources import Source
 from janflask.errors import ConflictError, InvalidRequestError
+from janflask.models.card import ModelCard
 from janflask.models.catalog import is_model_id, source_urls
-from janflask.types import DownloadRequest, ModelCard
+from janflask.models.state import DownloadRequest
 
 MAX_ID = 128  # characters
 

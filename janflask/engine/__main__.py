@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from janflask.errors import EngineError, JanflaskError, ProtocolError
+from janflask.ipc.messages.launch import EngineSpec
 from janflask.ipc.protocol import (
     ErrorReply,
     FrameReader,
@@ -32,7 +33,6 @@ from janflask.ipc.protocol import (
     encode,
 )
 from janflask.processes import lifeline
-from janflask.types import EngineSpec
 
 log = logging.getLogger("janflask.engine")
 

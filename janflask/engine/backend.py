@@ -21,9 +21,10 @@ from janflask.engine.ends import ends, own_types
 from janflask.engine.library_log import LibraryLog
 from janflask.errors import EngineError, InvalidRequestError, ModelLoadError
 from janflask.models.default_layout import CHATML
+from janflask.models.engine_settings import CACHE_TYPES, EngineSettings
 from janflask.models.gguf_files import check_magic, check_parts
 from janflask.models.memory_estimate import CELLS_STEP
-from janflask.types import CACHE_TYPES, EngineSettings, SamplingParams
+from janflask.models.sampling import SamplingParams
 from janflask_ext import backend as hot
 from janflask_ext.sampling import Sampler, process_dry_breakers
 from janflask_ext.stream import TextStream, Vocab

@@ -27,8 +27,10 @@ from janflask.engine.snapshots import Snapshots
 from janflask.engine.tuning import prove, tune
 from janflask.errors import EngineError
 from janflask.files import kv_folder
+from janflask.ipc.messages.launch import EngineSpec
 from janflask.models.default_layout import layout_note
-from janflask.types import EngineInfo, EngineSettings, EngineSpec, Knobs
+from janflask.models.engine_info import EngineInfo, Knobs
+from janflask.models.engine_settings import EngineSettings
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from janflask.engine.embedder import Job
 from janflask.engine.loop import Loop
 from janflask.engine.sequence import Sequence
 from janflask.errors import JanflaskError
+from janflask.ipc.messages.generation import FinishReason, Timings, TokenLogprob, Usage
 from janflask.ipc.protocol import Chunk, Done, Echo, ErrorReply, Finished, FrameReader, Message, encode
-from janflask.types import FinishReason, Timings, TokenLogprob, Usage
 
 
 class Connection:

@@ -24,7 +24,7 @@ from janflask.errors import (
     JanflaskError,
 )
 from janflask.ipc.protocol import Embed, Embeddings, ErrorReply, Message
-from janflask.types import EngineStats
+from janflask.models.engine_info import EngineStats
 
 log = logging.getLogger(__name__)
 

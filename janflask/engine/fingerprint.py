@@ -17,8 +17,8 @@ from llama_cpp import llama_cpp as lib
 
 from janflask.engine.backend import LLAMA_VERSION, ContextOptions
 from janflask.engine.devices import gpus
+from janflask.models.engine_settings import EngineSettings
 from janflask.models.gguf_files import model_parts
-from janflask.types import EngineSettings
 
 # What changes no number of a state, or counts as what became of it: an automatic choice and the same by hand are one.
 NEUTRAL = frozenset(

@@ -13,7 +13,8 @@ from typing import Any
 
 from janflask.engine.backend import LLAMA_VERSION, ContextOptions, Model
 from janflask.engine.cores import usable_cores
-from janflask.types import EngineSettings, Knobs
+from janflask.models.engine_info import Knobs
+from janflask.models.engine_settings import EngineSettings
 
 log = logging.getLogger(__name__)
 

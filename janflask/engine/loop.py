@@ -20,7 +20,8 @@ from janflask.engine.sequence import Sampler, Sequence
 from janflask.engine.snapshots import Snapshots
 from janflask.engine.worker import Worker
 from janflask.errors import EngineError, JanflaskError, UnavailableError
-from janflask.types import EngineStats, FinishReason, TokenLogprob, TopLogprob
+from janflask.ipc.messages.generation import FinishReason, TokenLogprob, TopLogprob
+from janflask.models.engine_info import EngineStats
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from janflask.engine.echo import PromptEcho
 from janflask.engine.snapshots import Snapshot
 from janflask.errors import JanflaskError
-from janflask.types import FinishReason, TokenLogprob
+from janflask.ipc.messages.generation import FinishReason, TokenLogprob
 
 
 class Sampler(Protocol):

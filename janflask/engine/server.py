@@ -27,6 +27,7 @@ from janflask.errors import (
     ProtocolError,
     QueueFullError,
 )
+from janflask.ipc.messages.generation import FinishReason, GenerateRequest, Timings, Usage
 from janflask.ipc.protocol import (
     Detokenize,
     Done,
@@ -43,7 +44,8 @@ from janflask.ipc.protocol import (
     Tokenize,
     Tokens,
 )
-from janflask.types import EngineStats, FinishReason, GenerateRequest, SamplingParams, Timings, Usage
+from janflask.models.engine_info import EngineStats
+from janflask.models.sampling import SamplingParams
 
 log = logging.getLogger(__name__)
 

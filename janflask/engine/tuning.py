@@ -22,7 +22,8 @@ from janflask.engine.cores import usable_cores
 from janflask.engine.knob_cache import fingerprint, recall, remember
 from janflask.engine.trial import Trial
 from janflask.errors import EngineError
-from janflask.types import EngineSettings, Knobs
+from janflask.models.engine_info import Knobs
+from janflask.models.engine_settings import EngineSettings
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from janflask.errors import JanflaskError, TimeoutExceededError
 from janflask.inference.waiting import Waiter
 from janflask.ipc.client import Generation, open_generation
+from janflask.ipc.messages.generation import GenerateRequest, Timings, Usage
 from janflask.ipc.protocol import Chunk, Done, Echo, Finished, Started
-from janflask.types import GenerateRequest, Timings, Usage
 
 __all__ = ["Chunk", "Done", "Event", "Finished", "Generations", "Started"]
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from janflask.errors import InvalidRequestError
+from janflask.inference.requests import ChatMessage
 from janflask.inference.template_check import left_out, marked, unmarked
 from janflask.inference.template_messages import Conversation, as_given, entries, shapes
 from janflask.inference.template_probe import Forms, probe
 from janflask.inference.template_process import Rendered, TemplateRenderer, refusal
-from janflask.types import ChatMessage
 
 
 class GgufTemplate:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from janflask.errors import InvalidRequestError
-from janflask.records import Assistant, Message, RunDraft, Thread, ThreadAssistant
+from janflask.storage.records import Assistant, Message, RunDraft, Thread, ThreadAssistant
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 NO_TOOLS = "none"  # the tool_choice that does without tools, and without what only they would read

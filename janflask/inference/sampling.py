@@ -10,9 +10,10 @@ from typing import Any
 
 from janflask.errors import ConflictError
 from janflask.models import parameters
+from janflask.models.card import ModelCard
 from janflask.models.catalog import MODEL_FILE
 from janflask.models.parameters import NO_LIMIT, Problem
-from janflask.types import ModelCard, SamplingParams
+from janflask.models.sampling import SamplingParams
 
 _SAMPLING = frozenset(SamplingParams.__dataclass_fields__)
 _OF_TEMPLATES = ("chat_template_kwargs", "reasoning_effort", "enable_thinking")

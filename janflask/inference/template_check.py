@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from janflask.types import ChatMessage
+from janflask.inference.requests import ChatMessage
 
 MARK = re.compile(r"Qz(\d+)zQ")
 MAX_MOVED = 100  # messages that may stand out of their order: each costs a look through the whole prompt

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from janflask.errors import ConflictError
-from janflask.types import ChatMessage
+from janflask.inference.requests import ChatMessage
 
 CHATML_STOPS = ("<|im_end|>",)
 PLAIN_STOPS = ("\n\nUser:", "\nUser:")

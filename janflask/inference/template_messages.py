@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from janflask.inference.requests import ChatMessage
 from janflask.inference.template_probe import BLOCK, Forms, text_parts
-from janflask.types import ChatMessage
 
 Conversation = tuple[ChatMessage, ...]
 GAP = "\n\n"  # between what was said in several turns and is one now

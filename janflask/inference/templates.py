@@ -18,10 +18,11 @@ from typing import Any
 
 from janflask.errors import InvalidRequestError
 from janflask.inference.gguf_template import GgufTemplate
+from janflask.inference.requests import ChatMessage
 from janflask.inference.template_layouts import CHATML_STOPS, PLAIN_STOPS, render_chatml, render_jan, render_plain
 from janflask.inference.template_messages import as_given
 from janflask.inference.template_process import refusal
-from janflask.types import ChatMessage, EngineInfo
+from janflask.models.engine_info import EngineInfo
 
 MAX_RENDERERS = 4  # processes of one worker: one for each model's template that is in use
 RESERVED = frozenset({"messages", "add_generation_prompt", "bos_token", "eos_token"})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from janflask.errors import ContextLengthExceededError
 from janflask.inference import leftovers
-from janflask.records import Message
+from janflask.storage.records import Message
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.ipc import protocol
+from janflask.ipc.messages.generation import GenerateRequest
 from janflask.ipc.protocol import (
     BeginRun,
     CancelDownload,
@@ -52,8 +53,9 @@ from janflask.ipc.protocol import (
     WatchModel,
     WatchRun,
 )
-from janflask.records import Run
-from janflask.types import DownloadRequest, EngineStats, GenerateRequest, ModelState
+from janflask.models.engine_info import EngineStats
+from janflask.models.state import DownloadRequest, ModelState
+from janflask.storage.records import Run
 
 RECEIVE_SIZE = 256 * 1024  # bytes of one recv
 SEND_TIMEOUT = 10.0  # seconds to connect and hand a request over; a healthy peer takes microseconds

@@ -41,18 +41,11 @@ from typing import Annotated, Any
 import msgspec
 
 from janflask.errors import JanflaskError, ProtocolError, error_of_kind
-from janflask.records import Run
-from janflask.types import (
-    DownloadRequest,
-    EngineInfo,
-    EngineSpec,
-    EngineStats,
-    GenerateRequest,
-    ModelState,
-    Timings,
-    TokenLogprob,
-    Usage,
-)
+from janflask.ipc.messages.generation import GenerateRequest, Timings, TokenLogprob, Usage
+from janflask.ipc.messages.launch import EngineSpec
+from janflask.models.engine_info import EngineInfo, EngineStats
+from janflask.models.state import DownloadRequest, ModelState
+from janflask.storage.records import Run
 
 MAGIC = b"JF"
 VERSION = 1

@@ -30,12 +30,13 @@ from pathlib import Path
 from typing import Any
 
 from janflask.errors import InvalidRequestError, ModelNotFoundError
+from janflask.models.card import ModelCard
+from janflask.models.engine_settings import EngineSettings
 from janflask.models.folder_ids import MODEL_ID as MODEL_ID
 from janflask.models.folder_ids import derived_id, same_name, shown
 from janflask.models.folder_ids import is_model_id as is_model_id
 from janflask.models.model_files import MODEL_FILE as MODEL_FILE
 from janflask.models.model_files import find_weights, is_gguf_name, resolve, weights_size
-from janflask.types import EngineSettings, ModelCard
 
 log = logging.getLogger(__name__)
 

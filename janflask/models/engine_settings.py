@@ -9,12 +9,62 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from janflask.errors import InvalidRequestError
 from janflask.settings import Settings, boolean, choice, or_auto
-from janflask.types import CACHE_TYPES, EngineSettings
+
+
+@dataclass(frozen=True, slots=True)
+class CacheType:
+    """How the KV cache keeps its values."""
+
+    ggml_type: int  # llama.cpp's number for it
+    value_bytes: float  # of one value
+
+
+CACHE_TYPES: Mapping[str, CacheType] = {
+    "f32": CacheType(0, 4),
+    "f16": CacheType(1, 2),
+    "bf16": CacheType(30, 2),
+    "q8_0": CacheType(8, 34 / 32),
+    "q5_1": CacheType(7, 24 / 32),
+    "q5_0": CacheType(6, 22 / 32),
+    "q4_1": CacheType(3, 20 / 32),
+    "q4_0": CacheType(2, 18 / 32),
+    "iq4_nl": CacheType(20, 18 / 32),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """What one engine is started with. None means: measured, or derived from model and machine, at start."""
+
+    ctx_len: int | None = None  # tokens of one conversation; None: min(8192, trained for)
+    n_parallel: int | None = None  # sequences generated at once; None: 8, fewer if memory says so
+    cpu_threads: int | None = None  # None: measured, at most the physical cores
+    ngl: int = -1  # layers on the GPU; -1: all that a GPU build can take
+    flash_attn: bool | None = None  # None: measured
+    kv_unified: bool | None = None  # None: measured
+    slice_size: int | None = None  # prompt tokens of a step that also generates; None: measured
+    kv_cells: int | None = None  # tokens in the KV cache over all sequences; None: n_parallel * ctx_len
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+    mmap: bool = True  # weights stay in the page cache, shared with whoever reads the file
+    mlock: bool = False  # weights are kept from being swapped out
+    rope_freq_base: float | None = None  # None: the file's
+    rope_freq_scale: float | None = None  # None: the file's
+    rope_scaling: str | None = None  # none, linear, yarn; None: the file's
+    lora: str | None = None  # path of an adapter's GGUF; a relative one counts from the model's folder
+    lora_scale: float = 1.0
+    mmproj: str | None = None  # path of a multimodal projector's GGUF, as ``lora``; images are not served yet
+    embedding: bool | None = None  # serve embeddings, beside text if the file can; None: what it is made for
+    prefix_cache: bool = True
+    queue_limit: int = 64  # requests that may wait for a slot
+    use_extra_bufts: bool = True  # llama.cpp's repacked CPU weights (AMX and others)
+    start_timeout: float = 600.0  # seconds
+
 
 # Jan writes these into a model's settings and sends them back with a start; they are not the engine's.
 JAN_SETTINGS = frozenset(

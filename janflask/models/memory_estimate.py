@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from janflask.models.engine_settings import CACHE_TYPES, EngineSettings
 from janflask.models.gguf_header import GgufHeader
-from janflask.types import CACHE_TYPES, EngineSettings
 
 DEFAULT_CTX_LEN = 8192
 EMBEDDING_BATCH = 512  # tokens of a decode that makes embeddings; where an input has to be seen whole, at least

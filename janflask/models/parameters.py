@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from janflask.models.known_fields import ALIASES, CONVERSATION, GENERATION, NEWER
-from janflask.types import SAMPLING_RANGES, SamplingParams
+from janflask.models.sampling import SAMPLING_RANGES, SamplingParams
 
 NO_LIMIT = -1  # as ``max_tokens``: until the context is full
 MAX_TOKENS = 1 << 24  # of an answer; more than any context

@@ -22,13 +22,13 @@ from janflask.files import ids
 from janflask.inference.generation import Event
 from janflask.inference.waiting import Waiter
 from janflask.ipc.protocol import Chunk, Done, Finished, Started
-from janflask.records import Message, Run, RunStatus
 from janflask.runner.live import Halt, LiveRun
 from janflask.runner.prompts import Prompt, Prompts, PromptTooLongError
 from janflask.runner.titles import give_title
 from janflask.services.engine_access import Tries
 from janflask.services.replies import reply_message
 from janflask.storage.base import Reply, Repository
+from janflask.storage.records import Message, Run, RunStatus
 
 SYNC_INTERVAL = 1.0  # seconds after which a power cut takes nothing of a reply any more
 PAUSE = 0.5  # seconds between two looks at a queue that is full, and between two tries to write down an end

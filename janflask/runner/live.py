@@ -12,8 +12,8 @@ from enum import Enum
 from typing import Any
 
 from janflask.inference.waiting import Waiter
-from janflask.records import Run
 from janflask.storage.base import RunStore
+from janflask.storage.records import Run
 
 Change = Run | tuple[int, list[str]]  # the run anew, or pieces of its reply with the number of the first
 

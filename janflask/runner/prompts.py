@@ -9,15 +9,16 @@ from typing import Any
 from janflask.container import Services
 from janflask.errors import ContextLengthExceededError, InvalidRequestError
 from janflask.inference import leftovers
+from janflask.inference.requests import ChatMessage, ChatRequest, TemplateRequest, TokenizeRequest
 from janflask.inference.sampling import model_max_tokens
 from janflask.inference.waiting import Waiter
 from janflask.inference.window import Window, conversation, fitting
 from janflask.ipc.protocol import MAX_TEXT
 from janflask.models.parameters import NO_LIMIT
-from janflask.records import Message, Run
+from janflask.models.sampling import SamplingParams
 from janflask.services.engine_access import EngineAccess, Tries
 from janflask.services.inherited import run_parameters
-from janflask.types import ChatMessage, ChatRequest, SamplingParams, TemplateRequest, TokenizeRequest
+from janflask.storage.records import Message, Run
 
 LEAST_ROOM = 512  # tokens that are left for an answer of any length, or a quarter of the context if that is less
 _TOO_LONG = (

@@ -16,11 +16,11 @@ from dataclasses import replace
 from janflask.container import Services
 from janflask.errors import InvalidRequestError, JanflaskError, NotFoundError, StoreDamagedError, UnavailableError
 from janflask.files import ids
-from janflask.records import Run, RunStatus
 from janflask.runner.execution import Execution, failed
 from janflask.runner.live import Change, Halt, LiveRun
 from janflask.settings import Settings
 from janflask.storage.base import Repository
+from janflask.storage.records import Run, RunStatus
 
 MAX_UNDER_WAY = 256  # runs; further ones are queued
 WATCH_PAUSE = 0.25  # seconds between two looks at whether a watcher is still there

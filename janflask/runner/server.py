@@ -8,8 +8,8 @@ from pathlib import Path
 from janflask.errors import ProtocolError
 from janflask.ipc.protocol import BeginRun, CancelRun, Message, RunChanged, RunSaid, WatchRun
 from janflask.processes.questions import QuestionServer
-from janflask.records import Run
 from janflask.runner.runner import Runner
+from janflask.storage.records import Run
 
 
 def runner_server(path: Path, runner: Runner) -> QuestionServer:

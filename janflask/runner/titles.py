@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from janflask.errors import JanflaskError
-from janflask.records import Message, Thread
 from janflask.storage.base import ThreadStore
+from janflask.storage.records import Message, Thread
 
 LONGEST = 60  # characters
 UNTITLED = ("", "New Thread")  # the second is Jan's

@@ -10,12 +10,12 @@ from marshmallow import fields, validate
 
 from janflask.models.known_fields import ALIASES, CONVERSATION, GENERATION
 from janflask.models.parameters import NAMES
-from janflask.records import Assistant
 from janflask.schemas.chat import effort_field
 from janflask.schemas.fields import Number, Text, between, kind, wrong_type
 from janflask.schemas.objects import JsonObject, check_object, each, metadata_field, tool_resources_field
 from janflask.schemas.sampling import Base, Reason, refusals, unless
 from janflask.schemas.stored import DeletedSchema, PageSchema, always, time, told
+from janflask.storage.records import Assistant
 
 # OpenAI's limits, where it has one.
 MAX_NAME = 256

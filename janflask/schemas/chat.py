@@ -9,11 +9,11 @@ import marshmallow as ma
 from marshmallow import fields, validate
 
 from janflask.inference.leftovers import CALLS, ROLES, of_part
+from janflask.inference.requests import ChatMessage, ChatRequest
 from janflask.models.known_fields import CONVERSATION, MESSAGE
 from janflask.models.parameters import EFFORTS, template_kwargs
 from janflask.schemas.fields import Text, Whole, between, kind, optional_flag, sampling_whole, wrong_type
 from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, common_arguments, refusals, unless
-from janflask.types import ChatMessage, ChatRequest
 
 MAX_MESSAGES = 10_000
 NO_TOOLS = "needs `tools`, and the request has none (they are not supported yet): leave it out, or set it to none"

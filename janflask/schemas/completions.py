@@ -8,6 +8,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields
 
+from janflask.inference.requests import CompletionRequest
 from janflask.models.known_fields import PROMPT
 from janflask.schemas.fields import Whole, between, kind, optional_flag, sampling_whole, wrong_type
 from janflask.schemas.sampling import (
@@ -19,7 +20,6 @@ from janflask.schemas.sampling import (
     refusals,
     unless,
 )
-from janflask.types import CompletionRequest
 
 MAX_PROMPTS = 2048
 MAX_TOKEN = (1 << 31) - 1

@@ -8,11 +8,11 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.inference.requests import EmbeddingRequest
 from janflask.models.known_fields import EMBEDDING
 from janflask.schemas.completions import Prompts
 from janflask.schemas.fields import Flag, Text, Whole, between
 from janflask.schemas.sampling import Base, refusals
-from janflask.types import EmbeddingRequest
 
 MAX_DIMENSIONS = 1 << 16
 FORMATS = ("float", "base64")

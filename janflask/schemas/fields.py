@@ -12,7 +12,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask.types import SAMPLING_RANGES
+from janflask.models.sampling import SAMPLING_RANGES
 
 JSON_NAMES = {
     str: "a string",

@@ -8,10 +8,10 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask.records import MessageDraft
 from janflask.schemas.fields import Text, kind, wrong_type
 from janflask.schemas.objects import PageQuerySchema, check_object, each, metadata_field
 from janflask.schemas.sampling import Base
+from janflask.storage.records import MessageDraft
 
 MAX_PARTS = 1000
 MAX_FILES = 100

@@ -7,7 +7,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask.types import ModelStatus
+from janflask.models.state import ModelStatus
 
 
 def _text(description: str, **about: Any) -> fields.String:

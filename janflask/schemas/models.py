@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.models.engine_settings import CACHE_TYPES, EngineSettings
+from janflask.models.state import DownloadRequest
 from janflask.schemas.fields import Text
 from janflask.schemas.objects import JsonObject, metadata_field
 from janflask.schemas.parameters import parameters_field
 from janflask.schemas.sampling import Base
-from janflask.types import CACHE_TYPES, DownloadRequest, EngineSettings
 
 MAX_NAME = 1024
 MAX_DESCRIPTION = 64 << 10

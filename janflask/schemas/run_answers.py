@@ -7,8 +7,8 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields
 
-from janflask.records import RunStatus
 from janflask.schemas.stored import PageSchema, always, time, told
+from janflask.storage.records import RunStatus
 
 _STATUSES = [str(status) for status in RunStatus]
 

@@ -10,13 +10,13 @@ from marshmallow import fields, validate
 
 from janflask.inference.leftovers import holds_anything
 from janflask.models.parameters import is_parameter
-from janflask.records import MessageDraft, RunDraft
 from janflask.schemas.chat import NO_TOOLS, ChatRequestSchema, effort_field
 from janflask.schemas.fields import Text, Whole, between, optional_flag
 from janflask.schemas.messages import NewMessageSchema
 from janflask.schemas.objects import JsonObject, metadata_field
 from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, unless
 from janflask.schemas.threads import MAX_INSTRUCTIONS, NewThreadSchema, text_field
+from janflask.storage.records import MessageDraft, RunDraft
 
 MAX_ADDED = 100
 

@@ -10,6 +10,7 @@ from marshmallow import fields, validate
 
 from janflask.models import parameters
 from janflask.models.known_fields import ALIASES, GENERATION, NEWER, Unsupported
+from janflask.models.sampling import SamplingParams
 from janflask.schemas.fields import (
     StopStrings,
     Text,
@@ -20,7 +21,6 @@ from janflask.schemas.fields import (
     sampling_number,
     sampling_whole,
 )
-from janflask.types import SamplingParams
 
 MAX_CHOICES = 128
 MAX_TOKENS = parameters.MAX_TOKENS

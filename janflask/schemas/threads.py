@@ -8,7 +8,6 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask.records import ThreadAssistant, ThreadDraft
 from janflask.schemas.fields import Text, between, wrong_type
 from janflask.schemas.messages import NewMessageSchema, ReplacingMessageSchema
 from janflask.schemas.objects import (
@@ -22,6 +21,7 @@ from janflask.schemas.objects import (
 )
 from janflask.schemas.parameters import parameters_field
 from janflask.schemas.sampling import Base
+from janflask.storage.records import ThreadAssistant, ThreadDraft
 
 MAX_NAME = 1024
 MAX_SUMMARY = 64 << 10

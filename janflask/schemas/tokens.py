@@ -8,11 +8,11 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.inference.requests import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from janflask.schemas.chat import ConversationSchema
 from janflask.schemas.completions import MAX_TOKEN, token_ids
 from janflask.schemas.fields import Text, optional_flag, wrong_type
 from janflask.schemas.sampling import Base
-from janflask.types import DetokenizeRequest, TemplateRequest, TokenizeRequest
 
 MAX_TEXT = 1 << 20  # characters
 MAX_TOKENS = 1 << 20

@@ -9,8 +9,8 @@ from typing import Any
 
 from janflask.errors import InvalidRequestError, NotFoundError
 from janflask.files import ids
-from janflask.records import Assistant
 from janflask.storage.base import Page, Repository, Slice
+from janflask.storage.records import Assistant
 
 
 class AssistantService:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError
 from janflask.inference.generation import Event, Generations
+from janflask.inference.requests import ChatRequest, CompletionRequest, InferenceRequest
 from janflask.inference.sampling import (
     model_cache_prompt,
     model_max_tokens,
@@ -17,12 +18,14 @@ from janflask.inference.sampling import (
 )
 from janflask.inference.templates import ChatTemplates, needs_special
 from janflask.inference.waiting import Waiter
+from janflask.ipc.messages.generation import GenerateRequest
+from janflask.models.card import ModelCard
 from janflask.models.catalog import MODEL_FILE
+from janflask.models.engine_info import EngineInfo
 from janflask.models.parameters import NO_LIMIT
 from janflask.services.engine_access import EngineAccess, Tries
 from janflask.services.models import Endpoint, ModelService
 from janflask.settings import Settings
-from janflask.types import ChatRequest, CompletionRequest, EngineInfo, GenerateRequest, InferenceRequest, ModelCard
 
 COMPLETION_MAX_TOKENS = 16  # OpenAI's default for the legacy completions
 

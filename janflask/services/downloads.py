@@ -9,9 +9,9 @@ from typing import Any
 from janflask.errors import InvalidRequestError
 from janflask.ipc.client import SupervisorClient
 from janflask.models.catalog import is_model_id
+from janflask.models.state import DownloadRequest, ModelState
 from janflask.services.overrides import FILE_SETTINGS, checked_settings
 from janflask.settings import Settings
-from janflask.types import DownloadRequest, ModelState
 
 START_TIMEOUT = 10.0  # seconds; what is asked for is written down before it is answered
 CANCEL_TIMEOUT = 30.0  # seconds; what came of it is removed before it is answered

@@ -6,13 +6,13 @@ import time
 from dataclasses import dataclass
 
 from janflask.errors import TimeoutExceededError
+from janflask.inference.requests import EmbeddingRequest
 from janflask.inference.waiting import Waiter
 from janflask.ipc.client import PendingEmbeddings, ask_embeddings
 from janflask.ipc.protocol import Embed, Embeddings
 from janflask.services.engine_access import EngineAccess
 from janflask.services.models import Endpoint, ModelService
 from janflask.settings import Settings
-from janflask.types import EmbeddingRequest
 
 MAX_ANSWER = 8 * 1024 * 1024  # bytes of vectors that an engine is asked for at once
 

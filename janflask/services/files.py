@@ -8,9 +8,9 @@ import unicodedata
 from typing import BinaryIO
 
 from janflask.errors import ConflictError, InvalidRequestError, NotFoundError, RequestTooLargeError, StoreDamagedError
-from janflask.records import StoredFile
 from janflask.settings import Settings
 from janflask.storage.base import Page, Repository, Slice, Upload
+from janflask.storage.records import StoredFile
 
 PURPOSES = ("assistants", "vision", "user_data", "batch", "fine-tune", "evals")  # what OpenAI's clients may send
 MAX_NAME = 255  # characters

@@ -13,7 +13,7 @@ from typing import Any
 from janflask.errors import InvalidRequestError
 from janflask.models.engine_settings import read_settings
 from janflask.models.parameters import read_parameters, template_kwargs
-from janflask.records import Assistant, Run, Thread, ThreadAssistant
+from janflask.storage.records import Assistant, Run, Thread, ThreadAssistant
 
 _THREAD, _ASSISTANT = "thread.json", "assistant.json of {}"
 

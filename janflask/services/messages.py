@@ -12,11 +12,11 @@ import msgspec
 
 from janflask.errors import InvalidRequestError, NotFoundError, RequestTooLargeError, StoreDamagedError
 from janflask.files import ids
-from janflask.records import Message, MessageDraft
 from janflask.services.replies import reply_message
 from janflask.settings import Settings
 from janflask.storage.base import Page, Repository, Slice
 from janflask.storage.paging import cut
+from janflask.storage.records import Message, MessageDraft
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from janflask.types import EngineStats, ModelCard, ModelState, ModelStatus
+from janflask.models.card import ModelCard
+from janflask.models.engine_info import EngineStats
+from janflask.models.state import ModelState, ModelStatus
 
 
 @dataclass(frozen=True, slots=True)

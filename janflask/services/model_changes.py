@@ -11,12 +11,13 @@ from typing import Any
 from janflask.errors import ConflictError, RequestTooLargeError, StoreDamagedError
 from janflask.files.disk import STAGING, Disk, read_plain, translated
 from janflask.files.locks import FolderLocks
+from janflask.models.card import ModelCard
 from janflask.models.catalog import MAX_MODEL_FILE, MODEL_FILE, ModelCatalog, is_model_id
 from janflask.models.folder_ids import shown
 from janflask.models.known_fields import ALIASES
+from janflask.models.state import ModelStatus
 from janflask.services.overrides import FILE_SETTINGS, check_file, checked_settings
 from janflask.settings import Settings
-from janflask.types import ModelCard, ModelStatus
 
 ALIVE = frozenset({ModelStatus.STARTING, ModelStatus.RUNNING, ModelStatus.STOPPING})
 

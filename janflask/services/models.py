@@ -21,13 +21,15 @@ from janflask.errors import (
 from janflask.inference.waiting import Waiter
 from janflask.ipc import shutdown
 from janflask.ipc.client import SupervisorClient, engine_stats
+from janflask.models.card import ModelCard
 from janflask.models.catalog import ModelCatalog, is_model_id
+from janflask.models.engine_info import EngineInfo
+from janflask.models.state import ModelState, ModelStatus
 from janflask.services.downloads import DownloadService
 from janflask.services.model import Model, coming, joined
 from janflask.services.model_changes import ALIVE, ModelChanges, ModelChangeService, check_idle
 from janflask.services.overrides import check_file, checked_settings
 from janflask.settings import Settings
-from janflask.types import EngineInfo, ModelCard, ModelState, ModelStatus
 
 STATES_TIMEOUT = 5.0  # seconds; the supervisor answers from memory
 STATS_TIMEOUT = 2.0  # seconds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from janflask.records import Message, Run, RunStatus
+from janflask.storage.records import Message, Run, RunStatus
 
 # OpenAI's words for why a message is not whole.
 _REASONS = {

@@ -20,7 +20,14 @@ from janflask.inference.waiting import Waiter
 from janflask.inference.window import conversation, fitting
 from janflask.ipc.client import RunnerClient
 from janflask.ipc.protocol import RunChanged, RunSaid
-from janflask.records import (
+from janflask.services.assistants import AssistantService
+from janflask.services.inherited import inherited
+from janflask.services.messages import MessageService, check_thread_id
+from janflask.services.models import ModelService
+from janflask.services.threads import ThreadService
+from janflask.settings import Settings
+from janflask.storage.base import Page, Repository, Slice
+from janflask.storage.records import (
     DEFAULT_ASSISTANT,
     Assistant,
     Message,
@@ -31,13 +38,6 @@ from janflask.records import (
     ThreadAssistant,
     ThreadDraft,
 )
-from janflask.services.assistants import AssistantService
-from janflask.services.inherited import inherited
-from janflask.services.messages import MessageService, check_thread_id
-from janflask.services.models import ModelService
-from janflask.services.threads import ThreadService
-from janflask.settings import Settings
-from janflask.storage.base import Page, Repository, Slice
 
 __all__ = ["RunChanged", "RunSaid", "RunService"]
 

@@ -9,12 +9,20 @@ from typing import Any
 
 from janflask.errors import InvalidRequestError, NotFoundError
 from janflask.files import ids, kv_folder
-from janflask.records import DEFAULT_ASSISTANT, Assistant, Message, MessageDraft, Thread, ThreadAssistant, ThreadDraft
 from janflask.services.assistants import AssistantService
 from janflask.services.messages import MessageService, check_thread_id
 from janflask.services.overrides import checked_settings
 from janflask.settings import Settings
 from janflask.storage.base import Page, Repository, Slice
+from janflask.storage.records import (
+    DEFAULT_ASSISTANT,
+    Assistant,
+    Message,
+    MessageDraft,
+    Thread,
+    ThreadAssistant,
+    ThreadDraft,
+)
 
 log = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from janflask.errors import InvalidRequestError, JanflaskError
+from janflask.inference.requests import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from janflask.inference.sampling import template_kwargs
 from janflask.inference.templates import ChatTemplates
 from janflask.inference.waiting import Waiter
@@ -13,7 +14,6 @@ from janflask.ipc.protocol import MAX_TEXT, Tokenize, Tokens
 from janflask.services.engine_access import EngineAccess, Tries
 from janflask.services.models import Endpoint, ModelService
 from janflask.settings import Settings
-from janflask.types import DetokenizeRequest, TemplateRequest, TokenizeRequest
 
 
 @dataclass(frozen=True, slots=True)

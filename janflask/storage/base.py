@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO, Generic, Literal, Protocol, Self, TypeVar
 
-from janflask.records import Assistant, Message, Run, StoredFile, Thread, ThreadFile
+from janflask.storage.records import Assistant, Message, Run, StoredFile, Thread, ThreadFile
 
 T = TypeVar("T")
 Order = Literal["asc", "desc"]

@@ -16,12 +16,12 @@ from janflask.errors import ConflictError, NotFoundError
 from janflask.files import ids
 from janflask.files.disk import Disk, make_folder, opened_folder, opened_root, read_plain, translated
 from janflask.files.locks import FolderLocks
-from janflask.records import DEFAULT_ASSISTANT, Assistant
 from janflask.storage import folders
 from janflask.storage.base import Page, Slice
 from janflask.storage.jan import decode_object
 from janflask.storage.jan_assistants import ASSISTANT_FILE, BUILT_IN, assistant_from_json, encode_assistant
 from janflask.storage.paging import cut
+from janflask.storage.records import DEFAULT_ASSISTANT, Assistant
 
 MAX_ASSISTANT_FILE = 4 << 20  # bytes
 

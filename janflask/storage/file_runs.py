@@ -38,9 +38,9 @@ from janflask.files.disk import (
     write_all,
 )
 from janflask.files.locks import FolderLocks
-from janflask.records import Run
 from janflask.storage.base import Page, Slice
 from janflask.storage.paging import cut
+from janflask.storage.records import Run
 from janflask.storage.run_json import decode_run
 
 RUNS, OPEN, REPLY_SUFFIX = "runs", "open", ".reply"

@@ -11,13 +11,13 @@ from typing import BinaryIO
 from janflask.files import ids
 from janflask.files.disk import Disk, read_plain, translated
 from janflask.files.locks import FolderLocks
-from janflask.records import Message, Thread, ThreadFile
 from janflask.storage import folders, message_log, thread_files
 from janflask.storage.base import Page, Slice
 from janflask.storage.jan import MESSAGES_FILE, THREAD_FILE, decode_object, encode_thread, thread_from_json
 from janflask.storage.lru import Recent
 from janflask.storage.message_log import Log, Signature, is_settled, signature_at
 from janflask.storage.paging import cut_in_order
+from janflask.storage.records import Message, Thread, ThreadFile
 from janflask.storage.search import Words
 from janflask.storage.thread_folders import ThreadFolders
 from janflask.storage.thread_index import ThreadIndex

@@ -35,11 +35,11 @@ from janflask.files.disk import (
     write_all,
 )
 from janflask.files.locks import FolderLocks
-from janflask.records import StoredFile
 from janflask.storage import folders
 from janflask.storage.base import Page, Slice, Upload
 from janflask.storage.jan import Raw, decode_object, given, millis, rest, with_rest
 from janflask.storage.paging import Key, cut
+from janflask.storage.records import StoredFile
 
 DESCRIPTION_FILE, CONTENT_FILE, HOLDERS_FOLDER = "file.json", "content", "threads"
 MAX_DESCRIPTION = 1 << 20  # bytes

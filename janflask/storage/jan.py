@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from janflask.errors import StoreDamagedError, why_not_json
-from janflask.records import Message, Thread, ThreadAssistant
+from janflask.storage.records import Message, Thread, ThreadAssistant
 
 Raw = Mapping[str, Any]
 K = TypeVar("K", str, int, dict[str, Any], list[Any])

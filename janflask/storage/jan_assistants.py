@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from janflask.records import DEFAULT_ASSISTANT, Assistant
 from janflask.storage.jan import Raw, given, millis, rest, with_rest
+from janflask.storage.records import DEFAULT_ASSISTANT, Assistant
 
 ASSISTANT_FILE = "assistant.json"
 

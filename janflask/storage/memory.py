@@ -17,11 +17,11 @@ from typing import BinaryIO, Self
 
 from janflask.errors import ConflictError, NotFoundError, StoreBusyError
 from janflask.files import ids
-from janflask.records import DEFAULT_ASSISTANT, Assistant, Message, Run, StoredFile, Thread, ThreadFile
 from janflask.storage.base import Page, Repository, Slice, Upload
 from janflask.storage.folders import check_new_id
 from janflask.storage.jan_assistants import BUILT_IN
 from janflask.storage.paging import Key, cut
+from janflask.storage.records import DEFAULT_ASSISTANT, Assistant, Message, Run, StoredFile, Thread, ThreadFile
 from janflask.storage.search import folded
 
 

@@ -21,10 +21,10 @@ import msgspec
 from janflask.errors import StoreDamagedError
 from janflask.files import ids
 from janflask.files.disk import FILE_MODE, Disk, open_plain, size_of_plain, write_all
-from janflask.records import Message
 from janflask.storage.jan import MESSAGES_FILE, decode_object, message_from_json
 from janflask.storage.message_lines import Line as Line
 from janflask.storage.message_lines import finished, is_object, parts
+from janflask.storage.records import Message
 
 log = logging.getLogger(__name__)
 

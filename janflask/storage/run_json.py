@@ -16,8 +16,8 @@ import msgspec
 from janflask.errors import StoreDamagedError
 from janflask.files import ids
 from janflask.models.parameters import is_storable, shown
-from janflask.records import Run, RunStatus
 from janflask.storage.jan import decode_object
+from janflask.storage.records import Run, RunStatus
 
 MAX_DEPTH = 64  # of what a run holds, such as ``metadata``
 _TYPES = get_type_hints(Run)

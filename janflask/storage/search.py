@@ -8,10 +8,10 @@ from unicodedata import normalize
 import msgspec
 
 from janflask.errors import StoreDamagedError
-from janflask.records import words_of
 from janflask.storage.jan import decode_object
 from janflask.storage.message_lines import Line, parts
 from janflask.storage.message_log import Log
+from janflask.storage.records import words_of
 
 
 class _Texts(msgspec.Struct):

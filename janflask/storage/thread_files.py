@@ -10,8 +10,8 @@ from typing import BinaryIO
 from janflask.errors import NotFoundError
 from janflask.files import ids
 from janflask.files.disk import FILE_MODE, FOLDER_MODE, Disk, open_plain, opened_folder, translated
-from janflask.records import ThreadFile
 from janflask.storage.jan import FILES_FOLDER
+from janflask.storage.records import ThreadFile
 
 
 def add(disk: Disk, fd: int, files: Sequence[tuple[str, BinaryIO]]) -> None:

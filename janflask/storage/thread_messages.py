@@ -11,7 +11,6 @@ from itertools import islice
 from janflask.errors import ConflictError, NotFoundError
 from janflask.files import ids
 from janflask.files.disk import Disk, open_plain
-from janflask.records import Message
 from janflask.storage import message_log
 from janflask.storage.base import Page, Slice
 from janflask.storage.jan import MESSAGES_FILE, encode_message
@@ -19,6 +18,7 @@ from janflask.storage.lru import Recent
 from janflask.storage.message_index import MessageIndex
 from janflask.storage.message_log import Line, Log
 from janflask.storage.paging import cut_in_order, time_of_gone
+from janflask.storage.records import Message
 from janflask.storage.thread_folders import ThreadFolders
 
 _IDS_KEPT = 300_000  # about 100 bytes each

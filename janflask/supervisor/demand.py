@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from janflask.errors import ModelLoadError
+from janflask.models.engine_settings import EngineSettings
 from janflask.models.gguf_files import model_parts
 from janflask.models.gguf_header import GgufError, GgufHeader, read_header
 from janflask.models.memory_estimate import DEFAULT_CTX_LEN, Estimate, default_ctx_len, engine_estimate
 from janflask.supervisor.machine_memory import Amount
-from janflask.types import EngineSettings
 
 log = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from janflask.errors import EngineError, JanflaskError, ProtocolError, TimeoutExceededError
+from janflask.ipc.messages.launch import EngineSpec
 from janflask.ipc.protocol import (
     ErrorReply,
     FrameReader,
@@ -33,7 +34,6 @@ from janflask.ipc.protocol import (
     encode,
 )
 from janflask.processes import lifeline
-from janflask.types import EngineSpec
 
 ENGINE_FD_VARIABLE = "JANFLASK_ENGINE_FD"
 SPARE_VARIABLE = "JANFLASK_ENGINE_SPARE"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from janflask.types import ModelState, ModelStatus
+from janflask.models.state import ModelState, ModelStatus
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from janflask.models.engine_settings import EngineSettings
 from janflask.supervisor.engine_process import Exit
-from janflask.types import EngineSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

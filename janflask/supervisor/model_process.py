@@ -25,9 +25,10 @@ from contextlib import AbstractContextManager
 from janflask.errors import EngineError, JanflaskError, ModelLoadError, ModelStoppedError, TimeoutExceededError
 from janflask.ipc.client import engine_stats
 from janflask.ipc.protocol import Ready
+from janflask.models.engine_info import EngineInfo
+from janflask.models.state import ModelState, ModelStatus
 from janflask.supervisor.engine_process import EngineDied, EngineProcess, Exit
 from janflask.supervisor.launch import Life, Plan, RestartPolicy
-from janflask.types import EngineInfo, ModelState, ModelStatus
 
 GRACE = 1.0  # seconds from the answer to a start to the request that it was for
 STATS_TIMEOUT = 1.0  # seconds an engine may take to say how idle it is

@@ -30,9 +30,11 @@ from janflask.errors import (
     ModelNotFoundError,
     UnavailableError,
 )
+from janflask.ipc.messages.launch import EngineSpec
 from janflask.ipc.protocol import SUPERVISOR_SOCKET
 from janflask.models.catalog import ModelCatalog
 from janflask.models.engine_settings import engine_settings
+from janflask.models.state import DownloadRequest, DownloadState, ModelState, ModelStatus
 from janflask.processes import lifeline, service
 from janflask.processes.runtime_dir import check_socket_path, is_fresh
 from janflask.settings import Settings
@@ -47,7 +49,6 @@ from janflask.supervisor.launch import Plan, RestartPolicy
 from janflask.supervisor.model_process import SupervisedModel
 from janflask.supervisor.server import supervisor_server
 from janflask.supervisor.spare import Spare
-from janflask.types import DownloadRequest, DownloadState, EngineSpec, ModelState, ModelStatus
 
 COMMAND_VARIABLE = "JANFLASK_ENGINE_COMMAND"  # replaces the engine's command line; for tests
 RUNNING_FILE = "running.json"

@@ -30,9 +30,9 @@ from janflask.errors import (
     StoreDamagedError,
 )
 from janflask.files import ids
-from janflask.records import Message, StoredFile, Thread
 from janflask.storage.base import Repository
 from janflask.storage.jan import message_from_json, message_to_json, millis, thread_from_json, thread_to_json
+from janflask.storage.records import Message, StoredFile, Thread
 from janflask.transfer.checks import check_fields, check_message, check_texts, check_thread, mapping, refused
 from janflask.transfer.long_texts import LONG, LongText, LongTexts
 from janflask.transfer.streams import joined, pieces_of

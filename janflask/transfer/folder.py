@@ -10,8 +10,8 @@ from pathlib import Path
 
 from janflask.errors import ConflictError, NotFoundError, StoreDamagedError
 from janflask.files.disk import FILE_MODE, Disk, make_folder, opened_folder, translated
-from janflask.records import Thread
 from janflask.storage.base import Repository
+from janflask.storage.records import Thread
 from janflask.transfer.importing import Skipped
 from janflask.transfer.layout import (
     ASSISTANTS,

@@ -21,7 +21,6 @@ from janflask.errors import (
     StoreDamagedError,
 )
 from janflask.files import ids
-from janflask.records import DEFAULT_ASSISTANT, Assistant, Message, StoredFile, Thread
 from janflask.storage import odd_values
 from janflask.storage.base import FileStore, Repository
 from janflask.storage.file_uploads import CONTENT_FILE, DESCRIPTION_FILE, file_from_json
@@ -35,6 +34,7 @@ from janflask.storage.jan import (
 )
 from janflask.storage.jan_assistants import ASSISTANT_FILE, BUILT_IN, assistant_from_json
 from janflask.storage.message_lines import Line, parts
+from janflask.storage.records import DEFAULT_ASSISTANT, Assistant, Message, StoredFile, Thread
 from janflask.transfer.checks import MAX_DEPTH
 from janflask.transfer.layout import Progress, no_progress
 from janflask.transfer.streams import as_file, is_deeper, with_file_ids

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from janflask.errors import ConflictError, NotFoundError, StoreDamagedError
-from janflask.records import Assistant, StoredFile, Thread
 from janflask.storage.base import Page, Repository
 from janflask.storage.file_uploads import CONTENT_FILE, DESCRIPTION_FILE, encode_file
 from janflask.storage.jan import FILES_FOLDER, MESSAGES_FILE, THREAD_FILE, encode_message, encode_thread
 from janflask.storage.jan_assistants import ASSISTANT_FILE, encode_assistant
+from janflask.storage.records import Assistant, StoredFile, Thread
 from janflask.transfer.streams import pieces_of
 
 log = logging.getLogger(__name__)

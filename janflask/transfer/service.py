@@ -12,9 +12,9 @@ from typing import BinaryIO
 
 from janflask.errors import InvalidRequestError, NotFoundError
 from janflask.files import ids
-from janflask.records import Message, Thread
 from janflask.settings import Settings
 from janflask.storage.base import Repository
+from janflask.storage.records import Message, Thread
 from janflask.transfer import (
     archive as portable_archive,
 )

@@ -9,7 +9,7 @@ import pytest
 
 from janflask.engine.backend import Model
 from janflask.engine.library_log import LibraryLog
-from janflask.types import EngineSettings
+from janflask.models.engine_settings import EngineSettings
 
 Load = Callable[..., Model]
 

@@ -10,7 +10,10 @@ from janflask.engine.builder import Plan, build_loop
 from janflask.engine.sequence import Sequence
 from janflask.engine.snapshots import Snapshots
 from janflask.errors import JanflaskError
-from janflask.types import EngineSettings, FinishReason, Knobs, SamplingParams, TokenLogprob
+from janflask.ipc.messages.generation import FinishReason, TokenLogprob
+from janflask.models.engine_info import Knobs
+from janflask.models.engine_settings import EngineSettings
+from janflask.models.sampling import SamplingParams
 
 GREEDY = SamplingParams(temperature=0.0)
 

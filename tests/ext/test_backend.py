@@ -13,7 +13,8 @@ from llama_cpp import llama_cpp as lib
 from janflask.engine.backend import ContextOptions, LlamaBackend, Model
 from janflask.engine.library_log import LibraryLog
 from janflask.errors import InvalidRequestError, ModelLoadError
-from janflask.types import EngineSettings, SamplingParams
+from janflask.models.engine_settings import EngineSettings
+from janflask.models.sampling import SamplingParams
 from janflask_ext import backend as hot
 from janflask_ext.sampling import Sampler
 

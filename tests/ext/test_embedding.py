@@ -13,7 +13,7 @@ import pytest
 from janflask.engine.backend import Model
 from janflask.engine.embedding import PACK_TOKENS, EmbeddingBackend, EmbeddingPlan, plan_embeddings
 from janflask.errors import EngineError, ModelLoadError
-from janflask.types import EngineSettings
+from janflask.models.engine_settings import EngineSettings
 from tests.ext.conftest import Load
 from tests.models.tiny import TinyModels, write_chat, write_embedding
 

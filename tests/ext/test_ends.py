@@ -11,7 +11,7 @@ from llama_cpp import llama_cpp as lib
 
 from janflask.engine.backend import Model
 from janflask.engine.ends import ends, own_types
-from janflask.types import SamplingParams
+from janflask.models.sampling import SamplingParams
 from janflask_ext import backend as hot
 from janflask_ext.stream import TextStream
 from tests.ext.conftest import Load

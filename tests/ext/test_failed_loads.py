@@ -11,7 +11,8 @@ from llama_cpp import llama_cpp as lib
 from janflask.engine.backend import LlamaBackend, Model
 from janflask.engine.builder import build
 from janflask.errors import EngineError, ModelLoadError
-from janflask.types import EngineSettings, EngineSpec
+from janflask.ipc.messages.launch import EngineSpec
+from janflask.models.engine_settings import EngineSettings
 from tests.ext.conftest import Load
 from tests.ext.real_loop import Engine, options
 from tests.models.tiny import TinyModels, write_embedding, write_lora

@@ -14,7 +14,8 @@ import pytest
 
 from janflask.engine.backend import Model
 from janflask.engine.builder import build
-from janflask.types import EngineSettings, EngineSpec
+from janflask.ipc.messages.launch import EngineSpec
+from janflask.models.engine_settings import EngineSettings
 from tests.ext.conftest import Load
 from tests.ext.real_loop import Engine, options
 from tests.models.tiny import write_chat

@@ -14,7 +14,8 @@ import pytest
 from janflask.engine.backend import ContextOptions, LlamaBackend, Model
 from janflask.engine.builder import build
 from janflask.errors import InvalidRequestError, ModelLoadError
-from janflask.types import CACHE_TYPES, EngineSettings, EngineSpec
+from janflask.ipc.messages.launch import EngineSpec
+from janflask.models.engine_settings import CACHE_TYPES, EngineSettings
 from janflask_ext.sampling import Sampler
 from tests.ext.conftest import Load
 from tests.models.tiny import TinyModels, write_chat, write_embedding, write_lora

@@ -11,7 +11,9 @@ from llama_cpp import llama_cpp as lib
 from janflask.engine.backend import LlamaBackend
 from janflask.engine.builder import build
 from janflask.engine.sequence import Sequence
-from janflask.types import EngineSettings, EngineSpec, SamplingParams
+from janflask.ipc.messages.launch import EngineSpec
+from janflask.models.engine_settings import EngineSettings
+from janflask.models.sampling import SamplingParams
 from tests.ext.conftest import Load
 from tests.ext.real_loop import Collector, options
 from tests.models.tiny import TinyModels

@@ -15,7 +15,7 @@ import pytest
 from janflask.engine.backend import LlamaBackend, Model
 from janflask.engine.library_log import LibraryLog
 from janflask.engine.snapshots import Snapshots
-from janflask.types import EngineSettings
+from janflask.models.engine_settings import EngineSettings
 from janflask_ext.sampling import Sampler
 from tests.ext.real_loop import Engine, options
 from tests.models.tiny import TinyModels

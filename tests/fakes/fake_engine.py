@@ -36,6 +36,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from janflask.errors import InvalidRequestError, ModelLoadError
+from janflask.ipc.messages.generation import Timings, Usage
+from janflask.ipc.messages.launch import EngineSpec
 from janflask.ipc.protocol import (
     Chunk,
     Done,
@@ -55,8 +57,8 @@ from janflask.ipc.protocol import (
     Stats,
     encode,
 )
+from janflask.models.engine_info import EngineInfo, EngineStats, Knobs
 from janflask.processes import lifeline
-from janflask.types import EngineInfo, EngineSpec, EngineStats, Knobs, Timings, Usage
 
 
 def read_message(connection: socket.socket, reader: FrameReader) -> Message | None:

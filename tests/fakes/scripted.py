@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from janflask.errors import JanflaskError, ModelNotFoundError
+from janflask.ipc.messages.generation import GenerateRequest, Timings, Usage
 from janflask.ipc.protocol import (
     SUPERVISOR_SOCKET,
     CancelDownload,
@@ -40,18 +41,8 @@ from janflask.ipc.protocol import (
     WatchModel,
     encode,
 )
-from janflask.types import (
-    DownloadRequest,
-    DownloadState,
-    EngineInfo,
-    EngineStats,
-    GenerateRequest,
-    Knobs,
-    ModelState,
-    ModelStatus,
-    Timings,
-    Usage,
-)
+from janflask.models.engine_info import EngineInfo, EngineStats, Knobs
+from janflask.models.state import DownloadRequest, DownloadState, ModelState, ModelStatus
 
 PATIENCE = 20.0  # seconds after which a fake gives up; no test waits for it unless something is wrong
 

@@ -11,8 +11,8 @@ from janflask.downloads.fetch import Limits
 from janflask.downloads.manager import DownloadManager
 from janflask.downloads.wire import Patience
 from janflask.models.catalog import ModelCatalog
+from janflask.models.state import DownloadState
 from janflask.settings import Settings
-from janflask.types import DownloadState
 
 WAIT = 30.0  # seconds, far more than anything here takes
 QUICK = Limits(back_off=0.001, tries=3, longest_wait=5.0)

@@ -17,13 +17,13 @@ import psutil
 
 from janflask.ipc.client import SupervisorClient
 from janflask.ipc.protocol import SUPERVISOR_SOCKET
+from janflask.models.state import ModelState, ModelStatus
 from janflask.processes import lifeline
 from janflask.processes.runtime_dir import CHANNEL_VARIABLE
 from janflask.settings import Settings
 from janflask.supervisor.launch import RestartPolicy
 from janflask.supervisor.server import supervisor_server
 from janflask.supervisor.supervisor import COMMAND_VARIABLE, RUNNING_FILE, Supervisor
-from janflask.types import ModelState, ModelStatus
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKE_ENGINE = [sys.executable, "-m", "tests.fakes.fake_engine"]

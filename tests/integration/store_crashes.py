@@ -29,9 +29,9 @@ from typing import Any, NoReturn
 
 from janflask.errors import NotFoundError
 from janflask.files import ids
-from janflask.records import Assistant, Message, Thread
 from janflask.storage import open_repository
 from janflask.storage.base import Page, Repository
+from janflask.storage.records import Assistant, Message, Thread
 from tests.integration.store_records import content, is_whole, new_message, new_thread, settings, text_part
 
 WRITERS = 4

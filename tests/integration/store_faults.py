@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from janflask.records import Assistant, Thread
 from janflask.storage import open_repository
 from janflask.storage.base import Page, Repository
+from janflask.storage.records import Assistant, Thread
 from tests.integration.store_records import content, new_message, new_thread, settings, text_part
 
 EVERYTHING = Page(limit=None, order="asc")

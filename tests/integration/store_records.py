@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from janflask.files import ids
-from janflask.records import Message, Thread
 from janflask.settings import Settings
+from janflask.storage.records import Message, Thread
 
 
 def settings(data_dir: Path, **given: Any) -> Settings:

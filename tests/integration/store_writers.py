@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
-from janflask.records import Thread
 from janflask.storage import open_repository
+from janflask.storage.records import Thread
 from tests.integration.store_records import content, new_message, settings
 
 THREADS = 8

@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from janflask.cli.models import models
 from janflask.cli.tables import size
 from janflask.models.catalog import ModelCatalog
+from janflask.models.state import DownloadRequest
 from janflask.services import model_import
-from janflask.types import DownloadRequest
 from tests.models.tiny import TinyModels
 
 CHAT = "tiny-chat-F32"

@@ -22,6 +22,7 @@ from janflask.errors import (
 )
 from janflask.ipc import client
 from janflask.ipc.client import SupervisorClient, engine_stats, open_generation
+from janflask.ipc.messages.generation import GenerateRequest, Timings, Usage
 from janflask.ipc.protocol import (
     SUPERVISOR_SOCKET,
     Chunk,
@@ -41,7 +42,7 @@ from janflask.ipc.protocol import (
     StopModel,
     encode,
 )
-from janflask.types import GenerateRequest, ModelState, ModelStatus, Timings, Usage
+from janflask.models.state import ModelState, ModelStatus
 from tests.fakes.fake_engine import STATS
 
 REQUEST = GenerateRequest(prompt="hello")

@@ -12,7 +12,7 @@ import pytest
 from janflask.downloads import part
 from janflask.downloads.wire import Patience
 from janflask.models.catalog import ModelCatalog
-from janflask.types import DownloadRequest
+from janflask.models.state import DownloadRequest
 from tests.fakes.file_server import FileServer, gguf, serving
 from tests.integration.download_world import manager, settings, settled, tree, until
 

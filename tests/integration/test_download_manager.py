@@ -12,7 +12,7 @@ import pytest
 from janflask.downloads.manager import DownloadManager
 from janflask.errors import ConflictError, InvalidRequestError
 from janflask.models.catalog import ModelCatalog
-from janflask.types import DownloadRequest
+from janflask.models.state import DownloadRequest
 from tests.fakes.file_server import FileServer, gguf, serving
 from tests.fakes.hub import fake_hub
 from tests.integration.download_world import manager, settled, until

@@ -24,8 +24,8 @@ from janflask.ipc.client import (
     open_generation,
     wait_readable,
 )
+from janflask.ipc.messages.generation import GenerateRequest
 from janflask.ipc.protocol import Embed, Embeddings, Tokenize, encode
-from janflask.types import GenerateRequest
 from tests.fakes.fake_backend import FakeBackend, FakeSampler, FakeText
 from tests.fakes.fake_embedding import N_VOCAB, WIDTH, FakeEmbedding, vector_of
 

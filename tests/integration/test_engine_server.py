@@ -17,8 +17,10 @@ from janflask.engine.scheduler import Limits
 from janflask.engine.server import EngineServer
 from janflask.errors import InvalidRequestError, JanflaskError
 from janflask.ipc.client import Generation, engine_stats, engine_text, engine_tokens, open_generation
+from janflask.ipc.messages.generation import GenerateRequest
 from janflask.ipc.protocol import Chunk, Done, Echo, Finished, Message, Started, Tokenize, Tokens
-from janflask.types import EngineStats, GenerateRequest, SamplingParams
+from janflask.models.engine_info import EngineStats
+from janflask.models.sampling import SamplingParams
 from tests.fakes.fake_backend import N_VOCAB, FakeBackend, FakeSampler, FakeText, expected_scores, expected_text
 
 LIMIT = 20.0  # seconds any wait may take here

@@ -19,10 +19,10 @@ import pytest
 
 from janflask.errors import UnavailableError
 from janflask.ipc.client import SupervisorClient
+from janflask.models.state import ModelStatus
 from janflask.processes.launcher import address_problem, bind_address, read_settings
 from janflask.settings import Settings
 from janflask.supervisor.supervisor import COMMAND_VARIABLE
-from janflask.types import ModelStatus
 from tests.integration.waiting import LIMIT, free_port, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]

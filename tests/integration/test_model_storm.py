@@ -13,8 +13,9 @@ import psutil
 
 from janflask.errors import JanflaskError
 from janflask.ipc.client import SupervisorClient, open_generation
+from janflask.ipc.messages.generation import GenerateRequest
 from janflask.ipc.protocol import Done
-from janflask.types import GenerateRequest, ModelStatus
+from janflask.models.state import ModelStatus
 from tests.integration.engine_world import LIMIT, World, budget, descendants, supervisor_process, wait_for
 
 CLIENTS, OPERATIONS = 8, 25  # of each

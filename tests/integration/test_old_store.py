@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from janflask.files import ids
-from janflask.records import Message, Run, RunStatus, Thread
 from janflask.settings import Settings
 from janflask.storage import open_repository
 from janflask.storage.base import Page, Repository
 from janflask.storage.doctor.examination import examine
+from janflask.storage.records import Message, Run, RunStatus, Thread
 from tests.unit.runner import run_world
 from tests.unit.runner.run_world import RunWorld, hanging, saying
 

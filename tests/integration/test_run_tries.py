@@ -13,12 +13,12 @@ import pytest
 from janflask.container import Services
 from janflask.files import ids
 from janflask.ipc.protocol import Started
-from janflask.records import Run, RunStatus, Thread
 from janflask.runner.runner import Runner
 from janflask.services import engine_access
 from janflask.services.engine_access import ATTEMPTS
 from janflask.settings import Settings
 from janflask.storage.memory import memory_repository
+from janflask.storage.records import Run, RunStatus, Thread
 from tests.fakes.scripted import Conversation, ScriptedEngine, ScriptedSupervisor
 from tests.unit.runner.run_world import message
 

@@ -13,8 +13,8 @@ import pytest
 from janflask.errors import JanflaskError, UnavailableError
 from janflask.ipc.client import RunnerClient, wait_readable
 from janflask.ipc.protocol import RUNNER_SOCKET, RunChanged, RunSaid
-from janflask.records import RunStatus
 from janflask.runner.server import runner_server
+from janflask.storage.records import RunStatus
 from tests.integration.waiting import LIMIT
 from tests.unit.runner.run_world import RunWorld, hanging, saying
 

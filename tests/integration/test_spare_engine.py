@@ -10,11 +10,11 @@ import pytest
 
 from janflask.errors import ModelLoadError
 from janflask.ipc.client import SupervisorClient
+from janflask.models.state import ModelStatus
 from janflask.supervisor import spare
 from janflask.supervisor.engine_process import SPARE_VARIABLE
 from janflask.supervisor.spare import Spare
 from janflask.supervisor.supervisor import Supervisor
-from janflask.types import ModelStatus
 from tests.integration.engine_world import LIMIT, World, alive, descendants, supervisor_process, wait_for
 
 

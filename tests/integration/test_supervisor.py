@@ -21,11 +21,12 @@ from janflask.errors import (
     TimeoutExceededError,
 )
 from janflask.ipc.client import engine_stats, open_generation
+from janflask.ipc.messages.generation import GenerateRequest
 from janflask.ipc.protocol import Done, Started
 from janflask.models.catalog import is_model_id
+from janflask.models.state import ModelState, ModelStatus
 from janflask.settings import Settings
 from janflask.supervisor.supervisor import RUNNING_FILE, Supervisor
-from janflask.types import GenerateRequest, ModelState, ModelStatus
 from tests.fakes.fake_engine import STATS
 from tests.integration.engine_world import (
     LIMIT,

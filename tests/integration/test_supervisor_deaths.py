@@ -13,10 +13,11 @@ from janflask.errors import (
     ModelLoadError,
 )
 from janflask.ipc.client import open_generation
+from janflask.ipc.messages.generation import GenerateRequest
 from janflask.ipc.protocol import Started
+from janflask.models.state import ModelStatus
 from janflask.supervisor.engine_process import LOG_LIMIT
 from janflask.supervisor.launch import RestartPolicy
-from janflask.types import GenerateRequest, ModelStatus
 from tests.integration.engine_world import (
     LIMIT,
     PATIENT,

@@ -14,9 +14,10 @@ import pytest
 
 from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError, ModelStoppedError, UnavailableError
 from janflask.ipc.client import SupervisorClient, open_generation
+from janflask.ipc.messages.generation import GenerateRequest
 from janflask.ipc.protocol import Started
+from janflask.models.state import ModelState, ModelStatus
 from janflask.supervisor.desired_state import Wanted, read
-from janflask.types import GenerateRequest, ModelState, ModelStatus
 from tests.integration.engine_world import (
     LIMIT,
     World,

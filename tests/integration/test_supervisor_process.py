@@ -13,8 +13,8 @@ from janflask.errors import (
     ModelLoadError,
 )
 from janflask.ipc.client import SupervisorClient
+from janflask.models.state import ModelStatus
 from janflask.supervisor.supervisor import RUNNING_FILE
-from janflask.types import ModelStatus
 from tests.integration.engine_world import (
     LIMIT,
     ROOT,

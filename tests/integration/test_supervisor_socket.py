@@ -11,7 +11,7 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.ipc.protocol import SUPERVISOR_SOCKET, FrameReader, GetStates, Started, States, encode
-from janflask.types import ModelStatus
+from janflask.models.state import ModelStatus
 from tests.integration.engine_world import (
     LIMIT,
     World,

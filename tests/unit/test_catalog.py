@@ -13,8 +13,9 @@ import pytest
 from gguf import GGUFWriter
 
 from janflask.errors import InvalidRequestError, ModelNotFoundError
+from janflask.models.card import ModelCard
 from janflask.models.catalog import ModelCatalog, is_model_id, source_urls
-from janflask.types import EngineSettings, ModelCard
+from janflask.models.engine_settings import EngineSettings
 
 JAN_EXAMPLE: dict[str, Any] = {
     "sources": [{"filename": "x.gguf", "url": "https://models.example/x.gguf"}],

@@ -7,9 +7,8 @@ from dataclasses import fields
 import pytest
 
 from janflask.errors import InvalidRequestError
-from janflask.models.engine_settings import engine_settings, read_settings
+from janflask.models.engine_settings import EngineSettings, engine_settings, read_settings
 from janflask.settings import Settings
-from janflask.types import EngineSettings
 
 DEFAULTS = Settings.from_env({"JANFLASK_CTX_LEN": "1024", "JANFLASK_QUEUE_LIMIT": "3"})
 

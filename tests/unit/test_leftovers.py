@@ -18,7 +18,7 @@ from janflask.inference.leftovers import (
     of_run,
     refuse,
 )
-from janflask.records import Assistant, Message, RunDraft, Thread, ThreadAssistant, words_of
+from janflask.storage.records import Assistant, Message, RunDraft, Thread, ThreadAssistant, words_of
 
 TEXT: dict[str, Any] = {"type": "text", "text": {"value": "words", "annotations": []}}
 URL = {"url": "data:image/png;base64,aaaa"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from janflask.models.engine_settings import EngineSettings
 from janflask.models.gguf_header import GgufHeader, read_header
 from janflask.models.memory_estimate import (
     PROCESS_BYTES,
@@ -17,7 +18,6 @@ from janflask.models.memory_estimate import (
     engine_estimate,
     estimate,
 )
-from janflask.types import EngineSettings
 from tests.models.tiny import HEADS, KV_HEADS, LAYERS, WIDTH, write_chat
 
 MIB = 1 << 20

@@ -20,7 +20,7 @@ from janflask.models.parameters import (
     read_parameters,
     template_kwargs,
 )
-from janflask.types import SAMPLING_RANGES, SamplingParams
+from janflask.models.sampling import SAMPLING_RANGES, SamplingParams
 
 
 def one(name: str, value: Any) -> Any:

@@ -9,6 +9,8 @@ import pytest
 
 from janflask.errors import ConflictError, ContextLengthExceededError, JanflaskError, ProtocolError
 from janflask.ipc import protocol
+from janflask.ipc.messages.generation import GenerateRequest, Timings, TokenLogprob, TopLogprob, Usage
+from janflask.ipc.messages.launch import EngineSpec
 from janflask.ipc.protocol import (
     BeginRun,
     CancelDownload,
@@ -48,24 +50,11 @@ from janflask.ipc.protocol import (
     WatchRun,
     encode,
 )
-from janflask.records import Run
-from janflask.types import (
-    DownloadRequest,
-    DownloadState,
-    EngineInfo,
-    EngineSettings,
-    EngineSpec,
-    EngineStats,
-    GenerateRequest,
-    Knobs,
-    ModelState,
-    ModelStatus,
-    SamplingParams,
-    Timings,
-    TokenLogprob,
-    TopLogprob,
-    Usage,
-)
+from janflask.models.engine_info import EngineInfo, EngineStats, Knobs
+from janflask.models.engine_settings import EngineSettings
+from janflask.models.sampling import SamplingParams
+from janflask.models.state import DownloadRequest, DownloadState, ModelState, ModelStatus
+from janflask.storage.records import Run
 from tests.fakes.crossing import crossing
 
 KNOBS = Knobs(

@@ -7,8 +7,8 @@ from typing import Any
 import marshmallow as ma
 import pytest
 
-from janflask.records import RunDraft
 from janflask.schemas.runs import NewRunSchema, NewThreadAndRunSchema
+from janflask.storage.records import RunDraft
 
 
 def test_fields_find_their_places() -> None:

@@ -21,7 +21,8 @@ from janflask.api.answers.inference import (
     usage_object,
 )
 from janflask.inference.generation import Chunk, Done, Finished
-from janflask.types import ChatRequest, CompletionRequest, InferenceRequest, TokenLogprob
+from janflask.inference.requests import ChatRequest, CompletionRequest, InferenceRequest
+from janflask.ipc.messages.generation import TokenLogprob
 
 DONE = b"data: [DONE]\n\n"
 

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 from janflask import __version__
 from janflask.inference.generation import Chunk, Done, Event, Finished
+from janflask.inference.requests import CompletionRequest, InferenceRequest
+from janflask.ipc.messages.generation import Timings, TokenLogprob, TopLogprob, Usage
 from janflask.services.chat import engine_echoes
-from janflask.types import CompletionRequest, InferenceRequest, Timings, TokenLogprob, TopLogprob, Usage
 
 FINGERPRINT = f"janflask-{__version__}"
 LEAST_LOGPROB = -9999.0  # JSON has no -inf; OpenAI's own answers use this number

@@ -6,9 +6,10 @@ from dataclasses import asdict
 from typing import Any
 
 from janflask.models.catalog import source_urls
+from janflask.models.engine_info import EngineInfo
 from janflask.models.folder_ids import shown
+from janflask.models.state import DownloadState, ModelState, ModelStatus
 from janflask.services.model import Model
-from janflask.types import DownloadState, EngineInfo, ModelState, ModelStatus
 
 # The words of Jan's reference for ``state``: one set in the list, another for a single model.
 LIST_STATE: dict[ModelStatus, str | None] = {

@@ -17,8 +17,8 @@ from typing import Any
 
 from janflask.api.answers.run_objects import run_object, step_object
 from janflask.api.answers.thread_objects import message_object
-from janflask.records import Run, RunStatus
 from janflask.services.replies import reply_message
+from janflask.storage.records import Run, RunStatus
 
 _BEFORE_START, _BEFORE_REPLY, _BEFORE_TEXT = 2, 3, 7  # events
 _STEP_ENDS = {

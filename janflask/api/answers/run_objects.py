@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from janflask.records import Run, RunStatus
+from janflask.storage.records import Run, RunStatus
 
 # A step has no word of its own for what ended before its text was whole: the text that there is was made.
 _STEP_STATUS = {

@@ -10,8 +10,8 @@ from flask import Response
 from janflask.api.answers.chunks import encode_json
 from janflask.api.answers.run_events import RunEvent, delta, ending, opening
 from janflask.api.plumbing.sse import KEEP_ALIVE, event_stream
-from janflask.records import Run
 from janflask.services.runs import RunChanged, RunSaid
+from janflask.storage.records import Run
 
 DONE = b"event: done\ndata: [DONE]\n\n"
 Change = RunChanged | RunSaid | None

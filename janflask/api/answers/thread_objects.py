@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from janflask.records import Message, Thread, ThreadAssistant
 from janflask.services.threads import ThreadView
+from janflask.storage.records import Message, Thread, ThreadAssistant
 
 
 def thread_object(thread: Thread) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from janflask.api.examples import store as examples
 from janflask.api.plumbing.blueprint import Blueprint, links, path_id
 from janflask.api.plumbing.context import services
 from janflask.api.plumbing.reply import json_response
-from janflask.records import Assistant
 from janflask.schemas.assistants import (
     AssistantDeletedSchema,
     AssistantListSchema,
@@ -21,6 +20,7 @@ from janflask.schemas.assistants import (
 )
 from janflask.schemas.objects import PageQuerySchema
 from janflask.services.paging import page
+from janflask.storage.records import Assistant
 
 blp = Blueprint(
     "Assistants",

@@ -13,8 +13,8 @@ from janflask.api.examples import inference as examples
 from janflask.api.plumbing.blueprint import Blueprint
 from janflask.api.plumbing.context import services, waiter
 from janflask.api.plumbing.reply import streamed_list
+from janflask.inference.requests import EmbeddingRequest
 from janflask.schemas.embeddings import EmbeddingListSchema, EmbeddingRequestSchema
-from janflask.types import EmbeddingRequest
 
 blp = Blueprint("Embeddings", __name__, url_prefix="/v1", description="Texts as vectors, to compare and to search.")
 

@@ -15,10 +15,10 @@ from janflask.api.plumbing.blueprint import Blueprint, links, path_id
 from janflask.api.plumbing.context import services
 from janflask.api.plumbing.reply import json_response
 from janflask.api.plumbing.uploads import MULTIPART, receive
-from janflask.records import StoredFile
 from janflask.schemas.files import FileDeletedSchema, FileListSchema, FileSchema, FilesQuerySchema
 from janflask.services.files import PURPOSES, plain_name
 from janflask.services.paging import page
+from janflask.storage.records import StoredFile
 
 blp = Blueprint(
     "Files",

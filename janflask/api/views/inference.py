@@ -11,10 +11,10 @@ from janflask.api.plumbing.blueprint import Blueprint
 from janflask.api.plumbing.context import services, waiter
 from janflask.api.plumbing.reply import json_response
 from janflask.api.plumbing.sse import stream
+from janflask.inference.requests import ChatRequest, CompletionRequest
 from janflask.schemas.answers import ChatCompletionSchema, CompletionSchema
 from janflask.schemas.chat import ChatRequestSchema
 from janflask.schemas.completions import CompletionRequestSchema
-from janflask.types import ChatRequest, CompletionRequest
 
 blp = Blueprint(
     "Chat Completion",

@@ -11,7 +11,6 @@ from janflask.api.examples import inference as examples
 from janflask.api.plumbing.blueprint import Blueprint, links, path_id
 from janflask.api.plumbing.context import services
 from janflask.api.plumbing.reply import json_response
-from janflask.records import MessageDraft
 from janflask.schemas.messages import MessageChangesSchema, MessageListQuerySchema, NewMessageSchema
 from janflask.schemas.objects import PageQuerySchema
 from janflask.schemas.thread_answers import (
@@ -22,6 +21,7 @@ from janflask.schemas.thread_answers import (
     MessageObjectSchema,
 )
 from janflask.services.paging import page
+from janflask.storage.records import MessageDraft
 
 blp = Blueprint(
     "Messages",

@@ -15,6 +15,7 @@ from janflask.api.plumbing.blueprint import Blueprint
 from janflask.api.plumbing.context import services, waiter
 from janflask.api.plumbing.converters import URL
 from janflask.api.plumbing.reply import json_response
+from janflask.models.state import DownloadRequest
 from janflask.schemas.model_answers import (
     ModelDeletedSchema,
     ModelDownloadingSchema,
@@ -24,7 +25,6 @@ from janflask.schemas.model_answers import (
 )
 from janflask.schemas.models import ModelChangesSchema, ModelSettingsSchema, NewModelSchema
 from janflask.services.model_changes import ModelChanges
-from janflask.types import DownloadRequest
 
 blp = Blueprint(
     "Models",

@@ -15,11 +15,11 @@ from janflask.api.plumbing.blueprint import Blueprint, links, path_id
 from janflask.api.plumbing.context import services, waiter
 from janflask.api.plumbing.reply import json_response
 from janflask.errors import InvalidRequestError, NotFoundError
-from janflask.records import Run, RunDraft
 from janflask.schemas.objects import PageQuerySchema
 from janflask.schemas.run_answers import RunListSchema, RunObjectSchema, StepListSchema, StepObjectSchema
 from janflask.schemas.runs import NewRunSchema, NewThreadAndRunSchema, RunChangesSchema, ToolOutputsSchema
 from janflask.services.paging import page
+from janflask.storage.records import Run, RunDraft
 
 blp = Blueprint(
     "Runs",

@@ -19,7 +19,6 @@ from janflask.api.examples import inference as examples
 from janflask.api.plumbing.blueprint import Blueprint, links, path_id
 from janflask.api.plumbing.context import services
 from janflask.api.plumbing.reply import json_response, streamed_list
-from janflask.records import ThreadDraft
 from janflask.schemas.thread_answers import (
     ListedThreadSchema,
     ThreadDeletedSchema,
@@ -33,6 +32,7 @@ from janflask.schemas.threads import (
     ThreadListQuerySchema,
 )
 from janflask.services.paging import page
+from janflask.storage.records import ThreadDraft
 
 PAGINATION_HEADER = "X-Pagination"
 

@@ -10,6 +10,7 @@ from janflask.api.examples import inference as examples
 from janflask.api.plumbing.blueprint import Blueprint
 from janflask.api.plumbing.context import services, waiter
 from janflask.api.plumbing.reply import json_response, streamed_list
+from janflask.inference.requests import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from janflask.schemas.tokens import (
     DetokenizedSchema,
     DetokenizeRequestSchema,
@@ -18,7 +19,6 @@ from janflask.schemas.tokens import (
     TokenizedSchema,
     TokenizeRequestSchema,
 )
-from janflask.types import DetokenizeRequest, TemplateRequest, TokenizeRequest
 
 blp = Blueprint("Tokens", __name__, url_prefix="/v1", description="Count tokens, and see what a model sees.")
 

@@ -11,7 +11,6 @@ from typing import Any
 from janflask.errors import StoreDamagedError
 from janflask.files import ids
 from janflask.files.disk import open_plain
-from janflask.records import Assistant, StoredFile
 from janflask.storage import odd_values
 from janflask.storage.doctor.case import NOT_A_FILE, Case, Finding, left_over_files, links_in, told, wrong_types
 from janflask.storage.file_assistants import MAX_ASSISTANT_FILE
@@ -24,6 +23,7 @@ from janflask.storage.file_uploads import (
     file_from_json,
 )
 from janflask.storage.jan_assistants import ASSISTANT_FILE, assistant_from_json, encode_assistant
+from janflask.storage.records import Assistant, StoredFile
 
 _READ = 1 << 18  # bytes
 _ASSISTANT: dict[str, type] = {

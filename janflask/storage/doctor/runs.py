@@ -10,9 +10,9 @@ import msgspec
 from janflask.errors import StoreDamagedError
 from janflask.files import ids
 from janflask.files.disk import opened_folder, read_plain
-from janflask.records import Run
 from janflask.storage.doctor.case import NOT_A_FILE, Case, Finding
 from janflask.storage.file_runs import MAX_RUN_FILE, OPEN, REPLY_SUFFIX, RUNS
+from janflask.storage.records import Run
 from janflask.storage.run_json import run_from_json
 
 MAX_REPLY = 1 << 30  # bytes

@@ -13,7 +13,6 @@ import msgspec
 from janflask.errors import StoreDamagedError
 from janflask.files import ids
 from janflask.files.disk import open_plain
-from janflask.records import Message, Thread
 from janflask.storage import message_log, odd_values
 from janflask.storage.doctor.case import NOT_A_FILE, Case, Finding, left_over_files, links_in, told, wrong_types
 from janflask.storage.doctor.runs import check_runs
@@ -28,6 +27,7 @@ from janflask.storage.jan import (
     thread_from_json,
 )
 from janflask.storage.message_lines import Line, is_object, parts
+from janflask.storage.records import Message, Thread
 
 TITLE_LENGTH = 80  # characters of a title that is made from the first message
 _READ = 1 << 18  # bytes

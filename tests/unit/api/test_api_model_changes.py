@@ -11,9 +11,9 @@ import openai
 import pytest
 from flask.testing import FlaskClient
 
-from janflask.models.engine_settings import JAN_SETTINGS
+from janflask.models.engine_settings import JAN_SETTINGS, EngineSettings
+from janflask.models.state import ModelState, ModelStatus
 from janflask.schemas.models import SETTINGS
-from janflask.types import EngineSettings, ModelState, ModelStatus
 from tests.unit.api.conftest import World
 
 URL = "https://example.com/x.gguf"

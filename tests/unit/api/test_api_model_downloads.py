@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 
 from janflask.errors import ConflictError, InvalidRequestError, ModelNotFoundError
 from janflask.ipc.protocol import State
-from janflask.types import DownloadRequest, ModelState, ModelStatus
+from janflask.models.state import DownloadRequest, ModelState, ModelStatus
 from tests.fakes.scripted import PATIENCE, Line
 from tests.unit.api.conftest import World
 

@@ -8,7 +8,7 @@ import openai
 import pytest
 from flask.testing import FlaskClient
 
-from janflask.types import ModelStatus
+from janflask.models.state import ModelStatus
 from tests.unit.api.conftest import World
 
 FOLDERS = ("Llama 3 (8B)", "Qwen2.5+coder [x]", "модель", "100% a#b?c", "author/name")

@@ -14,8 +14,8 @@ from janflask import create_app
 from janflask.api.answers.model_objects import LIST_STATE, ONE_STATE
 from janflask.errors import ModelLoadError
 from janflask.ipc.protocol import Chunk, Finished, Started
+from janflask.models.state import ModelState, ModelStatus
 from janflask.services.engine_access import ATTEMPTS
-from janflask.types import ModelState, ModelStatus
 from tests.fakes.scripted import DONE, INFO, STATS, Conversation, ScriptedEngine, say
 from tests.unit.api.conftest import World
 

@@ -17,10 +17,10 @@ from openai.types import FileObject
 from werkzeug.test import TestResponse
 
 from janflask import create_app
-from janflask.records import Message, Thread
 from janflask.services.files import IncomingFile
 from janflask.settings import Settings
 from janflask.storage import open_repository
+from janflask.storage.records import Message, Thread
 from tests.unit.api.conftest import World
 
 PATH = "/v1/files"

@@ -10,8 +10,8 @@ from flask.testing import FlaskClient
 from openai.types.beta.threads import Message as SdkMessage
 from openai.types.beta.threads import MessageDeleted as SdkDeleted
 
-from janflask.records import Message
 from janflask.storage.base import Repository
+from janflask.storage.records import Message
 from tests.unit.api.stored import Store, make_store, refused
 
 

@@ -17,14 +17,14 @@ from flask.testing import FlaskClient
 
 from janflask.container import Services
 from janflask.files import ids
+from janflask.ipc.messages.generation import GenerateRequest
 from janflask.ipc.protocol import RUNNER_SOCKET
 from janflask.models.parameters import NAMES
-from janflask.records import Run
 from janflask.runner.runner import Runner
 from janflask.runner.server import runner_server
 from janflask.storage import open_repository
 from janflask.storage.doctor.examination import examine
-from janflask.types import GenerateRequest
+from janflask.storage.records import Run
 from tests.unit.api.conftest import World
 
 PATIENCE = 20.0  # seconds; no test waits for it unless something is wrong

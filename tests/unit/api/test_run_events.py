@@ -14,7 +14,7 @@ from openai.types.beta.threads.runs import RunStep
 
 from janflask.api.answers.run_events import RunEvent, delta, ending, opening
 from janflask.api.answers.run_objects import run_object, step_object
-from janflask.records import Run, RunStatus
+from janflask.storage.records import Run, RunStatus
 
 PIECES = ["Glass ", "is\n", "“sand”."]
 RUN = Run(

@@ -14,8 +14,8 @@ from flask.testing import FlaskClient
 from janflask import create_app
 from janflask.errors import UnavailableError
 from janflask.ipc.client import RunnerClient
-from janflask.records import Run
 from janflask.settings import Settings
+from janflask.storage.records import Run
 from tests.unit.api.stored import refused
 
 THREAD = "jan_1717666232"

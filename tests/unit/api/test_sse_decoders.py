@@ -20,10 +20,10 @@ from janflask.api.plumbing.sse import stream
 from janflask.cli.client import parse_events
 from janflask.errors import EngineCrashedError
 from janflask.inference.generation import Chunk, Finished, Started
-from janflask.records import Run, RunStatus
 from janflask.schemas.chat import ChatRequestSchema
 from janflask.schemas.completions import CompletionRequestSchema
 from janflask.services.runs import RunChanged, RunSaid
+from janflask.storage.records import Run, RunStatus
 from tests.fakes.scripted import DONE
 from tests.unit.api.test_run_events import PIECES, REPLYING, RUN, ended
 

@@ -15,8 +15,8 @@ from openai.types.beta import Thread as SdkThread
 from openai.types.beta import ThreadDeleted as SdkDeleted
 
 from janflask.errors import StorageFullError, StoreBusyError, StoreDamagedError
-from janflask.records import Assistant, Thread, ThreadAssistant
 from janflask.storage.base import Repository
+from janflask.storage.records import Assistant, Thread, ThreadAssistant
 from tests.unit.api.stored import Store, make_store, refused
 
 PATH = "/v1/threads"

@@ -11,13 +11,13 @@ import pytest
 from rich.console import Console
 
 from janflask.cli.card import budget, context_lengths, print_memory, print_model, template_name
+from janflask.models.card import ModelCard
 from janflask.models.catalog import ModelCatalog
 from janflask.models.default_layout import layout_note
 from janflask.models.gguf_header import GgufHeader, read_header
 from janflask.settings import Settings
 from janflask.supervisor import machine_memory
 from janflask.supervisor.machine_memory import in_gib, limits
-from janflask.types import ModelCard
 from tests.models.tiny import TinyModels, install, write_chat
 
 HEADER = GgufHeader(

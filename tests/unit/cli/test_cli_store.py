@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from janflask.cli import cli
-from janflask.records import Message, Thread
 from janflask.settings import Settings
 from janflask.storage import open_repository
 from janflask.storage.base import Page, Repository
+from janflask.storage.records import Message, Thread
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from janflask.cli.card import print_model
 from janflask.cli.tables import card_object, duration, print_list, print_processes, quantity, size
-from janflask.types import ModelCard
+from janflask.models.card import ModelCard
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from janflask.engine.scheduler import Limits
 from janflask.engine.sequence import Sequence, tell_prompt
 from janflask.engine.snapshots import Snapshots
 from janflask.errors import JanflaskError
-from janflask.types import FinishReason, TokenLogprob
+from janflask.ipc.messages.generation import FinishReason, TokenLogprob
 from tests.fakes.fake_backend import FakeBackend, FakeSampler, FakeText
 
 

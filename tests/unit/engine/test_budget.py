@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 
 from janflask.errors import InvalidRequestError, JanflaskError, ModelLoadError, UnavailableError
+from janflask.models.engine_settings import EngineSettings
 from janflask.models.gguf_header import GgufHeader
 from janflask.models.memory_estimate import Estimate
+from janflask.models.state import ModelStatus
 from janflask.settings import Settings
 from janflask.supervisor import machine_memory
 from janflask.supervisor.admission import Grant, Room
 from janflask.supervisor.budget import MemoryBudget
 from janflask.supervisor.demand import Demand, Demands
 from janflask.supervisor.machine_memory import Amount, group_limits, limits
-from janflask.types import EngineSettings, ModelStatus
 from tests.models.tiny import write_chat, write_split
 
 GIB = 1 << 30

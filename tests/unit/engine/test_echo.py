@@ -9,7 +9,7 @@ import pytest
 
 from janflask.engine.echo import PromptEcho
 from janflask.engine.sequence import Sequence, tell_prompt
-from janflask.types import FinishReason
+from janflask.ipc.messages.generation import FinishReason
 from tests.fakes.fake_backend import EOG, expected_scores, expected_text, next_token
 from tests.unit.engine.conftest import Bench, Collector
 

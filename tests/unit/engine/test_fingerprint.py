@@ -12,7 +12,7 @@ import pytest
 from janflask.engine import fingerprint as module
 from janflask.engine.backend import ContextOptions
 from janflask.engine.fingerprint import NEUTRAL, content, fingerprint
-from janflask.types import EngineSettings
+from janflask.models.engine_settings import EngineSettings
 
 OPTIONS = ContextOptions(
     ctx_len=1024, n_seq=2, kv_cells=2048, flash_attn=False, kv_unified=False, cpu_threads=2, batch_size=256

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from janflask.models.state import ModelState, ModelStatus
 from janflask.supervisor.idle import ASK_AGAIN, IdleWatch
-from janflask.types import ModelState, ModelStatus
 
 
 class Model:

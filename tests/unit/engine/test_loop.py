@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from janflask.errors import ModelStoppedError
-from janflask.types import FinishReason
+from janflask.ipc.messages.generation import FinishReason
 from janflask_ext.stream import TextStream, Vocab
 from tests.fakes.fake_backend import EOG, FakeBackend, expected_text
 

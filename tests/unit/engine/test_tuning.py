@@ -11,7 +11,8 @@ from janflask.engine import tuning
 from janflask.engine.backend import ContextOptions
 from janflask.engine.knob_cache import recall, remember
 from janflask.engine.tuning import Timing, best_slice, fastest, thread_candidates, tune
-from janflask.types import EngineSettings, Knobs
+from janflask.models.engine_info import Knobs
+from janflask.models.engine_settings import EngineSettings
 
 OPTIONS = ContextOptions(
     ctx_len=8192, n_seq=8, kv_cells=65536, flash_attn=False, kv_unified=False, cpu_threads=2, batch_size=256

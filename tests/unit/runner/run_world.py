@@ -11,14 +11,15 @@ from janflask.container import Services
 from janflask.errors import JanflaskError
 from janflask.files import ids
 from janflask.inference.generation import Event
+from janflask.inference.requests import ChatRequest, TemplateRequest, TokenizeRequest
 from janflask.inference.waiting import Waiter
+from janflask.ipc.messages.generation import Timings, Usage
 from janflask.ipc.protocol import Chunk, Done, Finished, Started
-from janflask.records import Message, Run, Thread
 from janflask.runner.runner import Runner
 from janflask.services.engine_access import Tries
 from janflask.settings import Settings
 from janflask.storage.memory import memory_repository
-from janflask.types import ChatRequest, TemplateRequest, Timings, TokenizeRequest, Usage
+from janflask.storage.records import Message, Run, Thread
 from tests.fakes.crossing import crossing
 
 CONTEXT = 64  # tokens; a token is a word

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from janflask.files import ids
-from janflask.records import Run, RunStatus, Thread
 from janflask.runner.titles import title_of
 from janflask.storage.jan import message_from_json
+from janflask.storage.records import Run, RunStatus, Thread
 from tests.unit.runner.run_world import RunWorld, saying
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aaaa"}}

@@ -17,14 +17,14 @@ from janflask.errors import (
     QueueFullError,
 )
 from janflask.inference.generation import Event
+from janflask.inference.requests import ChatRequest
 from janflask.inference.waiting import Waiter
-from janflask.records import Run, RunStatus, Thread
 from janflask.runner import execution
 from janflask.runner.prompts import _TOO_LONG
 from janflask.runner.titles import title_of
 from janflask.services import engine_access
 from janflask.services.engine_access import ATTEMPTS
-from janflask.types import ChatRequest
+from janflask.storage.records import Run, RunStatus, Thread
 from tests.integration.waiting import wait_for
 from tests.unit.runner.run_world import CONTEXT, RunWorld, failing, hanging, message, saying
 

@@ -8,7 +8,7 @@ import pytest
 
 from janflask.errors import ContextLengthExceededError
 from janflask.inference.window import fitting
-from janflask.records import Message
+from janflask.storage.records import Message
 
 
 def conversation(roles: str) -> list[Message]:

@@ -11,9 +11,9 @@ import pytest
 
 from janflask.errors import ConflictError, InvalidRequestError, ModelNotFoundError, StoreDamagedError
 from janflask.models.catalog import ModelCatalog
+from janflask.models.state import ModelStatus
 from janflask.services.model_changes import ModelChanges, ModelChangeService
 from janflask.settings import Settings
-from janflask.types import ModelStatus
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ import pytest
 
 from janflask.errors import InvalidRequestError, JanflaskError, NotFoundError, RequestTooLargeError, StorageFullError
 from janflask.files import ids
-from janflask.records import Assistant, Message, StoredFile, Thread, ThreadAssistant
 from janflask.settings import Settings
 from janflask.storage.base import Page, Repository
 from janflask.storage.jan import message_from_json
 from janflask.storage.memory import memory_repository
+from janflask.storage.records import Assistant, Message, StoredFile, Thread, ThreadAssistant
 from janflask.transfer.archive import ZipTree
 from janflask.transfer.service import ImportReport, PortableService, Skipped
 from janflask.transfer.tree import lines

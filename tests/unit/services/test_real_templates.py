@@ -16,8 +16,8 @@ from jinja2 import Template, TemplateError
 
 from janflask.errors import InvalidRequestError
 from janflask.inference import template_renderer
+from janflask.inference.requests import ChatMessage
 from janflask.inference.templates import ChatTemplates
-from janflask.types import ChatMessage
 from tests.fakes.scripted import INFO
 
 COUNT = 70  # templates in the pinned sources

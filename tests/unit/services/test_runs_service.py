@@ -20,7 +20,6 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.ipc.client import RunnerClient
-from janflask.records import Message, MessageDraft, Run, RunDraft, RunStatus, ThreadAssistant, ThreadDraft
 from janflask.services.assistants import AssistantService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
@@ -30,6 +29,7 @@ from janflask.services.threads import ThreadService
 from janflask.settings import Settings
 from janflask.storage.base import Page
 from janflask.storage.memory import memory_repository
+from janflask.storage.records import Message, MessageDraft, Run, RunDraft, RunStatus, ThreadAssistant, ThreadDraft
 from tests.fakes.crossing import crossing
 
 

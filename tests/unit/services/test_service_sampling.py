@@ -15,7 +15,8 @@ from janflask.inference.sampling import (
     sampling_params,
     template_kwargs,
 )
-from janflask.types import SAMPLING_RANGES, ModelCard, SamplingParams
+from janflask.models.card import ModelCard
+from janflask.models.sampling import SAMPLING_RANGES, SamplingParams
 
 
 def card(**parameters: Any) -> ModelCard:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from janflask.errors import InvalidRequestError
+from janflask.inference.requests import ChatMessage
 from janflask.inference.template_check import MAX_MOVED, left_out, marked, unmarked
 from janflask.inference.template_messages import shapes
 from janflask.inference.template_probe import BLOCK, Forms, probe
 from janflask.inference.template_process import TemplateRenderer
 from janflask.inference.templates import ChatTemplates
-from janflask.types import ChatMessage
 from tests.fakes.scripted import INFO
 
 TOKENS = {"bos_token": "<BOS>", "eos_token": "<EOS>", "add_generation_prompt": True}

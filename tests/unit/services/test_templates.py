@@ -15,10 +15,10 @@ from jinja2 import TemplateError
 
 from janflask.errors import ConflictError, InvalidRequestError
 from janflask.inference import template_process, template_renderer, templates
+from janflask.inference.requests import ChatMessage
 from janflask.inference.template_layouts import render_chatml, render_jan, render_plain
 from janflask.inference.template_process import Rendered, TemplateRenderer
 from janflask.inference.templates import ChatTemplates
-from janflask.types import ChatMessage
 from tests.fakes.scripted import INFO
 
 SYSTEM = ChatMessage(role="system", content="Be brief.")

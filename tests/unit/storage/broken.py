@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from janflask.records import Message
+from janflask.storage.records import Message
 
 
 class Broken(Sequence[Message]):

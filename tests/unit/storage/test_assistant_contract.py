@@ -9,8 +9,8 @@ import pytest
 
 from janflask.errors import ConflictError, InvalidRequestError, NotFoundError
 from janflask.files import ids
-from janflask.records import DEFAULT_ASSISTANT, Assistant
 from janflask.storage.base import AssistantStore, Order, Page, Repository
+from janflask.storage.records import DEFAULT_ASSISTANT, Assistant
 
 ORDERS: tuple[Order, ...] = ("asc", "desc")
 NOT_IDS = ["", "..", "../jan", "a/b", "%2e%2e", "a\0b", "x" * 300, ".janflask"]

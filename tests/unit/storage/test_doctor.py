@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from janflask.files import ids
-from janflask.records import Assistant, Message, Run, RunStatus, Thread
 from janflask.settings import Settings
 from janflask.storage import open_repository
 from janflask.storage.base import Repository
 from janflask.storage.doctor.examination import Finding, examine
+from janflask.storage.records import Assistant, Message, Run, RunStatus, Thread
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from janflask.errors import ConflictError, NotFoundError, StorageFullError, Stor
 from janflask.files import disk as disk_module
 from janflask.files.disk import STAGING, Disk
 from janflask.files.locks import FolderLocks
-from janflask.records import DEFAULT_ASSISTANT, Assistant
 from janflask.storage.base import Page
 from janflask.storage.file_assistants import FileAssistantStore
 from janflask.storage.jan_assistants import BUILT_IN
+from janflask.storage.records import DEFAULT_ASSISTANT, Assistant
 
 JAN = {
     "avatar": "",

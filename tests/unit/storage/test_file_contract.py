@@ -10,8 +10,8 @@ import pytest
 
 from janflask.errors import ConflictError, InvalidRequestError, NotFoundError, StoreBusyError
 from janflask.files import ids
-from janflask.records import StoredFile
 from janflask.storage.base import FileStore, Order, Page, Repository
+from janflask.storage.records import StoredFile
 
 ORDERS: tuple[Order, ...] = ("asc", "desc")
 NOT_IDS = ["", "..", "../x", "a/b", "%2e%2e", "a\0b", "x" * 300, ".janflask"]

@@ -14,9 +14,9 @@ from janflask.errors import NotFoundError, RequestTooLargeError, StorageFullErro
 from janflask.files import ids
 from janflask.files.disk import Disk
 from janflask.files.locks import FolderLocks
-from janflask.records import Run, RunStatus
 from janflask.storage.base import Page
 from janflask.storage.file_runs import MAX_NEW_RUN, FileRunStore
+from janflask.storage.records import Run, RunStatus
 
 
 def new_run(thread_id: str = "t1", **fields: object) -> Run:

@@ -12,11 +12,11 @@ import pytest
 
 from janflask.errors import NotFoundError
 from janflask.files import ids
-from janflask.records import Message, Thread
 from janflask.settings import Settings
 from janflask.storage import message_log, open_repository
 from janflask.storage.base import Page, ThreadStore
 from janflask.storage.doctor.examination import examine
+from janflask.storage.records import Message, Thread
 
 ALL = Page(limit=None, order="asc")
 

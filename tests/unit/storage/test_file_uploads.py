@@ -16,10 +16,10 @@ from janflask.files import disk as disk_module
 from janflask.files import ids
 from janflask.files.disk import STAGING, Disk
 from janflask.files.locks import FolderLocks
-from janflask.records import StoredFile
 from janflask.storage import file_uploads
 from janflask.storage.base import Page
 from janflask.storage.file_uploads import UploadStore
+from janflask.storage.records import StoredFile
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 
 from janflask.errors import ConflictError, InvalidRequestError, NotFoundError
 from janflask.files import ids
-from janflask.records import Message, Thread
 from janflask.storage.base import Order, Page, Repository, ThreadStore
+from janflask.storage.records import Message, Thread
 from tests.unit.storage.broken import Broken
 
 ORDERS: tuple[Order, ...] = ("asc", "desc")

@@ -11,12 +11,12 @@ import psutil
 import pytest
 
 from janflask.files.disk import Disk, opened_folder
-from janflask.records import Message, Thread
 from janflask.settings import Settings
 from janflask.storage import message_log, open_repository
 from janflask.storage.base import Page
 from janflask.storage.message_index import MessageIndex
 from janflask.storage.message_log import BLOCK, Log
+from janflask.storage.records import Message, Thread
 
 LINES = [
     b'{"id":"a","content":"one"}',

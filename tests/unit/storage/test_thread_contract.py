@@ -13,8 +13,8 @@ import pytest
 
 from janflask.errors import ConflictError, InvalidRequestError, NotFoundError
 from janflask.files import ids
-from janflask.records import Message, Thread, ThreadAssistant, ThreadFile
 from janflask.storage.base import Order, Page, Repository, ThreadStore
+from janflask.storage.records import Message, Thread, ThreadAssistant, ThreadFile
 from tests.unit.storage.broken import Broken
 
 ORDERS: tuple[Order, ...] = ("asc", "desc")

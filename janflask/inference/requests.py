@@ -1,0 +1,101 @@
+"""What clients ask of models, checked: a schema turns each body into one of these, and below it nobody sees a raw one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatMessage:
+    """One turn of a conversation; ``role`` is system, developer, user, assistant or tool."""
+
+    role: str
+    content: str
+    name: str | None = None
+    tool_call_id: str | None = None
+    reasoning: str | None = None  # what an assistant thought before it answered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceRequest:
+    """What a chat and a completion request have in common. None means: the model's own default.
+
+    ``sampling`` holds the fields of ``SamplingParams`` that the request sets, checked against their types and ranges.
+    """
+
+    model: str
+    stream: bool = False
+    include_usage: bool = False
+    n: int = 1
+    max_tokens: int | None = None  # -1: no limit, whatever the model's own is
+    stop: tuple[str, ...] | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    cache_prompt: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest(InferenceRequest):
+    """``template_kwargs`` are further variables for the model's chat template (``enable_thinking`` and the like).
+
+    ``begun`` is the beginning of the answer: the model goes on behind it. With ``continue_final_message`` it goes on
+    behind the last message's words, without ``add_generation_prompt`` behind the end of the last message.
+    ``conversation``: see ``GenerateRequest``.
+    """
+
+    messages: tuple[ChatMessage, ...]
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    begun: str = ""
+    conversation: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizeRequest:
+    """``with_pieces`` asks for each token's bytes, too; the other flags are those of ``GenerateRequest``."""
+
+    model: str
+    content: str
+    add_special: bool = False
+    parse_special: bool = True
+    with_pieces: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingRequest:
+    """Texts, or token ids, to be made vectors; ``dimensions`` None leaves these whole."""
+
+    model: str
+    inputs: tuple[str | tuple[int, ...], ...]
+    dimensions: int | None = None
+    base64: bool = False  # answer with the bytes of the numbers, not the numbers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetokenizeRequest:
+    """Token ids to be made text."""
+
+    model: str
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateRequest:
+    """A conversation to be laid out as in a ``ChatRequest``, and with ``tokenize`` cut into tokens."""
+
+    model: str
+    messages: tuple[ChatMessage, ...]
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    tokenize: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRequest(InferenceRequest):
+    """``prompts`` are texts or token ids; each gets ``n`` choices. ``echo`` puts the prompt before its answer."""
+
+    prompts: tuple[str | tuple[int, ...], ...]
+    echo: bool = False

@@ -1,0 +1,96 @@
+"""What a generation is: what is asked of an engine, and what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from janflask.models.sampling import SamplingParams
+
+
+class FinishReason(StrEnum):
+    """Why a choice ended, in OpenAI's words."""
+
+    STOP = "stop"  # end-of-generation token or a stop string
+    LENGTH = "length"  # max_tokens reached, or the context is full
+    ERROR = "error"  # only inside the engine; clients get an error object instead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateRequest:
+    """One generation: a prompt, and ``n`` continuations of it.
+
+    ``prompt`` is text, or token ids that are taken as they are. ``add_special`` lets the tokenizer add BOS where the
+    model wants one; ``parse_special`` turns text like ``<|im_end|>`` into its control token (true for a rendered chat
+    template, false for a user's plain text).
+    """
+
+    prompt: str | tuple[int, ...]
+    n: int = 1
+    max_tokens: int | None = None  # None: until the context is full
+    stop: tuple[str, ...] = ()
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    add_special: bool = True
+    parse_special: bool = True
+    cache_prompt: bool = True  # false: compute the whole prompt, use no cached prefix
+    conversation: str | None = None  # whose prompt it is: its KV state is kept on disk, and looked for there
+    echo: bool = False  # the prompt comes before its answer, with log-probabilities where ``sampling`` asks for them
+
+
+@dataclass(frozen=True, slots=True)
+class TopLogprob:
+    """One candidate at one position: its text (with U+FFFD for a broken character), its bytes, its log-probability."""
+
+    token: str
+    raw: bytes
+    logprob: float
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """The chosen token at one position, and the likeliest candidates there.
+
+    Log-probabilities are natural logarithms of the softmax over the model's own logits, before any sampler. ``width``
+    is how many characters of the text it stands for; None: those that its bytes complete.
+    """
+
+    token: str
+    raw: bytes
+    logprob: float | None  # None: a prompt's first token, which nothing predicts
+    id: int
+    top: tuple[TopLogprob, ...] = ()
+    width: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one generation; ``completion_tokens`` counts all its choices."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int  # of the prompt, taken from the prefix cache
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Where a generation's time went. Milliseconds; ``prompt_n`` counts computed (not cached) prompt tokens."""
+
+    cache_n: int
+    prompt_n: int
+    prompt_ms: float
+    predicted_n: int
+    predicted_ms: float
+    queue_ms: float
+
+    @property
+    def prompt_per_second(self) -> float:
+        return 1000.0 * self.prompt_n / self.prompt_ms if self.prompt_ms > 0 else 0.0
+
+    @property
+    def predicted_per_second(self) -> float:
+        return 1000.0 * self.predicted_n / self.predicted_ms if self.predicted_ms > 0 else 0.0

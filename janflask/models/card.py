@@ -1,0 +1,23 @@
+"""What ``model.json`` says of a model on disk, as the catalog reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """A model on disk: ``models/<id>/model.json`` read leniently, with what Jan or a user wrote kept in ``raw``."""
+
+    id: str
+    name: str
+    folder: str = ""  # below models/: Jan's id for it, which may be no legal one of ours; empty while there is none
+    path: str | None  # the GGUF; None while there is none
+    size_bytes: int
+    created: int  # seconds since the epoch
+    settings: dict[str, Any]
+    parameters: dict[str, Any]
+    metadata: dict[str, Any]
+    raw: dict[str, Any]
+    problem: str | None = None  # why it can't be used as it is
