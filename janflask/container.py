@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from janflask.inference.templates import ChatTemplates
-from janflask.ipc.client import RunnerClient, SupervisorClient
+from janflask.ipc.clients.runner import RunnerClient
+from janflask.ipc.clients.supervisor import SupervisorClient
 from janflask.models.catalog import ModelCatalog
 from janflask.services.assistants import AssistantService
 from janflask.services.chat import ChatService

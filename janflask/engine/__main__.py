@@ -19,19 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from janflask.errors import EngineError, JanflaskError, ProtocolError
+from janflask.ipc.frames import FrameReader, Message, encode
+from janflask.ipc.messages.engine import Launch, Progress, Ready, Retire, Retired, Shutdown
+from janflask.ipc.messages.error import ErrorReply
 from janflask.ipc.messages.launch import EngineSpec
-from janflask.ipc.protocol import (
-    ErrorReply,
-    FrameReader,
-    Launch,
-    Message,
-    Progress,
-    Ready,
-    Retire,
-    Retired,
-    Shutdown,
-    encode,
-)
 from janflask.processes import lifeline
 
 log = logging.getLogger("janflask.engine")

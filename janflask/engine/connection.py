@@ -10,8 +10,10 @@ from janflask.engine.embedder import Job
 from janflask.engine.loop import Loop
 from janflask.engine.sequence import Sequence
 from janflask.errors import JanflaskError
+from janflask.ipc.frames import FrameReader, Message, encode
+from janflask.ipc.messages.engine import Chunk, Done, Echo, Finished
+from janflask.ipc.messages.error import ErrorReply
 from janflask.ipc.messages.generation import FinishReason, Timings, TokenLogprob, Usage
-from janflask.ipc.protocol import Chunk, Done, Echo, ErrorReply, Finished, FrameReader, Message, encode
 
 
 class Connection:

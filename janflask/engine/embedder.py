@@ -23,7 +23,9 @@ from janflask.errors import (
     InvalidRequestError,
     JanflaskError,
 )
-from janflask.ipc.protocol import Embed, Embeddings, ErrorReply, Message
+from janflask.ipc.frames import Message
+from janflask.ipc.messages.engine import Embed, Embeddings
+from janflask.ipc.messages.error import ErrorReply
 from janflask.models.engine_info import EngineStats
 
 log = logging.getLogger(__name__)

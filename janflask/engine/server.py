@@ -27,23 +27,23 @@ from janflask.errors import (
     ProtocolError,
     QueueFullError,
 )
-from janflask.ipc.messages.generation import FinishReason, GenerateRequest, Timings, Usage
-from janflask.ipc.protocol import (
+from janflask.ipc.frames import Message
+from janflask.ipc.messages.engine import (
     Detokenize,
     Done,
     Echo,
     Embed,
-    ErrorReply,
     Finished,
     Generate,
     GetStats,
-    Message,
     Started,
     Stats,
     Text,
     Tokenize,
     Tokens,
 )
+from janflask.ipc.messages.error import ErrorReply
+from janflask.ipc.messages.generation import FinishReason, GenerateRequest, Timings, Usage
 from janflask.models.engine_info import EngineStats
 from janflask.models.sampling import SamplingParams
 

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from janflask.engine.connection import Connection
 from janflask.errors import ProtocolError
-from janflask.ipc.protocol import ErrorReply, Message
+from janflask.ipc.frames import Message
+from janflask.ipc.messages.error import ErrorReply
 
 log = logging.getLogger(__name__)
 

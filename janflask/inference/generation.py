@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from janflask.errors import JanflaskError, TimeoutExceededError
 from janflask.inference.waiting import Waiter
-from janflask.ipc.client import Generation, open_generation
+from janflask.ipc.clients.engine import Generation, open_generation
+from janflask.ipc.messages.engine import Chunk, Done, Echo, Finished, Started
 from janflask.ipc.messages.generation import GenerateRequest, Timings, Usage
-from janflask.ipc.protocol import Chunk, Done, Echo, Finished, Started
 
 __all__ = ["Chunk", "Done", "Event", "Finished", "Generations", "Started"]
 

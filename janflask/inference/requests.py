@@ -1,4 +1,4 @@
-"""What clients ask of models, checked: a schema turns each body into one of these, and below it nobody sees a raw one."""
+"""What clients ask of models: a schema turns each body into one of these, and below it nobody sees a raw one."""
 
 from __future__ import annotations
 

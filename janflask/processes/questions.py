@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from janflask.errors import EngineError, JanflaskError, ProtocolError
-from janflask.ipc.client import wait_readable
-from janflask.ipc.protocol import ErrorReply, FrameReader, Message, encode
+from janflask.ipc.channel import wait_readable
+from janflask.ipc.frames import FrameReader, Message, encode
+from janflask.ipc.messages.error import ErrorReply
 from janflask.processes.runtime_dir import check_socket_path
 
 QUESTION_TIMEOUT = 10.0  # seconds a client has to say what it wants, and to take each reply
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class QuestionServer(socketserver.ThreadingUnixStreamServer):
-    """Answers the frames of ``ipc.protocol`` by ``answer``; what that raises is the last reply.
+    """Answers the frames of ``ipc.frames`` by ``answer``; what that raises is the last reply.
 
     Args:
         path: of the socket.

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from janflask.container import Services
-from janflask.ipc.protocol import RUNNER_SOCKET
+from janflask.ipc.messages.runner import RUNNER_SOCKET
 from janflask.processes import lifeline, service
 from janflask.runner.runner import Runner
 from janflask.runner.server import runner_server

@@ -21,7 +21,7 @@ from janflask.errors import (
 from janflask.files import ids
 from janflask.inference.generation import Event
 from janflask.inference.waiting import Waiter
-from janflask.ipc.protocol import Chunk, Done, Finished, Started
+from janflask.ipc.messages.engine import Chunk, Done, Finished, Started
 from janflask.runner.live import Halt, LiveRun
 from janflask.runner.prompts import Prompt, Prompts, PromptTooLongError
 from janflask.runner.titles import give_title

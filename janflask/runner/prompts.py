@@ -13,7 +13,7 @@ from janflask.inference.requests import ChatMessage, ChatRequest, TemplateReques
 from janflask.inference.sampling import model_max_tokens
 from janflask.inference.waiting import Waiter
 from janflask.inference.window import Window, conversation, fitting
-from janflask.ipc.protocol import MAX_TEXT
+from janflask.ipc.messages.engine import MAX_TEXT
 from janflask.models.parameters import NO_LIMIT
 from janflask.models.sampling import SamplingParams
 from janflask.services.engine_access import EngineAccess, Tries

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from janflask.errors import ProtocolError
-from janflask.ipc.protocol import BeginRun, CancelRun, Message, RunChanged, RunSaid, WatchRun
+from janflask.ipc.frames import Message
+from janflask.ipc.messages.runner import BeginRun, CancelRun, RunChanged, RunSaid, WatchRun
 from janflask.processes.questions import QuestionServer
 from janflask.runner.runner import Runner
 from janflask.storage.records import Run

@@ -1,4 +1,4 @@
-"""The query of the list of uploaded files, and a file as it is answered. ``janflask.api.plumbing.uploads`` reads uploads."""
+"""The query of the list of uploaded files, and a file as it is answered. ``api.plumbing.uploads`` reads uploads."""
 
 from __future__ import annotations
 

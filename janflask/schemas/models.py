@@ -75,7 +75,7 @@ class ModelSettingsSchema(Base):
     The server's own `JANFLASK_*` settings of the same names come before the defaults here. Unknown names are refused.
     """
 
-    # Which values are right is known to those who start engines (``janflask.models.catalog``), who refuse unknown names too:
+    # Which values are right is known to those who start engines (``models.catalog``), who refuse unknown names too:
     # here they are only documented.
 
     class Meta:

@@ -1,6 +1,6 @@
 """``parameters`` of a thread, an assistant or a model: the fields of an inference request, to be used as its defaults.
 
-Read as leniently as where they lie in files (``janflask.models.parameters``): what can be meant is taken, and given by our
+Read as leniently as where they lie in files (``models.parameters``): what can be meant is taken, and given by our
 names, with numbers for numbers that are text.
 """
 

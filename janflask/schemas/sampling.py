@@ -36,7 +36,7 @@ def unless(harmless: tuple[Any, ...], message: str) -> Reason:
 
 
 def refusals(*tables: Mapping[str, Unsupported], but: tuple[str, ...] = ()) -> dict[str, Reason]:
-    """What ``janflask.models.known_fields`` says of fields that cannot be had, in the form of a schema's ``REFUSED``."""
+    """What ``models.known_fields`` says of fields that cannot be had, in the form of a schema's ``REFUSED``."""
     return {name: item.objection for table in tables for name, item in table.items() if name not in but}
 
 

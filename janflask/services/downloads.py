@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from janflask.errors import InvalidRequestError
-from janflask.ipc.client import SupervisorClient
+from janflask.ipc.clients.supervisor import SupervisorClient
 from janflask.models.catalog import is_model_id
 from janflask.models.state import DownloadRequest, ModelState
 from janflask.services.overrides import FILE_SETTINGS, checked_settings

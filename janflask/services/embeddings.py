@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from janflask.errors import TimeoutExceededError
 from janflask.inference.requests import EmbeddingRequest
 from janflask.inference.waiting import Waiter
-from janflask.ipc.client import PendingEmbeddings, ask_embeddings
-from janflask.ipc.protocol import Embed, Embeddings
+from janflask.ipc.clients.engine import PendingEmbeddings, ask_embeddings
+from janflask.ipc.messages.engine import Embed, Embeddings
 from janflask.services.engine_access import EngineAccess
 from janflask.services.models import Endpoint, ModelService
 from janflask.settings import Settings

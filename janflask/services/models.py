@@ -20,7 +20,8 @@ from janflask.errors import (
 )
 from janflask.inference.waiting import Waiter
 from janflask.ipc import shutdown
-from janflask.ipc.client import SupervisorClient, engine_stats
+from janflask.ipc.clients.engine import engine_stats
+from janflask.ipc.clients.supervisor import SupervisorClient
 from janflask.models.card import ModelCard
 from janflask.models.catalog import ModelCatalog, is_model_id
 from janflask.models.engine_info import EngineInfo

@@ -18,8 +18,8 @@ from janflask.files import ids
 from janflask.inference import leftovers
 from janflask.inference.waiting import Waiter
 from janflask.inference.window import conversation, fitting
-from janflask.ipc.client import RunnerClient
-from janflask.ipc.protocol import RunChanged, RunSaid
+from janflask.ipc.clients.runner import RunnerClient
+from janflask.ipc.messages.runner import RunChanged, RunSaid
 from janflask.services.assistants import AssistantService
 from janflask.services.inherited import inherited
 from janflask.services.messages import MessageService, check_thread_id

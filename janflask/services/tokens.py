@@ -9,8 +9,8 @@ from janflask.inference.requests import DetokenizeRequest, TemplateRequest, Toke
 from janflask.inference.sampling import template_kwargs
 from janflask.inference.templates import ChatTemplates
 from janflask.inference.waiting import Waiter
-from janflask.ipc.client import engine_text, engine_tokens
-from janflask.ipc.protocol import MAX_TEXT, Tokenize, Tokens
+from janflask.ipc.clients.engine import engine_text, engine_tokens
+from janflask.ipc.messages.engine import MAX_TEXT, Tokenize, Tokens
 from janflask.services.engine_access import EngineAccess, Tries
 from janflask.services.models import Endpoint, ModelService
 from janflask.settings import Settings

@@ -20,19 +20,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from janflask.errors import EngineError, JanflaskError, ProtocolError, TimeoutExceededError
+from janflask.ipc.frames import FrameReader, Message, encode
+from janflask.ipc.messages.engine import Launch, Progress, Ready, Retire, Retired, Shutdown
+from janflask.ipc.messages.error import ErrorReply
 from janflask.ipc.messages.launch import EngineSpec
-from janflask.ipc.protocol import (
-    ErrorReply,
-    FrameReader,
-    Launch,
-    Message,
-    Progress,
-    Ready,
-    Retire,
-    Retired,
-    Shutdown,
-    encode,
-)
 from janflask.processes import lifeline
 
 ENGINE_FD_VARIABLE = "JANFLASK_ENGINE_FD"

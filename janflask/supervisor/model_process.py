@@ -23,8 +23,8 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 
 from janflask.errors import EngineError, JanflaskError, ModelLoadError, ModelStoppedError, TimeoutExceededError
-from janflask.ipc.client import engine_stats
-from janflask.ipc.protocol import Ready
+from janflask.ipc.clients.engine import engine_stats
+from janflask.ipc.messages.engine import Ready
 from janflask.models.engine_info import EngineInfo
 from janflask.models.state import ModelState, ModelStatus
 from janflask.supervisor.engine_process import EngineDied, EngineProcess, Exit

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from janflask.errors import ProtocolError
-from janflask.ipc.protocol import (
+from janflask.ipc.frames import Message
+from janflask.ipc.messages.supervisor import (
     CancelDownload,
     GetStates,
-    Message,
     StartDownload,
     StartModel,
     State,

@@ -31,7 +31,7 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.ipc.messages.launch import EngineSpec
-from janflask.ipc.protocol import SUPERVISOR_SOCKET
+from janflask.ipc.messages.supervisor import SUPERVISOR_SOCKET
 from janflask.models.catalog import ModelCatalog
 from janflask.models.engine_settings import engine_settings
 from janflask.models.state import DownloadRequest, DownloadState, ModelState, ModelStatus

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from janflask.errors import JanflaskError
-from janflask.ipc.protocol import ErrorReply, FrameReader, encode
+from janflask.ipc.frames import FrameReader, encode
+from janflask.ipc.messages.error import ErrorReply
 
 
 def crossing(error: JanflaskError) -> JanflaskError:

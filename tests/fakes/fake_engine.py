@@ -36,18 +36,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from janflask.errors import InvalidRequestError, ModelLoadError
-from janflask.ipc.messages.generation import Timings, Usage
-from janflask.ipc.messages.launch import EngineSpec
-from janflask.ipc.protocol import (
+from janflask.ipc.frames import FrameReader, Message, encode
+from janflask.ipc.messages.engine import (
     Chunk,
     Done,
-    ErrorReply,
     Finished,
-    FrameReader,
     Generate,
     GetStats,
     Launch,
-    Message,
     Progress,
     Ready,
     Retire,
@@ -55,8 +51,10 @@ from janflask.ipc.protocol import (
     Shutdown,
     Started,
     Stats,
-    encode,
 )
+from janflask.ipc.messages.error import ErrorReply
+from janflask.ipc.messages.generation import Timings, Usage
+from janflask.ipc.messages.launch import EngineSpec
 from janflask.models.engine_info import EngineInfo, EngineStats, Knobs
 from janflask.processes import lifeline
 

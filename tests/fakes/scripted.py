@@ -12,34 +12,34 @@ from pathlib import Path
 from typing import Any
 
 from janflask.errors import JanflaskError, ModelNotFoundError
-from janflask.ipc.messages.generation import GenerateRequest, Timings, Usage
-from janflask.ipc.protocol import (
-    SUPERVISOR_SOCKET,
-    CancelDownload,
+from janflask.ipc.frames import FrameReader, Message, encode
+from janflask.ipc.messages.engine import (
     Chunk,
     Detokenize,
     Done,
     Embed,
     Embeddings,
-    ErrorReply,
     Finished,
-    FrameReader,
     Generate,
-    GetStates,
     GetStats,
-    Message,
-    StartDownload,
     Started,
-    StartModel,
-    State,
-    States,
     Stats,
-    StopModel,
     Text,
     Tokenize,
     Tokens,
+)
+from janflask.ipc.messages.error import ErrorReply
+from janflask.ipc.messages.generation import GenerateRequest, Timings, Usage
+from janflask.ipc.messages.supervisor import (
+    SUPERVISOR_SOCKET,
+    CancelDownload,
+    GetStates,
+    StartDownload,
+    StartModel,
+    State,
+    States,
+    StopModel,
     WatchModel,
-    encode,
 )
 from janflask.models.engine_info import EngineInfo, EngineStats, Knobs
 from janflask.models.state import DownloadRequest, DownloadState, ModelState, ModelStatus

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from janflask.ipc.client import SupervisorClient
-from janflask.ipc.protocol import SUPERVISOR_SOCKET
+from janflask.ipc.clients.supervisor import SupervisorClient
+from janflask.ipc.messages.supervisor import SUPERVISOR_SOCKET
 from janflask.models.state import ModelState, ModelStatus
 from janflask.processes import lifeline
 from janflask.processes.runtime_dir import CHANNEL_VARIABLE

@@ -21,27 +21,13 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.ipc import client
-from janflask.ipc.client import SupervisorClient, engine_stats, open_generation
+from janflask.ipc.clients.engine import engine_stats, open_generation
+from janflask.ipc.clients.supervisor import SupervisorClient
+from janflask.ipc.frames import FrameReader, Message, encode
+from janflask.ipc.messages.engine import Chunk, Done, Finished, Generate, GetStats, Started, Stats
+from janflask.ipc.messages.error import ErrorReply
 from janflask.ipc.messages.generation import GenerateRequest, Timings, Usage
-from janflask.ipc.protocol import (
-    SUPERVISOR_SOCKET,
-    Chunk,
-    Done,
-    ErrorReply,
-    Finished,
-    FrameReader,
-    Generate,
-    GetStates,
-    GetStats,
-    Message,
-    Started,
-    StartModel,
-    State,
-    States,
-    Stats,
-    StopModel,
-    encode,
-)
+from janflask.ipc.messages.supervisor import SUPERVISOR_SOCKET, GetStates, StartModel, State, States, StopModel
 from janflask.models.state import ModelState, ModelStatus
 from tests.fakes.fake_engine import STATS
 

@@ -16,16 +16,17 @@ from janflask.engine.prefix_cache import PrefixCache
 from janflask.engine.scheduler import Limits
 from janflask.engine.server import EngineServer
 from janflask.errors import EngineCrashedError, JanflaskError
-from janflask.ipc.client import (
+from janflask.ipc.channel import wait_readable
+from janflask.ipc.clients.engine import (
     PendingEmbeddings,
     ask_embeddings,
     engine_stats,
     engine_tokens,
     open_generation,
-    wait_readable,
 )
+from janflask.ipc.frames import encode
+from janflask.ipc.messages.engine import Embed, Embeddings, Tokenize
 from janflask.ipc.messages.generation import GenerateRequest
-from janflask.ipc.protocol import Embed, Embeddings, Tokenize, encode
 from tests.fakes.fake_backend import FakeBackend, FakeSampler, FakeText
 from tests.fakes.fake_embedding import N_VOCAB, WIDTH, FakeEmbedding, vector_of
 

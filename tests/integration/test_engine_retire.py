@@ -12,8 +12,9 @@ import pytest
 
 from janflask.engine.__main__ import Cord, _await_end
 from janflask.errors import EngineCrashedError
-from janflask.ipc.client import engine_text, open_generation
-from janflask.ipc.protocol import Done, FrameReader, Message, Retire, Retired, Shutdown, Started, encode
+from janflask.ipc.clients.engine import engine_text, open_generation
+from janflask.ipc.frames import FrameReader, Message, encode
+from janflask.ipc.messages.engine import Done, Retire, Retired, Shutdown, Started
 from tests.integration.test_engine_server import LIMIT, Engine, collect, engine, greedy
 
 __all__ = ["engine"]

@@ -16,9 +16,10 @@ from janflask.engine.prefix_cache import PrefixCache
 from janflask.engine.scheduler import Limits
 from janflask.engine.server import EngineServer
 from janflask.errors import InvalidRequestError, JanflaskError
-from janflask.ipc.client import Generation, engine_stats, engine_text, engine_tokens, open_generation
+from janflask.ipc.clients.engine import Generation, engine_stats, engine_text, engine_tokens, open_generation
+from janflask.ipc.frames import Message
+from janflask.ipc.messages.engine import Chunk, Done, Echo, Finished, Started, Tokenize, Tokens
 from janflask.ipc.messages.generation import GenerateRequest
-from janflask.ipc.protocol import Chunk, Done, Echo, Finished, Message, Started, Tokenize, Tokens
 from janflask.models.engine_info import EngineStats
 from janflask.models.sampling import SamplingParams
 from tests.fakes.fake_backend import N_VOCAB, FakeBackend, FakeSampler, FakeText, expected_scores, expected_text
@@ -264,7 +265,8 @@ def test_a_client_that_reads_nothing_does_not_hold_up_the_other(engine):
     lazy = socket.socket(socket.AF_UNIX)
     lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     lazy.connect(engine.path)
-    from janflask.ipc.protocol import FrameReader, Generate, encode
+    from janflask.ipc.frames import FrameReader, encode
+    from janflask.ipc.messages.engine import Generate
 
     request = GenerateRequest(
         prompt=lazy_prompt, n=2, max_tokens=150, sampling=SamplingParams(temperature=0, top_logprobs=2)

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from janflask.errors import UnavailableError
-from janflask.ipc.client import SupervisorClient
+from janflask.ipc.clients.supervisor import SupervisorClient
 from janflask.models.state import ModelStatus
 from janflask.processes.launcher import address_problem, bind_address, read_settings
 from janflask.settings import Settings

@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 
 from janflask.errors import JanflaskError
-from janflask.ipc.client import SupervisorClient, open_generation
+from janflask.ipc.clients.engine import open_generation
+from janflask.ipc.clients.supervisor import SupervisorClient
+from janflask.ipc.messages.engine import Done
 from janflask.ipc.messages.generation import GenerateRequest
-from janflask.ipc.protocol import Done
 from janflask.models.state import ModelStatus
 from tests.integration.engine_world import LIMIT, World, budget, descendants, supervisor_process, wait_for
 

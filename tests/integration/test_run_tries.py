@@ -12,7 +12,7 @@ import pytest
 
 from janflask.container import Services
 from janflask.files import ids
-from janflask.ipc.protocol import Started
+from janflask.ipc.messages.engine import Started
 from janflask.runner.runner import Runner
 from janflask.services import engine_access
 from janflask.services.engine_access import ATTEMPTS

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from janflask.errors import JanflaskError, UnavailableError
-from janflask.ipc.client import RunnerClient, wait_readable
-from janflask.ipc.protocol import RUNNER_SOCKET, RunChanged, RunSaid
+from janflask.ipc.channel import wait_readable
+from janflask.ipc.clients.runner import RunnerClient
+from janflask.ipc.messages.runner import RUNNER_SOCKET, RunChanged, RunSaid
 from janflask.runner.server import runner_server
 from janflask.storage.records import RunStatus
 from tests.integration.waiting import LIMIT

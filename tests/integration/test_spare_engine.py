@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from janflask.errors import ModelLoadError
-from janflask.ipc.client import SupervisorClient
+from janflask.ipc.clients.supervisor import SupervisorClient
 from janflask.models.state import ModelStatus
 from janflask.supervisor import spare
 from janflask.supervisor.engine_process import SPARE_VARIABLE

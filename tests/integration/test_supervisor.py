@@ -20,9 +20,9 @@ from janflask.errors import (
     ModelStoppedError,
     TimeoutExceededError,
 )
-from janflask.ipc.client import engine_stats, open_generation
+from janflask.ipc.clients.engine import engine_stats, open_generation
+from janflask.ipc.messages.engine import Done, Started
 from janflask.ipc.messages.generation import GenerateRequest
-from janflask.ipc.protocol import Done, Started
 from janflask.models.catalog import is_model_id
 from janflask.models.state import ModelState, ModelStatus
 from janflask.settings import Settings

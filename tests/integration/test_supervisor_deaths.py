@@ -12,9 +12,9 @@ from janflask.errors import (
     EngineCrashedError,
     ModelLoadError,
 )
-from janflask.ipc.client import open_generation
+from janflask.ipc.clients.engine import open_generation
+from janflask.ipc.messages.engine import Started
 from janflask.ipc.messages.generation import GenerateRequest
-from janflask.ipc.protocol import Started
 from janflask.models.state import ModelStatus
 from janflask.supervisor.engine_process import LOG_LIMIT
 from janflask.supervisor.launch import RestartPolicy

@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError, ModelStoppedError, UnavailableError
-from janflask.ipc.client import SupervisorClient, open_generation
+from janflask.ipc.clients.engine import open_generation
+from janflask.ipc.clients.supervisor import SupervisorClient
+from janflask.ipc.messages.engine import Started
 from janflask.ipc.messages.generation import GenerateRequest
-from janflask.ipc.protocol import Started
 from janflask.models.state import ModelState, ModelStatus
 from janflask.supervisor.desired_state import Wanted, read
 from tests.integration.engine_world import (

@@ -12,7 +12,7 @@ import pytest
 from janflask.errors import (
     ModelLoadError,
 )
-from janflask.ipc.client import SupervisorClient
+from janflask.ipc.clients.supervisor import SupervisorClient
 from janflask.models.state import ModelStatus
 from janflask.supervisor.supervisor import RUNNING_FILE
 from tests.integration.engine_world import (

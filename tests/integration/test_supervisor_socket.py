@@ -10,7 +10,9 @@ from janflask.errors import (
     JanflaskError,
     UnavailableError,
 )
-from janflask.ipc.protocol import SUPERVISOR_SOCKET, FrameReader, GetStates, Started, States, encode
+from janflask.ipc.frames import FrameReader, encode
+from janflask.ipc.messages.engine import Started
+from janflask.ipc.messages.supervisor import SUPERVISOR_SOCKET, GetStates, States
 from janflask.models.state import ModelStatus
 from tests.integration.engine_world import (
     LIMIT,

@@ -8,47 +8,44 @@ import msgspec
 import pytest
 
 from janflask.errors import ConflictError, ContextLengthExceededError, JanflaskError, ProtocolError
-from janflask.ipc import protocol
-from janflask.ipc.messages.generation import GenerateRequest, Timings, TokenLogprob, TopLogprob, Usage
-from janflask.ipc.messages.launch import EngineSpec
-from janflask.ipc.protocol import (
-    BeginRun,
-    CancelDownload,
-    CancelRun,
+from janflask.ipc import frames
+from janflask.ipc.frames import FrameReader, Message, encode
+from janflask.ipc.messages import engine
+from janflask.ipc.messages.engine import (
     Chunk,
     Detokenize,
     Done,
     Echo,
     Embed,
     Embeddings,
-    ErrorReply,
     Finished,
-    FrameReader,
     Generate,
-    GetStates,
     GetStats,
     Launch,
-    Message,
     Progress,
     Ready,
     Retire,
     Retired,
-    RunChanged,
-    RunSaid,
     Shutdown,
-    StartDownload,
     Started,
-    StartModel,
-    State,
-    States,
     Stats,
-    StopModel,
     Text,
     Tokenize,
     Tokens,
+)
+from janflask.ipc.messages.error import ErrorReply
+from janflask.ipc.messages.generation import GenerateRequest, Timings, TokenLogprob, TopLogprob, Usage
+from janflask.ipc.messages.launch import EngineSpec
+from janflask.ipc.messages.runner import BeginRun, CancelRun, RunChanged, RunSaid, WatchRun
+from janflask.ipc.messages.supervisor import (
+    CancelDownload,
+    GetStates,
+    StartDownload,
+    StartModel,
+    State,
+    States,
+    StopModel,
     WatchModel,
-    WatchRun,
-    encode,
 )
 from janflask.models.engine_info import EngineInfo, EngineStats, Knobs
 from janflask.models.engine_settings import EngineSettings
@@ -190,7 +187,7 @@ def test_a_message_survives_the_wire(message: Message) -> None:
 
 
 def test_every_kind_of_message_is_covered() -> None:
-    assert {type(message) for message in EVERY_MESSAGE} == set(protocol._KINDS.values())
+    assert {type(message) for message in EVERY_MESSAGE} == set(frames._KINDS.values())
 
 
 @pytest.mark.parametrize(
@@ -235,7 +232,7 @@ def test_byte_by_byte() -> None:
 
 
 def frame(payload: bytes, magic: bytes = b"JF", version: int = 1, kind: int = 2, length: int | None = None) -> bytes:
-    return protocol.HEADER.pack(magic, version, kind, len(payload) if length is None else length) + payload
+    return frames.HEADER.pack(magic, version, kind, len(payload) if length is None else length) + payload
 
 
 GOOD = msgspec.msgpack.encode({"prompt_tokens": 1})
@@ -250,7 +247,7 @@ GOOD = msgspec.msgpack.encode({"prompt_tokens": 1})
         (frame(GOOD, version=0), "version 0"),
         (frame(GOOD, kind=0), "unknown frame kind 0"),
         (frame(GOOD, kind=255), "unknown frame kind 255"),
-        (frame(b"", length=protocol.MAX_PAYLOAD + 1), "over the"),
+        (frame(b"", length=frames.MAX_PAYLOAD + 1), "over the"),
         (frame(b"", length=2**32 - 1), "over the"),
         (frame(b""), "Started frame"),
         (frame(GOOD[:-1]), "Started frame"),
@@ -284,7 +281,7 @@ def test_a_good_frame_before_a_bad_one_is_delivered() -> None:
 
 def test_a_bad_header_is_refused_before_its_payload_arrives() -> None:
     reader = FrameReader()
-    reader.feed(frame(b"", length=protocol.MAX_PAYLOAD + 1))
+    reader.feed(frame(b"", length=frames.MAX_PAYLOAD + 1))
     with pytest.raises(ProtocolError, match="over the"):
         reader.next()
 
@@ -297,7 +294,7 @@ def test_half_a_frame_is_pending() -> None:
 
 
 def test_an_oversize_message_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "MAX_PAYLOAD", 100)
+    monkeypatch.setattr(frames, "MAX_PAYLOAD", 100)
     with pytest.raises(ProtocolError, match="is over the 100 byte limit"):
         encode(Chunk(0, "x" * 200))
 
@@ -305,8 +302,8 @@ def test_an_oversize_message_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     "message",
     [
-        Tokenize("x" * (protocol.MAX_TEXT + 1), add_special=False, parse_special=False),
-        Detokenize((0,) * (protocol.MAX_TOKENS + 1)),
+        Tokenize("x" * (engine.MAX_TEXT + 1), add_special=False, parse_special=False),
+        Detokenize((0,) * (engine.MAX_TOKENS + 1)),
     ],
     ids=lambda message: type(message).__name__,
 )

@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException, default_exceptions
 from janflask import create_app, errors
 from janflask.api.plumbing.errors import on_http_exception
 from janflask.errors import ContextLengthExceededError, JanflaskError, QueueFullError
-from janflask.ipc.protocol import Started
+from janflask.ipc.messages.engine import Started
 from janflask.settings import Settings
 from tests.unit.api.conftest import World
 

@@ -13,7 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from janflask.errors import ConflictError, InvalidRequestError, ModelNotFoundError
-from janflask.ipc.protocol import State
+from janflask.ipc.messages.supervisor import State
 from janflask.models.state import DownloadRequest, ModelState, ModelStatus
 from tests.fakes.scripted import PATIENCE, Line
 from tests.unit.api.conftest import World

@@ -10,8 +10,8 @@ from openai.types import Completion, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from janflask.errors import EngineError
+from janflask.ipc.messages.engine import Chunk, Finished, Started
 from janflask.ipc.messages.generation import TokenLogprob, TopLogprob
-from janflask.ipc.protocol import Chunk, Finished, Started
 from tests.fakes.scripted import DONE, Conversation, say
 from tests.unit.api.conftest import World
 

@@ -19,7 +19,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from janflask import create_app
 from janflask.errors import ModelLoadError
-from janflask.ipc.protocol import Chunk, Finished, Started
+from janflask.ipc.messages.engine import Chunk, Finished, Started
 from tests.fakes.scripted import DONE, PATIENCE, Conversation, Script, say
 from tests.unit.api.conftest import World
 

@@ -12,7 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from janflask.errors import ContextLengthExceededError, EngineCrashedError, InvalidRequestError, QueueFullError
-from janflask.ipc.protocol import Embed
+from janflask.ipc.messages.engine import Embed
 from janflask.services import embeddings as service
 from tests.fakes.scripted import INFO
 from tests.unit.api.conftest import World

@@ -18,7 +18,7 @@ from flask.testing import FlaskClient
 from janflask.container import Services
 from janflask.files import ids
 from janflask.ipc.messages.generation import GenerateRequest
-from janflask.ipc.protocol import RUNNER_SOCKET
+from janflask.ipc.messages.runner import RUNNER_SOCKET
 from janflask.models.parameters import NAMES
 from janflask.runner.runner import Runner
 from janflask.runner.server import runner_server

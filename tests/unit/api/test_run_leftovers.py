@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 
 from janflask import create_app
 from janflask.errors import UnavailableError
-from janflask.ipc.client import RunnerClient
+from janflask.ipc.clients.runner import RunnerClient
 from janflask.settings import Settings
 from janflask.storage.records import Run
 from tests.unit.api.stored import refused

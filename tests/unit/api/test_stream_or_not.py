@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from janflask.ipc.messages.engine import Chunk, Echo, Finished, Started
 from janflask.ipc.messages.generation import TokenLogprob
-from janflask.ipc.protocol import Chunk, Echo, Finished, Started
 from tests.fakes.scripted import DONE, Conversation
 from tests.unit.api.conftest import World
 

@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from janflask.errors import EngineCrashedError, InvalidRequestError
-from janflask.ipc import protocol
+from janflask.ipc.messages import engine
 from janflask.schemas import tokens as schemas
 from tests.unit.api.conftest import World
 from tests.unit.api.test_api_docs import check_fits
@@ -131,4 +131,4 @@ def test_the_answers_fit_the_document(client: FlaskClient) -> None:
 
 
 def test_the_limits_are_the_engines() -> None:
-    assert (schemas.MAX_TEXT, schemas.MAX_TOKENS) == (protocol.MAX_TEXT, protocol.MAX_TOKENS)
+    assert (schemas.MAX_TEXT, schemas.MAX_TOKENS) == (engine.MAX_TEXT, engine.MAX_TOKENS)

@@ -8,7 +8,9 @@ import pytest
 
 from janflask.engine.embedder import PREPARE_CHARACTERS, Embedder, Job, shortened
 from janflask.errors import EngineError, JanflaskError, ModelLoadError
-from janflask.ipc.protocol import MAX_PAYLOAD, Embed, Embeddings, ErrorReply, Message, encode
+from janflask.ipc.frames import MAX_PAYLOAD, Message, encode
+from janflask.ipc.messages.engine import Embed, Embeddings
+from janflask.ipc.messages.error import ErrorReply
 from tests.fakes.fake_embedding import N_VOCAB, WIDTH, FakeEmbedding, numbers, vector_of
 
 LIMIT = 20.0

@@ -13,8 +13,8 @@ from janflask.files import ids
 from janflask.inference.generation import Event
 from janflask.inference.requests import ChatRequest, TemplateRequest, TokenizeRequest
 from janflask.inference.waiting import Waiter
+from janflask.ipc.messages.engine import Chunk, Done, Finished, Started
 from janflask.ipc.messages.generation import Timings, Usage
-from janflask.ipc.protocol import Chunk, Done, Finished, Started
 from janflask.runner.runner import Runner
 from janflask.services.engine_access import Tries
 from janflask.settings import Settings

@@ -19,7 +19,7 @@ from janflask.errors import (
     TimeoutExceededError,
     UnavailableError,
 )
-from janflask.ipc.client import RunnerClient
+from janflask.ipc.clients.runner import RunnerClient
 from janflask.services.assistants import AssistantService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService

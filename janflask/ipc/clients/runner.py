@@ -1,0 +1,44 @@
+"""Asking the runner."""
+
+from __future__ import annotations
+
+from janflask.ipc.channel import ProcessClient, Waitable, expected_reply
+from janflask.ipc.messages.runner import RUNNER_SOCKET, BeginRun, CancelRun, RunChanged, RunSaid, WatchRun
+from janflask.storage.records import Run
+
+
+class RunWatch(Waitable):
+    """A run that is watched; ``fileno()`` becomes readable when there is something new."""
+
+    def receive(self) -> list[RunChanged | RunSaid] | None:
+        """What came, in order; empty while a message is not whole, None once nothing more will come.
+
+        A run that is not final by then goes on without its runner; ask again. Raises what the runner answers.
+        """
+        try:
+            self._connection.receive()
+        except EOFError:
+            return None
+        news: list[RunChanged | RunSaid] = []
+        while (message := self._connection.next()) is not None:
+            news.append(message if isinstance(message, RunSaid) else expected_reply(message, RunChanged))
+        return news
+
+
+class RunnerClient(ProcessClient):
+    """Asks the runner whose socket is in ``runtime_dir``."""
+
+    _SOCKET = RUNNER_SOCKET
+    _PEER = "the runner"
+
+    def begin(self, thread_id: str, run_id: str, timeout: float) -> Run:
+        """The run, which is carried out from now on. Raises what the runner answers, UnavailableError."""
+        return self._ask(BeginRun(thread_id, run_id), RunChanged, timeout).run
+
+    def cancel(self, thread_id: str, run_id: str, timeout: float) -> Run:
+        """The run, which is about to end. Raises what the runner answers, UnavailableError."""
+        return self._ask(CancelRun(thread_id, run_id), RunChanged, timeout).run
+
+    def watch(self, thread_id: str, run_id: str) -> RunWatch:
+        """How the run is, all that it has said, and what comes, until it is final."""
+        return RunWatch(self._connect(WatchRun(thread_id, run_id)))

@@ -1,0 +1,136 @@
+"""What an engine is asked and answers, and what it and its supervisor say to each other."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from janflask.ipc.messages.generation import GenerateRequest, Timings, TokenLogprob, Usage
+from janflask.ipc.messages.launch import EngineSpec
+from janflask.models.engine_info import EngineInfo, EngineStats
+
+MAX_TEXT = 1 << 20  # characters to be tokenized: an engine takes no requests meanwhile
+
+MAX_TOKENS = 1 << 20  # to be made text
+
+
+class Generate(msgspec.Struct, frozen=True):
+    request: GenerateRequest
+
+
+class Started(msgspec.Struct, frozen=True):
+    """The request is valid and queued; from here on a failure is an ``ErrorReply`` in the stream."""
+
+    prompt_tokens: int
+
+
+class Chunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Text of one choice. ``text`` may be empty (bytes held back) when there are log-probabilities."""
+
+    index: int
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Echo(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A part of the prompt, as a ``Chunk`` of every choice; all of it comes before the first of these."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Finished(msgspec.Struct, frozen=True):
+    index: int
+    reason: str  # a FinishReason
+
+
+class Done(msgspec.Struct, frozen=True):
+    usage: Usage
+    timings: Timings
+
+
+class GetStats(msgspec.Struct, frozen=True):
+    pass
+
+
+class Stats(msgspec.Struct, frozen=True):
+    stats: EngineStats
+
+
+class Tokenize(msgspec.Struct, frozen=True):
+    """A text to be cut into tokens; two flags are ``GenerateRequest``'s, ``pieces`` asks for each token's bytes too."""
+
+    text: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
+    add_special: bool
+    parse_special: bool
+    pieces: bool = False
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    ids: list[int]
+    pieces: list[bytes] | None = None  # of each token, if asked for
+
+
+class Detokenize(msgspec.Struct, frozen=True):
+    tokens: Annotated[tuple[int, ...], msgspec.Meta(max_length=MAX_TOKENS)]
+
+
+class Text(msgspec.Struct, frozen=True):
+    """U+FFFD stands for bytes that are no UTF-8."""
+
+    text: str
+
+
+class Embed(msgspec.Struct, frozen=True):
+    """Texts, or token ids that are taken as they are, to be made vectors.
+
+    ``dimensions`` cuts each vector to its beginning, of length 1 again. ``first`` is the number of the first input in
+    the client's request, for error messages.
+    """
+
+    inputs: tuple[str | tuple[int, ...], ...]
+    dimensions: int | None = None
+    first: int = 0
+
+
+class Embeddings(msgspec.Struct, frozen=True):
+    """One vector an input: little-endian 32-bit floats, of length 1; and the tokens of all inputs."""
+
+    vectors: list[bytes]
+    prompt_tokens: int
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """``log_path``: what the engine writes goes there from now on; None: it goes to the right place already."""
+
+    spec: EngineSpec
+    log_path: str | None = None
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """What a starting engine is doing: ``waiting`` for a Launch, ``loading``, ``proving`` or ``measuring``."""
+
+    stage: str
+    fraction: float  # of this stage, 0 to 1
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """The model answered a decode and the socket listens. ``notes``: what a user should know of how it runs."""
+
+    info: EngineInfo
+    notes: tuple[str, ...] = ()
+
+
+class Shutdown(msgspec.Struct, frozen=True):
+    """End every request with ``model_stopped``, then exit."""
+
+
+class Retire(msgspec.Struct, frozen=True):
+    """Take no more requests and exit, if no request is under way."""
+
+
+class Retired(msgspec.Struct, frozen=True):
+    """``idle`` false: a request is under way, and the engine goes on as if it had not been asked."""
+
+    idle: bool
