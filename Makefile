@@ -52,8 +52,9 @@ format: $(VENV)/.stamp-dev ## format the code and repair what can be repaired
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: $(VENV)/.stamp-venv ## write docs/settings.md from the table of settings
+docs: $(VENV)/.stamp-venv ## write the pages and docstrings that are made from the sources
 	@$(BIN)/python -m tools.settings_doc
+	@$(BIN)/python -m tools.rooms_doc
 
 lock: $(VENV)/.stamp-venv ## resolve pyproject.toml into requirements/*.txt anew
 	@$(BIN)/python -m tools.lock

@@ -1,0 +1,35 @@
+"""An engine process: one model in llama.cpp, batched for everybody who asks it.
+
+``__main__``: An engine process: ``python -m janflask.engine``, started by the supervisor with a socket pair as its
+    birth cord
+``backend``: A model in llama.cpp: loading through llama-cpp-python's bindings, then the hot path through the extension
+``builder``: From a model and its settings to a loop that is ready to run, and the description of what came out
+``connection``: One client of an engine: the sink of its sequences, and a buffer for what its socket does not take yet
+``conversations``: Conversations' KV state beyond the slots: put away before a slot is lost, brought back before a
+    prompt is computed
+``cores``: How many cores there are for an engine
+``devices``: What memory llama.cpp's GPUs have: ``python -m janflask.engine.devices`` prints it as JSON
+``echo``: A prompt that comes before its answer: its text token by token, and its log-probabilities as they are computed
+``embedder``: Makes vectors for everybody who asks: requests in turn, several inputs in one decode. One thread runs it
+``embedding``: A llama.cpp context that makes vectors of texts: what pooling, how large, one decode for several inputs
+``ends``: Which tokens end an answer, and which only have a name that llama.cpp takes for an end
+``fingerprint``: What a KV state depends on: under another fingerprint it is of no use
+``governor``: Keeps a step that mixes prompt and generation about as long as it was when the slice size was measured
+``knob_cache``: Remembers measured knobs in a small JSON file: fingerprint of machine, library, model and settings ->
+    knobs
+``library_log``: llama.cpp's own log, on its way into ours
+``loop``: The engine's loop: schedule -> one decode for everybody -> sample -> text -> sinks. One thread runs it
+``prefix_cache``: What every sequence slot of the KV memory holds, and which slot serves a prompt best
+``scheduler``: Who is computed in the next step: admission, prompt slices, and what gives way when the KV memory runs
+    short
+``sequence``: One continuation being generated: its tokens, how far they are computed, and what it still may do
+``server``: What an engine answers: it generates, makes embeddings, cuts texts into tokens and tells how busy it is
+``sizing``: How large a context to make: from the settings, the model and the memory that is free
+``snapshots``: Conversations' KV state on disk, so that one that was stopped, evicted or restarted is not computed again
+``sockets``: A server on a Unix socket: one thread reads and writes frames, others hand it what to send
+``state_key``: The key by which an engine knows a KV state as one that this data folder's engines wrote
+``trial``: Times real decodes on a context opened for it
+``tuning``: Which knobs are fastest here: measured once per machine, model and settings, then remembered
+``worker``: A thread that works in steps, takes what others hand it between two of them, and knows how long it has
+    rested
+"""

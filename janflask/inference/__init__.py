@@ -1,0 +1,21 @@
+"""From a checked request to what an engine is asked, and back: templates, sampling, generations.
+
+``generation``: The generations of one API request, read as one stream of events
+``gguf_template``: The chat template inside a GGUF, over any conversation: as it is where the template takes it, else as
+    it needs it
+``leftovers``: What of a conversation no model here is shown, by name: asked before it is answered, so that nothing gets
+    lost
+``requests``: What clients ask of models: a schema turns each body into one of these, and below it nobody sees a raw one
+``sampling``: How a request is answered: its own fields over the model's ``parameters`` over the built-in defaults
+``template_check``: Whether all that was said is in the prompt: a chat template drops what it does not understand
+    without a word
+``template_layouts``: The layouts that are written down here: Jan's ``prompt_template``, ChatML, and plain text
+``template_messages``: A conversation as a chat template can take it
+``template_probe``: Which form of a message a chat template reads, found out by rendering small conversations with it
+``template_process``: One chat template in a process of its own, which can be killed; see ``template_renderer``
+``template_renderer``: A process that renders one chat template, with limits of time and memory. Run as a script by
+    ``templates.py``
+``templates``: From messages to the prompt that a model was trained to see
+``waiting``: Waiting for an engine or the supervisor without losing sight of the client
+``window``: Which of a conversation's messages a model is shown when not all of them fit its context
+"""

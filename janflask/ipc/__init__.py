@@ -1,0 +1,7 @@
+"""How the server's processes talk: frames over Unix sockets.
+
+``channel``: A connected socket that frames go over, and asking a process of the server's own. Nothing waits without a
+    limit
+``frames``: What janflask's processes say to each other, and how it looks on a Unix stream socket
+``shutdown``: Tells what would go on for long in this process that the process is about to end
+"""

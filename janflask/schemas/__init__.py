@@ -1,0 +1,24 @@
+"""Request bodies and answers as marshmallow schemas: checked, and described for the OpenAPI document.
+
+``answers``: What the API answers with, for the OpenAPI document. They are built as plain objects; a test compares
+``assistants``: The bodies of requests that make or change assistants, and the assistant as it is answered
+``chat``: The body of POST /chat/completions
+``completions``: The body of POST /completions
+``embeddings``: The body and the answer of POST /embeddings
+``fields``: Strict fields: JSON's types are taken at their word, and an error says what would be right
+``files``: The query of the list of uploaded files, and a file as it is answered. ``api.plumbing.uploads`` reads uploads
+``messages``: The bodies of requests that store messages, and the query of their list
+``model_answers``: Models as they are answered, for the OpenAPI document. They are built as plain objects; a test
+    compares
+``models``: The bodies of requests about models, and the one table of what a model can be started with
+``objects``: What the bodies and queries of stored objects have in common: JSON objects with limits, and pages of lists
+``parameters``: ``parameters`` of a thread, an assistant or a model: the fields of an inference request, to be used as
+    its defaults
+``run_answers``: Runs and their steps as they are answered, for the OpenAPI document. They are built as plain objects
+``runs``: The bodies of requests that make or change runs
+``sampling``: What a chat and a completion request have in common: how much to generate and how to choose tokens
+``stored``: What the answers about threads, messages, assistants and files share, for the OpenAPI document
+``thread_answers``: Threads and messages as they are answered, for the OpenAPI document. They are built as plain objects
+``threads``: The bodies of requests that make or change threads, and the query of their list
+``tokens``: The bodies and answers of POST /tokenize, /detokenize and /apply-template
+"""

@@ -1,4 +1,38 @@
-"""The store: conversations, assistants and uploaded files, in plain files that can be read and backed up."""
+"""The store: conversations, assistants and uploaded files, in plain files that can be read and backed up.
+
+``base``: The repository's protocol. ``tests/unit/storage`` has one suite for every implementation
+``file_assistants``: Assistants on disk: ``assistants/<id>/assistant.json``, as Jan has them
+``file_runs``: Runs on disk: ``threads/<id>/runs/<run id>.json``, and what a run has said so far in ``<run id>.reply``
+``file_threads``: Threads in folders: ``threads/<id>/`` with ``thread.json``, ``messages.jsonl`` and ``files/``, as Jan
+    has them
+``file_uploads``: Uploaded files on disk, a folder each:
+``folders``: Objects that are one folder each: which there are, putting one in its place, taking one away
+``index_file``: A SQLite file of which nothing would be missed: made anew where it is broken, in memory where none can
+    be written
+``jan``: Threads and messages as JSON on disk, in Jan's own shape, and back
+``jan_assistants``: Assistants as JSON on disk, in the shape of Jan's ``assistant.json``, and back; and the one that is
+    built in
+``lru``: What was used last, up to a total weight
+``memory``: The repository in memory: for tests, and the plainest statement of what ``base`` says
+``message_index``: Where each message of a thread lies in its file, so that a page in the middle needs no walk through
+    all of it
+``message_lines``: What stands in a line of ``messages.jsonl``: one message, unless a program forgot a line break or did
+    not finish one
+``message_log``: ``messages.jsonl``: one message a line, appended under the thread's lock, read without it
+``odd_values``: Parameters and settings in files that nobody can mean, in words: for the doctor, and for whoever imports
+    them
+``paging``: Cutting a page out of a list whose order is known, by cursors that are ids
+``records``: What the store keeps: threads, messages, assistants and uploaded files, as frozen dataclasses. Standard
+    library only
+``run_json``: Runs as JSON on disk, and back
+``search``: Looking for words in threads: a scan, over bytes where that is enough to say no
+``thread_files``: A thread's own files: the folder ``files/`` in its folder, which nobody but the thread knows
+``thread_folders``: The folder of a thread, opened to read or locked to write, with errors that speak of the thread
+``thread_index``: Which threads there are, in the order of their creation: a SQLite file that can be thrown away at any
+    time
+``thread_messages``: The messages of threads in folders: ``messages.jsonl``, appended to, and written anew where a
+    message changes
+"""
 
 from __future__ import annotations
 

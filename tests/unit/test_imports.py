@@ -1,4 +1,4 @@
-"""Who may import whom, as docs/architecture.md draws it, read from the sources."""
+"""Who may import whom, as ``tools/import_rules.py`` says, read from the sources."""
 
 from __future__ import annotations
 
@@ -12,96 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tools.import_rules import ALLOWED, FORBIDDEN, STANDARD_LIBRARY_ONLY
+
 ROOT = Path(__file__).resolve().parents[2]
-BASE = {"types", "records", "errors", "settings", "hosts"}
-VALUES = {"engine_settings", "parameters", "known_fields"}  # what may be given to engines
-
-# Each part of janflask and the parts it may import; every part may import itself.
-ALLOWED: dict[str, set[str]] = {
-    "errors": set(),
-    "types": {"errors"},
-    "records": set(),
-    "leftovers": {"records", "errors"},
-    "settings": {"errors", "hosts"},
-    "hosts": set(),
-    "engine_settings": BASE,
-    "known_fields": set(),
-    "parameters": {"types", "known_fields"},
-    "folder_ids": BASE,
-    "model_files": BASE | {"gguf_header"},
-    "catalog": BASE | {"engine_settings", "folder_ids", "model_files"},
-    "default_layout": set(),
-    "gguf_header": BASE | {"default_layout"},
-    "model_description": BASE | {"gguf_header", "model_files"},
-    "model_folder": BASE | {"catalog", "gguf_header", "model_description"},
-    "memory_estimate": BASE | {"gguf_header"},
-    "machine_memory": BASE,
-    "shutdown": set(),
-    "kv_folder": set(),
-    "__init__": BASE | {"api", "services", "catalog"},
-    "cli": BASE
-    | {
-        "__init__",
-        "services",
-        "storage",
-        "catalog",
-        "folder_ids",
-        "default_layout",
-        "engine_settings",
-        "gguf_header",
-        "memory_estimate",
-        "machine_memory",
-    }
-    | {"schemas", "downloads"},  # for what it does on the disk when no server runs
-    "api": BASE | {"__init__", "schemas", "services", "catalog", "known_fields", "folder_ids"},
-    "schemas": {"types", "records", "errors", "parameters", "known_fields", "leftovers"},
-    "services": BASE
-    | VALUES
-    | {"storage", "ipc", "catalog", "engine_settings", "gguf_header", "model_folder", "memory_estimate"}
-    | {"shutdown", "kv_folder", "leftovers", "folder_ids", "model_files"},
-    "storage": BASE | VALUES,
-    "ipc": {"types", "records", "errors"},
-    "processes": BASE | {"__init__", "ipc", "shutdown"},
-    "runner": BASE | {"__init__", "ipc", "parameters", "processes", "services", "storage", "leftovers"},
-    "engine": BASE
-    | {"__init__", "ipc", "processes", "catalog", "engine_settings", "gguf_header", "memory_estimate"}
-    | {"machine_memory", "default_layout", "downloads", "kv_folder"},
-    "downloads": BASE | {"catalog", "gguf_header", "model_files", "model_folder"},
-}
-
-WEB = {"flask", "flask_smorest", "werkzeug", "marshmallow", "webargs", "apispec", "gunicorn"}
-NATIVE = {"llama_cpp", "janflask_ext", "numpy"}
-
-# Libraries that a part must not touch.
-FORBIDDEN: dict[str, set[str]] = {
-    "__init__": NATIVE,
-    "engine_settings": WEB | NATIVE,
-    "known_fields": WEB | NATIVE,
-    "parameters": WEB | NATIVE,
-    "folder_ids": WEB | NATIVE,
-    "model_files": WEB | NATIVE,
-    "catalog": WEB | NATIVE,
-    "default_layout": WEB | NATIVE,
-    "gguf_header": WEB | NATIVE,
-    "model_description": WEB | NATIVE,
-    "model_folder": WEB | NATIVE,
-    "memory_estimate": WEB | NATIVE,
-    "machine_memory": WEB | NATIVE,
-    "shutdown": WEB | NATIVE,
-    "kv_folder": WEB | NATIVE,
-    "cli": NATIVE,
-    "api": NATIVE,
-    "schemas": NATIVE,
-    "services": WEB | NATIVE,
-    "storage": WEB | NATIVE,
-    "ipc": WEB | NATIVE,
-    "engine": WEB,
-    "processes": WEB | NATIVE,
-    "runner": WEB | NATIVE,
-    "downloads": WEB | NATIVE,
-}
-STANDARD_LIBRARY_ONLY = {"known_fields", "parameters", "errors", "types", "records", "settings", "leftovers", "hosts"}
-
 SOURCES = sorted(ROOT.glob("janflask/**/*.py"))
 EXTENSION = sorted(path for path in ROOT.glob("ext/janflask_ext/*") if path.suffix in (".py", ".pyi", ".pyx", ".pxd"))
 
@@ -150,7 +63,7 @@ def test_a_module_imports_only_what_its_part_may(path: Path) -> None:
     assert part in ALLOWED, f"say in ALLOWED what the new part {part!r} may import"
     parts, libraries = parts_and_libraries(path)
     assert parts - ALLOWED[part] - {part} == set()
-    assert libraries & FORBIDDEN.get(part, set()) == set()
+    assert libraries & FORBIDDEN[part] == set()
     if part in STANDARD_LIBRARY_ONLY:
         assert libraries - set(sys.stdlib_module_names) == set()
 

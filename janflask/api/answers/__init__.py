@@ -1,0 +1,14 @@
+"""From what the services give to the JSON and the events that clients get.
+
+``chunks``: The ``data:`` lines of a streamed answer
+``inference``: OpenAI's answer objects out of a generation's events: the whole ones, and what whole and streamed ones
+    share
+``model_events``: Server-sent events of one model: how it is, and how far its download is, until nothing is under way
+    with it
+``model_objects``: A model as the API shows it: Jan's fields, OpenAI's, and how it runs
+``run_events``: A run's events, as the SDK's stream helpers want them: the same ones, in the same order, whoever asks
+    and whenever
+``run_objects``: Runs and their steps as the API shows them, in the shape of OpenAI's
+``run_stream``: A run's events as server-sent events, from the start or from where a client was cut off
+``thread_objects``: Threads and messages as the API shows them
+"""

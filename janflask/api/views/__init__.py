@@ -1,0 +1,14 @@
+"""The routes, a module for each kind of object.
+
+``assistants``: Assistants: GET and POST /assistants, and what can be done with one of them
+``embeddings``: POST /embeddings
+``files``: Uploaded files: POST and GET /files, and what can be done with one of them
+``inference``: POST /chat/completions and /completions
+``messages``: The messages of a thread, and the files of a message
+``models``: Models: listed, fetched, described, changed, started, stopped, watched and deleted
+``runs``: Runs: what makes a thread answer
+``system``: The server's own pages: health, the documentation's assets, and the way there
+``threads``: Threads: conversations, their assistants, and their way in and out
+``tokens``: POST /tokenize, /detokenize and /apply-template
+``transfer``: Threads out of this server and into it: one as a JSON document, all as an archive
+"""
