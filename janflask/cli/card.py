@@ -29,9 +29,9 @@ from janflask.models.card import ModelCard
 from janflask.models.default_layout import layout_name, layout_note
 from janflask.models.engine_settings import engine_settings
 from janflask.models.gguf_header import GgufError, GgufHeader, read_header
-from janflask.models.memory_estimate import default_ctx_len, engine_estimate
+from janflask.models.memory_estimate import default_ctx_len, engine_estimate, in_gib
 from janflask.settings import Settings
-from janflask.supervisor.machine_memory import in_gib, limits
+from janflask.supervisor.machine_memory import limits
 
 Json = Mapping[str, Any]
 

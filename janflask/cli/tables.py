@@ -13,7 +13,7 @@ from janflask.cli.terminal import Rows
 from janflask.models.card import ModelCard
 from janflask.models.catalog import source_urls
 from janflask.models.folder_ids import shown
-from janflask.supervisor.machine_memory import in_gib
+from janflask.models.memory_estimate import in_gib
 
 Json = Mapping[str, Any]
 

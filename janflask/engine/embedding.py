@@ -21,8 +21,7 @@ from janflask.engine.backend import ContextOptions, Model, context_params
 from janflask.engine.cores import usable_cores
 from janflask.errors import EngineError, ModelLoadError
 from janflask.models.engine_settings import EngineSettings
-from janflask.models.memory_estimate import DEFAULT_CTX_LEN, EMBEDDING_BATCH, MATRIX_LIMIT
-from janflask.supervisor.machine_memory import in_gib
+from janflask.models.memory_estimate import DEFAULT_CTX_LEN, EMBEDDING_BATCH, MATRIX_LIMIT, in_gib
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,7 @@ from janflask.engine.backend import ContextOptions, Model
 from janflask.engine.cores import usable_cores
 from janflask.errors import InvalidRequestError
 from janflask.models.engine_settings import CACHE_TYPES, EngineSettings
-from janflask.models.memory_estimate import DEFAULT_CTX_LEN
-from janflask.supervisor.demand import BATCH_CPU, BATCH_GPU, DEFAULT_PARALLEL
-from janflask.supervisor.machine_memory import in_gib
+from janflask.models.memory_estimate import BATCH_CPU, BATCH_GPU, DEFAULT_CTX_LEN, DEFAULT_PARALLEL, in_gib
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,9 @@ from janflask.models.engine_settings import CACHE_TYPES, EngineSettings
 from janflask.models.gguf_header import GgufHeader
 
 DEFAULT_CTX_LEN = 8192
+DEFAULT_PARALLEL = 8
+BATCH_CPU, BATCH_GPU = 256, 512  # prompt tokens of a step in which nobody decodes
+GIB = 1 << 30
 EMBEDDING_BATCH = 512  # tokens of a decode that makes embeddings; where an input has to be seen whole, at least
 MATRIX_LIMIT = 256 << 20  # bytes of attention scores above which embeddings are made with flash attention
 PROCESS_BYTES = 72 << 20  # an engine's own code and libraries
@@ -21,6 +24,11 @@ TOKEN_BYTES = 448  # an entry of the vocabulary, in llama.cpp and in the engine
 CELLS_STEP = 256  # llama.cpp rounds a sequence's cells up to a multiple of it
 MAX_LAYERS = 4096
 FLOAT = 4  # bytes
+
+
+def in_gib(size: int) -> str:
+    """Bytes of memory in the unit that the settings have, wherever a person reads of them: ``1.8 GiB``, ``302 MiB``."""
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / (1 << 20):.0f} MiB"
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,9 +140,7 @@ class Launcher:
         self._owner = os.getpid()
         self._stopped = False
         self._dir: RuntimeDir | None = None
-        self._supervisor = Kept(
-            "supervisor", "janflask.supervisor.supervisor", " and took its engines along", settings, log
-        )
+        self._supervisor = Kept("supervisor", "janflask.supervisor", " and took its engines along", settings, log)
         self._runner = Kept("runner", "janflask.runner", "", settings, log)
 
     @property

@@ -1,5 +1,6 @@
 """The supervisor process: downloads, and which models run in the memory that there is.
 
+``__main__``: The supervisor process: ``python -m janflask.supervisor``, one a server
 ``admission``: Making room: a model starts only when what it needs fits beside the others; the longest-idle ones give
     way to it
 ``budget``: The ledger of memory: who holds how much of what the models may take together. Estimates, not measurements
@@ -13,6 +14,5 @@
 ``model_process``: One model under supervision: the state machine of its engine, and when a dead engine is started again
 ``server``: What the supervisor answers on its socket
 ``spare``: One engine process made ahead of need: it has loaded its code and waits to be told which model
-``supervisor``: The supervisor (``python -m janflask.supervisor.supervisor``), one a server: starts, stops and watches
-    the engines
+``supervisor``: Starts, stops and watches the engines
 """

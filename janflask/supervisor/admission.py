@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from janflask.errors import InvalidRequestError, UnavailableError
-from janflask.models.memory_estimate import Estimate
+from janflask.models.memory_estimate import Estimate, in_gib
 from janflask.models.state import ModelStatus
 from janflask.supervisor.budget import MemoryBudget
 from janflask.supervisor.demand import Demand
-from janflask.supervisor.machine_memory import Amount, in_gib
+from janflask.supervisor.machine_memory import Amount
 
 LOOK = 0.1  # seconds between two looks of a start that waits
 PATIENCE = 3.0  # seconds that it waits for models in use to become idle

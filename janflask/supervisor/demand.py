@@ -11,13 +11,19 @@ from janflask.errors import ModelLoadError
 from janflask.models.engine_settings import EngineSettings
 from janflask.models.gguf_files import model_parts
 from janflask.models.gguf_header import GgufError, GgufHeader, read_header
-from janflask.models.memory_estimate import DEFAULT_CTX_LEN, Estimate, default_ctx_len, engine_estimate
+from janflask.models.memory_estimate import (
+    BATCH_CPU,
+    BATCH_GPU,
+    DEFAULT_CTX_LEN,
+    DEFAULT_PARALLEL,
+    Estimate,
+    default_ctx_len,
+    engine_estimate,
+)
 from janflask.supervisor.machine_memory import Amount
 
 log = logging.getLogger(__name__)
 
-DEFAULT_PARALLEL = 8
-BATCH_CPU, BATCH_GPU = 256, 512  # prompt tokens of a step in which nobody decodes
 LEAST_CTX_LEN = 512  # nobody is advised to have less
 
 

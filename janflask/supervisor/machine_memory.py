@@ -13,12 +13,12 @@ from pathlib import Path
 
 import psutil
 
+from janflask.models.memory_estimate import GIB, in_gib
 from janflask.settings import Settings
 
 log = logging.getLogger(__name__)
 
 SHARE = 0.8  # of the machine's memory, if no setting says how much
-GIB = 1 << 30
 PROBE_TIMEOUT = 60.0  # seconds for llama.cpp to wake the GPUs
 # Libraries of ggml that are no GPU's; any other beside them makes it a GPU build.
 _CPU_LIBRARIES = ("base", "cpu", "blas", "rpc")
@@ -44,11 +44,6 @@ class Amount:
     @property
     def total(self) -> int:
         return self.ram + self.vram
-
-
-def in_gib(size: int) -> str:
-    """Bytes of memory in the unit that the settings have, wherever a person reads of them: ``1.8 GiB``, ``302 MiB``."""
-    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / (1 << 20):.0f} MiB"
 
 
 def limits(settings: Settings) -> Amount:

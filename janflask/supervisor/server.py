@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from janflask.errors import ProtocolError
 from janflask.ipc.frames import Message
@@ -19,9 +18,7 @@ from janflask.ipc.messages.supervisor import (
     WatchModel,
 )
 from janflask.processes.questions import QuestionServer
-
-if TYPE_CHECKING:  # that module runs as the process's main one: imported by name it would be there twice
-    from janflask.supervisor.supervisor import Supervisor
+from janflask.supervisor.supervisor import Supervisor
 
 
 def supervisor_server(path: Path, supervisor: Supervisor) -> QuestionServer:

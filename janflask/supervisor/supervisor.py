@@ -1,6 +1,6 @@
-"""The supervisor (``python -m janflask.supervisor.supervisor``), one a server: starts, stops and watches the engines.
+"""Starts, stops and watches the engines.
 
-It loads no model code itself. ``supervisor_server`` answers its socket, ``room`` says what may start beside what,
+It loads no model code itself. ``server`` answers its socket, ``admission`` says what may start beside what,
 ``idle`` stops what nobody uses. What runs is remembered, so that a supervisor that was killed is followed by one that
 starts the same models again; so is a whole server, if a setting says so.
 """
@@ -10,8 +10,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import shlex
-import shutil
 import sys
 import threading
 import time
@@ -31,12 +29,11 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.ipc.messages.launch import EngineSpec
-from janflask.ipc.messages.supervisor import SUPERVISOR_SOCKET
 from janflask.models.catalog import ModelCatalog
 from janflask.models.engine_settings import engine_settings
+from janflask.models.memory_estimate import GIB
 from janflask.models.state import DownloadRequest, DownloadState, ModelState, ModelStatus
-from janflask.processes import lifeline, service
-from janflask.processes.runtime_dir import check_socket_path, is_fresh
+from janflask.processes.runtime_dir import check_socket_path
 from janflask.settings import Settings
 from janflask.supervisor import machine_memory
 from janflask.supervisor.admission import PATIENCE, Room
@@ -47,10 +44,8 @@ from janflask.supervisor.engine_process import EngineProcess
 from janflask.supervisor.idle import IdleWatch
 from janflask.supervisor.launch import Plan, RestartPolicy
 from janflask.supervisor.model_process import SupervisedModel
-from janflask.supervisor.server import supervisor_server
 from janflask.supervisor.spare import Spare
 
-COMMAND_VARIABLE = "JANFLASK_ENGINE_COMMAND"  # replaces the engine's command line; for tests
 RUNNING_FILE = "running.json"
 WATCH_PAUSE = 0.25  # seconds between two looks at a model that is watched
 UNSETTLED = frozenset({ModelStatus.DOWNLOADING, ModelStatus.STARTING, ModelStatus.STOPPING})
@@ -265,7 +260,7 @@ class Supervisor:
             cache_dir=str(self._settings.cache_dir),
             settings=plan.settings,
             kv_limit=plan.kv_limit,
-            snapshot_bytes=int(self._settings.kv_snapshot_gb * machine_memory.GIB),
+            snapshot_bytes=int(self._settings.kv_snapshot_gb * GIB),
             prompt_template=plan.prompt_template,
         )
         log_path = self._settings.logs_dir / f"engine-{model_id}.log"
@@ -296,28 +291,3 @@ def _with_download(state: ModelState | None, model_id: str, download: DownloadSt
     if download.stage == "failed":
         return replace(state, download=download, error=state.error or download.error)
     return replace(state, status=ModelStatus.DOWNLOADING, download=download)
-
-
-def serve(settings: Settings, runtime_dir: Path, listening: service.Say) -> None:
-    """Answers until it is told to end, then stops every model."""
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # the hub's client tells of every request
-    lifeline.hold_from_env(lambda: _tidy(runtime_dir))
-    command = shlex.split(os.environ.get(COMMAND_VARIABLE, ""))
-    supervisor = Supervisor(settings, runtime_dir, command) if command else Supervisor(settings, runtime_dir)
-
-    def begin() -> None:
-        supervisor.restore()
-        listening()
-
-    with supervisor_server(runtime_dir / SUPERVISOR_SOCKET, supervisor) as server:
-        service.serve_until_told(server, begin, supervisor.close)
-
-
-def _tidy(runtime_dir: Path) -> None:
-    """The server was killed: its own folder goes. One that the user named stays, it may have a new server by now."""
-    if is_fresh(runtime_dir):
-        shutil.rmtree(runtime_dir, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    sys.exit(service.main("supervisor", serve))

@@ -148,12 +148,12 @@ class Server:
         return self._running("janflask.engine")
 
     def supervisor(self) -> psutil.Process:
-        (supervisor,) = self._running("janflask.supervisor.supervisor")
+        (supervisor,) = self._running("janflask.supervisor")
         return supervisor
 
     def workers(self) -> list[psutil.Process]:
         children = psutil.Process(self.process.pid).children()
-        others = [*self._running("janflask.supervisor.supervisor"), *self._running("janflask.runner")]
+        others = [*self._running("janflask.supervisor"), *self._running("janflask.runner")]
         return [child for child in children if child not in others]
 
     def kill(self) -> None:

@@ -21,9 +21,10 @@ from janflask.models.state import ModelState, ModelStatus
 from janflask.processes import lifeline
 from janflask.processes.runtime_dir import CHANNEL_VARIABLE
 from janflask.settings import Settings
+from janflask.supervisor.__main__ import COMMAND_VARIABLE
 from janflask.supervisor.launch import RestartPolicy
 from janflask.supervisor.server import supervisor_server
-from janflask.supervisor.supervisor import COMMAND_VARIABLE, RUNNING_FILE, Supervisor
+from janflask.supervisor.supervisor import RUNNING_FILE, Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKE_ENGINE = [sys.executable, "-m", "tests.fakes.fake_engine"]
@@ -110,7 +111,7 @@ def remembered(world: World) -> dict[str, object]:
 
 @contextmanager
 def supervisor_process(world: World, *, parent: bool = False, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
-    """``python -m janflask.supervisor.supervisor``, listening; with ``parent`` a process in between that only waits."""
+    """``python -m janflask.supervisor``, listening; with ``parent`` a process in between that only waits."""
     ours, theirs = socket.socketpair()
     env = os.environ | {
         "JANFLASK_DATA_DIR": str(world.data_dir),
@@ -121,7 +122,7 @@ def supervisor_process(world: World, *, parent: bool = False, **settings: str) -
         CHANNEL_VARIABLE: str(theirs.fileno()),
         **settings,
     }
-    command = [sys.executable, "-m", "janflask.supervisor.supervisor"]
+    command = [sys.executable, "-m", "janflask.supervisor"]
     if parent:
         code = (
             "import os, subprocess, sys; "

@@ -22,7 +22,7 @@ from janflask.ipc.clients.supervisor import SupervisorClient
 from janflask.models.state import ModelStatus
 from janflask.processes.launcher import address_problem, bind_address, read_settings
 from janflask.settings import Settings
-from janflask.supervisor.supervisor import COMMAND_VARIABLE
+from janflask.supervisor.__main__ import COMMAND_VARIABLE
 from tests.integration.waiting import LIMIT, free_port, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +61,7 @@ class Server:
         return [master, *master.children(recursive=True)]
 
     def supervisor(self) -> psutil.Process:
-        return next(child for child in self.family() if "janflask.supervisor.supervisor" in child.cmdline())
+        return next(child for child in self.family() if "janflask.supervisor" in child.cmdline())
 
     def runner(self) -> psutil.Process:
         return next(child for child in self.family() if "janflask.runner" in child.cmdline())

@@ -117,7 +117,7 @@ def test_a_runtime_folder_open_to_others_is_refused(world: World, mode: int) -> 
     world.model("m")
     world.runtime_dir.chmod(mode)
     env = os.environ | {"JANFLASK_RUNTIME_DIR": str(world.runtime_dir), "JANFLASK_DATA_DIR": str(world.data_dir)}
-    command = [sys.executable, "-m", "janflask.supervisor.supervisor"]
+    command = [sys.executable, "-m", "janflask.supervisor"]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert done.returncode == 1
     assert "chmod 700" in done.stderr

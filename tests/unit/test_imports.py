@@ -83,7 +83,7 @@ def test_the_reader_of_imports_sees_all_kinds() -> None:
     ("packages", "absent"),
     [
         (["janflask", "janflask.api", "janflask.services"], {"llama_cpp", "janflask_ext", "numpy", "janflask.engine"}),
-        (["janflask.supervisor.supervisor"], {"llama_cpp", "janflask_ext", "numpy", "flask", "marshmallow"}),
+        (["janflask.supervisor"], {"llama_cpp", "janflask_ext", "numpy", "flask", "marshmallow"}),
         (["janflask.engine.loop"], {"llama_cpp", "flask", "marshmallow"}),
         (["janflask.settings"], {"flask", "msgspec", "numpy"}),
     ],

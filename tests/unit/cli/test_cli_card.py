@@ -15,9 +15,10 @@ from janflask.models.card import ModelCard
 from janflask.models.catalog import ModelCatalog
 from janflask.models.default_layout import layout_note
 from janflask.models.gguf_header import GgufHeader, read_header
+from janflask.models.memory_estimate import in_gib
 from janflask.settings import Settings
 from janflask.supervisor import machine_memory
-from janflask.supervisor.machine_memory import in_gib, limits
+from janflask.supervisor.machine_memory import limits
 from tests.models.tiny import TinyModels, install, write_chat
 
 HEADER = GgufHeader(
