@@ -19,7 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from janflask.errors import EngineError, JanflaskError, ProtocolError
-from janflask.ipc.frames import FrameReader, Message, encode
+from janflask.ipc.channel import Channel
+from janflask.ipc.frames import Message
 from janflask.ipc.messages.engine import Launch, Progress, Ready, Retire, Retired, Shutdown
 from janflask.ipc.messages.error import ErrorReply
 from janflask.ipc.messages.launch import EngineSpec
@@ -36,29 +37,6 @@ LAUNCH_TIMEOUT = 30.0  # seconds the supervisor may take to say what to load
 SWITCH_INTERVAL = 0.0005  # seconds; the loop's thread must not wait 5 ms for the GIL when it comes back from a decode
 
 
-class Cord:
-    """The socket pair to the supervisor."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._reader = FrameReader()
-        self._lock = threading.Lock()
-
-    def send(self, message: Message) -> None:
-        with self._lock:
-            self._sock.sendall(encode(message))
-
-    def receive(self, timeout: float | None) -> Message | None:
-        """The next message; None at end of stream. Raises TimeoutError, ProtocolError."""
-        self._sock.settimeout(timeout)
-        while (message := self._reader.next()) is None:
-            data = self._sock.recv(65536)
-            if not data:
-                return None
-            self._reader.feed(data)
-        return message
-
-
 def main() -> int:
     """Exit code 0 after an ordinary end, 1 when the model could not be served; the supervisor was told why."""
     logging.basicConfig(
@@ -68,7 +46,7 @@ def main() -> int:
     )
     lifeline.hold_from_env(kill=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the supervisor tells us when
-    cord = Cord(socket.socket(fileno=int(os.environ[FD_VARIABLE])))
+    cord = Channel(socket.socket(fileno=int(os.environ[FD_VARIABLE])), "the supervisor")
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # read when llama.cpp's libraries are loaded, below
     launch = _await_launch(cord, spare=os.environ.get(SPARE_VARIABLE) == "1")
@@ -87,15 +65,18 @@ def main() -> int:
     return 0
 
 
-def _await_launch(cord: Cord, *, spare: bool) -> Launch | None:
+def _await_launch(cord: Channel, *, spare: bool) -> Launch | None:
     """What to load. A spare engine gets everything else ready first; None: it is needed no more."""
     if spare:
         importlib.import_module("janflask.engine.builder")  # and with it llama.cpp
         importlib.import_module("janflask.engine.server")
         cord.send(Progress("waiting", 1.0))
-    launch = cord.receive(None if spare else LAUNCH_TIMEOUT)
-    if launch is None and spare:
-        return None
+    try:
+        launch = cord.message(None if spare else LAUNCH_TIMEOUT)
+    except EOFError:
+        if spare:
+            return None
+        raise
     if not isinstance(launch, Launch):
         raise ProtocolError(f"expected Launch, got {type(launch).__name__}")
     if launch.log_path is not None:
@@ -105,7 +86,7 @@ def _await_launch(cord: Cord, *, spare: bool) -> Launch | None:
     return launch
 
 
-def run(spec: EngineSpec, cord: Cord) -> None:
+def run(spec: EngineSpec, cord: Channel) -> None:
     """Loads, proves, listens and generates until the supervisor says stop."""
     # Imported here: they load llama.cpp, and a failure there must reach the supervisor as an ErrorReply.
     from janflask.engine.backend import Model
@@ -171,19 +152,20 @@ def _serve(run: Callable[[], None]) -> None:
         os._exit(1)
 
 
-def _await_end(cord: Cord, retire: Callable[[], bool], stop: Callable[[], None]) -> None:
+def _await_end(cord: Channel, retire: Callable[[], bool], stop: Callable[[], None]) -> None:
     """Stops the loop at Shutdown, or at Retire when ``retire`` agrees.
 
     At end of stream the supervisor is gone, and so is everybody who could read us.
     """
     try:
-        while isinstance(message := cord.receive(None), Retire):
+        message: Message | None = None
+        while isinstance(message := cord.message(None), Retire):
             idle = retire()
             cord.send(Retired(idle))
             if idle:
                 stop()
                 return
-    except OSError:
+    except (EOFError, OSError):
         message = None
     if isinstance(message, Shutdown):
         stop()

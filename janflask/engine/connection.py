@@ -10,7 +10,8 @@ from janflask.engine.embedder import Job
 from janflask.engine.loop import Loop
 from janflask.engine.sequence import Sequence
 from janflask.errors import JanflaskError
-from janflask.ipc.frames import FrameReader, Message, encode
+from janflask.ipc.channel import Channel
+from janflask.ipc.frames import Message, encode
 from janflask.ipc.messages.engine import Chunk, Done, Echo, Finished
 from janflask.ipc.messages.error import ErrorReply
 from janflask.ipc.messages.generation import FinishReason, Timings, TokenLogprob, Usage
@@ -23,7 +24,7 @@ class Connection:
         self.sock = sock
         self._loop = loop
         self._attention = attention
-        self.reader = FrameReader()
+        self.channel = Channel(sock, "a client")  # it is read by; what is sent may have to wait, below
         self.sequences: list[Sequence] = []
         self.unfinished = 0
         self.jobs: set[Job] = set()  # embeddings under way

@@ -26,7 +26,6 @@ from janflask.ipc.messages.error import ErrorReply
 log = logging.getLogger(__name__)
 
 MAX_BUFFER = 32 * 1024 * 1024  # bytes a client may fall behind: more than any context's worth of tokens
-RECEIVE_SIZE = 256 * 1024
 ACCEPT_PAUSE = 0.05  # seconds; a connection that waits would otherwise wake this thread again at once
 FLUSH_TIME = 1.0  # seconds that last words may take when the engine stops
 
@@ -164,18 +163,15 @@ class SocketServer(ABC):
         self._selector.modify(connection.sock, events, connection)
 
     def _read(self, connection: Connection) -> None:
+        channel = connection.channel
         try:
-            data = connection.sock.recv(RECEIVE_SIZE)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
+            if not channel.receive():
+                return
+        except (EOFError, OSError):
             self._drop(connection)
             return
-        connection.reader.feed(data)
         try:
-            while (message := connection.reader.next()) is not None:
+            while (message := channel.next()) is not None:
                 if not self._retired:  # else it reads the end of the stream, and asks the supervisor for another engine
                     self.handle(connection, message)
         except ProtocolError as error:

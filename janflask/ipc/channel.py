@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -30,39 +31,61 @@ def wait_readable(descriptor: int, timeout: float) -> bool:
 
 
 class Channel:
-    """A connected stream socket that frames go over. ``peer`` names the other side in error messages."""
+    """A connected stream socket that frames go over: the one place where frames are read and written.
 
-    def __init__(self, socket_path: str, peer: str, first: Message, timeout: float = SEND_TIMEOUT) -> None:
+    One thread receives; any may send. ``peer`` names the other side in error messages.
+    """
+
+    def __init__(self, sock: socket.socket, peer: str) -> None:
+        self.peer = peer
+        self._socket = sock
+        self._reader = FrameReader()
+        self._sending = threading.Lock()
+
+    @classmethod
+    def connected(cls, socket_path: str, peer: str, first: Message, timeout: float = SEND_TIMEOUT) -> Self:
         """Connects and sends ``first``. Raises OSError if nobody listens, TimeoutExceededError if nobody takes it."""
         frame = encode(first)
-        self.peer = peer
-        self._reader = FrameReader()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._socket.settimeout(timeout)
-            self._socket.connect(socket_path)
-            self._socket.sendall(frame)
-            self._socket.setblocking(False)
+            sock.settimeout(timeout)
+            sock.connect(socket_path)
+            sock.sendall(frame)
+            sock.setblocking(False)
         except TimeoutError:
-            self._socket.close()
+            sock.close()
             raise TimeoutExceededError(f"{peer} took no request within {timeout:g} s", retry_after=1) from None
         except OSError:
-            self._socket.close()
+            sock.close()
             raise
+        return cls(sock, peer)
 
     def fileno(self) -> int:
+        """The socket's descriptor, for poll."""
         return self._socket.fileno()
 
     def close(self) -> None:
+        """Idempotent."""
         self._socket.close()
+
+    def send(self, message: Message, timeout: float | None = SEND_TIMEOUT) -> None:
+        """Returns when the socket has all of it. Raises TimeoutError, OSError when the peer is gone, ProtocolError."""
+        left = memoryview(encode(message))
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._sending:
+            while left:
+                try:
+                    left = left[self._socket.send(left, socket.MSG_DONTWAIT) :]
+                except (BlockingIOError, InterruptedError):
+                    self._wait(select.POLLOUT, deadline)
 
     def receive(self) -> bool:
         """One recv. False when nothing was there; raises EOFError when the peer is gone."""
         try:
-            data = self._socket.recv(RECEIVE_SIZE)
+            data = self._socket.recv(RECEIVE_SIZE, socket.MSG_DONTWAIT)
         except (BlockingIOError, InterruptedError):
             return False
-        except ConnectionError:
+        except ConnectionError:  # it went with something unread
             data = b""
         if not data:
             raise EOFError
@@ -70,16 +93,29 @@ class Channel:
         return True
 
     def next(self) -> Message | None:
+        """The next message of what was received; None while it is not whole. Raises ProtocolError."""
         return self._reader.next()
 
-    def reply(self, timeout: float) -> Message:
-        """The next message, within ``timeout`` seconds. Raises EOFError, ProtocolError, TimeoutExceededError."""
-        deadline = time.monotonic() + timeout
+    def message(self, timeout: float | None) -> Message:
+        """Waits for the next message. Raises TimeoutError, EOFError when the peer is gone, ProtocolError."""
+        deadline = None if timeout is None else time.monotonic() + timeout
         while (message := self.next()) is None:
-            if not wait_readable(self.fileno(), deadline - time.monotonic()):
-                raise TimeoutExceededError(f"no answer from {self.peer} within {timeout:g} s", retry_after=1)
+            self._wait(select.POLLIN, deadline)
             self.receive()
         return message
+
+    def reply(self, timeout: float) -> Message:
+        """``message`` for whoever asked. Raises EOFError, ProtocolError, TimeoutExceededError."""
+        try:
+            return self.message(timeout)
+        except TimeoutError:
+            raise TimeoutExceededError(f"no answer from {self.peer} within {timeout:g} s", retry_after=1) from None
+
+    def _wait(self, event: int, deadline: float | None) -> None:
+        poll = select.poll()
+        poll.register(self._socket, event)
+        if not poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000.0):
+            raise TimeoutError(f"{self.peer} took too long")
 
 
 class Waitable:
@@ -122,7 +158,7 @@ class ProcessClient:
         deadline = time.monotonic() + self._patience
         while True:
             try:
-                return Channel(self._path, self._PEER, question, timeout)
+                return Channel.connected(self._path, self._PEER, question, timeout)
             except (FileNotFoundError, ConnectionRefusedError) as error:
                 if time.monotonic() >= deadline or not self._runtime_dir.exists():
                     raise unreachable(self._PEER, error) from error

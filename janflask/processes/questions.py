@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from janflask.errors import EngineError, JanflaskError, ProtocolError
-from janflask.ipc.channel import wait_readable
-from janflask.ipc.frames import FrameReader, Message, encode
+from janflask.ipc.channel import Channel, wait_readable
+from janflask.ipc.frames import Message
 from janflask.ipc.messages.error import ErrorReply
 from janflask.processes.runtime_dir import check_socket_path
 
@@ -52,28 +52,18 @@ class _Handler(socketserver.BaseRequestHandler):
     request: socket.socket
 
     def handle(self) -> None:
-        self.request.settimeout(QUESTION_TIMEOUT)
+        self.channel = Channel(self.request, f"a client of the {self.server.who}")
         try:
-            question = self._question()
-        except (ProtocolError, TimeoutError, ConnectionError) as error:
-            log.warning("a connection to the %s is closed: %s", self.server.who, error)
+            question = self.channel.message(QUESTION_TIMEOUT)
+        except EOFError:
             return
-        if question is None:
+        except (ProtocolError, TimeoutError) as error:
+            log.warning("a connection to the %s is closed: %s", self.server.who, error)
             return
         try:
             self._reply(question)
         except (TimeoutError, ConnectionError) as error:
             log.info("nobody took the answer of the %s: %s", self.server.who, error)
-
-    def _question(self) -> Message | None:
-        """The first message, or None when the peer left without one."""
-        reader = FrameReader()
-        while (message := reader.next()) is None:
-            data = self.request.recv(65536)
-            if not data:
-                return None
-            reader.feed(data)
-        return message
 
     def _reply(self, question: Message) -> None:
         """Sends the replies until they end or nobody listens any more."""
@@ -92,4 +82,4 @@ class _Handler(socketserver.BaseRequestHandler):
             self._send(ErrorReply.of(EngineError(f"the {self.server.who} failed: {error!r}")))
 
     def _send(self, message: Message) -> None:
-        self.request.sendall(encode(message))
+        self.channel.send(message, QUESTION_TIMEOUT)

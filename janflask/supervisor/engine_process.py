@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from janflask.errors import EngineError, JanflaskError, ProtocolError, TimeoutExceededError
-from janflask.ipc.frames import FrameReader, Message, encode
+from janflask.ipc.channel import Channel
+from janflask.ipc.frames import Message
 from janflask.ipc.messages.engine import Launch, Progress, Ready, Retire, Retired, Shutdown
 from janflask.ipc.messages.error import ErrorReply
 from janflask.ipc.messages.launch import EngineSpec
@@ -136,7 +137,6 @@ class EngineProcess:
         """
         self.spec = spec
         self._log_path = log_path
-        self._reader = FrameReader()
         try:
             with _open_log(log_path) as output:
                 self._log_start = output.tell()
@@ -145,7 +145,7 @@ class EngineProcess:
             if newborn is not None:
                 newborn.end()
             raise EngineError(f"the engine of {spec.model_id} cannot be started: {error}") from error
-        self._process, self._channel = born.process, born.channel
+        self._process, self._cord = born.process, Channel(born.channel, f"the engine of {spec.model_id}")
         self._send(Launch(spec, str(log_path) if born.spare else None))
 
     @property
@@ -162,7 +162,7 @@ class EngineProcess:
         deadline = time.monotonic() + timeout
         stage = ""
         while True:
-            message = self._receive(deadline)
+            message = self._receive(max(0.0, deadline - time.monotonic()))
             if isinstance(message, Ready):
                 return message
             if isinstance(message, ErrorReply):
@@ -207,7 +207,7 @@ class EngineProcess:
         """Makes sure that the process is gone, and its socket's file with it."""
         self._process.kill()  # no effect on one that was reaped
         self._reap()
-        self._channel.close()
+        self._cord.close()
         Path(self.spec.socket_path).unlink(missing_ok=True)
 
     def log_tail(self) -> str:
@@ -222,27 +222,18 @@ class EngineProcess:
         return "\n".join([line for line in lines if line.strip()][-TAIL_LINES:])
 
     def _send(self, message: Message) -> None:
-        self._channel.settimeout(SEND_TIMEOUT)
         # A dead or deaf engine shows at the next read, or when the time to end is over.
         with contextlib.suppress(OSError):
-            self._channel.sendall(encode(message))
+            self._cord.send(message, SEND_TIMEOUT)
 
-    def _receive(self, deadline: float | None) -> Message:
+    def _receive(self, timeout: float | None) -> Message:
         """The next message. Raises EngineDied at end of stream, TimeoutExceededError, ProtocolError."""
-        while (message := self._reader.next()) is None:
-            poll = select.poll()
-            poll.register(self._channel, select.POLLIN)
-            remaining = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-            if not poll.poll(remaining):
-                raise TimeoutExceededError("the engine took too long")
-            try:
-                data = self._channel.recv(65536)
-            except ConnectionError:  # it died with a message unread
-                data = b""
-            if not data:
-                raise EngineDied(self._reap())
-            self._reader.feed(data)
-        return message
+        try:
+            return self._cord.message(timeout)
+        except TimeoutError:
+            raise TimeoutExceededError("the engine took too long") from None
+        except EOFError:
+            raise EngineDied(self._reap()) from None
 
     def _reap(self) -> Exit:
         try:

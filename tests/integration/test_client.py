@@ -20,7 +20,7 @@ from janflask.errors import (
     TimeoutExceededError,
     UnavailableError,
 )
-from janflask.ipc import client
+from janflask.ipc.channel import Channel
 from janflask.ipc.clients.engine import engine_stats, open_generation
 from janflask.ipc.clients.supervisor import SupervisorClient
 from janflask.ipc.frames import FrameReader, Message, encode
@@ -194,7 +194,7 @@ def test_no_engine(folder: Path) -> None:
 
 
 def test_an_engine_that_takes_no_request(engine: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client._Connection.__init__, "__defaults__", (0.05,))
+    monkeypatch.setattr(Channel.connected.__func__, "__defaults__", (0.05,))
     with pytest.raises(TimeoutExceededError, match="took no request"):
         open_generation(engine.path, GenerateRequest(prompt="x" * 5_000_000))
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from janflask.engine.__main__ import Cord, _await_end
+from janflask.engine.__main__ import _await_end
 from janflask.errors import EngineCrashedError
+from janflask.ipc.channel import Channel
 from janflask.ipc.clients.engine import engine_text, open_generation
 from janflask.ipc.frames import FrameReader, Message, encode
 from janflask.ipc.messages.engine import Done, Retire, Retired, Shutdown, Started
@@ -153,7 +154,7 @@ def test_the_cord_asks_and_ends_the_loop(answers: list[bool]) -> None:
     with ours, theirs:
         ear = Ear(ours)
         thread = threading.Thread(
-            target=_await_end, args=(Cord(theirs), lambda: next(given), lambda: stopped.append(True))
+            target=_await_end, args=(Channel(theirs, "parent"), lambda: next(given), lambda: stopped.append(True))
         )
         thread.start()
         for answer in answers:
@@ -169,7 +170,7 @@ def test_the_cord_still_hears_a_shutdown_after_a_refusal() -> None:
     stopped = threading.Event()
     with ours, theirs:
         ear = Ear(ours)
-        thread = threading.Thread(target=_await_end, args=(Cord(theirs), lambda: False, stopped.set))
+        thread = threading.Thread(target=_await_end, args=(Channel(theirs, "parent"), lambda: False, stopped.set))
         thread.start()
         ear.say(Retire())
         assert ear.hear() == Retired(False)

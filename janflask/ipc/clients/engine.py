@@ -99,7 +99,7 @@ def open_generation(socket_path: str, request: GenerateRequest) -> Generation:
     ProtocolError when the request is too long for a frame.
     """
     try:
-        return Generation(Channel(socket_path, "the engine", Generate(request)))
+        return Generation(Channel.connected(socket_path, "the engine", Generate(request)))
     except OSError as error:
         raise _no_engine(error) from error
 
@@ -139,14 +139,14 @@ def ask_embeddings(socket_path: str, question: Embed) -> PendingEmbeddings:
     ProtocolError when the question is too long for a frame.
     """
     try:
-        return PendingEmbeddings(Channel(socket_path, "the engine", question))
+        return PendingEmbeddings(Channel.connected(socket_path, "the engine", question))
     except OSError as error:
         raise _no_engine(error) from error
 
 
 def _ask_engine(socket_path: str, question: Message, expected: type[T], timeout: float) -> T:
     try:
-        connection = Channel(socket_path, "the engine", question, min(timeout, SEND_TIMEOUT))
+        connection = Channel.connected(socket_path, "the engine", question, min(timeout, SEND_TIMEOUT))
     except OSError as error:
         raise _no_engine(error) from error
     try:
