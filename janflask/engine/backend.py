@@ -322,7 +322,8 @@ class LlamaBackend:
             # Between streams llama.cpp's own copy moves the data at the next decode only: until then a state taken of
             # the target would be empty, and one put into source or target would be copied, or overwritten.
             self.clone(source, [target])
-            self._context.seq_rm(target, length, -1)
+            if not self.trim(target, length):
+                raise EngineError("llama.cpp did not cut a copied sequence: this memory cannot be cut")
 
     def trim(self, slot: int, length: int) -> bool:
         """Forgets all but the first ``length`` tokens of a slot. False: this memory cannot, the slot is as it was."""
