@@ -35,13 +35,23 @@ class InferenceRequest:
     cache_prompt: bool | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LaidOut:
+    """A conversation's prompt, the strings that end a turn in its layout, and its tokens if they were asked for."""
+
+    prompt: str
+    stop: tuple[str, ...] = ()
+    tokens: tuple[int, ...] | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest(InferenceRequest):
     """``template_kwargs`` are further variables for the model's chat template (``enable_thinking`` and the like).
 
     ``begun`` is the beginning of the answer: the model goes on behind it. With ``continue_final_message`` it goes on
     behind the last message's words, without ``add_generation_prompt`` behind the end of the last message.
-    ``conversation``: see ``GenerateRequest``.
+    ``conversation``: see ``GenerateRequest``. ``laid_out`` is the prompt, if somebody has laid it out and cut it into
+    tokens already; nothing was ``begun`` then.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -50,6 +60,7 @@ class ChatRequest(InferenceRequest):
     continue_final_message: bool = False
     begun: str = ""
     conversation: str | None = None
+    laid_out: LaidOut | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

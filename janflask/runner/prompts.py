@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from janflask.container import Services
 from janflask.errors import ContextLengthExceededError, InvalidRequestError
 from janflask.inference import leftovers
-from janflask.inference.requests import ChatMessage, ChatRequest, TemplateRequest, TokenizeRequest
+from janflask.inference.requests import ChatMessage, ChatRequest, LaidOut, TemplateRequest, TokenizeRequest
 from janflask.inference.sampling import model_max_tokens
 from janflask.inference.waiting import Waiter
 from janflask.inference.window import Window, conversation, fitting
@@ -56,6 +56,8 @@ class Prompts:
     def of(self, run: Run, messages: Sequence[Message], begun: str, waiter: Waiter) -> Prompt:
         """Of ``messages`` as many as fit; the answer goes on behind ``begun``.
 
+        What was laid out and cut into tokens to see whether it fits goes to the engine as it is, not once more.
+
         Raises PromptTooLongError, ContextLengthExceededError, InvalidRequestError when there is nothing to answer or
         something in them that the model could not be shown, or something that the run takes over cannot be used, and
         what TokenService raises.
@@ -66,7 +68,7 @@ class Prompts:
         if most is None:
             most = model_max_tokens(self._models.card(run.model))
         limit = None if most == NO_LIMIT else most
-        window = self._window(run, messages, limit, said, waiter)
+        window, laid_out = self._window(run, messages, limit, said, waiter)
         found = leftovers.of_messages(window.shown, {}, without_tools=run.tool_choice == leftovers.NO_TOOLS)
         leftovers.refuse(found, param="messages")
         shown = _chat(run, window.shown)
@@ -75,12 +77,19 @@ class Prompts:
         out = set(window.left_out)
         left_out = tuple(message.id for message in messages if message.is_error or message.id in out)
         rest = most if limit is None else max(0, limit - said)
-        return Prompt(_request(run, given, shown, begun, rest), left_out, said)
+        request = _request(run, given, shown, begun, rest)
+        if not begun:
+            request = replace(request, laid_out=laid_out)
+        return Prompt(request, left_out, said)
 
-    def _window(self, run: Run, messages: Sequence[Message], most: int | None, said: int, waiter: Waiter) -> Window:
+    def _window(
+        self, run: Run, messages: Sequence[Message], most: int | None, said: int, waiter: Waiter
+    ) -> tuple[Window, LaidOut | None]:
+        """What is shown, and its prompt if that had to be made to see whether it fits."""
         texts = conversation(messages)
         if not texts and not run.instructions:
-            return Window(())
+            return Window(()), None
+        tried: dict[int, LaidOut] = {}  # by how many messages, always the newest ones
         context = self._context(run, waiter)
         room = min(most, context // 2) if most else min(LEAST_ROOM, context // 4)
         limit = context - max(room, said + 1)
@@ -89,11 +98,13 @@ class Prompts:
             chat = _chat(run, part)
             if sum(len(message.content) for message in chat) > MAX_TEXT:
                 return False
-            return self._length(run, chat, waiter) <= within
+            tried[len(part)] = self._lay_out(run, chat, waiter)
+            return len(tried[len(part)].tokens or ()) <= within
 
         budget = limit if run.max_prompt_tokens is None else min(limit, run.max_prompt_tokens)
         try:
-            return fitting(texts, lambda part: fits(budget, part), run.last_messages)
+            window = fitting(texts, lambda part: fits(budget, part), run.last_messages)
+            return window, tried.get(len(window.shown))
         except ContextLengthExceededError as error:
             if run.max_prompt_tokens is not None and run.max_prompt_tokens <= limit:
                 raise PromptTooLongError(
@@ -104,7 +115,7 @@ class Prompts:
         tokens = self._length(run, _chat(run, newest.shown), waiter) + said
         if tokens >= context:
             raise ContextLengthExceededError.of(tokens, context, _TOO_LONG, param="messages")
-        return newest
+        return newest, tried.get(len(newest.shown))
 
     def _context(self, run: Run, waiter: Waiter) -> int:
         """The model's context in tokens; a model that does not run is started with the run's settings."""
@@ -114,9 +125,12 @@ class Prompts:
         """Tokens of the prompt; of its words alone, counted in parts, where these are too many to be laid out."""
         if sum(len(message.content) for message in chat) > MAX_TEXT:
             return sum(self._count(run, part, waiter) for message in chat for part in _parts(message.content))
+        return len(self._lay_out(run, chat, waiter).tokens or ())
+
+    def _lay_out(self, run: Run, chat: tuple[ChatMessage, ...], waiter: Waiter) -> LaidOut:
         kwargs = run_parameters(run)["chat_template_kwargs"]
         request = TemplateRequest(model=run.model, messages=chat, template_kwargs=kwargs, tokenize=True)
-        return len(self._tokens.apply_template(request, waiter, self._tries).tokens or ())
+        return self._tokens.apply_template(request, waiter, self._tries)
 
     def _count(self, run: Run, text: str, waiter: Waiter) -> int:
         if not text:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Any
 
 from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError
 from janflask.inference.generation import Event, Generations
@@ -16,7 +17,7 @@ from janflask.inference.sampling import (
     sampling_params,
     template_kwargs,
 )
-from janflask.inference.templates import ChatTemplates, needs_special
+from janflask.inference.templates import ChatTemplates, Prompt, needs_special
 from janflask.inference.waiting import Waiter
 from janflask.ipc.messages.generation import GenerateRequest
 from janflask.models.card import ModelCard
@@ -56,20 +57,27 @@ class ChatService:
         further = template_kwargs(card, request.template_kwargs)
 
         def prepare(info: EngineInfo) -> list[GenerateRequest]:
-            jan_template = card.settings.get("prompt_template")
-            prompt = self._templates.prompt(
-                request.messages,
-                info,
-                jan_template if isinstance(jan_template, str) else None,
-                further,
-                ask=request.add_generation_prompt,
-                go_on=request.continue_final_message,
-            )
-            generation = generate(prompt.text + request.begun, prompt.add_special, prompt.stop)
+            laid_out = request.laid_out
+            if laid_out is not None and laid_out.tokens is not None:
+                generation = generate(laid_out.tokens, False, laid_out.stop)
+            else:
+                prompt = self._prompt(request, card, further, info)
+                generation = generate(prompt.text + request.begun, prompt.add_special, prompt.stop)
             _check_bias(generation, request, card, info)
             return [generation]
 
         return Job(card.id, prepare, "messages")
+
+    def _prompt(self, request: ChatRequest, card: ModelCard, further: Mapping[str, Any], info: EngineInfo) -> Prompt:
+        jan_template = card.settings.get("prompt_template")
+        return self._templates.prompt(
+            request.messages,
+            info,
+            jan_template if isinstance(jan_template, str) else None,
+            further,
+            ask=request.add_generation_prompt,
+            go_on=request.continue_final_message,
+        )
 
     def completion(self, request: CompletionRequest) -> Job:
         """Raises ModelNotFoundError, and ConflictError for an unusable ``model.json``."""

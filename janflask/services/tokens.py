@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from janflask.errors import InvalidRequestError, JanflaskError
-from janflask.inference.requests import DetokenizeRequest, TemplateRequest, TokenizeRequest
+from janflask.inference.requests import DetokenizeRequest, LaidOut, TemplateRequest, TokenizeRequest
 from janflask.inference.sampling import template_kwargs
 from janflask.inference.templates import ChatTemplates
 from janflask.inference.waiting import Waiter
@@ -14,14 +12,6 @@ from janflask.ipc.messages.engine import MAX_TEXT, Tokenize, Tokens
 from janflask.services.engine_access import EngineAccess, Tries
 from janflask.services.models import Endpoint, ModelService
 from janflask.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class LaidOut:
-    """A conversation's prompt, and its tokens if they were asked for."""
-
-    prompt: str
-    tokens: list[int] | None
 
 
 class TokenService:
@@ -78,9 +68,9 @@ class TokenService:
                 go_on=request.continue_final_message,
             )
             if not request.tokenize:
-                return LaidOut(prompt.text, None)
+                return LaidOut(prompt.text, prompt.stop)
             question = Tokenize(prompt.text, prompt.add_special, parse_special=True)
-            return LaidOut(prompt.text, self._tokens(endpoint, question, "messages").ids)
+            return LaidOut(prompt.text, prompt.stop, tuple(self._tokens(endpoint, question, "messages").ids))
 
         return self._engines.ask(request.model, waiter, ask, tries)
 

@@ -12,14 +12,14 @@ import pytest
 
 from janflask.container import Services
 from janflask.files import ids
-from janflask.ipc.messages.engine import Started
+from janflask.ipc.messages.engine import Chunk, Started
 from janflask.runner.runner import Runner
 from janflask.services import engine_access
 from janflask.services.engine_access import ATTEMPTS
 from janflask.settings import Settings
 from janflask.storage.memory import memory_repository
 from janflask.storage.records import Run, RunStatus, Thread
-from tests.fakes.scripted import Conversation, ScriptedEngine, ScriptedSupervisor
+from tests.fakes.scripted import Conversation, ScriptedEngine, ScriptedSupervisor, say
 from tests.unit.runner.run_world import message
 
 
@@ -109,3 +109,29 @@ def test_deaths_at_different_steps_count_together(world: World) -> None:
     assert world.run().status is RunStatus.FAILED
     assert ends == 3
     assert len(world.supervisor.starts) == ATTEMPTS - 3 - 1, "the first of them went by what the supervisor says"
+
+
+def test_a_prompt_is_laid_out_and_cut_into_tokens_once(world: World) -> None:
+    assert world.run().status is RunStatus.COMPLETED
+    (asked,) = world.engine.requests
+    (cut,) = world.engine.tokenized
+    assert isinstance(asked.prompt, tuple)
+    assert bytes(asked.prompt).decode() == cut.text
+    assert not asked.add_special
+
+
+def test_an_answer_that_had_begun_is_gone_on_with_as_text(world: World) -> None:
+    """What was said and what comes are one text to the tokenizer."""
+    ends = [True, False]
+
+    def script(conversation: Conversation) -> None:
+        if ends.pop(0):
+            conversation.send(Started(7), Chunk(0, "one "))
+        else:
+            say("two")(conversation)
+
+    world.engine.script = script
+    assert world.run().status is RunStatus.COMPLETED
+    first, second = world.engine.requests
+    assert isinstance(first.prompt, tuple)
+    assert second.prompt == bytes(first.prompt).decode() + "one "

@@ -280,7 +280,7 @@ def test_how_much_an_assistant_is_to_think(threads: Threads, world: World) -> No
     ]
     for fields, prompt in cases:
         assert threads.run(threads.make(), assistant_id="odd", **fields)["status"] == "completed"
-        assert threads.asked().prompt.rpartition("|")[0] == prompt
+        assert world.engine.tokenized[-1].text.rpartition("|")[0] == prompt
     write_assistant(world, "odd", {"reasoning_effort": "huge"})
     told = threads.run(threads.make(), assistant_id="odd")["last_error"]["message"]
     assert 'reasoning_effort in assistant.json of odd is "huge": must be one of none' in told
