@@ -1,8 +1,8 @@
 """Which files in a model's folder are its weights, and which only lie beside them in the same format.
 
 Names tell most of it: macOS leaves ``._NAME.gguf``, projectors have ``mmproj`` in their names, those of importance
-matrices end in ``imatrix.gguf``. The beginning of the file tells the rest (adapters, control vectors, vocabularies), and
-counts over a name: there are models with such names.
+matrices end in ``imatrix.gguf``. The beginning of the file tells the rest (adapters, control vectors, vocabularies),
+and counts over a name: there are models with such names.
 """
 
 from __future__ import annotations

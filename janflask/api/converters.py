@@ -8,7 +8,7 @@ URL = "url"  # its name in routes
 
 
 class UrlConverter(BaseConverter):
-    """A model's name that has slashes: a source, which is a whole URL or like ``hf:org/repo:Q4_K_M``, or a folder's path.
+    """A model's name that has slashes: a source (a whole URL, or like ``hf:org/repo:Q4_K_M``), or a folder's path.
 
     It is sent percent-encoded as one segment, but WSGI decodes it before a route is looked for.
     """

@@ -1,8 +1,8 @@
 """Text from elsewhere on its way out: to a terminal, which must not obey it, or into a pipe, which gets it as it is.
 
 A character that the encoding lacks becomes a sign in its place, never a traceback. Everything that the commands print
-goes through here: plain text through ``echo``, tables through ``Rows``, errors and warnings of the log through ``Command``
-and ``Group``.
+goes through here: plain text through ``echo``, tables through ``Rows``, errors and the log's warnings through
+``Command`` and ``Group``.
 """
 
 from __future__ import annotations

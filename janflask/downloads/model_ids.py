@@ -10,6 +10,7 @@ from janflask.downloads.download import Means
 from janflask.downloads.hub import Hub
 from janflask.downloads.sources import Source
 from janflask.errors import ConflictError, InvalidRequestError
+from janflask.model_folder import check_holds_none
 from janflask.types import DownloadRequest, ModelCard
 
 MAX_ID = 128  # characters
@@ -66,6 +67,7 @@ def _asked_for(model_id: str, cards: Sequence[ModelCard]) -> str:
         raise ConflictError(f"there is a model {model_id} already: choose another id, or delete it first", param="id")
     if card is not None and card.problem is not None:
         raise ConflictError(f"the model {model_id} is damaged ({card.problem}): choose another id", param="id")
+    check_holds_none(model_id, cards)
     return model_id
 
 

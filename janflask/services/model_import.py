@@ -14,7 +14,7 @@ from janflask.catalog import ModelCatalog, is_model_id
 from janflask.errors import ConflictError, InvalidRequestError, ModelNotFoundError, NotFoundError, StorageFullError
 from janflask.gguf_header import GgufError, read_header
 from janflask.model_files import is_gguf_name, is_model_name, is_projector_name
-from janflask.model_folder import Origin, describe, publish
+from janflask.model_folder import Origin, check_holds_none, describe, publish
 from janflask.settings import Settings
 from janflask.storage.disk import STAGING, Disk, translated
 
@@ -116,6 +116,7 @@ class ModelImportService:
             taken = self._catalog.get(model_id).path is not None
         except ModelNotFoundError:
             taken = False
+            check_holds_none(model_id, self._catalog.list())
         if taken:
             raise ConflictError(
                 f"there is a model {model_id} already: choose another id, or delete it first",

@@ -73,10 +73,8 @@ def test_what_is_no_folders_name_is_no_model(world: World, client: FlaskClient, 
     assert all(state.status is ModelStatus.RUNNING for state in world.supervisor.states.values())
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("get", "start", 405), ("post", "events", 405), ("put", "", 405)])
-def test_a_name_with_a_slash_takes_no_route_away(
-    world: World, client: FlaskClient, method: str, path: str, status: int
-) -> None:
+@pytest.mark.parametrize(("method", "path"), [("get", "start"), ("post", "events"), ("put", "")])
+def test_a_name_with_a_slash_takes_no_route_away(world: World, client: FlaskClient, method: str, path: str) -> None:
     world.write_model("author/name")
     for name in ("tiny", "author/name"):
-        assert getattr(client, method)(f"/v1/models/{name}/{path}".rstrip("/")).status_code == status
+        assert getattr(client, method)(f"/v1/models/{name}/{path}".rstrip("/")).status_code == 405
