@@ -99,12 +99,13 @@ def of_message(message: Message, *, without_tools: bool = False) -> list[str]:
 
 def _files(message: Message) -> Iterator[str]:
     held: dict[str, list[str]] = {}
-    for item in filter(None, message.attachments):
+    for item in (item for item in message.attachments if any(item.values())):
         tools = item.get("tools")
         listed = [tool for tool in tools if isinstance(tool, Mapping)] if isinstance(tools, list | tuple) else []
         kinds = [str(tool.get("type"))[:40] for tool in listed]
-        held.setdefault(str(item.get("file_id"))[:128], []).extend(kinds)
-    for file_id in (*held, *(file_id for file_id in message.file_ids if file_id not in held)):
+        name = str(item.get("file_id") or item.get("name") or "without a name")
+        held.setdefault(name[:128], []).extend(kinds)
+    for file_id in (*held, *(file_id for file_id in message.file_ids if file_id and file_id not in held)):
         tools_told = _listed(held.get(file_id, ()), ", ")
         yield f"the file {file_id}" + f" (for {tools_told})" * bool(tools_told)
     yield from (f"{name} that cannot be read" for name in ("attachments", "file_ids") if name in message.extra)

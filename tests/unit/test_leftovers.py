@@ -96,7 +96,11 @@ def test_a_part(part: dict[str, Any], what: str | None) -> None:
             ["the file file-1 (for file_search, code_interpreter)", "the file file-2"],
         ),
         ({"attachments": ({"file_id": ["x"], "tools": 5},)}, ["the file ['x']"]),
-        ({"attachments": ({},)}, []),
+        ({"attachments": ({}, {"file_id": None, "tools": []}), "file_ids": ("",)}, []),
+        (
+            {"attachments": ({"name": "a.txt"}, {"tools": [{"type": "x"}]})},
+            ["the file a.txt", "the file without a name (for x)"],
+        ),
         ({"role": "function"}, ["words in the role of 'function'"]),
         ({"role": "tool"}, []),
         ({"role": "system"}, []),
