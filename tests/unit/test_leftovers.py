@@ -23,6 +23,20 @@ ENTRY = ThreadAssistant(assistant_id="jan")
 RETRIEVAL = {"type": "retrieval", "enabled": False, "useTimeWeightedRetriever": False, "settings": {"top_k": 2}}
 
 
+def test_an_answerer_that_cannot_be_read_is_not_replaced_in_silence() -> None:
+    """A thread whose file names somebody in an unknown form is answered by whom the run names, or by nobody."""
+    thread = replace(THREAD, extra={"assistants": [{"name": "Ada"}]})
+    entry = replace(ENTRY, extra={"model": "tiny", "instructions": ["Be brief."]})
+    found = of_run(RunDraft(), thread, entry, JAN, {})
+    assert [item.reason for item in found] == [
+        "assistants of the thread cannot be read: set assistant_id in the run",
+        "model of the thread's assistant jan cannot be read: set model in the run",
+        "instructions of the thread's assistant jan cannot be read: set instructions in the run",
+    ]
+    assert not of_run(RunDraft(assistant_id="jan", model="tiny", instructions=""), thread, entry, JAN, {})
+    assert not of_run(RunDraft(), replace(THREAD, model_id="tiny"), replace(ENTRY, extra={"model": "other"}), JAN, {})
+
+
 # --- words ----------------------------------------------------------------------------------------------------------
 
 
