@@ -1,11 +1,13 @@
 """Text from elsewhere on its way out: to a terminal, which must not obey it, or into a pipe, which gets it as it is.
 
 A character that the encoding lacks becomes a sign in its place, never a traceback. Everything that the commands print
-goes through here: plain text through ``echo``, tables through ``Rows``, errors through ``Command`` and ``Group``.
+goes through here: plain text through ``echo``, tables through ``Rows``, errors and the log's warnings through
+``Command`` and ``Group``.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any, TextIO
 
@@ -85,6 +87,14 @@ class Rows(Table):
         super().add_row(*(one_line(cell) if isinstance(cell, str) else cell for cell in cells), **about)
 
 
+class _Notices(logging.Handler):
+    """Warnings where no log is set up. They name files, which may be called anything."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A line on standard error."""
+        echo(self.format(record), err=True)
+
+
 class Command(click.Command):
     """A command whose output and errors bear any text."""
 
@@ -92,6 +102,7 @@ class Command(click.Command):
         """Raises what the command does, its error's message fit to be printed."""
         for stream in (sys.stdout, sys.stderr):
             _bear_anything(stream)
+        logging.lastResort = _Notices(logging.WARNING)
         try:
             return super().invoke(ctx)
         except click.ClickException as error:

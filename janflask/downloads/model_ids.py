@@ -11,6 +11,7 @@ from janflask.downloads.sources import Source
 from janflask.errors import ConflictError, InvalidRequestError
 from janflask.models.card import ModelCard
 from janflask.models.catalog import is_model_id, source_urls
+from janflask.models.publish import check_holds_none
 from janflask.models.state import DownloadRequest
 
 MAX_ID = 128  # characters
@@ -67,6 +68,7 @@ def _asked_for(model_id: str, cards: Sequence[ModelCard]) -> str:
         raise ConflictError(f"there is a model {model_id} already: choose another id, or delete it first", param="id")
     if card is not None and card.problem is not None:
         raise ConflictError(f"the model {model_id} is damaged ({card.problem}): choose another id", param="id")
+    check_holds_none(model_id, cards)
     return model_id
 
 

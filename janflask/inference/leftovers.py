@@ -99,12 +99,13 @@ def of_message(message: Message, *, without_tools: bool = False) -> list[str]:
 
 def _files(message: Message) -> Iterator[str]:
     held: dict[str, list[str]] = {}
-    for item in filter(None, message.attachments):
+    for item in (item for item in message.attachments if any(item.values())):
         tools = item.get("tools")
         listed = [tool for tool in tools if isinstance(tool, Mapping)] if isinstance(tools, list | tuple) else []
         kinds = [str(tool.get("type"))[:40] for tool in listed]
-        held.setdefault(str(item.get("file_id"))[:128], []).extend(kinds)
-    for file_id in (*held, *(file_id for file_id in message.file_ids if file_id not in held)):
+        name = str(item.get("file_id") or item.get("name") or "without a name")
+        held.setdefault(name[:128], []).extend(kinds)
+    for file_id in (*held, *(file_id for file_id in message.file_ids if file_id and file_id not in held)):
         tools_told = _listed(held.get(file_id, ()), ", ")
         yield f"the file {file_id}" + f" (for {tools_told})" * bool(tools_told)
     yield from (f"{name} that cannot be read" for name in ("attachments", "file_ids") if name in message.extra)
@@ -143,8 +144,8 @@ def of_run(
 
     ``parameters`` are those of the thread over its entry's. A thread's entry has the say over the assistant.
     """
-    found: list[Leftover] = []
     who = f"assistant {entry.assistant_id}"
+    found = list(_unreadable(draft, thread, entry, who))
     if draft.tool_choice != NO_TOOLS and draft.tools is None:
         found += _tools(who, _field(entry, assistant, "tools"), _field(entry, assistant, "file_ids"))
         held = [(who, "assistant_id", _field(entry, assistant, "tool_resources"))]
@@ -161,6 +162,19 @@ def of_run(
         formats.append(("the thread", "thread_id", parameters.get("response_format")))
         found += [_format(owner, param, form) for owner, param, form in formats if not is_text(form)]
     return found
+
+
+def _unreadable(draft: RunDraft, thread: Thread, entry: ThreadAssistant, who: str) -> Iterator[Leftover]:
+    """What the thread's file says of who answers in no form that Jan has: another would answer in its place."""
+    told = [
+        ("the thread", "assistants", thread.extra, draft.assistant_id),
+        (f"the thread's {who}", "model", entry.extra, draft.model or thread.model_id),
+        (f"the thread's {who}", "instructions", entry.extra, draft.instructions),
+    ]
+    for owner, name, extra, given in told:
+        if extra.get(name) and given is None:
+            field = "assistant_id" if name == "assistants" else name
+            yield Leftover("thread_id", f"{name} of {owner} cannot be read: set {field} in the run")
 
 
 def _resources(thread: Thread) -> Any:

@@ -1,7 +1,8 @@
 """Which files in a model's folder are its weights, and which only lie beside them in the same format.
 
 Names tell most of it: macOS leaves ``._NAME.gguf``, projectors have ``mmproj`` in their names, those of importance
-matrices end in ``imatrix.gguf``. Of the rest the beginning of the file tells: adapters, control vectors, vocabularies.
+matrices end in ``imatrix.gguf``. The beginning of the file tells the rest (adapters, control vectors, vocabularies),
+and counts over a name: there are models with such names.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from janflask.models.gguf_header import GgufError, read_beginning
+from janflask.models.gguf_header import GgufError, GgufHeader, read_beginning
 
 MODEL_FILE = "model.json"
 EXTENSION = ".gguf"
@@ -45,9 +46,10 @@ def find_weights(folder: Path, settings: Mapping[str, Any], raw: Mapping[str, An
         path = resolve(folder, place)
         if path is not None and path.is_file() and weights_size(path) is not None:
             return path
-    candidates = [path for path in sorted(folder.iterdir()) if is_model_name(path.name) and path.is_file()]
+    files = [path for path in sorted(folder.iterdir()) if is_gguf_name(path.name) and path.is_file()]
+    candidates = [path for path in files if is_model_name(path.name) or _is_model_inside(path)]
     models = [path for path in candidates if not (split := _SPLIT.fullmatch(path.name)) or int(split[2]) == 1]
-    whole = {path: _other_than_model(path) for path in models if weights_size(path) is not None}
+    whole = {path: _other_than_model(path, _beginning(path)) for path in models if weights_size(path) is not None}
     weights = [path for path, other in whole.items() if other is None]
     if len(weights) > 1:
         names = ", ".join(path.name for path in weights)
@@ -101,11 +103,22 @@ def _named_places(settings: Mapping[str, Any], raw: Mapping[str, Any]) -> Iterat
                 yield place
 
 
-def _other_than_model(path: Path) -> str | None:
-    """What a GGUF is, in words, if it is no model. One that cannot be read is taken for one: its start tells why."""
+def _is_model_inside(path: Path) -> bool:
+    """Whether its beginning says so whatever its name: some call a model imatrix.gguf that was quantized by one."""
+    header = _beginning(path)
+    return header is not None and _other_than_model(path, header) is None
+
+
+def _beginning(path: Path) -> GgufHeader | None:
     try:
-        header = read_beginning(path)
+        return read_beginning(path)
     except (GgufError, OSError):
+        return None
+
+
+def _other_than_model(path: Path, header: GgufHeader | None) -> str | None:
+    """What a GGUF is, in words, if it is no model. One that cannot be read is taken for one: its start tells why."""
+    if header is None:
         return None
     if header.is_projector:
         return "a projector"

@@ -15,12 +15,13 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from janflask.errors import ConflictError, ModelNotFoundError, RequestTooLargeError, StorageFullError, StoreBusyError
+from janflask.models.card import ModelCard
 from janflask.models.catalog import MAX_MODEL_FILE, MODEL_FILE, ModelCatalog, is_model_id
 from janflask.models.description import Origin as Origin
 from janflask.models.description import describe as describe
@@ -100,6 +101,13 @@ def publish(
     raise StoreBusyError(f"the folder of the model {model_id} keeps changing; try again")
 
 
+def check_holds_none(model_id: str, cards: Iterable[ModelCard]) -> None:
+    """Raises ConflictError for an id whose folder holds models' folders: as a model's it would hide these."""
+    inner = next((card.folder for card in cards if card.folder.startswith(f"{model_id}/")), None)
+    if inner is not None:
+        raise ConflictError(f"the folder {model_id} holds models, such as {inner!r}: choose another id", param="id")
+
+
 Content = Callable[..., dict[str, Any]]
 
 
@@ -157,9 +165,11 @@ def _joined(staging: Path, target: Path, files: Sequence[Origin], content: Conte
 
 def _description(staging: Path, target: Path, files: Sequence[Origin]) -> dict[str, Any]:
     """The model.json that is there. ConflictError if there are weights other than ours, or if it cannot be read."""
+    catalog = ModelCatalog(target.parent)
     try:
-        card = ModelCatalog(target.parent).get(target.name)
+        card = catalog.get(target.name)
     except ModelNotFoundError:
+        check_holds_none(target.name, catalog.list())
         return {}
     if any(_is_same(staging / file.filename, target / file.filename) for file in files):
         return card.raw  # a crash ended an earlier attempt

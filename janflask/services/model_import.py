@@ -15,7 +15,7 @@ from janflask.files.disk import STAGING, Disk, translated
 from janflask.models.catalog import ModelCatalog, is_model_id
 from janflask.models.gguf_header import GgufError, read_header
 from janflask.models.model_files import is_gguf_name, is_model_name, is_projector_name
-from janflask.models.publish import Origin, describe, publish
+from janflask.models.publish import Origin, check_holds_none, describe, publish
 from janflask.settings import Settings
 
 BLOCK = 4 << 20  # bytes copied at once
@@ -116,6 +116,7 @@ class ModelImportService:
             taken = self._catalog.get(model_id).path is not None
         except ModelNotFoundError:
             taken = False
+            check_holds_none(model_id, self._catalog.list())
         if taken:
             raise ConflictError(
                 f"there is a model {model_id} already: choose another id, or delete it first",

@@ -205,7 +205,7 @@ def encode_message(message: Message) -> bytes:
 def _details(raw: object, status: str) -> dict[str, Any] | None:
     """``incomplete_details``; Jan's own word for an error is in the status alone."""
     details = raw if isinstance(raw, dict) else None
-    if status == "error" and not (details or {}).get("reason"):
+    if status == "error":  # it counts over a reason that somebody else gave
         return {**(details or {}), "reason": "error"}
     return details
 

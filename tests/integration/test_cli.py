@@ -128,7 +128,7 @@ def test_ps_shows_only_what_runs_with_its_load(server: FakeServer) -> None:
     assert columns(head) == [
         *("MODEL", "STATE", "PID", "SLOTS", "WAITING", "KV", "TOKENS", "TOKENS/S", "MEMORY", "IDLE", "UPTIME"),
     ]
-    shown = ["tiny", "running", "4711", "3/8", "1", "512/16384", "90", "0.0", "412 MB", "-"]
+    shown = ["tiny", "running", "4711", "3/8", "1", "512/16384", "90", "0.0", "393 MiB", "-"]
     assert columns(tiny)[:-1] == shown
     assert server.requests.count(("GET", "/v1/models/tiny", None)) == 2, "its tokens are counted twice"
 

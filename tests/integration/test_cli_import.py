@@ -71,6 +71,15 @@ def test_a_hard_link_by_default(root: Path, shelf: Path) -> None:
     assert (root / CHAT).stat().st_mode & 0o777 == 0o777 & ~_umask()
 
 
+def test_a_folder_of_models_does_not_become_one(root: Path, shelf: Path) -> None:
+    (root / "author" / "name").mkdir(parents=True)
+    (root / "author" / "name" / "x.gguf").write_bytes(b"GGUF")
+    result = run("import", "--id", "author", shelf / f"{CHAT}.gguf")
+    assert result.exit_code == 1
+    assert "the folder author holds models, such as 'author/name': choose another id" in result.stderr
+    assert [entry.name for entry in (root / "author").iterdir()] == ["name"]
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

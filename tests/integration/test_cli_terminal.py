@@ -57,6 +57,10 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     described = {"description": TITLE, "metadata": {"quantization": TITLE, "tags": [TITLE]}}
     put(data / f"models/{FOLDER}/model.json", {"name": TITLE, "settings": {"x": TITLE}, **described})
     put(data / "models/broken/model.json", {"settings": {"llama_model_path": f"/{TITLE}"}})
+    several = data / "models/several"  # what is wrong with it is told by the log, too
+    several.mkdir()
+    for name in ("a", "\x1b]0;b\x07\u202e"):
+        (several / f"{name}.gguf").touch()
     return data
 
 

@@ -72,6 +72,19 @@ def test_one_source_is_one_download(tmp_path: Path, server: FileServer) -> None:
     assert len(server.asked) == 1
 
 
+def test_a_folder_of_models_is_refused_before_anything_is_fetched(tmp_path: Path, server: FileServer) -> None:
+    downloads = manager(tmp_path)
+    downloads.start(DownloadRequest(source=server.url("whole", "m.gguf")))
+    assert settled(downloads, "m") is None
+    (folder,) = tmp_path.rglob("m")
+    (folder.parent / "author").mkdir()
+    folder.rename(folder.parent / "author" / "name")
+    asked = len(server.asked)
+    with pytest.raises(ConflictError, match="holds models"):
+        downloads.start(DownloadRequest(source=server.url("stamped", "m.gguf"), model_id="author"))
+    assert len(server.asked) == asked
+
+
 def test_an_id_that_is_taken_is_refused_or_made_free(tmp_path: Path, server: FileServer) -> None:
     downloads = manager(tmp_path)
     downloads.start(DownloadRequest(source=server.url("whole", "m.gguf")))

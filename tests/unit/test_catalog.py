@@ -406,6 +406,19 @@ def test_what_the_header_tells_to_be_no_model(
     assert card.path == str(folder / "model.gguf")
 
 
+@pytest.mark.parametrize("name", ["m.IQ4_XS-imatrix.gguf", "m-without-mmproj.gguf"])
+def test_a_model_by_its_header_is_one_by_any_name(models: Path, name: str) -> None:
+    """Quantizers call a model so that was made with the help of an importance matrix."""
+    folder = put(models, "m", None)
+    kind(folder / name, "llama", "model")
+    kind(folder / "imatrix.gguf", "llama", "imatrix")
+    kind(folder / "mmproj.gguf", "clip", "mmproj")
+    card = only(models)
+    assert (card.problem, card.path) == (None, str(folder / name))
+    kind(folder / "other.gguf", "llama", "model")
+    assert "several models" in str(only(models).problem)
+
+
 def test_the_vocabulary_is_not_read_to_tell_a_model(models: Path) -> None:
     folder = put(models, "m", None)
     kind(folder / "x.gguf", "llama", "adapter")

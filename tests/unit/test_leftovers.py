@@ -32,6 +32,20 @@ ENTRY = ThreadAssistant(assistant_id="jan")
 RETRIEVAL = {"type": "retrieval", "enabled": False, "useTimeWeightedRetriever": False, "settings": {"top_k": 2}}
 
 
+def test_an_answerer_that_cannot_be_read_is_not_replaced_in_silence() -> None:
+    """A thread whose file names somebody in an unknown form is answered by whom the run names, or by nobody."""
+    thread = replace(THREAD, extra={"assistants": [{"name": "Ada"}]})
+    entry = replace(ENTRY, extra={"model": "tiny", "instructions": ["Be brief."]})
+    found = of_run(RunDraft(), thread, entry, JAN, {})
+    assert [item.reason for item in found] == [
+        "assistants of the thread cannot be read: set assistant_id in the run",
+        "model of the thread's assistant jan cannot be read: set model in the run",
+        "instructions of the thread's assistant jan cannot be read: set instructions in the run",
+    ]
+    assert not of_run(RunDraft(assistant_id="jan", model="tiny", instructions=""), thread, entry, JAN, {})
+    assert not of_run(RunDraft(), replace(THREAD, model_id="tiny"), replace(ENTRY, extra={"model": "other"}), JAN, {})
+
+
 # --- words ----------------------------------------------------------------------------------------------------------
 
 
@@ -105,7 +119,11 @@ def test_a_part(part: dict[str, Any], what: str | None) -> None:
             ["the file file-1 (for file_search, code_interpreter)", "the file file-2"],
         ),
         ({"attachments": ({"file_id": ["x"], "tools": 5},)}, ["the file ['x']"]),
-        ({"attachments": ({},)}, []),
+        ({"attachments": ({}, {"file_id": None, "tools": []}), "file_ids": ("",)}, []),
+        (
+            {"attachments": ({"name": "a.txt"}, {"tools": [{"type": "x"}]})},
+            ["the file a.txt", "the file without a name (for x)"],
+        ),
         ({"role": "function"}, ["words in the role of 'function'"]),
         ({"role": "tool"}, []),
         ({"role": "system"}, []),

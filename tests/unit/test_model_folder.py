@@ -415,3 +415,17 @@ def test_files_join_a_described_model_in_a_folder_of_any_name(models_dir: Path, 
     staging = stage(models_dir, tiny_models.other_chat, model_id=model_id)
     with pytest.raises(ConflictError, match="there is a model"):
         publish(models_dir, model_id, staging, source=SOURCE, files=origins([tiny_models.other_chat]))
+
+
+def test_no_model_takes_a_folder_of_models(models_dir: Path, tiny_models: TinyModels) -> None:
+    """It would hide them, and take them along when it is deleted."""
+    inner = models_dir / "author" / "name"
+    inner.mkdir(parents=True)
+    (inner / "x.gguf").write_bytes(b"GGUF")
+    files = origins([tiny_models.chat])
+    with pytest.raises(ConflictError, match="holds models, such as 'author/name'"):
+        publish(
+            models_dir, "author", stage(models_dir, tiny_models.chat, model_id="author"), source=SOURCE, files=files
+        )
+    assert [card.folder for card in ModelCatalog(models_dir).list()] == ["author/name"]
+    publish(models_dir, "auth", stage(models_dir, tiny_models.chat, model_id="auth"), source=SOURCE, files=files)

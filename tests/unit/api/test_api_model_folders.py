@@ -33,14 +33,9 @@ def test_an_ordinary_model_has_its_id_for_a_folder(client: FlaskClient) -> None:
     assert client.get("/v1/models/tiny").json["folder"] == "tiny"  # type: ignore[index]
 
 
-def names(folder: str, model_id: str) -> list[str]:
-    """What stands in a URL; a name with a slash is two segments there, so only the id will do."""
-    return [model_id] if "/" in folder else [model_id, folder]
-
-
 def test_its_routes(world: World, client: FlaskClient, folder: str, model_id: str) -> None:
     world.supervisor.run(model_id, world.engine)
-    for name in names(folder, model_id):
+    for name in (model_id, folder):
         path = f"/v1/models/{quote(name, safe='')}"
         got = client.get(path).json
         assert (got["id"], got["folder"]) == (model_id, folder)  # type: ignore[index]
@@ -48,7 +43,7 @@ def test_its_routes(world: World, client: FlaskClient, folder: str, model_id: st
         assert client.put(f"{path}/start").json == {"id": model_id, "object": "model", "state": "running"}
         assert client.put(f"{path}/stop").json["id"] == model_id  # type: ignore[index]
     assert {start.model_id for start in world.supervisor.starts} == {model_id}
-    path = f"/v1/models/{quote(names(folder, model_id)[-1], safe='')}"
+    path = f"/v1/models/{quote(folder, safe='')}"
     assert client.delete(path).json == {"id": model_id, "object": "model", "deleted": True}
     assert not (world.settings.models_dir / folder).exists()
 
@@ -76,3 +71,10 @@ def test_what_is_no_folders_name_is_no_model(world: World, client: FlaskClient, 
     assert (answer.status_code, answer.json["error"]["code"]) == (404, "model_not_found")  # type: ignore[index]
     assert world.supervisor.states.keys() == {"tiny"}
     assert all(state.status is ModelStatus.RUNNING for state in world.supervisor.states.values())
+
+
+@pytest.mark.parametrize(("method", "path"), [("get", "start"), ("post", "events"), ("put", "")])
+def test_a_name_with_a_slash_takes_no_route_away(world: World, client: FlaskClient, method: str, path: str) -> None:
+    world.write_model("author/name")
+    for name in ("tiny", "author/name"):
+        assert getattr(client, method)(f"/v1/models/{name}/{path}".rstrip("/")).status_code == 405

@@ -117,7 +117,7 @@ def test_the_status_of_a_message(jans: str, ours: str) -> None:
     assert message_from_json({"status": ours}, "t").status == ours
 
 
-@pytest.mark.parametrize("details", [None, {}, {"reason": None}, {"reason": "error"}, 5])
+@pytest.mark.parametrize("details", [None, {}, {"reason": None}, {"reason": "error"}, {"reason": "n_ctx"}, 5])
 def test_an_error_is_known_by_its_status(details: Any) -> None:
     raw = JAN_MESSAGE | {"role": "assistant", "status": "error", "incomplete_details": details}
     message = message_from_json(raw, "t")
