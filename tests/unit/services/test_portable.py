@@ -155,7 +155,7 @@ def test_an_error_of_jans_without_words_travels(tmp_path: Path) -> None:
     raw = {"id": "01HZ", "role": "assistant", "status": "error", "created": CREATED, "content": [part]}
     thread = Thread(id="t", created_ms=CREATED, updated_ms=CREATED)
     repository.threads.create(thread, [message_from_json(raw, "t")])
-    (message,) = messages_of(repository, service.import_document(exported(service, "t")).id)
+    (message,) = messages_of(repository, service.import_document(as_file(exported(service, "t"))).id)
     assert message.is_error
     assert message.content == (part,)
 
