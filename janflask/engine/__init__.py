@@ -24,7 +24,7 @@
     short
 ``sequence``: One continuation being generated: its tokens, how far they are computed, and what it still may do
 ``server``: What an engine answers: it generates, makes embeddings, cuts texts into tokens and tells how busy it is
-``sizing``: How large a context to make: from the settings, the model and the memory that is free
+``sizing``: How large a context to make: as the settings say, in which admission has put what it decided
 ``snapshots``: Conversations' KV state on disk, so that one that was stopped, evicted or restarted is not computed again
 ``sockets``: A server on a Unix socket: one thread reads and writes frames, others hand it what to send
 ``state_key``: The key by which an engine knows a KV state as one that this data folder's engines wrote
