@@ -30,6 +30,7 @@
 ``state_key``: The key by which an engine knows a KV state as one that this data folder's engines wrote
 ``trial``: Times real decodes on a context opened for it
 ``tuning``: Which knobs are fastest here: measured once per machine, model and settings, then remembered
+``vocabulary``: Which token ids a model has. The one place where ids that came from a client are held against it
 ``worker``: A thread that works in steps, takes what others hand it between two of them, and knows how long it has
     rested
 """
