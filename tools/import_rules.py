@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-BASE = frozenset({"errors", "settings"})
+BASE = frozenset({"engine_table", "errors", "settings"})
 
 # Each room of janflask, from the ground up, and the rooms it may import; every room may import itself.
 ALLOWED: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "hosts": frozenset(),
-    "settings": frozenset({"errors", "hosts"}),
+    "setting_fields": frozenset(),
+    "engine_table": frozenset({"setting_fields"}),
+    "settings": frozenset({"errors", "hosts", "setting_fields", "engine_table"}),
     "files": BASE,
     "models": BASE | {"files"},
     "storage": BASE | {"files", "models"},
@@ -44,4 +46,4 @@ FORBIDDEN: Mapping[str, frozenset[str]] = {
     "__init__": NATIVE,
     "engine": WEB,
 }
-STANDARD_LIBRARY_ONLY = frozenset({"errors", "hosts", "settings"})
+STANDARD_LIBRARY_ONLY = frozenset({"errors", "hosts", "setting_fields", "engine_table", "settings"})

@@ -79,9 +79,9 @@ def rooms_table() -> str:
 
 def imports_table() -> str:
     """Who may import whom, as ``import_rules`` has it."""
-    lines = ["| who | may import, besides " + " and ".join(f"`{name}`" for name in sorted(BASE)) + " |", "|---|---|"]
+    lines = ["| who | may import, besides " + ", ".join(f"`{name}`" for name in sorted(BASE)) + " |", "|---|---|"]
     for room, allowed in ALLOWED.items():
-        if room in BASE or room == "hosts":
+        if room in BASE or room in ("hosts", "setting_fields"):
             continue
         shown = ", ".join(f"`{name}`" for name in ALLOWED if name in allowed - BASE)
         lines.append(f"| `{room}` | {shown or 'nothing'} |")

@@ -29,15 +29,14 @@ from janflask.models.card import ModelCard
 from janflask.models.default_layout import layout_name, layout_note
 from janflask.models.engine_settings import engine_settings
 from janflask.models.gguf_header import GgufError, GgufHeader, read_header
-from janflask.models.memory_estimate import default_ctx_len, engine_estimate, in_gib
+from janflask.models.memory_estimate import in_gib
 from janflask.settings import Settings
-from janflask.supervisor.machine_memory import limits
+from janflask.supervisor.demand import Demand
+from janflask.supervisor.machine_memory import Amount, limits
 
 Json = Mapping[str, Any]
 
 LENGTHS = (2048, 8192, 32768, 131072)  # contexts whose memory is told
-BATCH = 256  # tokens that an engine computes at once on CPUs
-PARALLEL = 8  # conversations at once where no setting says how many
 SHOWN = 100  # characters of a template
 
 # What is found in one family's chat templates only.
@@ -194,8 +193,9 @@ def print_memory(card: ModelCard, header: GgufHeader, settings: Settings, out: C
     except InvalidRequestError as error:
         out.print(one_line(f"What memory it would need cannot be told: {error.message}."))
         return
-    at_once = engine.n_parallel or PARALLEL
-    usual, allowed = engine.ctx_len or default_ctx_len(header), budget(settings)
+    most = limits(settings)
+    demand = Demand(settings=engine, header=header, file_bytes=card.size_bytes, on_gpu=most.vram > 0)
+    at_once, usual = demand.parallel[0], demand.ctx_len
     shown = Rows()
     parallels = sorted({1, at_once})
     for heading in ("CONTEXT", *("1 CONVERSATION" if number == 1 else f"{number} AT ONCE" for number in parallels)):
@@ -203,14 +203,13 @@ def print_memory(card: ModelCard, header: GgufHeader, settings: Settings, out: C
     for ctx_len in context_lengths(header.context_length, usual):
         row = [f"{ctx_len}{' *' if ctx_len == usual else ''}"]
         for parallel in parallels:
-            needed = engine_estimate(
-                header, card.size_bytes, engine, ctx_len=ctx_len, n_parallel=parallel, batch=BATCH
-            ).total
-            row.append(in_gib(needed) if needed <= allowed else f"{in_gib(needed)} (too much)")
+            needed = demand.estimate(parallel, ctx_len)
+            fits = demand.amount(needed).fits(most)
+            row.append(in_gib(needed.total) if fits else f"{in_gib(needed.total)} (too much)")
         shown.add_row(*row)
     out.print(shown)
     out.print(
-        f"Estimates; * as it is set. Models may take {in_gib(allowed)} together here (JANFLASK_MEMORY_BUDGET_GB)."
+        f"Estimates; * as it is set. Models may take {in_gib(budget(most))} together here (JANFLASK_MEMORY_BUDGET_GB)."
     )
 
 
@@ -220,9 +219,8 @@ def context_lengths(trained: int | None, usual: int) -> list[int]:
     return sorted({length for length in (*LENGTHS, most) if length <= most} | {usual})
 
 
-def budget(settings: Settings) -> int:
+def budget(most: Amount) -> int:
     """Bytes that the running models may take together: of the GPUs' memory where there is a GPU to use."""
-    most = limits(settings)
     return most.vram or most.ram
 
 

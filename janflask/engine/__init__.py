@@ -24,12 +24,13 @@
     short
 ``sequence``: One continuation being generated: its tokens, how far they are computed, and what it still may do
 ``server``: What an engine answers: it generates, makes embeddings, cuts texts into tokens and tells how busy it is
-``sizing``: How large a context to make: from the settings, the model and the memory that is free
+``sizing``: How large a context to make: as the settings say, in which admission has put what it decided
 ``snapshots``: Conversations' KV state on disk, so that one that was stopped, evicted or restarted is not computed again
 ``sockets``: A server on a Unix socket: one thread reads and writes frames, others hand it what to send
 ``state_key``: The key by which an engine knows a KV state as one that this data folder's engines wrote
 ``trial``: Times real decodes on a context opened for it
 ``tuning``: Which knobs are fastest here: measured once per machine, model and settings, then remembered
+``vocabulary``: Which token ids a model has. The one place where ids that came from a client are held against it
 ``worker``: A thread that works in steps, takes what others hand it between two of them, and knows how long it has
     rested
 """

@@ -200,17 +200,6 @@ class Model:
             or lib.llama_model_n_swa(self.pointer) > 0
         )
 
-    def kv_bytes_per_token(self, cache_type_k: str, cache_type_v: str) -> float:
-        """Bytes of KV state one token takes over all layers (an upper bound where layers differ)."""
-        heads = max(1, lib.llama_model_n_head(self.pointer))
-        kv_heads = lib.llama_model_n_head_kv(self.pointer)
-        width = lib.llama_model_n_embd(self.pointer) // heads
-        k_width = int(self.metadata.get(f"{self.architecture}.attention.key_length", width))
-        v_width = int(self.metadata.get(f"{self.architecture}.attention.value_length", width))
-        k_bytes, v_bytes = CACHE_TYPES[cache_type_k].value_bytes, CACHE_TYPES[cache_type_v].value_bytes
-        per_layer = kv_heads * (k_width * k_bytes + v_width * v_bytes)
-        return float(lib.llama_model_n_layer(self.pointer) * per_layer)
-
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> array[int]:
         """Token ids of a text. Raises InvalidRequestError for a text that is no valid Unicode or too long."""
         try:

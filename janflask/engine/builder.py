@@ -142,7 +142,7 @@ def _embedder(model: Model, plan: EmbeddingPlan, open_backend: Callable[[], Embe
 def prepare(model: Model, spec: EngineSpec, report: Callable[[float], None]) -> Plan:
     """Sizes the context and chooses the knobs. Raises what ``size_context`` and ``tune`` raise."""
     settings = spec.settings
-    sizing = size_context(model, settings, spec.kv_limit)
+    sizing = size_context(model, settings, spec.kv_bytes)
     knobs = tune(model, settings, sizing.options, Path(spec.cache_dir) / "tuning" / f"{spec.model_id}.json", report)
     options = replace(
         sizing.options,
@@ -150,14 +150,14 @@ def prepare(model: Model, spec: EngineSpec, report: Callable[[float], None]) -> 
         kv_unified=knobs.kv_unified,
         cpu_threads=knobs.cpu_threads,
     )
-    return Plan(options, knobs, _min_copy(model, options, knobs), sizing.notes)
+    return Plan(options, knobs, _min_copy(options, knobs, spec.kv_bytes), sizing.notes)
 
 
-def _min_copy(model: Model, options: ContextOptions, knobs: Knobs) -> int:
+def _min_copy(options: ContextOptions, knobs: Knobs, kv_bytes: int | None) -> int:
     """Prompt tokens a copy between slots must save: sharing cells is free, copying a stream costs its bytes."""
-    if options.kv_unified:
+    if options.kv_unified or kv_bytes is None:
         return 1
-    stream_bytes = options.ctx_len * model.kv_bytes_per_token(options.cache_type_k, options.cache_type_v)
+    stream_bytes = kv_bytes / options.n_seq
     name = f"flash_attn={int(options.flash_attn)} kv_unified=0: prompt token"
     token_ms = knobs.measurements.get(name, 1.0)
     return max(1, math.ceil(stream_bytes / COPY_BYTES_PER_MS / token_ms))

@@ -19,6 +19,7 @@ from janflask.engine.embedder import Embedder, Job
 from janflask.engine.loop import Loop
 from janflask.engine.sequence import Sampler, Sequence, TextStream, tell_prompt
 from janflask.engine.sockets import SocketServer
+from janflask.engine.vocabulary import check_tokens
 from janflask.errors import (
     ContextLengthExceededError,
     EngineError,
@@ -152,15 +153,8 @@ class EngineServer(SocketServer):
         return Tokens(ids.tolist(), [self.model.piece(token) for token in ids] if message.pieces else None)
 
     def _text(self, message: Detokenize) -> Text:
-        self._check_tokens(message.tokens, "tokens")
+        check_tokens(message.tokens, self.model.n_vocab, "tokens.{}")
         return Text(b"".join(map(self.model.piece, message.tokens)).decode("utf-8", "replace"))
-
-    def _check_tokens(self, tokens: tuple[int, ...], param: str) -> None:
-        for token in tokens:
-            if not 0 <= token < self.model.n_vocab:
-                raise InvalidRequestError(
-                    f"token {token} is not in the vocabulary of {self.model.n_vocab} tokens", param=param
-                )
 
     def _embed(self, connection: Connection, question: Embed) -> None:
         if self.embedder is None:
@@ -226,7 +220,7 @@ class EngineServer(SocketServer):
                 request.prompt, add_special=request.add_special, parse_special=request.parse_special
             )
         else:
-            self._check_tokens(request.prompt, "prompt")
+            check_tokens(request.prompt, self.model.n_vocab, "prompt")
             tokens = array("i", request.prompt)
         if not tokens:
             raise InvalidRequestError("the prompt is empty: it must hold at least one token", param="prompt")
@@ -243,11 +237,7 @@ class EngineServer(SocketServer):
         self, connection: Connection, loop: Loop, request: GenerateRequest, prompt: array[int], index: int
     ) -> Sequence:
         params = request.sampling
-        for token, _ in params.logit_bias:
-            if not 0 <= token < self.model.n_vocab:
-                raise InvalidRequestError(
-                    f"logit_bias names token {token}; the vocabulary has {self.model.n_vocab}", param="logit_bias"
-                )
+        check_tokens((token for token, _ in params.logit_bias), self.model.n_vocab, "logit_bias")
         return Sequence(
             tokens=array("i", prompt),
             n_prompt=len(prompt),

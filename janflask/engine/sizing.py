@@ -1,4 +1,4 @@
-"""How large a context to make: from the settings, the model and the memory that is free."""
+"""How large a context to make: as the settings say, in which admission has put what it decided."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from janflask.models.memory_estimate import BATCH_CPU, BATCH_GPU, DEFAULT_CTX_LE
 
 log = logging.getLogger(__name__)
 
-MEMORY_SHARE = 0.8  # of the free memory that the KV cache may take by default
-
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
@@ -26,15 +24,14 @@ class Sizing:
     notes: tuple[str, ...]
 
 
-def size_context(model: Model, settings: EngineSettings, kv_limit: int | None = None) -> Sizing:
-    """Context sizes; the knobs in it are provisional until ``tune`` has chosen. ``kv_limit``: bytes for the KV cache.
+def size_context(model: Model, settings: EngineSettings, kv_bytes: int | None = None) -> Sizing:
+    """Context sizes; the knobs in it are provisional until ``tune`` has chosen. ``kv_bytes``: what the KV cache takes.
 
     Raises InvalidRequestError when settings contradict each other.
     """
     _check(model, settings)
     ctx_len = settings.ctx_len or min(DEFAULT_CTX_LEN, model.ctx_train or DEFAULT_CTX_LEN)
-    notes: list[str] = []
-    n_seq = settings.n_parallel or _parallel_that_fits(model, settings, ctx_len, kv_limit, notes)
+    n_seq = settings.n_parallel or DEFAULT_PARALLEL
     kv_cells = settings.kv_cells or n_seq * ctx_len
     if settings.kv_unified is False and kv_cells < n_seq * ctx_len:
         raise InvalidRequestError(
@@ -56,7 +53,7 @@ def size_context(model: Model, settings: EngineSettings, kv_limit: int | None = 
         rope_freq_scale=settings.rope_freq_scale,
         rope_scaling=settings.rope_scaling,
     )
-    return Sizing(options, tuple(notes))
+    return Sizing(options, () if model.on_gpu or kv_bytes is None else _shrunk(n_seq, ctx_len, kv_bytes))
 
 
 def _check(model: Model, settings: EngineSettings) -> None:
@@ -79,22 +76,12 @@ def _check(model: Model, settings: EngineSettings) -> None:
         )
 
 
-def _parallel_that_fits(
-    model: Model, settings: EngineSettings, ctx_len: int, kv_limit: int | None, notes: list[str]
-) -> int:
-    """Eight sequences, fewer when their KV cache would not fit into what the model may take and what is free now."""
-    if settings.kv_cells is not None:
-        return DEFAULT_PARALLEL
-    per_sequence = ctx_len * model.kv_bytes_per_token(settings.cache_type_k, settings.cache_type_v)
-    free = int(psutil.virtual_memory().available * MEMORY_SHARE)
-    room = free if kv_limit is None else kv_limit if model.on_gpu else min(kv_limit, free)
-    fits = int(room // max(1.0, per_sequence))
-    if fits >= DEFAULT_PARALLEL:
-        return DEFAULT_PARALLEL
-    chosen = max(1, fits)
-    notes.append(
-        f"n_parallel is {chosen}, not {DEFAULT_PARALLEL}: a conversation of {ctx_len} tokens takes "
-        f"{in_gib(int(per_sequence))} of KV cache and there is room for {in_gib(int(room))}; "
-        "lower ctx_len for more"
+def _shrunk(n_seq: int, ctx_len: int, kv_bytes: int) -> tuple[str, ...]:
+    """A note if the KV cache is more than the memory that is free now: less than when the start was admitted."""
+    free = psutil.virtual_memory().available
+    if kv_bytes <= free:
+        return ()
+    return (
+        f"the KV cache of {n_seq} conversations of {ctx_len} tokens takes {in_gib(kv_bytes)} and {in_gib(free)} are "
+        "free: what does not fit is swapped out; lower n_parallel or ctx_len",
     )
-    return chosen

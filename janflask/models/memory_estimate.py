@@ -52,12 +52,16 @@ def default_ctx_len(header: GgufHeader) -> int:
     return min(DEFAULT_CTX_LEN, header.context_length or DEFAULT_CTX_LEN)
 
 
+def embeds_alone(header: GgufHeader, settings: EngineSettings) -> bool:
+    """Whether an engine with these settings makes embeddings and no text."""
+    return header.is_embedding and settings.embedding is not False
+
+
 def engine_estimate(
     header: GgufHeader, weights_bytes: int, settings: EngineSettings, *, ctx_len: int, n_parallel: int, batch: int
 ) -> Estimate:
     """What an engine takes with these settings: to make text, or embeddings, or both. Arguments as for ``estimate``."""
-    embeds_alone = header.is_embedding and settings.embedding is not False
-    if embeds_alone:
+    if embeds_alone(header, settings):
         return Estimate(weights_bytes, 0, _own(_Shape(header))) + embedding_estimate(header, settings, ctx_len)
     text = estimate(
         header,
@@ -90,7 +94,7 @@ def estimate(
         weights_bytes: of all its files, and of adapters.
         ctx_len: tokens of one conversation.
         n_parallel: conversations at once.
-        cache_type_k, cache_type_v: keys of ``types.CACHE_TYPES``.
+        cache_type_k, cache_type_v: keys of ``CACHE_TYPES``.
         batch: tokens that are computed at once.
         kv_cells: tokens of all conversations together, if not ``ctx_len`` for each.
     """

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields as dataclass_fields
 from typing import Any, ClassVar
 
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask.models.engine_settings import CACHE_TYPES, EngineSettings
+from janflask.engine_table import described
 from janflask.models.state import DownloadRequest
 from janflask.schemas.fields import Text
 from janflask.schemas.objects import JsonObject, metadata_field
@@ -19,54 +18,36 @@ from janflask.schemas.sampling import Base
 MAX_NAME = 1024
 MAX_DESCRIPTION = 64 << 10
 MAX_SOURCE = 8192
-_CACHE_TYPES = ", ".join(CACHE_TYPES)
 _FILE = "The plain name of a file in the model's own folder"
 
-# name -> (JSON's type, what it does, what happens without it where ``EngineSettings`` has no default)
-SETTINGS: Mapping[str, tuple[str, str, str]] = {
-    "ctx_len": ("integer", "Tokens of one conversation.", "what the model was trained for, at most 8192"),
-    "n_parallel": ("integer", "Sequences generated at once.", "8, fewer if memory says so"),
-    "cpu_threads": ("integer", "CPU threads of the engine.", "measured"),
-    "ngl": ("integer", "Layers on the GPU; -1: as many as this build can place there.", ""),
-    "flash_attn": ("boolean", "Flash attention.", "measured"),
-    "kv_unified": ("boolean", "One KV buffer for all sequences.", "measured"),
-    "slice_size": ("integer", "Prompt tokens of a step that also generates.", "measured"),
-    "kv_cells": ("integer", "Tokens the KV cache holds over all sequences.", "n_parallel * ctx_len"),
-    "cache_type_k": ("string", f"Type of the cached keys: {_CACHE_TYPES}.", ""),
-    "cache_type_v": ("string", f"Type of the cached values: {_CACHE_TYPES}.", ""),
-    "mmap": ("boolean", "The weights stay in the page cache, shared with whoever reads the file.", ""),
-    "mlock": ("boolean", "The weights are kept from being swapped out.", ""),
-    "rope_freq_base": ("number", "Base frequency of the rotary positions.", "the file's"),
-    "rope_freq_scale": ("number", "Scale of the rotary positions' frequencies.", "the file's"),
-    "rope_scaling": ("string", "How rotary positions are scaled: none, linear or yarn.", "the file's"),
-    "lora": ("string", f"An adapter for the weights. {_FILE}.", "none"),
-    "lora_scale": ("number", "How strongly the adapter works.", ""),
-    "embedding": ("boolean", "Serve embeddings instead of text.", "what the file is made for"),
-    "prefix_cache": ("boolean", "Reuse computed prompt prefixes.", ""),
-    "queue_limit": ("integer", "Requests that may wait for the model; the next one gets 429.", ""),
-    "use_extra_bufts": ("boolean", "llama.cpp's repacked CPU weights (AMX and others).", ""),
-    "start_timeout": ("number", "Seconds that loading the model and proving that it works may take.", ""),
+# Jan's settings that count here, beside the engine's: name -> what it does, what happens without it.
+JAN_DESCRIBED: Mapping[str, tuple[str, str]] = {
     "prompt_template": (
-        "string",
         "How a conversation is laid out: text with `{system_message}` and `{prompt}` in it.",
         "the chat template in the model's file",
     ),
-    "llama_model_path": ("string", f"The weights. {_FILE}; not for a start.", "the only model in the folder"),
-    "mmproj": ("string", f"The projector for images. {_FILE}.", "none"),
+    "llama_model_path": (f"The weights. {_FILE}; not for a start.", "the only model in the folder"),
 }
 
 
 def _documented() -> dict[str, fields.Field[Any]]:
-    defaults = {item.name: item.default for item in dataclass_fields(EngineSettings)}
+    """A field for each setting; a default that is decided later is told in words."""
     documented: dict[str, fields.Field[Any]] = {}
-    for name, (kind, description, otherwise) in SETTINGS.items():
-        about: dict[str, Any] = {"type": kind, "description": description, "nullable": True}
-        if otherwise:
-            about["description"] += f" Default: {otherwise}."
-        else:
-            about["default"] = defaults[name]
-        documented[name] = fields.Raw(allow_none=True, metadata=about)
+    for setting in described():
+        description = f"{setting.help[0].upper()}{setting.help[1:]}.{f' {_FILE}.' if setting.names_file else ''}"
+        documented[setting.name] = _setting(setting.json_type, description, setting.auto, setting.default)
+    for name, (description, otherwise) in JAN_DESCRIBED.items():
+        documented[name] = _setting("string", description, otherwise, None)
     return documented
+
+
+def _setting(json_type: str, description: str, otherwise: str | None, default: object) -> fields.Field[Any]:
+    about: dict[str, Any] = {"type": json_type, "description": description, "nullable": True}
+    if otherwise is None:
+        about["default"] = default
+    else:
+        about["description"] += f" Default: {otherwise}."
+    return fields.Raw(allow_none=True, metadata=about)
 
 
 class ModelSettingsSchema(Base):

@@ -38,6 +38,7 @@ class Job:
     model_id: str
     prepare: Callable[[EngineInfo], list[GenerateRequest]]
     prompt_field: str  # what the request calls its prompt, for error messages
+    bias: str = "logit_bias"  # what is to be called so in them: whose it is, if it is not the request's own
 
 
 class ChatService:
@@ -59,14 +60,11 @@ class ChatService:
         def prepare(info: EngineInfo) -> list[GenerateRequest]:
             laid_out = request.laid_out
             if laid_out is not None and laid_out.tokens is not None:
-                generation = generate(laid_out.tokens, False, laid_out.stop)
-            else:
-                prompt = self._prompt(request, card, further, info)
-                generation = generate(prompt.text + request.begun, prompt.add_special, prompt.stop)
-            _check_bias(generation, request, card, info)
-            return [generation]
+                return [generate(laid_out.tokens, False, laid_out.stop)]
+            prompt = self._prompt(request, card, further, info)
+            return [generate(prompt.text + request.begun, prompt.add_special, prompt.stop)]
 
-        return Job(card.id, prepare, "messages")
+        return Job(card.id, prepare, "messages", _bias_of(request, card))
 
     def _prompt(self, request: ChatRequest, card: ModelCard, further: Mapping[str, Any], info: EngineInfo) -> Prompt:
         jan_template = card.settings.get("prompt_template")
@@ -85,7 +83,6 @@ class ChatService:
         generate = _common(card, request, COMPLETION_MAX_TOKENS)
 
         def prepare(info: EngineInfo) -> list[GenerateRequest]:
-            _check_bias(generate("", False, ()), request, card, info)
             for number, prompt in enumerate(request.prompts):
                 _check_tokens(prompt, number, info)
             asked = [
@@ -94,7 +91,7 @@ class ChatService:
             ]
             return [replace(each, echo=engine_echoes(request, each.prompt)) for each in asked]
 
-        return Job(card.id, prepare, "prompt")
+        return Job(card.id, prepare, "prompt", _bias_of(request, card))
 
     def events(
         self, job: Job, waiter: Waiter, beat: float, tries: Tries | None = None
@@ -126,6 +123,9 @@ class ChatService:
         except JanflaskError as error:
             if error.param == "prompt":
                 error.param = job.prompt_field
+            elif error.param == "logit_bias":
+                error.message = error.message.replace("logit_bias", job.bias, 1)
+                error.args = (error.message,)
             raise
 
     def _attempt(self, job: Job, waiter: Waiter, beat: float, anew: bool) -> Generator[list[Event], None, None]:
@@ -170,17 +170,12 @@ def _common(
     return generate
 
 
-def _check_bias(generation: GenerateRequest, request: InferenceRequest, card: ModelCard, info: EngineInfo) -> None:
-    where = "" if "logit_bias" in request.sampling else f" in {MODEL_FILE} of {card.id}"
-    for token, _ in generation.sampling.logit_bias:
-        if token >= info.n_vocab:
-            raise InvalidRequestError(
-                f"logit_bias{where}: {token} is no token of this model, its ids go from 0 to {info.n_vocab - 1}",
-                param="logit_bias",
-            )
+def _bias_of(request: InferenceRequest, card: ModelCard) -> str:
+    return "logit_bias" if "logit_bias" in request.sampling else f"logit_bias in {MODEL_FILE} of {card.id}"
 
 
 def _check_tokens(prompt: str | tuple[int, ...], number: int, info: EngineInfo) -> None:
+    """The engine checks every prompt; of many it would get to the last ones only after it has answered the first."""
     if not isinstance(prompt, str) and max(prompt) >= info.n_vocab:
         raise InvalidRequestError(
             f"prompt {number}: {max(prompt)} is no token of this model, its ids go from 0 to {info.n_vocab - 1}",

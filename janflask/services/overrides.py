@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from janflask.engine_table import FILES
 from janflask.errors import InvalidRequestError
 from janflask.models.catalog import MODEL_FILE
 from janflask.models.engine_settings import JAN_SETTINGS, engine_settings
 from janflask.settings import Settings
 
 # Settings that name files. In model.json they may be absolute paths, which a client must never be able to write.
-FILE_SETTINGS = ("llama_model_path", "mmproj", "lora")
+FILE_SETTINGS = ("llama_model_path", *FILES)
 
 _JAN_NUMBERS = frozenset({"grp_attn_n", "grp_attn_w"})
 _MAX_NAME = 255  # characters of a file's

@@ -38,13 +38,6 @@ class TokenService:
         """The text of tokens. Raises InvalidRequestError for an id that is not in the vocabulary."""
 
         def ask(endpoint: Endpoint) -> str:
-            last = endpoint.info.n_vocab - 1
-            for number, token in enumerate(request.tokens):
-                if not 0 <= token <= last:
-                    raise InvalidRequestError(
-                        f"tokens.{number}: {token} is no token of this model, its ids go from 0 to {last}",
-                        param=f"tokens.{number}",
-                    )
             return engine_text(endpoint.socket, request.tokens, self._settings.request_timeout)
 
         return self._engines.ask(request.model, waiter, ask)

@@ -14,7 +14,7 @@ from janflask.models.memory_estimate import Estimate, in_gib
 from janflask.models.state import ModelStatus
 from janflask.supervisor.budget import MemoryBudget
 from janflask.supervisor.demand import Demand
-from janflask.supervisor.machine_memory import Amount
+from janflask.supervisor.machine_memory import SHARE, Amount, free_ram
 
 LOOK = 0.1  # seconds between two looks of a start that waits
 PATIENCE = 3.0  # seconds that it waits for models in use to become idle
@@ -40,10 +40,11 @@ class Tenant(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a start got."""
+    """What a start got, and what a user should know of it."""
 
     estimate: Estimate
     n_parallel: int
+    notes: tuple[str, ...] = ()
 
 
 class Room:
@@ -53,12 +54,20 @@ class Room:
         budget: the ledger.
         tenants: tells all models that there are now.
         patience: seconds that a start waits for models in use to become idle.
+        free_ram: tells the bytes that nobody on this machine uses now, the models and all others.
     """
 
-    def __init__(self, budget: MemoryBudget, tenants: Callable[[], Sequence[Tenant]], patience: float) -> None:
+    def __init__(
+        self,
+        budget: MemoryBudget,
+        tenants: Callable[[], Sequence[Tenant]],
+        patience: float,
+        free_ram: Callable[[], int] = free_ram,
+    ) -> None:
         self._budget = budget
         self._tenants = tenants
         self._patience = patience
+        self._free_ram = free_ram
         self._turn = threading.Lock()  # one start at a time makes room: what gave way is for the one that asked
 
     @contextmanager
@@ -96,10 +105,19 @@ class Room:
             self._turn.release()
 
     def _reserve(self, model_id: str, demand: Demand) -> Grant | None:
+        """The most conversations at once that the budget has room for and that the machine's free memory holds now.
+
+        What others than the models use keeps none from starting: it is for the fewest conversations only that the
+        budget alone decides.
+        """
+        free = int(SHARE * self._free_ram())
         for n_parallel in demand.parallel:
             needed = demand.estimate(n_parallel)
-            if self._budget.reserve(model_id, demand.amount(needed)):
-                return Grant(needed, n_parallel)
+            amount = demand.amount(needed)
+            if n_parallel != demand.parallel[-1] and amount.ram > free:
+                continue
+            if self._budget.reserve(model_id, amount):
+                return Grant(needed, n_parallel, _fewer(demand, n_parallel))
         return None
 
     def _give_way(self, model_id: str, demand: Demand, displaces: bool) -> list[str]:
@@ -174,3 +192,15 @@ class Room:
         return (
             f"{model_id} needs {in_gib(needed.total)} ({parts}), {in_gib(max(0, has))} of {in_gib(of)}{where} are free"
         )
+
+
+def _fewer(demand: Demand, n_parallel: int) -> tuple[str, ...]:
+    """A note that there was no room for the best number of conversations, if so."""
+    wanted = demand.parallel[0]
+    if n_parallel == wanted:
+        return ()
+    conversation = demand.estimate(wanted).kv // wanted
+    return (
+        f"n_parallel is {n_parallel}, not {wanted}: a conversation of {demand.ctx_len} tokens takes "
+        f"{in_gib(conversation)} of KV cache and there is no room for more; lower ctx_len for more",
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from janflask.errors import ModelLoadError
@@ -18,6 +18,7 @@ from janflask.models.memory_estimate import (
     DEFAULT_PARALLEL,
     Estimate,
     default_ctx_len,
+    embeds_alone,
     engine_estimate,
 )
 from janflask.supervisor.machine_memory import Amount
@@ -48,6 +49,8 @@ class Demand:
             return (self.settings.n_parallel,)
         if self.settings.kv_cells is not None:
             return (DEFAULT_PARALLEL,)
+        if self._embeds_alone:
+            return (1,)  # its inputs share one conversation's memory
         return tuple(range(DEFAULT_PARALLEL, 0, -1))
 
     def estimate(self, n_parallel: int, ctx_len: int | None = None) -> Estimate:
@@ -62,6 +65,10 @@ class Demand:
             n_parallel=n_parallel,
             batch=BATCH_GPU if self._gpu_share() else BATCH_CPU,
         )
+
+    def granted(self, n_parallel: int) -> EngineSettings:
+        """The settings with what was decided. How many inputs an engine takes at once that only embeds is its own."""
+        return self.settings if self._embeds_alone else replace(self.settings, n_parallel=n_parallel)
 
     def amount(self, needed: Estimate) -> Amount:
         """Where the estimate's memory is taken: layers on a GPU keep their weights and their KV there."""
@@ -79,6 +86,10 @@ class Demand:
                 return size
             size //= 2
         return None
+
+    @property
+    def _embeds_alone(self) -> bool:
+        return self.header is not None and embeds_alone(self.header, self.settings)
 
     def _gpu_share(self) -> float:
         if not self.on_gpu or self.settings.ngl == 0:

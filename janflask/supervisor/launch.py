@@ -17,7 +17,8 @@ class Plan:
     prompt_template: str | None = None  # the model's setting
     insists_on_extra_bufts: bool = False  # the request itself said use_extra_bufts=true
     displaces: bool = True  # idle models make room for it
-    kv_limit: int | None = None  # bytes for its KV cache, once it has got room
+    kv_bytes: int | None = None  # of its KV cache, once it has got room; None: nothing is known of it
+    notes: tuple[str, ...] = ()  # on what it got
     memory_bytes: int | None = None  # all that it takes, once it has got room
 
     def without_extra_bufts(self) -> Plan:

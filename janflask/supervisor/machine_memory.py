@@ -61,6 +61,11 @@ def usable_ram() -> int:
     return min([psutil.virtual_memory().total, *group_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
 
 
+def free_ram() -> int:
+    """Bytes that a new process could take now without anything being swapped out."""
+    return psutil.virtual_memory().available
+
+
 def group_limits(membership: Path, root: Path) -> list[int]:
     """The limits of this process's control groups, in bytes: of version 2, and of version 1's memory controller."""
     try:

@@ -294,7 +294,7 @@ class SupervisedModel:
             self._adopt(engine)
             ready = self._wait_ready(engine)
             began = time.monotonic()
-            self._serve(engine, ready, crash)
+            self._serve(engine, ready, plan.notes, crash)
             exit = engine.wait_death(self._on_retired)
             served = time.monotonic() - began
         except EngineDied as death:
@@ -320,12 +320,12 @@ class SupervisedModel:
                 f"{self.model_id} did not get ready within {limit:g} s (setting start_timeout); it was killed"
             ) from None
 
-    def _serve(self, engine: EngineProcess, ready: Ready, crash: Exit | None) -> None:
+    def _serve(self, engine: EngineProcess, ready: Ready, notes: tuple[str, ...], crash: Exit | None) -> None:
         with self._changed:
             self._check_not_stopped()
             if crash is not None:
                 self._fallback_note = f"runs without repacked CPU weights: with them its engine {crash} in its start"
-            self._notes = ready.notes
+            self._notes = notes + ready.notes
             if self._fallback_note is not None and not engine.spec.settings.use_extra_bufts:
                 self._notes += (self._fallback_note,)
             self._info = ready.info

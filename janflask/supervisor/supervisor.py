@@ -244,11 +244,16 @@ class Supervisor:
 
     @contextmanager
     def _granted(self, model_id: str, plan: Plan, check: Callable[[], None]) -> Iterator[Plan]:
-        """The plan with the memory that it got, as long as the block lasts."""
+        """The plan with the memory that it got, and with what that decides, as long as the block lasts."""
         demand = self._demands.of(Path(plan.model_path), plan.settings)
         with self._room.granted(model_id, demand, check, displaces=plan.displaces) as grant:
-            kv_limit = grant.estimate.kv or None
-            yield replace(plan, kv_limit=kv_limit, memory_bytes=grant.estimate.total)
+            yield replace(
+                plan,
+                settings=demand.granted(grant.n_parallel),
+                kv_bytes=grant.estimate.kv or None,
+                memory_bytes=grant.estimate.total,
+                notes=grant.notes,
+            )
 
     def _spawn(self, model_id: str, plan: Plan) -> EngineProcess:
         path = self._runtime_dir / f"engine-{os.getpid()}-{next(self._numbers)}.sock"
@@ -259,7 +264,7 @@ class Supervisor:
             socket_path=str(path),
             cache_dir=str(self._settings.cache_dir),
             settings=plan.settings,
-            kv_limit=plan.kv_limit,
+            kv_bytes=plan.kv_bytes,
             snapshot_bytes=int(self._settings.kv_snapshot_gb * GIB),
             prompt_template=plan.prompt_template,
         )

@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from array import array
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from janflask.engine.builder import build
 from janflask.errors import InvalidRequestError, ModelLoadError
 from janflask.ipc.messages.launch import EngineSpec
 from janflask.models.engine_settings import CACHE_TYPES, EngineSettings
+from janflask.models.gguf_header import read_header
+from janflask.models.memory_estimate import estimate
 from janflask_ext.sampling import Sampler
 from tests.ext.conftest import Load
 from tests.models.tiny import TinyModels, write_chat, write_embedding, write_lora
@@ -77,7 +80,7 @@ from dataclasses import replace
 from pathlib import Path
 from janflask.engine.backend import Model
 from janflask.engine.library_log import LibraryLog
-from janflask.types import EngineSettings
+from janflask.models.engine_settings import EngineSettings
 
 # The limit does not hold for those who may lock whatever they like (CAP_IPC_LOCK, bit 14).
 header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
@@ -118,10 +121,25 @@ def test_every_type_of_cache_works(tiny_models: TinyModels, load: Load, name: st
     assert len(said) == 32
 
 
-def test_types_of_cache_weigh_what_they_say(tiny_models: TinyModels, load: Load) -> None:
-    model = load(tiny_models.chat)  # 2 layers, a head of 32 numbers for keys and for values
-    assert model.kv_bytes_per_token("f16", "f16") == 2 * 32 * 2 * 2
-    assert model.kv_bytes_per_token("iq4_nl", "q8_0") == 2 * (18 + 34)
+@pytest.mark.parametrize("k", ["f32", "f16", "q8_0", "iq4_nl"])
+@pytest.mark.parametrize("v", ["f16", "q8_0", "q4_1"])
+def test_types_of_cache_weigh_what_they_say(tiny_models: TinyModels, load: Load, k: str, v: str) -> None:
+    """What admission counts for a cell is what llama.cpp keeps for it."""
+    header = read_header(tiny_models.chat)  # 2 layers, a head of 32 numbers for keys and for values
+    counted = estimate(header, 0, ctx_len=256, n_parallel=1, cache_type_k=k, cache_type_v=v).kv
+    assert counted == 256 * 2 * 32 * (CACHE_TYPES[k].value_bytes + CACHE_TYPES[v].value_bytes)
+    model = load(tiny_models.chat)
+    backend = LlamaBackend(model, options(cache_type_k=k, cache_type_v=v, flash_attn=True))
+    sizes = []
+    for count in (16, 48):
+        backend.trim(0, 0)
+        backend.batch.clear()
+        backend.batch.add(array("i", [5] * count), 0, count, 0, 1)
+        assert backend.decode() == 0
+        sizes.append(len(backend.state(0)))
+    cell = sizes[1] - sizes[0]
+    backend.close()
+    assert 0 <= cell / 32 - counted / 256 <= 16, "and a cell's position and sequence"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from janflask.errors import JanflaskError, ModelNotFoundError
+from janflask.engine.vocabulary import check_tokens
+from janflask.errors import InvalidRequestError, JanflaskError, ModelNotFoundError
 from janflask.ipc.frames import FrameReader, Message, encode
 from janflask.ipc.messages.engine import (
     Chunk,
@@ -210,10 +211,23 @@ class ScriptedEngine(_Server):
             self.embedded.append(message)
             connection.sendall(encode(self._embeddings(message)))
         elif isinstance(message, Detokenize):
-            connection.sendall(encode(Text(bytes(message.tokens).decode("utf-8", "replace"))))
+            connection.sendall(encode(self._text(message)))
         elif isinstance(message, Generate):
+            try:
+                check_tokens(dict(message.request.sampling.logit_bias), INFO.n_vocab, "logit_bias")
+            except InvalidRequestError as error:
+                Line(connection).fail(error)
+                return
             self.requests.append(message.request)
             self.script(Conversation(connection, message.request))
+
+    @staticmethod
+    def _text(message: Detokenize) -> Message:
+        try:
+            check_tokens(message.tokens, INFO.n_vocab, "tokens.{}")
+        except InvalidRequestError as error:
+            return ErrorReply.of(error)
+        return Text(bytes(message.tokens).decode("utf-8", "replace"))
 
     def _embeddings(self, message: Embed) -> Message:
         """Of each input a vector that begins with its length, and has as many numbers as asked for, or four."""

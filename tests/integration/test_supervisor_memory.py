@@ -226,7 +226,8 @@ def test_an_engine_is_told_how_much_its_cache_may_take(world: World) -> None:
     supervisor._spawn = lambda model_id, plan: seen.append(plan) or spawn(model_id, plan)  # type: ignore[method-assign]
     supervisor.start("m", {})
     (plan,) = seen
-    assert (plan.kv_limit, plan.memory_bytes) == (None, 50 << 10), "of a file without a header nothing is known"
+    assert (plan.kv_bytes, plan.memory_bytes) == (None, 50 << 10), "of a file without a header nothing is known"
+    assert (plan.settings.n_parallel, plan.notes) == (8, ())
 
 
 # --- idling ---------------------------------------------------------------------------------------------------------

@@ -6,9 +6,10 @@ from dataclasses import fields
 
 import pytest
 
+from janflask.engine_table import described
 from janflask.errors import InvalidRequestError
 from janflask.models.engine_settings import EngineSettings, engine_settings, read_settings
-from janflask.settings import Settings
+from janflask.settings import Settings, default_text
 
 DEFAULTS = Settings.from_env({"JANFLASK_CTX_LEN": "1024", "JANFLASK_QUEUE_LIMIT": "3"})
 
@@ -50,6 +51,26 @@ def test_every_setting_can_be_given_as_jan_writes_it() -> None:
     assert auto.embedding is True
     undone = {"embedding": "auto", "rope_freq_base": "auto", "lora": "", "rope_scaling": "auto"}
     assert engine_settings({"lora": "a.gguf", "embedding": True}, DEFAULTS, undone) == engine_settings({}, DEFAULTS)
+
+
+def test_every_default_is_told_or_in_words() -> None:
+    for setting in described():
+        assert (setting.default is None) == bool(setting.auto), f"say what happens without {setting.name}"
+        if setting.default is not None:
+            given = engine_settings({}, DEFAULTS, {setting.name: default_text(setting.default)})
+            assert getattr(given, setting.name) == setting.default, "its own parser takes it"
+
+
+def test_the_server_has_the_same_setting() -> None:
+    """A variable and a model's setting of one name are one: the same parser, the same default."""
+    server = {item.name: item for item in fields(Settings)}
+    shared = [setting.name for setting in described() if setting.in_environment]
+    assert shared == [item.name for item in fields(EngineSettings) if item.name in server]
+    for item in fields(EngineSettings):
+        if item.name in server:
+            assert (server[item.name].default, server[item.name].metadata) == (item.default, item.metadata)
+    settings = Settings.from_env({"JANFLASK_PREFIX_CACHE": "0", "JANFLASK_START_TIMEOUT": "7"})
+    assert engine_settings({}, settings) == EngineSettings(prefix_cache=False, start_timeout=7.0)
 
 
 def test_every_setting_has_a_parser() -> None:

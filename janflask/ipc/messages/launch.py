@@ -16,6 +16,6 @@ class EngineSpec:
     socket_path: str
     cache_dir: str  # measured knobs are remembered here
     settings: EngineSettings
-    kv_limit: int | None = None  # bytes that the KV cache may take; None: what is free
+    kv_bytes: int | None = None  # what the KV cache takes, as admission counts it; None: nothing is known of it
     snapshot_bytes: int = 0  # of conversations' KV states on disk, in cache_dir; 0: none are kept
     prompt_template: str | None = None  # a layout of conversations that takes the place of the file's own

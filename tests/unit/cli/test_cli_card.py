@@ -105,10 +105,10 @@ def test_context_lengths(trained: int | None, usual: int, lengths: list[int]) ->
 def test_the_budget_is_what_the_supervisor_would_hand_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_memory, "usable_ram", lambda: 10_000)
     monkeypatch.setattr(machine_memory, "usable_vram", lambda: 0)
-    assert budget(Settings(data_dir=Path())) == 8000
-    assert budget(Settings(data_dir=Path(), memory_budget_gb=2)) == 2 << 30
+    assert budget(limits(Settings(data_dir=Path()))) == 8000
+    assert budget(limits(Settings(data_dir=Path(), memory_budget_gb=2))) == 2 << 30
     monkeypatch.setattr(machine_memory, "usable_vram", lambda: 5_000)
-    assert budget(Settings(data_dir=Path())) == 4000
+    assert budget(limits(Settings(data_dir=Path()))) == 4000
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def plain(size: int, **settings: Any) -> Demand:
     return Demand(settings=EngineSettings(**settings), header=None, file_bytes=size)
 
 
-def shaped(size: int = 0, *, on_gpu: bool = False, **settings: Any) -> Demand:
+def shaped(size: int = 0, *, on_gpu: bool = False, pooling_type: int | None = None, **settings: Any) -> Demand:
     """A model whose conversations take 64 KiB a token: 0.5 GiB for 8192."""
     names = {
         "block_count": 16,
@@ -45,6 +45,8 @@ def shaped(size: int = 0, *, on_gpu: bool = False, **settings: Any) -> Demand:
         "context_length": 32768,
     }
     pairs = {"general.architecture": "x", **{f"x.{key}": value for key, value in names.items()}}
+    if pooling_type is not None:
+        pairs["x.pooling_type"] = pooling_type
     header = GgufHeader(version=3, tensor_count=0, parameter_count=0, pairs=pairs)
     return Demand(settings=EngineSettings(**settings), header=header, file_bytes=size, on_gpu=on_gpu)
 
@@ -79,12 +81,14 @@ class Tenant:
         return True
 
 
-def house(total: int, *tenants: tuple[Tenant, int], patience: float = 0.0) -> tuple[Room, MemoryBudget]:
+def house(
+    total: int, *tenants: tuple[Tenant, int], patience: float = 0.0, free_ram: int = 1 << 50
+) -> tuple[Room, MemoryBudget]:
     budget = MemoryBudget(Amount(total))
     for tenant, size in tenants:
         tenant.budget = budget
         assert budget.reserve(tenant.model_id, Amount(size))
-    return Room(budget, lambda: [tenant for tenant, _ in tenants], patience), budget
+    return Room(budget, lambda: [tenant for tenant, _ in tenants], patience, lambda: free_ram), budget
 
 
 def grant(room: Room, demand: Demand, *, displaces: bool = True, check: Callable[[], None] = go_on) -> Grant:
@@ -228,6 +232,35 @@ def test_as_many_conversations_as_fit() -> None:
     granted = grant(room, shaped(GIB))
     assert granted.n_parallel == 3
     assert granted.estimate.kv == 3 * GIB // 2
+    assert granted.notes == (
+        "n_parallel is 3, not 8: a conversation of 8192 tokens takes 512 MiB of KV cache and there is no room for "
+        "more; lower ctx_len for more",
+    )
+    assert shaped(GIB).granted(3) == EngineSettings(n_parallel=3), "what its engine is told"
+
+
+def test_what_other_programs_use_is_not_there_for_conversations() -> None:
+    """The budget would have room: the machine has not, at the moment."""
+    needs = shaped(GIB).estimate(2).total
+    for free, number in ((needs * 5 // 4 + 5, 2), (needs * 5 // 4 - 5, 1), (0, 1), (100 * GIB, 8)):
+        granted = grant(house(100 * GIB, free_ram=free)[0], shaped(GIB))
+        assert (granted.n_parallel, len(granted.notes)) == (number, int(number < 8))
+        pinned = grant(house(100 * GIB, free_ram=free)[0], shaped(GIB, n_parallel=6))
+        assert (pinned.n_parallel, pinned.notes) == (6, ())
+
+
+def test_memory_of_the_machine_does_not_limit_what_lies_on_a_gpu() -> None:
+    room = Room(MemoryBudget(Amount(100 * GIB, 100 * GIB)), list, 0.0, lambda: 0)
+    with room.granted("new", shaped(GIB, on_gpu=True), go_on) as granted:
+        assert granted.n_parallel == 8
+
+
+def test_what_only_embeds_takes_its_inputs_as_it_likes() -> None:
+    demand = shaped(GIB, pooling_type=2)
+    assert demand.parallel == (1,)
+    assert demand.granted(1) == demand.settings
+    assert shaped(GIB, pooling_type=2, n_parallel=3).parallel == (3,)
+    assert shaped(GIB, pooling_type=2, embedding=False).granted(4).n_parallel == 4
 
 
 def test_fewer_conversations_before_others_give_way() -> None:
@@ -387,7 +420,7 @@ def test_others_in_use_are_named_with_what_would_help() -> None:
 
 
 def test_on_a_gpu_its_memory_is_what_counts() -> None:
-    room = Room(MemoryBudget(Amount(100 * GIB, 2 * GIB)), list, 0.0)
+    room = Room(MemoryBudget(Amount(100 * GIB, 2 * GIB)), list, 0.0, lambda: 1 << 50)
     message = refusal(room, shaped(3 * GIB, on_gpu=True)).message
     assert "2.0 GiB of 2.0 GiB of GPU memory are free" in message
     with room.granted("new", shaped(3 * GIB, on_gpu=True, ngl=0), go_on):
