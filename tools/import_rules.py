@@ -23,7 +23,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "services": BASE | {"files", "models", "storage", "ipc", "inference"},
     "container": BASE | {"models", "storage", "ipc", "transfer", "inference", "services"},
     "schemas": BASE | {"models", "storage", "ipc", "inference"},
-    "processes": BASE | {"ipc"},
+    "processes": BASE | {"files", "ipc"},
     "engine": BASE | {"files", "models", "ipc", "processes"},
     "supervisor": BASE | {"files", "models", "ipc", "downloads", "processes"},
     "runner": BASE | {"files", "models", "storage", "ipc", "processes", "inference", "services", "container"},

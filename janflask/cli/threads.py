@@ -26,6 +26,7 @@ from janflask.cli.store import (
     table,
 )
 from janflask.cli.terminal import Group, confirm, console, echo, one_line
+from janflask.files import by_path
 from janflask.storage.records import Message, Thread
 
 if TYPE_CHECKING:
@@ -219,14 +220,9 @@ def _write(pieces: Iterable[bytes], output: str | None) -> None:
         sys.stdout.buffer.flush()
         return
     target = Path(output)
-    temporary = target.with_name(f".{target.name}.part")
-    try:
-        with temporary.open("wb") as out:
-            for piece in pieces:
-                out.write(piece)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with by_path.replacing(target, durable=False, mode=by_path.SHARED_MODE) as out:
+        for piece in pieces:
+            out.write(piece)
     echo(f"{target} has {target.stat().st_size} bytes.", err=True)
 
 

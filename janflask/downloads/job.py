@@ -5,9 +5,7 @@ A job's file outlives the server: whatever it says is checked again when it is r
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import re
 import shutil
 import threading
@@ -24,6 +22,8 @@ from janflask.downloads.fetch import RemoteFile
 from janflask.downloads.part import Part, disk_errors, write_json
 from janflask.downloads.safety import check_url
 from janflask.errors import JanflaskError, SourceError, SourceUnavailableError
+from janflask.files.disk import opened_folder
+from janflask.files.locks import try_lock
 from janflask.models.catalog import is_model_id
 from janflask.models.state import DownloadRequest
 
@@ -120,8 +120,8 @@ class JobFolder:
         for folder in self._root.glob(f"*{STAGING}/"):
             if folder.with_suffix(JOB).exists():
                 continue
-            with _open_folder(folder) as fd:
-                if _lock(fd):
+            with opened_folder(folder) as fd:
+                if try_lock(fd):
                     log.info("removing %s, which no download is of", folder)
                     shutil.rmtree(folder, ignore_errors=True)
         with self._lock, suppress(OSError):
@@ -136,9 +136,9 @@ class JobFolder:
         staging = self.staging(model_id)
         with disk_errors(model_id):
             staging.mkdir(parents=True, exist_ok=True)
-        with _open_folder(staging) as fd:
+        with opened_folder(staging) as fd:
             deadline = time.monotonic() + CLAIM_TIMEOUT
-            while not _lock(fd):
+            while not try_lock(fd):
                 if time.monotonic() > deadline:
                     raise SourceUnavailableError(f"another server on this data folder is downloading {model_id}")
                 wait(0.1)
@@ -172,21 +172,3 @@ def _read(path: Path) -> Job:
         raise ValueError("it has no model's file")
     check_files(job.all_files)
     return job
-
-
-@contextmanager
-def _open_folder(path: Path) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _lock(fd: int) -> bool:
-    """The kernel's lock on a folder: it leaves nothing behind and ends with its process."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

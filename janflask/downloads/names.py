@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 
 from janflask.errors import InvalidRequestError
+from janflask.models import split_names
 from janflask.models.catalog import is_model_id
 from janflask.models.model_files import EXTENSION as EXTENSION
 from janflask.models.model_files import is_model_name, is_projector_name
+from janflask.models.split_names import split_name
 
 MAX_PARTS = 1000  # files of one split model
 _MAX_STEM = 150  # characters of a name on the disk, before the number of its part
-_SPLIT = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE | re.DOTALL)
 _PROJECTOR = "mmproj"
 
 
@@ -43,23 +44,21 @@ def parts_of(path: str) -> list[str]:
 
     Raises InvalidRequestError for a number that cannot be.
     """
-    split = _SPLIT.fullmatch(path)
-    if split is None:
-        return [path]
-    part, count = int(split[2]), int(split[3])
-    if not 1 <= part <= count <= MAX_PARTS:
+    split = split_name(path)
+    if split is not None and not 1 <= split.number <= split.count <= MAX_PARTS:
         raise InvalidRequestError(
-            f"{base_name(path)[:200]!r} is part {part} of {count}; a model has at most {MAX_PARTS} parts, from 1",
+            f"{base_name(path)[:200]!r} is part {split.number} of {split.count}; "
+            f"a model has at most {MAX_PARTS} parts, from 1",
             param="source_url",
         )
-    return [f"{split[1]}-{number:05d}-of-{split[3]}{split[4]}" for number in range(1, count + 1)]
+    return split_names.parts_of(path)
 
 
 def stem_of(path: str) -> str:
     """A file's name without its extension and without the number of its part."""
     name = base_name(path)
-    split = _SPLIT.fullmatch(name)
-    return split[1] if split else name[: -len(EXTENSION)] if is_gguf(name) else name
+    split = split_name(name)
+    return split.stem if split else name[: -len(EXTENSION)] if is_gguf(name) else name
 
 
 def carries(path: str, quantization: str) -> bool:
@@ -73,11 +72,11 @@ def plain_name(path: str) -> str:
     A projector's begins with ``mmproj``, so that nobody takes it for the model.
     """
     name = base_name(path)
-    split = _SPLIT.fullmatch(name)
+    split = split_name(name)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "_", stem_of(name))[:_MAX_STEM].lstrip("._-") or "model"
     if is_projector(name) and not stem.lower().startswith(_PROJECTOR):
         stem = f"{_PROJECTOR}-{stem}"
-    return f"{stem}-{split[2]}-of-{split[3]}{EXTENSION}" if split else stem + EXTENSION
+    return stem + (split.suffix(split.number) if split else "") + EXTENSION
 
 
 def model_id(text: str) -> str:

@@ -5,7 +5,6 @@ Both outlive a killed process, so the next one goes on where this one was.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,9 +16,10 @@ from typing import Any
 import msgspec
 
 from janflask.errors import StorageFullError, UnavailableError
+from janflask.files import by_path
+from janflask.files.disk import is_full, write_all
 
 RESERVE = 64 * 1024 * 1024  # bytes of the disk that are left alone
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +73,12 @@ class Part:
 
     def write(self, file: int, data: memoryview) -> None:
         with disk_errors(self.name):
-            while data:
-                data = data[os.write(file, data) :]
+            write_all(file, data)
 
     def sync(self) -> None:
         """The bytes are on the disk."""
-        with disk_errors(self.name), self.path.open("rb") as file:
-            os.fsync(file.fileno())
+        with disk_errors(self.name):
+            by_path.sync_path(self.path)
 
     def forget(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -108,29 +107,9 @@ def check_room(folder: Path, needed: int, what: str) -> None:
 
 def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
     """Replaces a file in one step. Raises StorageFullError."""
-    fresh = path.with_name(path.name + ".tmp")
+    data = msgspec.json.encode(value)
     with disk_errors(path.name):
-        try:
-            with fresh.open("wb") as file:
-                file.write(msgspec.json.encode(value))
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
-            fresh.replace(path)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
-        if durable:
-            sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """What is in the folder is so on the disk."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        by_path.replace(path, data, durable=durable, mode=by_path.SHARED_MODE, temporary=f"{path.name}.tmp")
 
 
 @contextmanager
@@ -140,7 +119,7 @@ def disk_errors(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        if error.errno in _FULL:
+        if is_full(error):
             raise StorageFullError(
                 f"{what} could not be written, since the disk or a quota is full ({reason}): "
                 "make room and ask for it again"

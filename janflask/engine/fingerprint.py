@@ -18,7 +18,7 @@ from llama_cpp import llama_cpp as lib
 from janflask.engine.backend import LLAMA_VERSION, ContextOptions
 from janflask.engine.devices import gpus
 from janflask.models.engine_settings import EngineSettings
-from janflask.models.gguf_files import model_parts
+from janflask.models.split_names import part_paths
 
 # What changes no number of a state, or counts as what became of it: an automatic choice and the same by hand are one.
 NEUTRAL = frozenset(
@@ -40,7 +40,7 @@ LIBRARIES = frozenset({".so", ".dylib", ".dll"})
 
 def fingerprint(path: Path, settings: EngineSettings, options: ContextOptions) -> str:
     """Of the library, the model's files as they are now, and the settings that numbers depend on. Raises OSError."""
-    files = [*model_parts(path), *([Path(settings.lora)] if settings.lora else [])]
+    files = [*part_paths(path), *([Path(settings.lora)] if settings.lora else [])]
     facts = {
         "library": _library(),
         "files": [(file.stat().st_mtime_ns, content(file)) for file in files],

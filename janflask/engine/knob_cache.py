@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import platform
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from janflask.engine.backend import LLAMA_VERSION, ContextOptions, Model
 from janflask.engine.cores import usable_cores
+from janflask.files import by_path
 from janflask.models.engine_info import Knobs
 from janflask.models.engine_settings import EngineSettings
 
@@ -68,8 +68,6 @@ def remember(cache_file: Path, fingerprint: str, knobs: Knobs) -> None:
     entries[fingerprint] = asdict(knobs)
     try:
         cache_file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = cache_file.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(entries, indent=1))
-        temporary.replace(cache_file)
+        by_path.replace(cache_file, json.dumps(entries, indent=1).encode(), durable=False, mode=by_path.SHARED_MODE)
     except OSError as error:
         log.warning("the measured knobs cannot be remembered in %s: %s", cache_file, error)

@@ -23,6 +23,7 @@ ADVICE = (
     ("key not found in model", "it is no whole language model: an adapter or another addition to one, or damaged"),
     ("CLIP cannot be used", "it only lets another model see: name it as that one's settings.mmproj"),
     ("must be loaded with the first split", "name its first part, the one with -00001-of-"),
+    ("invalid split file name", "the names of its parts must end in .gguf, in small letters"),
     ("GGUFv1 is no longer", "the file is of an outdated kind, download a newer one"),
     ("failed to read header", "the file is damaged, download it again"),
     ("unable to allocate", "the machine has too little free memory for it, lower ctx_len or stop another model"),

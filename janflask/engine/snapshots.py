@@ -30,6 +30,8 @@ from typing import BinaryIO
 
 from janflask.engine.prefix_cache import common_prefix
 from janflask.engine.state_key import state_key
+from janflask.files import by_path
+from janflask.files.disk import READ, TEMPORARY
 from janflask.files.kv_folder import SUFFIX, file_name, is_gone, remove_old_marks
 
 log = logging.getLogger(__name__)
@@ -37,9 +39,6 @@ log = logging.getLogger(__name__)
 MAGIC = b"JFK2"
 HEAD = struct.Struct("<4sI32s")
 MAX_HEADER = 4096  # bytes
-FILE_MODE = 0o600  # a conversation can be read out of it
-READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class Snapshots:
 
     def _clean(self) -> None:
         """Removes what no engine will read: files of older formats, and what one that was killed left unfinished."""
-        for left in self._folder.glob("*.tmp"):  # a model has one engine at a time
+        for left in self._folder.glob(f"*{TEMPORARY}"):  # a model has one engine at a time
             left.unlink(missing_ok=True)
         for path in self._folder.glob(f"*{SUFFIX}"):
             with suppress(OSError, SnapshotError), _opened(path) as file:
@@ -98,17 +97,11 @@ class Snapshots:
         if is_gone(self._root, key) or not self._make_room(size, path):
             return False
         proof = self._proof(key, *parts)
-        fresh = path.with_suffix(f".{os.getpid()}.tmp")
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with os.fdopen(os.open(fresh, WRITE, FILE_MODE), "wb") as file:
-                file.write(HEAD.pack(MAGIC, len(header), proof))
-                for part in parts:
-                    file.write(part)
-            fresh.replace(path)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
+        with by_path.replacing(path, durable=False, mode=0o600) as file:  # a conversation can be read out of it
+            file.write(HEAD.pack(MAGIC, len(header), proof))
+            for part in parts:
+                file.write(part)
         if is_gone(self._root, key):  # deleted meanwhile
             path.unlink(missing_ok=True)
             return False
@@ -204,9 +197,7 @@ class Snapshots:
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """A plain file, to be read. Raises OSError, SnapshotError for a link, a pipe and the like."""
-    file = os.open(path, READ)
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
-        raise SnapshotError("it is no plain file")
-    with os.fdopen(file, "rb") as stream:
+    with os.fdopen(os.open(path, READ), "rb") as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise SnapshotError("it is no plain file")
         yield stream

@@ -12,8 +12,10 @@ import logging
 import os
 import secrets
 import stat
-import tempfile
 from pathlib import Path
+
+from janflask.files import by_path
+from janflask.files.disk import READ, opened_root
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +34,7 @@ def state_key(root: Path) -> bytes:
     cannot be read, or that has another size than a key gets a new one in its place: what was written under the old one
     is worthless then, and computed again.
     """
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with opened_root(root) as folder:
         fcntl.flock(folder, fcntl.LOCK_EX)  # engines that start together agree on one
         try:
             return _read(root / NAME)
@@ -47,12 +48,10 @@ def state_key(root: Path) -> bytes:
                 error.strerror if isinstance(error, OSError) else error,
             )
             return _make(root)
-    finally:
-        os.close(folder)
 
 
 def _read(path: Path) -> bytes:
-    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    file = os.open(path, READ)
     try:
         about = os.fstat(file)
         if not stat.S_ISREG(about.st_mode):
@@ -72,14 +71,5 @@ def _read(path: Path) -> bytes:
 def _make(root: Path) -> bytes:
     """Puts a new key in the place of whatever is there, in one step."""
     key = secrets.token_bytes(SIZE)
-    file, fresh = tempfile.mkstemp(prefix=f"{NAME}.", dir=root)  # with rights 600
-    try:
-        with os.fdopen(file, "wb") as stream:
-            stream.write(key)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(fresh).replace(root / NAME)
-    except BaseException:
-        Path(fresh).unlink(missing_ok=True)
-        raise
+    by_path.replace(root / NAME, key, durable=True, mode=0o600)
     return key

@@ -1,5 +1,7 @@
 """Files that survive, ids that are never paths, one writer at a time: what everything that writes stands on.
 
+``by_path``: Replacing and syncing files by their paths: outside of the store, where a folder may be a link of the
+    owner's
 ``disk``: Files that survive: what was written is on disk, whole files change in one step, no symbolic link is followed
 ``ids``: Ids: what may be one, and new ones that sort by the time of their making
 ``kv_folder``: Where conversations' KV states lie on disk: ``cache/kv/<model>/<name of the conversation>.kv``

@@ -27,11 +27,10 @@ STAGING = ".janflask"  # in each of the store's folders: what is not yet there, 
 TEMPORARY = ".tmp"  # how the names of files end that are about to replace another
 FOLDER_MODE, FILE_MODE = 0o700, 0o600  # conversations are private
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNSAFE = {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO}
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a planted FIFO must not hold us
 FOLDER = READ | os.O_DIRECTORY
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 @contextlib.contextmanager
@@ -48,7 +47,7 @@ def translate(error: OSError, what: str) -> Exception:
 
     ``what`` is the object's kind and id.
     """
-    if error.errno in _FULL:
+    if is_full(error):
         return StorageFullError(
             f"{what} could not be stored, since the disk or a quota is full ({os.strerror(error.errno or 0)}): "
             "make room and try again"
@@ -66,6 +65,19 @@ def translate(error: OSError, what: str) -> Exception:
     return error
 
 
+def is_full(error: OSError) -> bool:
+    """Whether the disk, a quota or the file has no room for more."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def sync(fd: int) -> None:
+    """A file's or folder's content and all about it reach the disk."""
+    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync stops at the drive's cache
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(fd)
+
+
 class Disk:
     """``durable``: wait until a change has reached the disk; otherwise until the operating system has it."""
 
@@ -74,12 +86,8 @@ class Disk:
 
     def sync(self, fd: int) -> None:
         """A file's or folder's content and all about it reach the disk."""
-        if not self.durable:
-            return
-        if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync stops at the drive's cache
-            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-        else:
-            os.fsync(fd)
+        if self.durable:
+            sync(fd)
 
     def sync_data(self, fd: int) -> None:
         """A file's content reaches the disk, and what is needed to read it."""
@@ -90,11 +98,15 @@ class Disk:
 
     # --- files ------------------------------------------------------------------------------------------------------
 
-    def create(self, fd: int, name: str, data: bytes) -> None:
-        """Writes a new file; FileExistsError if there is one. The folder is not synced."""
-        file = os.open(name, _NEW, FILE_MODE, dir_fd=fd)
+    @contextlib.contextmanager
+    def creating(self, fd: int, name: str, mode: int = FILE_MODE) -> Iterator[int]:
+        """A new file, open to be written; FileExistsError if there is one. On an error in the block it is gone again.
+
+        The folder is not synced.
+        """
+        file = os.open(name, NEW, mode, dir_fd=fd)
         try:
-            write_all(file, data)
+            yield file
             self.sync(file)
         except BaseException:
             _forget(fd, name)
@@ -102,11 +114,35 @@ class Disk:
         finally:
             os.close(file)
 
+    @contextlib.contextmanager
+    def replacing(self, fd: int, name: str, *, mode: int = FILE_MODE, temporary: str | None = None) -> Iterator[int]:
+        """A new file, open to be written, that takes the place of ``name`` in one step after the block.
+
+        Whatever happens, ``name`` is the whole new file or what it was before. ``temporary`` is what the new one is
+        called until then: given by those who alone write under that name, it is what one that was killed left there.
+        """
+        if temporary is None:
+            temporary = f".{name}.{secrets.token_hex(8)}{TEMPORARY}"
+        else:
+            _forget(fd, temporary)
+        with self.creating(fd, temporary, mode) as file:
+            yield file
+        try:
+            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+        except BaseException:
+            _forget(fd, temporary)
+            raise
+        self.sync(fd)
+
+    def create(self, fd: int, name: str, data: bytes) -> None:
+        """A new file with ``data``; FileExistsError if there is one. The folder is not synced."""
+        with self.creating(fd, name) as file:
+            write_all(file, data)
+
     def replace(self, fd: int, name: str, data: bytes) -> None:
         """The file ``name`` has ``data``, or, whatever happens, what it had before."""
-        temporary = f".{name}.{secrets.token_hex(8)}{TEMPORARY}"
-        self.create(fd, temporary, data)
-        self.move_over(fd, temporary, name)
+        with self.replacing(fd, name) as file:
+            write_all(file, data)
 
     def replace_both(self, fd: int, *files: tuple[str, bytes]) -> None:
         """The same for several files: all of them or, on an error, none. A crash in between may leave some replaced."""
@@ -129,15 +165,6 @@ class Disk:
             for name, _ in files:
                 _forget(fd, f".{name}.{token}{TEMPORARY}")
                 _forget(fd, f".{name}.{token}.before{TEMPORARY}")
-        self.sync(fd)
-
-    def move_over(self, fd: int, temporary: str, name: str) -> None:
-        """A synced file takes another's place; on an error it is removed."""
-        try:
-            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
-        except BaseException:
-            _forget(fd, temporary)
-            raise
         self.sync(fd)
 
     # --- whole folders ----------------------------------------------------------------------------------------------
@@ -218,7 +245,7 @@ def sync_parent(path: Path) -> None:
     """A folder that was just made is in its parent for good."""
     fd = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
     try:
-        os.fsync(fd)
+        sync(fd)
     finally:
         os.close(fd)
 

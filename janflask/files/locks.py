@@ -20,6 +20,26 @@ from janflask.files.disk import FOLDER, translate
 _FIRST_NAP, _LONGEST_NAP = 0.0002, 0.01  # seconds; the kernel cannot wait for a flock with a limit
 
 
+def try_lock(fd: int, kind: int = fcntl.LOCK_EX) -> bool:
+    """Whether the open file or folder is now locked among processes; closing ``fd`` is the end of that."""
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def lock_until(fd: int, deadline: float, kind: int = fcntl.LOCK_EX) -> bool:
+    """The same, tried until a moment of the monotonic clock."""
+    nap = _FIRST_NAP
+    while not try_lock(fd, kind):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(nap * random.uniform(0.5, 1.0))  # noqa: S311 - so that two don't try in step
+        nap = min(nap * 1.5, _LONGEST_NAP)
+    return True
+
+
 class FolderLocks:
     """``timeout``: seconds that a writer waits for another."""
 
@@ -74,7 +94,8 @@ class FolderLocks:
             fd = -1
             try:
                 fd = os.open(folder, FOLDER)
-                _flock(fd, kind, deadline, what, self.timeout)
+                if not lock_until(fd, deadline, kind):
+                    raise _busy(what, self.timeout)
                 if _is_in_place(folder, fd, witness):
                     return fd
             except BaseException as error:
@@ -131,19 +152,6 @@ def _is_in_place(folder: str, fd: int, witness: str | None) -> bool:
         there = os.lstat(f"{folder}/{witness}")
         here = os.stat(witness, dir_fd=fd, follow_symlinks=False)
     return (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev)
-
-
-def _flock(fd: int, kind: int, deadline: float, what: str, timeout: float) -> None:
-    nap = _FIRST_NAP
-    while True:
-        try:
-            fcntl.flock(fd, kind | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise _busy(what, timeout) from None
-        time.sleep(nap * random.uniform(0.5, 1.0))  # noqa: S311 - so that two don't try in step
-        nap = min(nap * 1.5, _LONGEST_NAP)
 
 
 def _busy(what: str, timeout: float) -> StoreBusyError:

@@ -209,12 +209,7 @@ def _is_current(card: ModelCard) -> bool:
     """A card with a problem, or without weights, is read anew each time: what is wrong may lie outside its folder."""
     if card.problem is not None or card.path is None:
         return False
-    if "-of-" in card.path.lower():
-        return weights_size(Path(card.path)) == card.size_bytes
-    try:
-        return _stat(card.path).st_size == card.size_bytes
-    except OSError:
-        return False
+    return weights_size(card.path) == card.size_bytes
 
 
 def _stat(path: str) -> os.stat_result:

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from janflask.errors import ModelLoadError
+from janflask.models.split_names import part_paths
 
 GGUF_MAGIC = b"GGUF"
-
-_SPLIT = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
 
 
 def check_parts(path: Path) -> None:
     """Raises ModelLoadError unless the file, and every other part of a split model, is a GGUF that can be read."""
-    parts = model_parts(path)
+    parts = part_paths(path)
     for number, part in enumerate(parts, 1):
         check_magic(part, f"part {number} of {len(parts)}," if len(parts) > 1 else "")
-
-
-def model_parts(path: Path) -> list[Path]:
-    """All files of the model that one is of: itself, or the parts of a split model. Whether they are there is open."""
-    split = _SPLIT.fullmatch(path.name)
-    if split is None:
-        return [path]
-    return [path.with_name(f"{split[1]}-{number:05d}-of-{split[3]}.gguf") for number in range(1, int(split[3]) + 1)]
 
 
 def check_magic(path: Path, what: str = "") -> None:

@@ -7,18 +7,17 @@ and counts over a name: there are models with such names.
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from janflask.models.gguf_header import GgufError, GgufHeader, read_beginning
+from janflask.models.split_names import parts_of, split_name
 
 MODEL_FILE = "model.json"
 EXTENSION = ".gguf"
-
-_SPLIT = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE)
 
 
 def is_gguf_name(name: str) -> bool:
@@ -48,7 +47,7 @@ def find_weights(folder: Path, settings: Mapping[str, Any], raw: Mapping[str, An
             return path
     files = [path for path in sorted(folder.iterdir()) if is_gguf_name(path.name) and path.is_file()]
     candidates = [path for path in files if is_model_name(path.name) or _is_model_inside(path)]
-    models = [path for path in candidates if not (split := _SPLIT.fullmatch(path.name)) or int(split[2]) == 1]
+    models = [path for path in candidates if path.name == parts_of(path.name)[0]]
     whole = {path: _other_than_model(path, _beginning(path)) for path in models if weights_size(path) is not None}
     weights = [path for path, other in whole.items() if other is None]
     if len(weights) > 1:
@@ -80,14 +79,11 @@ def resolve(folder: Path, place: str) -> Path | None:
     return folder / path
 
 
-def weights_size(path: Path) -> int | None:
+def weights_size(path: str | Path) -> int | None:
     """Bytes of the GGUF, of all its parts if it is split; None when it is gone."""
-    split = _SPLIT.fullmatch(path.name)
-    parts = [path]
-    if split is not None:
-        parts = [path.with_name(f"{split[1]}-{i:05d}-of-{split[3]}{split[4]}") for i in range(1, int(split[3]) + 1)]
     try:
-        return sum(part.stat().st_size for part in parts)
+        # For each model of a list, where a Path costs more than the call.
+        return sum(os.stat(part).st_size for part in parts_of(str(path)))  # noqa: PTH116
     except OSError:
         return None
 
@@ -126,6 +122,6 @@ def _other_than_model(path: Path, header: GgufHeader | None) -> str | None:
         return "an adapter"
     if header.is_imatrix:
         return "an importance matrix"
-    if not header.tensor_count and _SPLIT.fullmatch(path.name) is None:
+    if not header.tensor_count and split_name(path.name) is None:
         return "a vocabulary without weights"
     return None

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -20,7 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from janflask.errors import ConflictError, ModelNotFoundError, RequestTooLargeError, StorageFullError, StoreBusyError
+from janflask.errors import ConflictError, ModelNotFoundError, RequestTooLargeError, StoreBusyError
+from janflask.files import by_path
+from janflask.files.disk import is_full, translate
+from janflask.files.locks import lock_until
 from janflask.models.card import ModelCard
 from janflask.models.catalog import MAX_MODEL_FILE, MODEL_FILE, ModelCatalog, is_model_id
 from janflask.models.description import Origin as Origin
@@ -30,7 +32,6 @@ from janflask.models.description import model_json as model_json
 
 ATTEMPTS = 5  # to find the model's folder as it was a moment ago
 LOCK_TIMEOUT = 10.0  # seconds
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _THERE = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
 
 
@@ -42,18 +43,10 @@ def write_model_json(folder: Path, content: Mapping[str, Any], durable: bool) ->
     data = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
     if len(data) > MAX_MODEL_FILE:
         raise RequestTooLargeError(f"{MODEL_FILE} would be larger than {MAX_MODEL_FILE} bytes: give less metadata")
-    fresh = folder / f".{MODEL_FILE}.tmp"
     with _translated(MODEL_FILE):
-        try:
-            with fresh.open("wb") as file:
-                file.write(data)
-                file.flush()
-                _sync(file.fileno(), durable)
-            fresh.replace(folder / MODEL_FILE)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
-        _sync_path(folder, durable)
+        by_path.replace(
+            folder / MODEL_FILE, data, durable=durable, mode=by_path.SHARED_MODE, temporary=f".{MODEL_FILE}.tmp"
+        )
 
 
 def publish(
@@ -128,7 +121,7 @@ def _tidy(staging: Path, files: Sequence[Origin], durable: bool) -> None:
     names = {file.filename for file in files}
     for entry in list(staging.iterdir()):
         if entry.name in names:
-            _sync_path(entry, durable)
+            _sync(entry, durable)
         elif entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:
@@ -147,7 +140,7 @@ def _became(staging: Path, target: Path, content: Content, durable: bool) -> boo
         if error.errno in _THERE:
             return False
         raise
-    _sync_path(target.parent, durable)
+    _sync(target.parent, durable)
     return True
 
 
@@ -157,7 +150,7 @@ def _joined(staging: Path, target: Path, files: Sequence[Origin], content: Conte
         if is_there:
             existing = _description(staging, target, files)
             _bring(staging, target, files)
-            _sync_path(target, durable)
+            _sync(target, durable)
             write_model_json(target, content(existing=existing), durable)
             shutil.rmtree(staging)
     return is_there
@@ -195,7 +188,7 @@ def _bring(staging: Path, target: Path, files: Sequence[Origin]) -> None:
         except FileExistsError:
             raise ConflictError(f"there is a file {file.filename} in the folder of {target.name} already") from None
         except OSError as error:  # a file system without hard links
-            if error.errno in _FULL:
+            if is_full(error):
                 raise
             here.rename(there)
 
@@ -220,22 +213,11 @@ def _locked(folder: Path) -> Iterator[bool]:
     except NotADirectoryError:
         raise ConflictError(f"{folder.name} among the models is no folder: choose another id", param="id") from None
     try:
-        deadline = time.monotonic() + LOCK_TIMEOUT
-        while not _flock(fd):
-            if time.monotonic() > deadline:
-                raise StoreBusyError(f"somebody else is changing the model {folder.name}; try again")
-            time.sleep(0.01)
+        if not lock_until(fd, time.monotonic() + LOCK_TIMEOUT):
+            raise StoreBusyError(f"somebody else is changing the model {folder.name}; try again")
         yield folder.exists() and os.path.samestat(os.fstat(fd), folder.stat())
     finally:
         os.close(fd)
-
-
-def _flock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextlib.contextmanager
@@ -243,28 +225,13 @@ def _translated(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise StorageFullError(
-                f"{what} could not be stored, since the disk or a quota is full: make room and try again"
-            ) from error
+        if is_full(error):
+            raise translate(error, what) from error
         if error.errno == errno.EXDEV:
             raise ConflictError(f"{what} lies on another file system than its files: remove its folder") from error
         raise
 
 
-def _sync_path(path: Path, durable: bool) -> None:
+def _sync(path: Path, durable: bool) -> None:
     if durable:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _sync(fd, durable)
-        finally:
-            os.close(fd)
-
-
-def _sync(fd: int, durable: bool) -> None:
-    if not durable:
-        return
-    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync stops at the drive's cache
-        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-    else:
-        os.fsync(fd)
+        by_path.sync_path(path)

@@ -24,15 +24,14 @@ from typing import Any, NoReturn
 from janflask.errors import SettingsError
 from janflask.ipc.shutdown import THIS_PROCESS
 from janflask.processes import lifeline
+from janflask.processes.restart import RestartPolicy, Restarts
 from janflask.processes.runtime_dir import CHANNEL_VARIABLE, RuntimeDir
 from janflask.settings import Settings
 
 RUNTIME_VARIABLE = "JANFLASK_RUNTIME_DIR"
 START_TIMEOUT = 30.0  # seconds until a process has to listen
 STOP_MARGIN = 3.0  # seconds that a stop may take beyond stop_timeout
-FIRST_DELAY = 0.25  # seconds before a dead process is started again; doubled up to MAX_DELAY
-MAX_DELAY = 10.0
-HEALTHY_AFTER = 60.0  # one that lived this long starts anew at FIRST_DELAY
+POLICY = RestartPolicy(first_delay=0.25, max_delay=10.0, max_deaths=None)
 
 # A worker must not be forked while another process is: it would inherit, and keep open, the pipe by which Popen learns
 # that the exec succeeded.
@@ -106,19 +105,17 @@ class Kept:
         return ours
 
     def _watch(self, channel: socket.socket) -> None:
-        delay = FIRST_DELAY
+        restarts = Restarts(POLICY)
         while True:
             began = time.monotonic()
             with channel:
                 _wait_end(channel)
-            if time.monotonic() - began > HEALTHY_AFTER:
-                delay = FIRST_DELAY
-            if self._stopping.wait(delay):
+            pause = restarts.after(time.monotonic() - began)
+            if pause is None or self._stopping.wait(pause):
                 return
             self._log.error("The %s died%s; it is being started again", self.name, self._loss)
-            delay = min(MAX_DELAY, delay * 2)
             while (restarted := self._try_spawn()) is None:
-                if self._stopping.wait(MAX_DELAY):
+                if self._stopping.wait(POLICY.max_delay):
                     return
             channel = restarted
             if self._stopping.is_set() and self._process is not None:  # stop() may have signalled the one before

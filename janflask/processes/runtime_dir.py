@@ -8,7 +8,6 @@ inherit it from gunicorn's master), so that a later server can tell what a kille
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import stat
@@ -18,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from janflask.errors import SettingsError
+from janflask.files.locks import try_lock
 
 CHANNEL_VARIABLE = "JANFLASK_SUPERVISOR_FD"  # the supervisor's end of its socket pair with the launcher
 MAX_SOCKET_PATH = 104  # bytes with the closing NUL: sockaddr_un on macOS and the BSDs; Linux has 108
@@ -115,13 +115,9 @@ def _bases() -> Iterator[Path]:
 
 def _lock(path: Path) -> int:
     descriptor = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if not try_lock(descriptor):
         os.close(descriptor)
-        raise SettingsError(
-            f"JANFLASK_RUNTIME_DIR: {path} is in use by another server", param="JANFLASK_RUNTIME_DIR"
-        ) from None
+        raise SettingsError(f"JANFLASK_RUNTIME_DIR: {path} is in use by another server", param="JANFLASK_RUNTIME_DIR")
     return descriptor
 
 
@@ -141,9 +137,6 @@ def _is_abandoned(path: Path) -> bool:
     except FileNotFoundError:
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return try_lock(descriptor)
     finally:
         os.close(descriptor)
-    return True

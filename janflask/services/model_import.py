@@ -16,6 +16,7 @@ from janflask.models.catalog import ModelCatalog, is_model_id
 from janflask.models.gguf_header import GgufError, read_header
 from janflask.models.model_files import is_gguf_name, is_model_name, is_projector_name
 from janflask.models.publish import Origin, check_holds_none, describe, publish
+from janflask.models.split_names import part_paths, split_name
 from janflask.settings import Settings
 
 BLOCK = 4 << 20  # bytes copied at once
@@ -24,7 +25,6 @@ MARGIN = 64 << 20  # bytes that stay free on the disk after a copy
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all
 IsDownload = Callable[[str], bool]  # whether a model of that id is being fetched
 
-_SPLIT = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE)
 _NOT_IN_IDS = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -128,8 +128,8 @@ class ModelImportService:
 
 def default_id(path: Path) -> str:
     """A legal id out of a file's name."""
-    split = _SPLIT.fullmatch(path.name)
-    text = _NOT_IN_IDS.sub("-", split[1] if split else path.stem).lstrip("._-")[:128]
+    split = split_name(path.name)
+    text = _NOT_IN_IDS.sub("-", split.stem if split else path.stem).lstrip("._-")[:128]
     return text or "model"
 
 
@@ -143,18 +143,11 @@ def _find(path: Path) -> _Found:
         raise NotFoundError(f"{path} is {kind}")
     if path.suffix.lower() != ".gguf":
         raise InvalidRequestError(f"{path} has no name that ends in .gguf")
-    weights = _parts(path)
+    weights = tuple(part_paths(path))
     missing = [part.name for part in weights if not part.is_file()]
     if missing:
         raise NotFoundError(f"{path.name} is one part of a model; missing in {path.parent}: {', '.join(missing)}")
     return _Found(weights, _projector(weights))
-
-
-def _parts(path: Path) -> tuple[Path, ...]:
-    split = _SPLIT.fullmatch(path.name)
-    if split is None:
-        return (path,)
-    return tuple(path.with_name(f"{split[1]}-{n:05d}-of-{split[3]}{split[4]}") for n in range(1, int(split[3]) + 1))
 
 
 def _projector(weights: Sequence[Path]) -> Path | None:

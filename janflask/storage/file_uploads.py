@@ -25,6 +25,7 @@ from janflask.errors import ConflictError, NotFoundError
 from janflask.files import ids
 from janflask.files.disk import (
     FILE_MODE,
+    NEW,
     Disk,
     make_folder,
     open_plain,
@@ -44,7 +45,6 @@ from janflask.storage.records import StoredFile
 DESCRIPTION_FILE, CONTENT_FILE, HOLDERS_FOLDER = "file.json", "content", "threads"
 MAX_DESCRIPTION = 1 << 20  # bytes
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _KNOWN = {"id", "object", "filename", "purpose", "bytes", "created_at", "sha256"}
 
 
@@ -149,7 +149,7 @@ class _Upload:
         with ExitStack() as opened, translated("file"):
             self._staged, self._folder = opened.enter_context(disk.staged(root))
             make_folder(self._folder, HOLDERS_FOLDER)
-            self._content = os.open(CONTENT_FILE, _NEW, FILE_MODE, dir_fd=self._folder)
+            self._content = os.open(CONTENT_FILE, NEW, FILE_MODE, dir_fd=self._folder)
             opened.callback(os.close, self._content)
             self._opened = opened.pop_all()
 

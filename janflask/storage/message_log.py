@@ -252,16 +252,6 @@ def mend(disk: Disk, fd: int, name: str) -> None:
 
 def rewrite(disk: Disk, fd: int, lines: Iterable[bytes]) -> None:
     """Puts a new file with these lines in the old one's place. Raises OSError."""
-    temporary = f".{MESSAGES_FILE}.{os.urandom(8).hex()}.tmp"
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE, dir_fd=fd)
-    try:
-        with os.fdopen(file, "wb", LARGE_BLOCK) as out:
-            for line in lines:
-                out.write(line if line.endswith(b"\n") else line + b"\n")
-            out.flush()
-            disk.sync(out.fileno())
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary, dir_fd=fd)
-        raise
-    disk.move_over(fd, temporary, MESSAGES_FILE)
+    with disk.replacing(fd, MESSAGES_FILE) as file, os.fdopen(file, "wb", LARGE_BLOCK, closefd=False) as out:
+        for line in lines:
+            out.write(line if line.endswith(b"\n") else line + b"\n")

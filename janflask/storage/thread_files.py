@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from janflask.errors import NotFoundError
 from janflask.files import ids
-from janflask.files.disk import FILE_MODE, FOLDER_MODE, Disk, open_plain, opened_folder, translated
+from janflask.files.disk import FOLDER_MODE, Disk, open_plain, opened_folder, translated
 from janflask.storage.jan import FILES_FOLDER
 from janflask.storage.records import ThreadFile
 
@@ -22,11 +22,8 @@ def add(disk: Disk, fd: int, files: Sequence[tuple[str, BinaryIO]]) -> None:
         for name, content in files:
             safe = ids.free_name(ids.safe_name(name), taken)
             taken.add(safe)
-            file = os.open(safe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE, dir_fd=folder)
-            with os.fdopen(file, "wb") as out:
+            with disk.creating(folder, safe) as file, os.fdopen(file, "wb", closefd=False) as out:
                 shutil.copyfileobj(content, out)
-                out.flush()
-                disk.sync(out.fileno())
         disk.sync(folder)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from janflask.errors import ModelLoadError
 from janflask.models.engine_settings import EngineSettings
-from janflask.models.gguf_files import model_parts
 from janflask.models.gguf_header import GgufError, GgufHeader, read_header
 from janflask.models.memory_estimate import (
     BATCH_CPU,
@@ -21,6 +20,7 @@ from janflask.models.memory_estimate import (
     embeds_alone,
     engine_estimate,
 )
+from janflask.models.split_names import part_paths
 from janflask.supervisor.machine_memory import Amount
 
 log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ class Demands:
 
     def of(self, path: Path, settings: EngineSettings) -> Demand:
         """Raises ModelLoadError naming a file that is not there."""
-        files = model_parts(path)
+        files = part_paths(path)
         names = [f"{file.name} (part {i} of {len(files)})" for i, file in enumerate(files, 1)]
         if len(files) == 1:
             names = [path.name]

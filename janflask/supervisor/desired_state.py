@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from janflask.files import by_path
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +65,9 @@ class Wanted:
             return
         for path in self._files:
             try:
-                text = json.dumps(dict(reversed(self._models.items())))
-                temporary = path.with_suffix(f".{os.getpid()}.tmp")
+                data = json.dumps(dict(reversed(self._models.items()))).encode()
                 path.parent.mkdir(parents=True, exist_ok=True)
-                temporary.write_text(text, "utf-8")
-                temporary.replace(path)
+                by_path.replace(path, data, durable=False, mode=by_path.SHARED_MODE)
             except (OSError, TypeError, ValueError) as error:
                 log.warning("what runs cannot be remembered in %s: %s", path, error)
 

@@ -1,4 +1,4 @@
-"""What a model's run was asked for, how often it is tried again, and how one of its engines ended."""
+"""What a model's run was asked for, and how one of its engines ended."""
 
 from __future__ import annotations
 
@@ -24,20 +24,6 @@ class Plan:
     def without_extra_bufts(self) -> Plan:
         """The same without llama.cpp's repacked CPU weights."""
         return replace(self, settings=replace(self.settings, use_extra_bufts=False))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestartPolicy:
-    """How soon, and how often, a dead engine is started again. Seconds."""
-
-    first_delay: float = 0.5  # doubled after each further death
-    max_delay: float = 30.0
-    max_deaths: int = 5  # in a row; then the model has failed
-    healthy_after: float = 60.0  # a life this long makes the deaths before it count no more
-
-    def delay(self, deaths: int) -> float:
-        """The pause after the ``deaths``-th death in a row."""
-        return min(self.max_delay, self.first_delay * 2.0 ** (deaths - 1))
 
 
 @dataclass(frozen=True, slots=True)

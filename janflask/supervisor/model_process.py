@@ -27,8 +27,9 @@ from janflask.ipc.clients.engine import engine_stats
 from janflask.ipc.messages.engine import Ready
 from janflask.models.engine_info import EngineInfo
 from janflask.models.state import ModelState, ModelStatus
+from janflask.processes.restart import RestartPolicy, Restarts
 from janflask.supervisor.engine_process import EngineDied, EngineProcess, Exit
-from janflask.supervisor.launch import Life, Plan, RestartPolicy
+from janflask.supervisor.launch import Life, Plan
 
 GRACE = 1.0  # seconds from the answer to a start to the request that it was for
 STATS_TIMEOUT = 1.0  # seconds an engine may take to say how idle it is
@@ -263,7 +264,7 @@ class SupervisedModel:
 
     def _keep_alive(self, plan: Plan) -> None:
         """One engine after the other. Raises the error that ends the run, or _RunStopped."""
-        deaths = 0
+        restarts = Restarts(self._policy)
         was_ready = False
         crash: Exit | None = None  # of the start with repacked weights
         while True:
@@ -278,12 +279,13 @@ class SupervisedModel:
                 continue
             if not was_ready:
                 raise ModelLoadError(f"the engine of {self.model_id} {life} before it was ready{life.last_words}")
-            deaths = 1 if (life.served or 0.0) >= self._policy.healthy_after else deaths + 1
-            if deaths >= self._policy.max_deaths:
+            pause = restarts.after(life.served or 0.0)
+            if pause is None:
                 raise EngineError(
-                    f"the engine of {self.model_id} died {deaths} times in a row; the last {life}{life.last_words}"
+                    f"the engine of {self.model_id} died {restarts.deaths} times in a row; "
+                    f"the last {life}{life.last_words}"
                 )
-            self._pause(self._policy.delay(deaths))
+            self._pause(pause)
 
     def _live(self, plan: Plan, crash: Exit | None) -> Life:
         """Starts one engine and waits until it is gone. Raises the error that a start fails with, or _RunStopped."""

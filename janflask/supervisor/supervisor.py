@@ -33,6 +33,7 @@ from janflask.models.catalog import ModelCatalog
 from janflask.models.engine_settings import engine_settings
 from janflask.models.memory_estimate import GIB
 from janflask.models.state import DownloadRequest, DownloadState, ModelState, ModelStatus
+from janflask.processes.restart import RestartPolicy
 from janflask.processes.runtime_dir import check_socket_path
 from janflask.settings import Settings
 from janflask.supervisor import machine_memory
@@ -42,7 +43,7 @@ from janflask.supervisor.demand import Demands
 from janflask.supervisor.desired_state import Wanted, read
 from janflask.supervisor.engine_process import EngineProcess
 from janflask.supervisor.idle import IdleWatch
-from janflask.supervisor.launch import Plan, RestartPolicy
+from janflask.supervisor.launch import Plan
 from janflask.supervisor.model_process import SupervisedModel
 from janflask.supervisor.spare import Spare
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from janflask.errors import ConflictError, NotFoundError, StoreDamagedError
-from janflask.files.disk import FILE_MODE, Disk, make_folder, opened_folder, translated
+from janflask.files.disk import Disk, make_folder, opened_folder, translated
 from janflask.storage.base import Repository
 from janflask.storage.records import Thread
 from janflask.transfer.importing import Skipped
@@ -103,9 +103,6 @@ class FolderExport:
             self._fill(fd, name, entry)
 
     def _fill(self, fd: int, name: str, entry: Entry) -> None:
-        file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE, dir_fd=fd)
-        with os.fdopen(file, "wb") as out:
+        with self._disk.creating(fd, name) as file, os.fdopen(file, "wb", closefd=False) as out:
             for piece in entry.pieces:
                 out.write(piece)
-            out.flush()
-            self._disk.sync(out.fileno())

@@ -19,10 +19,10 @@ from janflask.ipc.clients.supervisor import SupervisorClient
 from janflask.ipc.messages.supervisor import SUPERVISOR_SOCKET
 from janflask.models.state import ModelState, ModelStatus
 from janflask.processes import lifeline
+from janflask.processes.restart import RestartPolicy
 from janflask.processes.runtime_dir import CHANNEL_VARIABLE
 from janflask.settings import Settings
 from janflask.supervisor.__main__ import COMMAND_VARIABLE
-from janflask.supervisor.launch import RestartPolicy
 from janflask.supervisor.server import supervisor_server
 from janflask.supervisor.supervisor import RUNNING_FILE, Supervisor
 

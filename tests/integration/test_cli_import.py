@@ -154,6 +154,13 @@ def test_a_projector_among_several_models_may_be_anybodys(root: Path, shelf: Pat
     assert "mmproj" not in description(root, CHAT)["settings"]
 
 
+def test_a_name_that_tells_of_no_part_there_can_be_is_one_like_any_other(root: Path, shelf: Path) -> None:
+    odd = (shelf / f"{CHAT}.gguf").rename(shelf / f"{CHAT}-00001-of-00000.gguf")
+    result = run("import", "--copy", odd)
+    assert (result.exit_code, "1 file" in result.stdout) == (0, True)
+    assert (root / CHAT / odd.name).is_file()
+
+
 def test_json(root: Path, shelf: Path) -> None:
     shown = json.loads(run("import", "--json", shelf / f"{CHAT}.gguf").stdout)
     size = (shelf / f"{CHAT}.gguf").stat().st_size

@@ -16,8 +16,8 @@ from janflask.ipc.clients.engine import open_generation
 from janflask.ipc.messages.engine import Started
 from janflask.ipc.messages.generation import GenerateRequest
 from janflask.models.state import ModelStatus
+from janflask.processes.restart import RestartPolicy
 from janflask.supervisor.engine_process import LOG_LIMIT
-from janflask.supervisor.launch import RestartPolicy
 from tests.integration.engine_world import (
     LIMIT,
     PATIENT,
@@ -90,12 +90,6 @@ def test_deaths_far_apart_do_not_add_up(world: World) -> None:
     wait_for(lambda: len(world.pids("m")) > 3)
     assert state_of(supervisor, "m").status is not ModelStatus.FAILED
     supervisor.stop("m")
-
-
-def test_the_pauses_grow_up_to_a_limit() -> None:
-    policy = RestartPolicy()
-    assert [policy.delay(deaths) for deaths in (1, 2, 3, 4)] == [0.5, 1.0, 2.0, 4.0]
-    assert policy.delay(20) == 30.0
 
 
 # --- what an engine gets --------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import os
 import struct
 from array import array
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,13 +101,13 @@ def test_a_deleted_conversation_is_not_kept_by_an_engine_that_still_has_it(cache
 def test_one_deleted_while_it_is_written_is_removed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = cache / kv_folder.FOLDER
     engine = snapshots(root)
-    replace = Path.replace
+    rename = os.rename
 
-    def slow(path: Path, target: Path) -> Path:
+    def slow(*names: Any, **folders: Any) -> None:
         kv_folder.forget(cache, "thread_1")
-        return replace(path, target)
+        rename(*names, **folders)
 
-    monkeypatch.setattr(Path, "replace", slow)
+    monkeypatch.setattr(os, "rename", slow)
     assert not engine.save("thread_1", TOKENS, memoryview(STATE))
     assert kept(root) == []
 
@@ -181,10 +182,10 @@ def test_its_own_place_is_not_counted_twice(tmp_path: Path) -> None:
 def test_a_disk_that_does_not_take_it_keeps_the_earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(tmp_path)
 
-    def full(self: Path, target: Path) -> Path:
+    def full(*names: Any, **folders: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, "rename", full)
     with pytest.raises(OSError, match="No space"):
         snapshots(tmp_path).save("thread_1", TOKENS, memoryview(b"new"))
     found = snapshots(tmp_path).find("thread_1", TOKENS, 1)
