@@ -138,7 +138,9 @@ class Settings:
     # the server
     host: str = _setting("127.0.0.1", _host, "address to listen on")
     port: int = _setting(1337, _integer(0, 65535), "port to listen on; 0 takes a free one")
-    data_dir: Path = _setting(Path("data"), _path, "folder of models/, threads/, assistants/, files/, cache/ and logs/")
+    data_dir: Path = _setting(
+        Path("data"), _path, "folder of models/, threads/, assistants/, files/, runs/, cache/ and logs/"
+    )
     runtime_dir: Path | None = _setting(
         None, or_auto(_path), "private folder (0700) for the sockets between processes; auto: a fresh one each time"
     )

@@ -17,7 +17,9 @@ Every setting is an environment variable. One that is not set has the default be
 stops the server at its start, with a message that names it. `auto` (or an empty value), where it is the default, leaves
 the choice to the server. Yes-or-no settings take `1`/`0`, `true`/`false`, `yes`/`no` or `on`/`off`.
 
-Settings of the engine (from `JANFLASK_CTX_LEN` on) are defaults: what a model's `model.json` says in `settings` wins.
+Settings of an engine (`JANFLASK_START_TIMEOUT`, `JANFLASK_QUEUE_LIMIT`, and all from `JANFLASK_CTX_LEN` on) are
+defaults: what a model's `model.json` says in `settings` wins. Those that only a model has are in
+[models.md](models.md#changing-set).
 
 | variable | default | what it does |
 |---|---|---|
