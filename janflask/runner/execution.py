@@ -23,7 +23,7 @@ from janflask.inference.generation import Event
 from janflask.inference.waiting import Waiter
 from janflask.ipc.messages.engine import Chunk, Done, Finished, Started
 from janflask.runner.live import Halt, LiveRun
-from janflask.runner.prompts import Prompt, Prompts, PromptTooLongError
+from janflask.runner.prompts import Prompts, PromptTooLongError, RunPrompt
 from janflask.runner.titles import give_title
 from janflask.services.engine_access import Tries
 from janflask.services.replies import reply_message
@@ -217,7 +217,7 @@ def _error_code(error: JanflaskError) -> str:
     return "invalid_prompt" if error.param == "messages" and error.status == 400 else "server_error"
 
 
-def _usage(done: Done, prompt: Prompt) -> Ending:
+def _usage(done: Done, prompt: RunPrompt) -> Ending:
     usage = done.usage
     prompt_tokens = max(0, usage.prompt_tokens - prompt.said_tokens)
     return {

@@ -33,7 +33,7 @@ class PromptTooLongError(ContextLengthExceededError):
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class RunPrompt:
     """``request`` is to be sent; its ``max_tokens`` may be 0: nothing is left to say.
 
     ``said_tokens`` of what the engine calls the prompt are the beginning of the answer.
@@ -53,7 +53,7 @@ class Prompts:
         self._models = services.models
         self._tokens = services.tokens
 
-    def of(self, run: Run, messages: Sequence[Message], begun: str, waiter: Waiter) -> Prompt:
+    def of(self, run: Run, messages: Sequence[Message], begun: str, waiter: Waiter) -> RunPrompt:
         """Of ``messages`` as many as fit; the answer goes on behind ``begun``.
 
         Raises PromptTooLongError, ContextLengthExceededError, InvalidRequestError when there is nothing to answer or
@@ -75,7 +75,7 @@ class Prompts:
         out = set(window.left_out)
         left_out = tuple(message.id for message in messages if message.is_error or message.id in out)
         rest = most if limit is None else max(0, limit - said)
-        return Prompt(_request(run, given, shown, begun, rest), left_out, said)
+        return RunPrompt(_request(run, given, shown, begun, rest), left_out, said)
 
     def _window(self, run: Run, messages: Sequence[Message], most: int | None, said: int, waiter: Waiter) -> Window:
         texts = conversation(messages)
