@@ -45,7 +45,7 @@ _LEGAL: dict[ModelStatus, frozenset[ModelStatus]] = {
 }
 
 
-Grant = Callable[[str, Plan, Callable[[], None]], AbstractContextManager[Plan]]
+Reserve = Callable[[str, Plan, Callable[[], None]], AbstractContextManager[Plan]]
 
 
 class _RunStopped(Exception):  # noqa: N818 - an order, not a mistake
@@ -66,7 +66,7 @@ class SupervisedModel:
         self,
         model_id: str,
         spawn: Callable[[str, Plan], EngineProcess],
-        granted: Grant,
+        granted: Reserve,
         *,
         stop_timeout: float,
         policy: RestartPolicy | None = None,
