@@ -28,12 +28,12 @@ run: setup model ## set everything up and serve on JANFLASK_HOST:JANFLASK_PORT (
 
 setup: $(VENV)/.stamp-ext $(VENV)/.stamp-llama ## all that running needs, without running
 
-model: $(VENV)/.stamp-venv
+model: $(VENV)/.stamp-venv ## install the small starter model into data/
 	@$(BIN)/python -m tools.starter_model
 
 # --- working on it ---------------------------------------------------------------------------------------------------
 
-templates: $(VENV)/.stamp-venv
+templates: $(VENV)/.stamp-venv ## fetch the chat templates of real models that tests render
 	@$(BIN)/python -m tools.llama_templates
 
 test: setup model templates $(VENV)/.stamp-test ## the whole test suite, the real model included (ARGS="-k name" picks)

@@ -78,7 +78,9 @@ class Settings(EngineDefaults):
     # the server
     host: str = setting("127.0.0.1", _host, "address to listen on")
     port: int = setting(1337, integer(0, 65535), "port to listen on; 0 takes a free one")
-    data_dir: Path = setting(Path("data"), _path, "folder of models/, threads/, assistants/, files/, cache/ and logs/")
+    data_dir: Path = setting(
+        Path("data"), _path, "folder of models/, threads/, assistants/, files/, runs/, cache/ and logs/"
+    )
     runtime_dir: Path | None = setting(
         None,
         or_auto(_path),

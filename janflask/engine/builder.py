@@ -40,7 +40,7 @@ FLASH_FLOOR = 64  # rows below which flash attention on a CPU works one by one
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ContextPlan:
     """All that was decided before the context is made."""
 
     options: ContextOptions
@@ -86,7 +86,7 @@ def build(model: Model, spec: EngineSpec, report: Callable[[str, float], None]) 
     return Engine(loop, embedder, info, notes + embeddings.notes)
 
 
-def _snapshots(model: Model, spec: EngineSpec, plan: Plan) -> tuple[Snapshots | None, tuple[str, ...]]:
+def _snapshots(model: Model, spec: EngineSpec, plan: ContextPlan) -> tuple[Snapshots | None, tuple[str, ...]]:
     """Where conversations' KV states are kept, and why they are not if somebody may have expected it."""
     if not spec.snapshot_bytes or not spec.settings.prefix_cache:
         return None, ()
@@ -120,7 +120,7 @@ def _build_embedder(model: Model, spec: EngineSpec, report: Callable[[str, float
         cpu_threads=options.cpu_threads,
         source="fixed",
     )
-    plan = Plan(options, knobs, min_copy=1, notes=embeddings.notes)
+    plan = ContextPlan(options, knobs, min_copy=1, notes=embeddings.notes)
     info = replace(describe(model, plan, spec), embedding_width=backend.width, generates=False)
     return Engine(None, _embedder(model, embeddings, lambda: backend), info, model.notes + embeddings.notes)
 
@@ -139,7 +139,7 @@ def _embedder(model: Model, plan: EmbeddingPlan, open_backend: Callable[[], Embe
     return Embedder(open_backend, model.embedding_width, plan.options.n_seq, PACK_TOKENS, model.n_vocab)
 
 
-def prepare(model: Model, spec: EngineSpec, report: Callable[[float], None]) -> Plan:
+def prepare(model: Model, spec: EngineSpec, report: Callable[[float], None]) -> ContextPlan:
     """Sizes the context and chooses the knobs. Raises what ``size_context`` and ``tune`` raise."""
     settings = spec.settings
     sizing = size_context(model, settings, spec.kv_bytes)
@@ -150,7 +150,7 @@ def prepare(model: Model, spec: EngineSpec, report: Callable[[float], None]) -> 
         kv_unified=knobs.kv_unified,
         cpu_threads=knobs.cpu_threads,
     )
-    return Plan(options, knobs, _min_copy(options, knobs, spec.kv_bytes), sizing.notes)
+    return ContextPlan(options, knobs, _min_copy(options, knobs, spec.kv_bytes), sizing.notes)
 
 
 def _min_copy(options: ContextOptions, knobs: Knobs, kv_bytes: int | None) -> int:
@@ -163,7 +163,9 @@ def _min_copy(options: ContextOptions, knobs: Knobs, kv_bytes: int | None) -> in
     return max(1, math.ceil(stream_bytes / COPY_BYTES_PER_MS / token_ms))
 
 
-def build_loop(backend: LlamaBackend, plan: Plan, settings: EngineSettings, snapshots: Snapshots | None = None) -> Loop:
+def build_loop(
+    backend: LlamaBackend, plan: ContextPlan, settings: EngineSettings, snapshots: Snapshots | None = None
+) -> Loop:
     """Proves the context with one decode and puts scheduler, cache and governor around it."""
     prove(backend)
     options, knobs = plan.options, plan.knobs
@@ -186,7 +188,7 @@ def build_loop(backend: LlamaBackend, plan: Plan, settings: EngineSettings, snap
     return Loop(backend, cache, limits, governor, snapshots=snapshots)
 
 
-def describe(model: Model, plan: Plan, spec: EngineSpec) -> EngineInfo:
+def describe(model: Model, plan: ContextPlan, spec: EngineSpec) -> EngineInfo:
     """What the engine tells of itself once it answers; how long that took is for who started it to say."""
     return EngineInfo(
         model_id=spec.model_id,

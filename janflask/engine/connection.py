@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from janflask.engine.embedder import Job
+from janflask.engine.embedder import EmbeddingTask
 from janflask.engine.loop import Loop
 from janflask.engine.sequence import Sequence
 from janflask.errors import JanflaskError
@@ -27,7 +27,7 @@ class Connection:
         self.channel = Channel(sock, "a client")  # it is read by; what is sent may have to wait, below
         self.sequences: list[Sequence] = []
         self.unfinished = 0
-        self.jobs: set[Job] = set()  # embeddings under way
+        self.tasks: set[EmbeddingTask] = set()  # embeddings under way
         self.closed = False
         self._out = bytearray()
         self._lock = threading.Lock()

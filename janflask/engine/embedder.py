@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 PREPARE_CHARACTERS = 65_536  # to be made tokens between two decodes
 
 
-class Backend(Protocol):
+class VectorBackend(Protocol):
     """What is asked of llama.cpp; ``embedding.EmbeddingBackend``, or a fake in tests."""
 
     capacity: int  # tokens of one input
@@ -42,10 +42,10 @@ class Backend(Protocol):
     def embed(self, inputs: Sequence[array[int]]) -> list[bytes | None]: ...
 
 
-class Job:
+class EmbeddingTask:
     """One request's inputs on their way; ``reply`` is called once, from the embedder's thread."""
 
-    def __init__(self, question: Embed, reply: Callable[[Job, Message], None]) -> None:
+    def __init__(self, question: Embed, reply: Callable[[EmbeddingTask, Message], None]) -> None:
         self.question = question
         self.reply = reply
         self.tokens: list[array[int]] = []
@@ -77,7 +77,7 @@ class Embedder(Worker):
 
     def __init__(
         self,
-        open_backend: Callable[[], Backend],
+        open_backend: Callable[[], VectorBackend],
         width: int,
         n_inputs: int,
         pack_tokens: int,
@@ -90,20 +90,20 @@ class Embedder(Worker):
         self._open_backend = open_backend
         self._pack_tokens = pack_tokens
         self._n_vocab = n_vocab
-        self._backend: Backend | None = None
-        self._arrived: deque[Job] = deque()
-        self._ready: deque[Job] = deque()
+        self._backend: VectorBackend | None = None
+        self._arrived: deque[EmbeddingTask] = deque()
+        self._ready: deque[EmbeddingTask] = deque()
         self._counts = {"requests": 0, "tokens": 0, "cancelled": 0, "steps": 0}
 
     # --- from other threads -------------------------------------------------------------------------------------
 
-    def submit(self, job: Job) -> None:
+    def submit(self, task: EmbeddingTask) -> None:
         """Queues a request."""
-        self._post(lambda: self._accept(job))
+        self._post(lambda: self._accept(task))
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, task: EmbeddingTask) -> None:
         """Forgets a request whose client is gone; one that is done is ignored."""
-        self._post(lambda: self._cancel(job))
+        self._post(lambda: self._cancel(task))
 
     def stats(self) -> EngineStats:
         """Counters and load at this moment."""
@@ -126,8 +126,8 @@ class Embedder(Worker):
     # --- its thread ---------------------------------------------------------------------------------------------
 
     def _end(self, error: JanflaskError) -> None:
-        for job in [*self._arrived, *self._ready]:
-            self._fail(job, error)
+        for task in [*self._arrived, *self._ready]:
+            self._fail(task, error)
 
     def step(self) -> bool:
         """Some texts to tokens, one decode for everybody. False: there is nothing to do."""
@@ -144,49 +144,49 @@ class Embedder(Worker):
         self._active_at = self.clock()
         return True
 
-    def _opened(self) -> Backend:
+    def _opened(self) -> VectorBackend:
         if self._backend is None:
             self._backend = self._open_backend()
         return self._backend
 
-    def _accept(self, job: Job) -> None:
+    def _accept(self, task: EmbeddingTask) -> None:
         self._counts["requests"] += 1
-        self._arrived.append(job)
+        self._arrived.append(task)
 
-    def _cancel(self, job: Job) -> None:
-        if self._forget(job):
+    def _cancel(self, task: EmbeddingTask) -> None:
+        if self._forget(task):
             self._counts["cancelled"] += 1
 
-    def _forget(self, job: Job) -> bool:
+    def _forget(self, task: EmbeddingTask) -> bool:
         for queue in (self._arrived, self._ready):
-            if job in queue:
-                queue.remove(job)
+            if task in queue:
+                queue.remove(task)
                 return True
         return False
 
     # --- texts to tokens ----------------------------------------------------------------------------------------
 
-    def _prepare(self, backend: Backend) -> None:
+    def _prepare(self, backend: VectorBackend) -> None:
         """A text of each request in turn, until they have been many characters."""
         room = PREPARE_CHARACTERS
         while self._arrived and room > 0:
-            job = self._arrived[0]
-            number = len(job.tokens)
+            task = self._arrived[0]
+            number = len(task.tokens)
             try:
-                job.tokens.append(self._tokens(backend, job.question.inputs[number]))
+                task.tokens.append(self._tokens(backend, task.question.inputs[number]))
             except JanflaskError as error:
-                error.param = job.name(number)
+                error.param = task.name(number)
                 error.message = f"{error.param}: {error.message}"
-                self._fail(job, error)
+                self._fail(task, error)
                 continue
-            room -= len(job.question.inputs[number])
-            if job.is_prepared:
+            room -= len(task.question.inputs[number])
+            if task.is_prepared:
                 self._arrived.popleft()
-                self._ready.append(job)
+                self._ready.append(task)
             else:
                 self._arrived.rotate(-1)
 
-    def _tokens(self, backend: Backend, given: str | tuple[int, ...]) -> array[int]:
+    def _tokens(self, backend: VectorBackend, given: str | tuple[int, ...]) -> array[int]:
         if isinstance(given, str):
             tokens = backend.tokenize(given) if given else array("i")
         else:
@@ -204,56 +204,56 @@ class Embedder(Worker):
 
     # --- tokens to vectors --------------------------------------------------------------------------------------
 
-    def _pack(self) -> list[tuple[Job, array[int]]]:
+    def _pack(self) -> list[tuple[EmbeddingTask, array[int]]]:
         """The next decode's inputs: one of each request in turn as long as there is room, or a long one by itself."""
-        parts: list[tuple[Job, array[int]]] = []
+        parts: list[tuple[EmbeddingTask, array[int]]] = []
         room = self._pack_tokens
         while self._ready and len(parts) < self.n_inputs:
-            job = self._ready[0]
-            tokens = job.tokens[job.packed]
+            task = self._ready[0]
+            tokens = task.tokens[task.packed]
             if parts and len(tokens) > room:
                 break
-            parts.append((job, tokens))
+            parts.append((task, tokens))
             room -= len(tokens)
-            job.packed += 1
+            task.packed += 1
             self._ready.rotate(-1)
-            if job.packed == len(job.tokens):
-                self._ready.remove(job)
+            if task.packed == len(task.tokens):
+                self._ready.remove(task)
         return parts
 
-    def _compute(self, backend: Backend, parts: list[tuple[Job, array[int]]]) -> None:
+    def _compute(self, backend: VectorBackend, parts: list[tuple[EmbeddingTask, array[int]]]) -> None:
         if not parts:
             return
         try:
             vectors = backend.embed([tokens for _, tokens in parts])
         except JanflaskError as error:
             log.error("%s", error.message)
-            for job in dict.fromkeys(job for job, _ in parts):
-                self._fail(job, error)
+            for task in dict.fromkeys(task for task, _ in parts):
+                self._fail(task, error)
             return
         self._counts["steps"] += 1
         self._counts["tokens"] += sum(len(tokens) for _, tokens in parts)
-        for (job, _), vector in zip(parts, vectors, strict=True):
+        for (task, _), vector in zip(parts, vectors, strict=True):
             if vector is None:
-                self._fail(job, EngineError("the model computed no numbers for an input: its weights may be damaged"))
+                self._fail(task, EngineError("the model computed no numbers for an input: its weights may be damaged"))
                 continue
-            job.vectors.append(shortened(vector, job.question.dimensions))
-            if len(job.vectors) == len(job.tokens):
-                self._reply(job, Embeddings(job.vectors, sum(map(len, job.tokens))))
+            task.vectors.append(shortened(vector, task.question.dimensions))
+            if len(task.vectors) == len(task.tokens):
+                self._reply(task, Embeddings(task.vectors, sum(map(len, task.tokens))))
 
-    def _fail(self, job: Job, error: JanflaskError) -> None:
-        self._forget(job)
-        self._reply(job, ErrorReply.of(error))
+    def _fail(self, task: EmbeddingTask, error: JanflaskError) -> None:
+        self._forget(task)
+        self._reply(task, ErrorReply.of(error))
 
     @staticmethod
-    def _reply(job: Job, message: Message) -> None:
-        if job.ended:
+    def _reply(task: EmbeddingTask, message: Message) -> None:
+        if task.ended:
             return
-        job.ended = True
+        task.ended = True
         try:
-            job.reply(job, message)
+            task.reply(task, message)
         except JanflaskError as error:  # the answer is too long for a frame
-            job.reply(job, ErrorReply.of(EngineError(f"the embeddings cannot be sent: {error.message}")))
+            task.reply(task, ErrorReply.of(EngineError(f"the embeddings cannot be sent: {error.message}")))
 
 
 def shortened(vector: bytes, dimensions: int | None) -> bytes:

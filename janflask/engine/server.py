@@ -15,7 +15,7 @@ from typing import Protocol
 
 from janflask.engine.connection import Connection
 from janflask.engine.echo import PromptEcho
-from janflask.engine.embedder import Embedder, Job
+from janflask.engine.embedder import Embedder, EmbeddingTask
 from janflask.engine.loop import Loop
 from janflask.engine.sequence import Sampler, Sequence, TextStream, tell_prompt
 from janflask.engine.sockets import SocketServer
@@ -92,13 +92,13 @@ class EngineServer(SocketServer):
         if self.loop is not None and connection.unfinished > 0:
             self.loop.cancel(connection.sequences)
         if self.embedder is not None:
-            for job in list(connection.jobs):
-                self.embedder.cancel(job)
+            for task in list(connection.tasks):
+                self.embedder.cancel(task)
 
     def is_busy(self) -> bool:
         """A request is under way, or its client has not left yet and may be about to make the next."""
         resting = all(worker.is_resting() for worker in self._workers)
-        return not resting or any(connection.sequences or connection.jobs for connection in self._connections)
+        return not resting or any(connection.sequences or connection.tasks for connection in self._connections)
 
     def _stats(self) -> EngineStats:
         """Of loop and embedder together."""
@@ -170,15 +170,15 @@ class EngineServer(SocketServer):
                 f"dimensions is {question.dimensions}: the model's vectors have {self.embedder.width}",
                 param="dimensions",
             )
-        active = sum(len(connection.jobs) for connection in self._connections)
+        active = sum(len(connection.tasks) for connection in self._connections)
         self._check_queue(active, 1, self.embedder.n_inputs)
-        job = Job(question, lambda job, message: self._embedded(connection, job, message))
-        connection.jobs.add(job)
-        self.embedder.submit(job)
+        task = EmbeddingTask(question, lambda task, message: self._embedded(connection, task, message))
+        connection.tasks.add(task)
+        self.embedder.submit(task)
 
     @staticmethod
-    def _embedded(connection: Connection, job: Job, message: Message) -> None:
-        connection.jobs.discard(job)
+    def _embedded(connection: Connection, task: EmbeddingTask, message: Message) -> None:
+        connection.tasks.discard(task)
         connection.send(message)
 
     def _generate(self, connection: Connection, request: GenerateRequest) -> None:

@@ -23,11 +23,11 @@ from janflask.inference.generation import Event
 from janflask.inference.waiting import Waiter
 from janflask.ipc.messages.engine import Chunk, Done, Finished, Started
 from janflask.runner.live import Halt, LiveRun
-from janflask.runner.prompts import Prompt, Prompts, PromptTooLongError
+from janflask.runner.prompts import Prompts, PromptTooLongError, RunPrompt
 from janflask.runner.titles import give_title
 from janflask.services.engine_access import Tries
 from janflask.services.replies import reply_message
-from janflask.storage.base import Reply, Repository
+from janflask.storage.base import ReplyWriter, Repository
 from janflask.storage.records import Message, Run, RunStatus
 
 SYNC_INTERVAL = 1.0  # seconds after which a power cut takes nothing of a reply any more
@@ -91,7 +91,7 @@ class Execution:
             log.exception("run %s failed", self._live.run.id)
             return failed(EngineError(f"the run failed: {error!r}"))
 
-    def _answer(self, reply: Reply, waiter: Waiter) -> Ending:
+    def _answer(self, reply: ReplyWriter, waiter: Waiter) -> Ending:
         """Goes on where an engine died, and waits for a place in its queue however long that takes."""
         while True:
             try:
@@ -102,7 +102,7 @@ class Execution:
                 log.info("run %s goes on in a moment: %s", self._live.run.id, error.message)
                 self._tries.again(error, waiter)
 
-    def _generate(self, reply: Reply, waiter: Waiter) -> Ending:
+    def _generate(self, reply: ReplyWriter, waiter: Waiter) -> Ending:
         begun = self._live.text
         prompt = self._prompts.of(self._live.run, self._messages(begun), begun, waiter)
         if prompt.request.max_tokens == 0:
@@ -129,7 +129,7 @@ class Execution:
             return messages
         return [message for message in messages if message.created_ms <= (run.replied_ms or 0)]
 
-    def _say(self, reply: Reply, batch: list[Event]) -> None:
+    def _say(self, reply: ReplyWriter, batch: list[Event]) -> None:
         pieces = [event.text for event in batch if isinstance(event, Chunk) and event.text]
         if pieces:
             reply.add(*pieces)
@@ -217,7 +217,7 @@ def _error_code(error: JanflaskError) -> str:
     return "invalid_prompt" if error.param == "messages" and error.status == 400 else "server_error"
 
 
-def _usage(done: Done, prompt: Prompt) -> Ending:
+def _usage(done: Done, prompt: RunPrompt) -> Ending:
     usage = done.usage
     prompt_tokens = max(0, usage.prompt_tokens - prompt.said_tokens)
     return {

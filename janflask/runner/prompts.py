@@ -33,7 +33,7 @@ class PromptTooLongError(ContextLengthExceededError):
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class RunPrompt:
     """``request`` is to be sent; its ``max_tokens`` may be 0: nothing is left to say.
 
     ``said_tokens`` of what the engine calls the prompt are the beginning of the answer.
@@ -53,7 +53,7 @@ class Prompts:
         self._models = services.models
         self._tokens = services.tokens
 
-    def of(self, run: Run, messages: Sequence[Message], begun: str, waiter: Waiter) -> Prompt:
+    def of(self, run: Run, messages: Sequence[Message], begun: str, waiter: Waiter) -> RunPrompt:
         """Of ``messages`` as many as fit; the answer goes on behind ``begun``.
 
         What was laid out and cut into tokens to see whether it fits goes to the engine as it is, not once more.
@@ -80,7 +80,7 @@ class Prompts:
         request = _request(run, given, shown, begun, rest)
         if not begun:
             request = replace(request, laid_out=laid_out)
-        return Prompt(request, left_out, said)
+        return RunPrompt(request, left_out, said)
 
     def _window(
         self, run: Run, messages: Sequence[Message], most: int | None, said: int, waiter: Waiter

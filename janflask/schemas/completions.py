@@ -24,17 +24,17 @@ from janflask.schemas.sampling import (
 MAX_PROMPTS = 2048
 MAX_TOKEN = (1 << 31) - 1
 
-Prompt = str | tuple[int, ...]
+TextOrTokens = str | tuple[int, ...]
 
 
-class Prompts(fields.Field[tuple[Prompt, ...]]):
+class Prompts(fields.Field[tuple[TextOrTokens, ...]]):
     """A string, a list of token ids, or a list of either; given as a tuple of prompts."""
 
     NOUN = "prompt"
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
-    ) -> tuple[Prompt, ...]:
+    ) -> tuple[TextOrTokens, ...]:
         if isinstance(value, str):
             return (value,)
         if not isinstance(value, list):
@@ -46,7 +46,7 @@ class Prompts(fields.Field[tuple[Prompt, ...]]):
         if len(value) > MAX_PROMPTS:
             raise ma.ValidationError(f"must hold at most {MAX_PROMPTS} {self.NOUN}s, not {len(value)}")
         errors: dict[int, Any] = {}
-        prompts: list[Prompt] = []
+        prompts: list[TextOrTokens] = []
         for number, item in enumerate(value):
             try:
                 prompts.append(_prompt(item))
@@ -57,7 +57,7 @@ class Prompts(fields.Field[tuple[Prompt, ...]]):
         return tuple(prompts)
 
 
-def _prompt(item: object) -> Prompt:
+def _prompt(item: object) -> TextOrTokens:
     if isinstance(item, str):
         return item
     if not isinstance(item, list):

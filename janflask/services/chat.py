@@ -32,7 +32,7 @@ COMPLETION_MAX_TOKENS = 16  # OpenAI's default for the legacy completions
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class PendingRequest:
     """A checked request: ``prepare`` makes its generations once it is known which engine runs them."""
 
     model_id: str
@@ -50,7 +50,7 @@ class ChatService:
         self._templates = templates
         self._engines = EngineAccess(settings, models)
 
-    def chat(self, request: ChatRequest) -> Job:
+    def chat(self, request: ChatRequest) -> PendingRequest:
         """Raises ModelNotFoundError, and ConflictError for an unusable ``model.json``."""
         card = self._models.card(request.model)
         default = None if request.max_tokens is not None else model_max_tokens(card)
@@ -64,7 +64,7 @@ class ChatService:
             prompt = self._prompt(request, card, further, info)
             return [generate(prompt.text + request.begun, prompt.add_special, prompt.stop)]
 
-        return Job(card.id, prepare, "messages", _bias_of(request, card))
+        return PendingRequest(card.id, prepare, "messages", _bias_of(request, card))
 
     def _prompt(self, request: ChatRequest, card: ModelCard, further: Mapping[str, Any], info: EngineInfo) -> Prompt:
         jan_template = card.settings.get("prompt_template")
@@ -77,7 +77,7 @@ class ChatService:
             go_on=request.continue_final_message,
         )
 
-    def completion(self, request: CompletionRequest) -> Job:
+    def completion(self, request: CompletionRequest) -> PendingRequest:
         """Raises ModelNotFoundError, and ConflictError for an unusable ``model.json``."""
         card = self._models.card(request.model)
         generate = _common(card, request, COMPLETION_MAX_TOKENS)
@@ -91,12 +91,12 @@ class ChatService:
             ]
             return [replace(each, echo=engine_echoes(request, each.prompt)) for each in asked]
 
-        return Job(card.id, prepare, "prompt", _bias_of(request, card))
+        return PendingRequest(card.id, prepare, "prompt", _bias_of(request, card))
 
     def events(
-        self, job: Job, waiter: Waiter, beat: float, tries: Tries | None = None
+        self, pending: PendingRequest, waiter: Waiter, beat: float, tries: Tries | None = None
     ) -> Generator[list[Event], None, None]:
-        """The job's events as they come; an empty list after each ``beat`` seconds of silence.
+        """The request's events as they come; an empty list after each ``beat`` seconds of silence.
 
         Nothing happens before the first ``next``. What can be refused without loading a model is raised by it, before
         any event; when the model has to be loaded first, it gives an empty list at once. Closing the generator cancels.
@@ -108,7 +108,7 @@ class ChatService:
             tries, heard, anew = tries or Tries(), False, False
             while True:
                 try:
-                    with closing(self._attempt(job, waiter, beat, anew)) as events:
+                    with closing(self._attempt(pending, waiter, beat, anew)) as events:
                         for batch in events:
                             heard = heard or bool(batch)
                             yield batch
@@ -122,14 +122,16 @@ class ChatService:
                 anew = True
         except JanflaskError as error:
             if error.param == "prompt":
-                error.param = job.prompt_field
+                error.param = pending.prompt_field
             elif error.param == "logit_bias":
-                error.message = error.message.replace("logit_bias", job.bias, 1)
+                error.message = error.message.replace("logit_bias", pending.bias, 1)
                 error.args = (error.message,)
             raise
 
-    def _attempt(self, job: Job, waiter: Waiter, beat: float, anew: bool) -> Generator[list[Event], None, None]:
-        search = self._engines.finding(job.model_id, waiter, beat, anew=anew)
+    def _attempt(
+        self, pending: PendingRequest, waiter: Waiter, beat: float, anew: bool
+    ) -> Generator[list[Event], None, None]:
+        search = self._engines.finding(pending.model_id, waiter, beat, anew=anew)
         while True:
             try:
                 next(search)
@@ -137,7 +139,7 @@ class ChatService:
                 endpoint: Endpoint = found.value
                 break
             yield []
-        generations = Generations(endpoint.socket, job.prepare(endpoint.info), waiter)
+        generations = Generations(endpoint.socket, pending.prepare(endpoint.info), waiter)
         yield from generations.events(beat, self._settings.request_timeout)
 
 

@@ -171,7 +171,7 @@ class FileStore(Protocol):
         """ConflictError if ``is_held(thread_id)`` is true for one of its possible holders."""
 
 
-class Reply(Protocol):
+class ReplyWriter(Protocol):
     """What a run says, as it is said. One thread uses it; a context manager that closes it."""
 
     def __enter__(self) -> Self: ...
@@ -216,7 +216,7 @@ class RunStore(Protocol):
     def forget(self, run_id: str) -> None:
         """Nobody has to look after the run any more. Idempotent."""
 
-    def reply(self, thread_id: str, run_id: str) -> Reply:
+    def reply(self, thread_id: str, run_id: str) -> ReplyWriter:
         """To go on with what the run says. A piece that a crash cut short is not there."""
 
     def said(self, thread_id: str, run_id: str) -> Sequence[str]:

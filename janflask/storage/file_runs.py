@@ -52,7 +52,7 @@ _APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 log = logging.getLogger(__name__)
 
 
-class Reply:
+class FileReplyWriter:
     """What a run says, as it is said. One thread uses it; a context manager that closes it."""
 
     def __init__(self, disk: Disk, file: int) -> None:
@@ -197,7 +197,7 @@ class FileRunStore:
 
     # --- what it says -------------------------------------------------------------------------------------------
 
-    def reply(self, thread_id: str, run_id: str) -> Reply:
+    def reply(self, thread_id: str, run_id: str) -> FileReplyWriter:
         """To go on with what the run says. A line that a crash cut short is taken out."""
         with self._runs(thread_id, run_id) as fd:
             file = os.open(f"{run_id}{REPLY_SUFFIX}", _APPEND, FILE_MODE, dir_fd=fd)
@@ -206,7 +206,7 @@ class FileRunStore:
             except BaseException:
                 os.close(file)
                 raise
-        return Reply(self._disk, file)
+        return FileReplyWriter(self._disk, file)
 
     def said(self, thread_id: str, run_id: str) -> Sequence[str]:
         """See ``RunStore``."""

@@ -8,7 +8,7 @@
 ``desired_state``: Remembers which models run, for the supervisor that comes after this one
 ``engine_process``: One engine process, from its birth to its death, as the supervisor sees it
 ``idle``: Stops models that nobody has asked anything for a while
-``launch``: What a model's run was asked for, and how one of its engines ended
+``launch``: What a model is started with, and how one of its engines ended
 ``machine_memory``: How much memory the models may take on this machine: of its RAM, and of its GPUs where llama.cpp can
     use them
 ``model_process``: One model under supervision: the state machine of its engine, and when a dead engine is started again

@@ -1,4 +1,4 @@
-"""What a model's run was asked for, and how one of its engines ended."""
+"""What a model is started with, and how one of its engines ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from janflask.supervisor.engine_process import Exit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run was asked for."""
+    """What a model is started with."""
 
     model_path: str
     settings: EngineSettings

@@ -8,9 +8,9 @@
                         |  +--its engine died-+
                         +--given up--> FAILED    (then start --> STARTING, stop --> STOPPED)
 
-``STARTING`` covers the pauses between a death and the next try too. Each run, from a start on request to STOPPED or
-FAILED, is one thread that starts engines and waits for them, so no lock is held while a model loads or stops. The run
-holds the memory that it was granted, from before its first engine to after its last.
+``STARTING`` covers the pauses between a death and the next try too. From a start on request to STOPPED or FAILED one
+thread starts engines and waits for them, so no lock is held while a model loads or stops. It holds the memory that the
+model was granted, from before its first engine to after its last.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ _LEGAL: dict[ModelStatus, frozenset[ModelStatus]] = {
 }
 
 
-Grant = Callable[[str, Plan, Callable[[], None]], AbstractContextManager[Plan]]
+Reserve = Callable[[str, Plan, Callable[[], None]], AbstractContextManager[Plan]]
 
 
-class _RunStopped(Exception):  # noqa: N818 - an order, not a mistake
-    """The run is over because ``stop`` said so."""
+class _Stopped(Exception):  # noqa: N818 - an order, not a mistake
+    """``stop`` was called: the model is to end."""
 
 
 class SupervisedModel:
@@ -67,7 +67,7 @@ class SupervisedModel:
         self,
         model_id: str,
         spawn: Callable[[str, Plan], EngineProcess],
-        granted: Grant,
+        granted: Reserve,
         *,
         stop_timeout: float,
         policy: RestartPolicy | None = None,
@@ -107,8 +107,8 @@ class SupervisedModel:
     def start(self, make_plan: Callable[[], Plan]) -> ModelState:
         """Returns once the model runs: starts it, joins a start under way (ending its pause), or finds it running.
 
-        ``make_plan`` is called only when a new run begins. Raises what it raises, what the start fails with, and
-        ModelStoppedError when the model is stopped meanwhile.
+        ``make_plan`` is called only for a model that is stopped or has failed. Raises what it raises, what the start
+        fails with, and ModelStoppedError when the model is stopped meanwhile.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._status is not ModelStatus.STOPPING)
@@ -229,12 +229,12 @@ class SupervisedModel:
             plan = plan.without_extra_bufts()
         threading.Thread(target=self._run, args=(plan,), name=f"model {self.model_id}", daemon=True).start()
 
-    # --- the run's own thread -------------------------------------------------------------------------------------
+    # --- the model's own thread -----------------------------------------------------------------------------------
 
     def _run(self, plan: Plan) -> None:
         try:
             self._with_memory(plan)
-        except _RunStopped:
+        except _Stopped:
             with self._changed:
                 self._move(ModelStatus.STOPPED)
         except JanflaskError as error:
@@ -263,7 +263,7 @@ class SupervisedModel:
                     self._memory_bytes = None
 
     def _keep_alive(self, plan: Plan) -> None:
-        """One engine after the other. Raises the error that ends the run, or _RunStopped."""
+        """One engine after the other. Raises the error that the model fails with, or _Stopped."""
         restarts = Restarts(self._policy)
         was_ready = False
         crash: Exit | None = None  # of the start with repacked weights
@@ -288,7 +288,7 @@ class SupervisedModel:
             self._pause(pause)
 
     def _live(self, plan: Plan, crash: Exit | None) -> Life:
-        """Starts one engine and waits until it is gone. Raises the error that a start fails with, or _RunStopped."""
+        """Starts one engine and waits until it is gone. Raises the error that a start fails with, or _Stopped."""
         engine = self._spawn(self.model_id, plan)
         served: float | None = None
         exit: Exit | None = None
@@ -364,4 +364,4 @@ class SupervisedModel:
     def _check_not_stopped(self) -> None:
         with self._changed:
             if self._status is ModelStatus.STOPPING:
-                raise _RunStopped
+                raise _Stopped

@@ -6,7 +6,7 @@ from array import array
 from dataclasses import dataclass, field
 
 from janflask.engine.backend import ContextOptions, LlamaBackend, Model
-from janflask.engine.builder import Plan, build_loop
+from janflask.engine.builder import ContextPlan, build_loop
 from janflask.engine.sequence import Sequence
 from janflask.engine.snapshots import Snapshots
 from janflask.errors import JanflaskError
@@ -57,7 +57,7 @@ class Engine:
             cpu_threads=1,
             source="pinned",
         )
-        self.loop = build_loop(self.backend, Plan(self.options, knobs, 1, ()), EngineSettings(), snapshots)
+        self.loop = build_loop(self.backend, ContextPlan(self.options, knobs, 1, ()), EngineSettings(), snapshots)
 
     def ask(
         self,

@@ -144,7 +144,7 @@ def test_a_bad_question_is_refused(engine: Engine, inputs, options: dict[str, in
 def test_a_full_queue_refuses_the_next(engine: Engine) -> None:
     engine.model.gate.clear()
     waiting = [engine.ask("a") for _ in range(5)]  # two at once, three that wait
-    engine.wait_for(lambda: sum(len(c.jobs) for c in engine.server._connections) == 5, "queueing")
+    engine.wait_for(lambda: sum(len(c.tasks) for c in engine.server._connections) == 5, "queueing")
     with pytest.raises(JanflaskError) as caught:
         engine.embed("b")
     assert (caught.value.status, caught.value.code) == (429, "queue_full")

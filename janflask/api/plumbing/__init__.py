@@ -8,7 +8,7 @@
 ``errors``: Every error as OpenAI's error object: no HTML, no traceback, of an unexpected error only the request's id
 ``openapi``: The OpenAPI document around the operations: what this is, and the objects that appear in no operation yet
 ``origins``: Which web pages may use the server: by the ``Host`` they call it, and by the ``Origin`` they come from
-``reply``: JSON responses
+``response``: JSON responses
 ``sse``: Server-sent events: a stream of them, and one streamed answer from its first byte to ``[DONE]``
 ``unread_body``: What an answer did not need of its request's body does not stand in the way of the next request
 ``uploads``: Files that come as multipart/form-data: from the connection into the store in pieces, written once

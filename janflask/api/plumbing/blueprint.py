@@ -15,7 +15,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from janflask.api.examples import inference as examples
 from janflask.api.plumbing import errors
-from janflask.api.plumbing.reply import json_response
+from janflask.api.plumbing.response import json_response
 from janflask.errors import InvalidRequestError, UnsupportedMediaTypeError, why_not_json
 from janflask.schemas.answers import ErrorSchema
 

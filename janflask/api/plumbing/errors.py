@@ -11,7 +11,7 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Response as BaseResponse
 
-from janflask.api.plumbing.reply import json_response
+from janflask.api.plumbing.response import json_response
 from janflask.errors import ClientDisconnectedError, JanflaskError
 
 REQUEST_ID_HEADER = "X-Request-Id"

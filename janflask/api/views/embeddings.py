@@ -12,7 +12,7 @@ from flask import Response
 from janflask.api.examples import inference as examples
 from janflask.api.plumbing.blueprint import Blueprint
 from janflask.api.plumbing.context import services, waiter
-from janflask.api.plumbing.reply import streamed_list
+from janflask.api.plumbing.response import streamed_list
 from janflask.inference.requests import EmbeddingRequest
 from janflask.schemas.embeddings import EmbeddingListSchema, EmbeddingRequestSchema
 

@@ -13,7 +13,7 @@ from janflask.api.answers.thread_objects import list_object
 from janflask.api.examples import store as examples
 from janflask.api.plumbing.blueprint import Blueprint, links, path_id
 from janflask.api.plumbing.context import services
-from janflask.api.plumbing.reply import json_response
+from janflask.api.plumbing.response import json_response
 from janflask.api.plumbing.uploads import MULTIPART, receive
 from janflask.schemas.files import FileDeletedSchema, FileListSchema, FileSchema, FilesQuerySchema
 from janflask.services.files import PURPOSES, plain_name

@@ -9,7 +9,7 @@ from janflask.api.answers.inference import Heading, whole_chat, whole_completion
 from janflask.api.examples import inference as examples
 from janflask.api.plumbing.blueprint import Blueprint
 from janflask.api.plumbing.context import services, waiter
-from janflask.api.plumbing.reply import json_response
+from janflask.api.plumbing.response import json_response
 from janflask.api.plumbing.sse import stream
 from janflask.inference.requests import ChatRequest, CompletionRequest
 from janflask.schemas.answers import ChatCompletionSchema, CompletionSchema

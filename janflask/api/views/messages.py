@@ -10,7 +10,7 @@ from janflask.api.answers.thread_objects import deleted_object, list_object, mes
 from janflask.api.examples import inference as examples
 from janflask.api.plumbing.blueprint import Blueprint, links, path_id
 from janflask.api.plumbing.context import services
-from janflask.api.plumbing.reply import json_response
+from janflask.api.plumbing.response import json_response
 from janflask.schemas.messages import MessageChangesSchema, MessageListQuerySchema, NewMessageSchema
 from janflask.schemas.objects import PageQuerySchema
 from janflask.schemas.thread_answers import (

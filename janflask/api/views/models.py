@@ -14,7 +14,7 @@ from janflask.api.examples import models as examples_models
 from janflask.api.plumbing.blueprint import Blueprint
 from janflask.api.plumbing.context import services, waiter
 from janflask.api.plumbing.converters import URL
-from janflask.api.plumbing.reply import json_response
+from janflask.api.plumbing.response import json_response
 from janflask.models.state import DownloadRequest
 from janflask.schemas.model_answers import (
     ModelDeletedSchema,

@@ -13,7 +13,7 @@ from janflask.api.examples import inference as examples
 from janflask.api.examples import runs as examples_runs
 from janflask.api.plumbing.blueprint import Blueprint, links, path_id
 from janflask.api.plumbing.context import services, waiter
-from janflask.api.plumbing.reply import json_response
+from janflask.api.plumbing.response import json_response
 from janflask.errors import InvalidRequestError, NotFoundError
 from janflask.schemas.objects import PageQuerySchema
 from janflask.schemas.run_answers import RunListSchema, RunObjectSchema, StepListSchema, StepObjectSchema

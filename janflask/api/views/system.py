@@ -13,7 +13,7 @@ from janflask import __version__
 from janflask.api.examples import inference as examples
 from janflask.api.plumbing.blueprint import Blueprint
 from janflask.api.plumbing.context import services
-from janflask.api.plumbing.reply import json_response
+from janflask.api.plumbing.response import json_response
 from janflask.schemas.answers import HealthSchema
 
 DOCS_PATH = "/docs"

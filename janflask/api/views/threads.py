@@ -18,7 +18,7 @@ from janflask.api.answers.thread_objects import (
 from janflask.api.examples import inference as examples
 from janflask.api.plumbing.blueprint import Blueprint, links, path_id
 from janflask.api.plumbing.context import services
-from janflask.api.plumbing.reply import json_response, streamed_list
+from janflask.api.plumbing.response import json_response, streamed_list
 from janflask.schemas.thread_answers import (
     ListedThreadSchema,
     ThreadDeletedSchema,

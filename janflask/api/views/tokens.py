@@ -9,7 +9,7 @@ from flask import Response
 from janflask.api.examples import inference as examples
 from janflask.api.plumbing.blueprint import Blueprint
 from janflask.api.plumbing.context import services, waiter
-from janflask.api.plumbing.reply import json_response, streamed_list
+from janflask.api.plumbing.response import json_response, streamed_list
 from janflask.inference.requests import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from janflask.schemas.tokens import (
     DetokenizedSchema,

@@ -11,7 +11,7 @@ from janflask.api.answers.thread_objects import single_thread
 from janflask.api.examples import inference as examples
 from janflask.api.plumbing.blueprint import Blueprint, path_id
 from janflask.api.plumbing.context import services
-from janflask.api.plumbing.reply import json_response
+from janflask.api.plumbing.response import json_response
 from janflask.errors import UnsupportedMediaTypeError
 from janflask.schemas.thread_answers import ImportReportSchema, ThreadObjectSchema
 from janflask.services.spool import spooled

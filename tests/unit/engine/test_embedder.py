@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from janflask.engine.embedder import PREPARE_CHARACTERS, Embedder, Job, shortened
+from janflask.engine.embedder import PREPARE_CHARACTERS, Embedder, EmbeddingTask, shortened
 from janflask.errors import EngineError, JanflaskError, ModelLoadError
 from janflask.ipc.frames import MAX_PAYLOAD, Message, encode
 from janflask.ipc.messages.engine import Embed, Embeddings
@@ -24,21 +24,21 @@ class Bench:
         self.now = 100.0
         self.opened = 0
         self.embedder = Embedder(self._open, WIDTH, n_inputs, pack_tokens, N_VOCAB, clock=lambda: self.now)
-        self.answers: dict[Job, Message] = {}
+        self.answers: dict[EmbeddingTask, Message] = {}
 
     def _open(self) -> FakeEmbedding:
         self.opened += 1
         return self.backend
 
-    def ask(self, *inputs: str | tuple[int, ...], dimensions: int | None = None, first: int = 0) -> Job:
-        job = Job(Embed(inputs, dimensions, first), self._answered)
-        self.embedder.submit(job)
-        return job
+    def ask(self, *inputs: str | tuple[int, ...], dimensions: int | None = None, first: int = 0) -> EmbeddingTask:
+        task = EmbeddingTask(Embed(inputs, dimensions, first), self._answered)
+        self.embedder.submit(task)
+        return task
 
-    def _answered(self, job: Job, message: Message) -> None:
-        assert job not in self.answers
+    def _answered(self, task: EmbeddingTask, message: Message) -> None:
+        assert task not in self.answers
         encode(message)  # as a connection does: it may be too long for a frame
-        self.answers[job] = message
+        self.answers[task] = message
 
     def drain(self) -> None:
         for _ in range(5000):
@@ -46,8 +46,8 @@ class Bench:
                 return
         raise AssertionError("the embedder does not come to an end")
 
-    def error(self, job: Job) -> ErrorReply:
-        answer = self.answers[job]
+    def error(self, task: EmbeddingTask) -> ErrorReply:
+        answer = self.answers[task]
         assert isinstance(answer, ErrorReply)
         return answer
 
@@ -59,23 +59,25 @@ def bench() -> Bench:
 
 def test_each_input_has_its_vector_in_order(bench: Bench) -> None:
     texts = ["abc", "a", "zzz", "longer than others", "b"]
-    job = bench.ask(*texts)
+    task = bench.ask(*texts)
     bench.drain()
-    assert bench.answers[job] == Embeddings([vector_of([ord(x) for x in text]) for text in texts], sum(map(len, texts)))
+    assert bench.answers[task] == Embeddings(
+        [vector_of([ord(x) for x in text]) for text in texts], sum(map(len, texts))
+    )
 
 
 def test_tokens_are_taken_as_they_are(bench: Bench) -> None:
-    job = bench.ask((1, 2, 3), "ab", (7,))
+    task = bench.ask((1, 2, 3), "ab", (7,))
     bench.drain()
-    assert bench.answers[job] == Embeddings([vector_of((1, 2, 3)), vector_of((97, 98)), vector_of((7,))], 6)
+    assert bench.answers[task] == Embeddings([vector_of((1, 2, 3)), vector_of((97, 98)), vector_of((7,))], 6)
     assert bench.backend.tokenized == ["ab"]
 
 
 def test_inputs_of_several_requests_share_a_decode(bench: Bench) -> None:
-    jobs = [bench.ask(letter * 3) for letter in "abc"]
+    tasks = [bench.ask(letter * 3) for letter in "abc"]
     assert bench.embedder.step()
     assert bench.backend.batches == [["aaa", "bbb", "ccc"]]
-    assert set(bench.answers) == set(jobs)
+    assert set(bench.answers) == set(tasks)
     assert not bench.embedder.step()
 
 
@@ -130,10 +132,10 @@ def test_a_long_input_is_computed_by_itself_and_soon(bench: Bench) -> None:
 def test_a_bad_input_is_named_before_anything_is_computed(
     bench: Bench, bad: str | tuple[int, ...], code: str, says: str
 ) -> None:
-    job = bench.ask("good", "fine", bad, "well")
+    task = bench.ask("good", "fine", bad, "well")
     other = bench.ask("unharmed")
     bench.drain()
-    error = bench.error(job)
+    error = bench.error(task)
     assert (error.status, error.code, error.param) == (400, code, "input.2")
     assert says in error.message
     assert bench.backend.batches == [["unharmed"]]
@@ -141,15 +143,15 @@ def test_a_bad_input_is_named_before_anything_is_computed(
 
 
 def test_a_single_input_has_no_number_and_a_later_part_goes_on_counting(bench: Bench) -> None:
-    jobs = [bench.ask(""), bench.ask("", first=100), bench.ask("a", "", first=100)]
+    tasks = [bench.ask(""), bench.ask("", first=100), bench.ask("a", "", first=100)]
     bench.drain()
-    assert [bench.error(job).param for job in jobs] == ["input", "input.100", "input.101"]
+    assert [bench.error(task).param for task in tasks] == ["input", "input.100", "input.101"]
 
 
 def test_an_input_of_exactly_the_context_is_taken(bench: Bench) -> None:
-    job = bench.ask("x" * 64)
+    task = bench.ask("x" * 64)
     bench.drain()
-    assert isinstance(bench.answers[job], Embeddings)
+    assert isinstance(bench.answers[task], Embeddings)
 
 
 def test_many_texts_are_made_tokens_between_decodes(bench: Bench) -> None:
@@ -168,9 +170,9 @@ def test_many_texts_are_made_tokens_between_decodes(bench: Bench) -> None:
 
 
 def test_shorter_vectors_have_length_1_again(bench: Bench) -> None:
-    job, whole = bench.ask("abcdefgh", dimensions=4), bench.ask("abcdefgh", dimensions=WIDTH)
+    task, whole = bench.ask("abcdefgh", dimensions=4), bench.ask("abcdefgh", dimensions=WIDTH)
     bench.drain()
-    assert numbers(bench.answers[job].vectors[0]) == (0.5,) * 4
+    assert numbers(bench.answers[task].vectors[0]) == (0.5,) * 4
     assert len(bench.answers[whole].vectors[0]) == 4 * WIDTH
 
 
@@ -197,12 +199,12 @@ def test_a_cancelled_request_is_not_computed(bench: Bench) -> None:
 
 def test_a_refused_decode_fails_those_in_it_only(bench: Bench) -> None:
     bench.backend.failure = EngineError("llama.cpp could not compute these inputs")
-    jobs = [bench.ask(letter) for letter in "abcd"]
+    tasks = [bench.ask(letter) for letter in "abcd"]
     later = bench.ask("e")
     bench.embedder.step()
     bench.backend.failure = None
     bench.drain()
-    assert all("could not compute" in bench.error(job).message for job in jobs)
+    assert all("could not compute" in bench.error(task).message for task in tasks)
     assert isinstance(bench.answers[later], Embeddings)
 
 
@@ -215,9 +217,9 @@ def test_an_input_without_a_vector_fails_its_request_only(bench: Bench) -> None:
 
 def test_an_answer_too_long_for_a_frame_is_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.fakes.fake_embedding.vector_of", lambda tokens: bytes(MAX_PAYLOAD))
-    job = bench.ask("a")
+    task = bench.ask("a")
     bench.drain()
-    assert "cannot be sent" in bench.error(job).message
+    assert "cannot be sent" in bench.error(task).message
 
 
 def test_a_model_that_opens_late_fails_who_waits_and_is_tried_again(bench: Bench) -> None:
@@ -229,9 +231,9 @@ def test_a_model_that_opens_late_fails_who_waits_and_is_tried_again(bench: Bench
         return bench.backend
 
     bench.embedder._open_backend = open_backend
-    jobs = [bench.ask("a"), bench.ask("b")]
+    tasks = [bench.ask("a"), bench.ask("b")]
     bench.drain()
-    assert [bench.error(job).message for job in jobs] == ["no memory for a context"] * 2
+    assert [bench.error(task).message for task in tasks] == ["no memory for a context"] * 2
     later = bench.ask("c")
     bench.drain()
     assert isinstance(bench.answers[later], Embeddings)
@@ -254,7 +256,7 @@ def test_it_rests_between_requests_and_ends_them_when_stopped() -> None:
     bench.backend.gate.clear()
     thread = threading.Thread(target=bench.embedder.run)
     thread.start()
-    job = bench.ask(*"abcdef")
+    task = bench.ask(*"abcdef")
     assert bench.backend.entered.wait(LIMIT)
     assert not bench.embedder.is_resting()
     assert bench.embedder.idle_seconds == 0
@@ -263,7 +265,7 @@ def test_it_rests_between_requests_and_ends_them_when_stopped() -> None:
     bench.backend.gate.set()
     thread.join(LIMIT)
     assert not thread.is_alive()
-    assert {bench.error(job).code, bench.error(late).code} == {"model_stopped"}
+    assert {bench.error(task).code, bench.error(late).code} == {"model_stopped"}
 
 
 def test_it_tells_how_long_it_has_been_idle() -> None:
@@ -272,7 +274,7 @@ def test_it_tells_how_long_it_has_been_idle() -> None:
     thread.start()
     try:
         done = threading.Event()
-        bench.embedder.submit(Job(Embed(("a",)), lambda job, message: done.set()))
+        bench.embedder.submit(EmbeddingTask(Embed(("a",)), lambda task, message: done.set()))
         assert done.wait(LIMIT)
         while not bench.embedder.is_resting():
             pass
