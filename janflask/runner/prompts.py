@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from janflask.container import Services
-from janflask.errors import ContextLengthExceededError, InvalidRequestError
+from janflask.errors import ContextLengthExceededError, InvalidRequestError, TemplateGivenUpError
 from janflask.inference import leftovers
 from janflask.inference.requests import ChatMessage, ChatRequest, TemplateRequest, TokenizeRequest
 from janflask.inference.sampling import model_max_tokens
@@ -89,7 +89,10 @@ class Prompts:
             chat = _chat(run, part)
             if sum(len(message.content) for message in chat) > MAX_TEXT:
                 return False
-            return self._length(run, chat, waiter) <= within
+            try:
+                return self._length(run, chat, waiter) <= within
+            except TemplateGivenUpError:  # the work of some grows with the square of the conversation
+                return False
 
         budget = limit if run.max_prompt_tokens is None else min(limit, run.max_prompt_tokens)
         try:
