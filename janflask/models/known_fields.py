@@ -144,14 +144,30 @@ CONVERSATION: Mapping[str, Unsupported] = {
     **dict.fromkeys(("think", "thinking", "reasoning"), _THINKING),
 }
 
+_IN_CONTENT = Unsupported("is not supported yet: the models here read text, and only what is in `content`")
+_BEGUN = ("prefix", "partial")  # the message is the beginning of the answer
+_BESIDE = dict.fromkeys(
+    ("images", "image", "videos", "audios", "files", "documents"), _IN_CONTENT
+)  # Ollama's and others'
+
 # One message of it.
 MESSAGE: Mapping[str, Unsupported] = {
+    **dict.fromkeys(_BEGUN, Unsupported("is not supported: send continue_final_message with the request")),
+    **_BESIDE,
+    **dict.fromkeys(("file_ids", "attachments"), _IN_CONTENT),  # of stored messages
+}
+
+# One message of a thread, which has no place for what a chat's messages may have.
+STORED_MESSAGE: Mapping[str, Unsupported] = {
+    **dict.fromkeys(_BEGUN, Unsupported("is not supported in a thread: a run gives a new message")),
+    **_BESIDE,
     **dict.fromkeys(
-        ("prefix", "partial"), Unsupported("is not supported: send continue_final_message with the request")
+        ("tool_calls", "tool_call_id", "function_call", "audio"),
+        Unsupported("is not supported yet in a message: leave it out"),
     ),
-    **dict.fromkeys(  # Ollama's, and those of stored messages
-        ("images", "image", "videos", "audios", "files", "file_ids", "attachments", "documents"),
-        Unsupported("is not supported yet: the models here read text, and only what is in `content`"),
+    **dict.fromkeys(
+        ("refusal", "reasoning_content", "reasoning", "thinking"),
+        Unsupported("is not kept with a thread's message: leave it out, or put its words into `content`"),
     ),
 }
 

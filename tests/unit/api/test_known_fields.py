@@ -18,6 +18,7 @@ from janflask.models.known_fields import (
     GENERATION,
     MESSAGE,
     PROMPT,
+    STORED_MESSAGE,
     UPLOAD,
     Unsupported,
 )
@@ -164,6 +165,26 @@ def test_what_a_message_holds_beside_its_words(client: FlaskClient, world: World
     assert world.engine.requests == []
     nothing = {"role": "user", "content": "What is this?", name: []}
     assert client.post("/v1/chat/completions", json={**CHAT, "messages": [nothing]}).status_code == 200
+
+
+@pytest.mark.parametrize("name", STORED_MESSAGE)
+def test_what_a_threads_message_has_no_place_for(client: FlaskClient, name: str) -> None:
+    thread = client.post("/v1/threads", json={}).get_json()["id"]
+    told = {"role": "assistant", "content": "Hi", name: [{"a": 1}]}
+    bodies: dict[str, tuple[dict[str, Any], str]] = {
+        f"/v1/threads/{thread}/messages": (told, name),
+        "/v1/threads": ({"messages": [told]}, f"messages.0.{name}"),
+        f"/v1/threads/{thread}/runs": ({"additional_messages": [told]}, f"additional_messages.0.{name}"),
+        "/v1/threads/runs": ({"thread": {"messages": [told]}}, f"thread.messages.0.{name}"),
+    }
+    before = client.get("/v1/threads").get_json()
+    for path, (body, param) in bodies.items():
+        refused(client.post(path, json=body), 400, param)
+    assert client.get("/v1/threads").get_json() == before
+    assert client.get(f"/v1/threads/{thread}/messages").get_json()["data"] == []
+    nothing = {**told, name: None}
+    message = client.post(f"/v1/threads/{thread}/messages", json=nothing).get_json()
+    refused(client.post(f"/v1/threads/{thread}/messages/{message['id']}", json={name: [{"a": 1}]}), 400, name)
 
 
 def test_no_alternatives_need_no_log_probabilities(client: FlaskClient) -> None:
