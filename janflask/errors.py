@@ -92,6 +92,10 @@ class ContextLengthExceededError(InvalidRequestError):
         )
 
 
+class TemplateGivenUpError(InvalidRequestError):
+    """A chat template ran too long over a conversation, or needed too much memory: with less of it, it may do."""
+
+
 class ForbiddenError(InvalidRequestError):
     """Whoever sent the request may not."""
 

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import msgspec
 
-from janflask.errors import InvalidRequestError
+from janflask.errors import InvalidRequestError, TemplateGivenUpError
 
 RENDERER = Path(__file__).with_name("template_renderer.py")
 LENGTH = struct.Struct(">I")
@@ -40,13 +40,14 @@ class TemplateRenderer:
     def render(self, contexts: Sequence[Mapping[str, Any]]) -> list[Rendered]:
         """One answer for each context; all of them together have the time and the length that one rendering may have.
 
-        Raises InvalidRequestError when the process had to be killed.
+        Raises TemplateGivenUpError when the process had to be killed.
         """
         frame = _frame(contexts)
         with self._lock:
             answers = self._ask(frame)
         if answers is None:
-            raise refusal("it was given up, since it ran too long or needed too much memory")
+            given_up = refusal("it was given up, since it ran too long or needed too much memory")
+            raise TemplateGivenUpError(given_up.message, param=given_up.param, code=given_up.code)
         return [Rendered(**answer) for answer in answers]
 
     def close(self) -> None:

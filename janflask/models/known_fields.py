@@ -1,8 +1,9 @@
 """Fields of requests that other servers know: those with another name here, and those that cannot be had here.
 
-Read from the sources of vLLM, llama-server, SGLang, Ollama, TGI and LM Studio, and OpenAI's own reference. A field that
-changes what an answer means works or is refused by name. Whatever is in neither table and not a field of ours (who
-asks, how to schedule it, what to trace) changes no answer and is ignored. Standard library only.
+Read from the sources of vLLM, llama-server, SGLang, Ollama, TGI, LM Studio, text-generation-webui and KoboldCpp, from
+what SillyTavern sends, and from OpenAI's own reference. A field that changes what an answer means works or is refused
+by name. Whatever is in neither table and not a field of ours (who asks, how to schedule it, what to trace, how much of
+a prompt to keep: none is ever cut) changes no answer and is ignored. Standard library only.
 """
 
 from __future__ import annotations
@@ -32,8 +33,18 @@ ALIASES: Mapping[str, str] = {
     "max_completion_tokens": "max_tokens",  # OpenAI's newer name, where it is no field of its own
     "max_new_tokens": "max_tokens",  # TGI
     "num_predict": "max_tokens",  # Ollama
+    "n_predict": "max_tokens",  # llama-server
     "random_seed": "seed",  # Mistral
+    "sampler_seed": "seed",  # KoboldCpp
     "stop_sequences": "stop",  # Anthropic, Cohere
+    "stop_sequence": "stop",  # KoboldCpp
+    "stopping_strings": "stop",  # text-generation-webui, as the next ones
+    "ban_eos_token": "ignore_eos",
+    "mirostat_mode": "mirostat",
+    "typical": "typical_p",
+    "typ_p": "typical_p",  # llama.cpp's and Jan's model files
+    "rep_pen": "repeat_penalty",  # KoboldCpp
+    "nsigma": "top_n_sigma",  # Aphrodite
     "n_cmpl": "n",  # llama-server
 }
 NEWER = frozenset({"max_completion_tokens"})  # wins over the name that it replaces, as OpenAI has it
@@ -43,6 +54,8 @@ _LIMITED = Unsupported("is not supported yet: tokens cannot be allowed or forbid
 _BEAMS = Unsupported("is not supported: there is no beam search here, leave it out", (*NOTHING, 1))
 _SAMPLER = Unsupported("is not supported: there is no such sampler here, leave it out")
 _TAIL_FREE = Unsupported(_SAMPLER.reason, (1,))
+_NEUTRAL_AT_ONE = Unsupported(_SAMPLER.reason, (*NOTHING, 1))
+_SEARCH = Unsupported("is not supported: nothing is looked up here, leave it out")
 _ADAPTER = Unsupported("is not supported yet in a request, only in a model's settings: leave it out")
 _DETAILS = Unsupported("is not supported: answers here do not tell it, leave it out")
 _THINKING_LIMIT = Unsupported("is not supported: thinking has no limit of its own here, use `max_tokens`", (-1,))
@@ -54,6 +67,7 @@ GENERATION: Mapping[str, Unsupported] = {
     **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar"), _STRUCTURED),  # vLLM
     **dict.fromkeys(("structured_outputs", "structural_tag", "regex", "ebnf"), _STRUCTURED),  # vLLM, SGLang
     **dict.fromkeys(("grammar", "json_schema", "format"), _STRUCTURED),  # llama-server, Ollama
+    **dict.fromkeys(("grammar_string", "regex_pattern"), _STRUCTURED),  # text-generation-webui, TabbyAPI
     **dict.fromkeys(
         ("min_tokens", "min_new_tokens"), Unsupported("is not supported yet: an answer has no least length")
     ),
@@ -65,17 +79,23 @@ GENERATION: Mapping[str, Unsupported] = {
     ),
     "skip_special_tokens": Unsupported("must be true: special tokens are never part of an answer", (True,)),
     **dict.fromkeys(("allowed_token_ids", "bad_words", "bad_words_ids"), _LIMITED),
+    **dict.fromkeys(("banned_tokens", "banned_strings", "custom_token_bans"), _LIMITED),  # text-generation-webui
     **dict.fromkeys(("use_beam_search", "num_beams"), _BEAMS),
     "length_penalty": Unsupported(_BEAMS.reason, (1, 0)),
     "do_sample": Unsupported("must be true: set `temperature` to 0 for the likeliest tokens", (True,)),
     "samplers": Unsupported("is not supported: the order of the samplers can't be changed, leave it out"),
-    "n_predict": Unsupported("is not known: use `max_tokens` instead", ()),
     "min_keep": Unsupported(_SAMPLER.reason, (0, 1)),
     "penalize_nl": _SAMPLER,
     "penalty_prompt": _SAMPLER,
-    "adaptive_target": Unsupported(_SAMPLER.reason, (-1,)),
+    "adaptive_target": Unsupported(_SAMPLER.reason, (-1, -0.01)),  # the second is SillyTavern's
     **dict.fromkeys(("tfs", "tfs_z"), _TAIL_FREE),
     **dict.fromkeys(("top_a", "smoothing_factor", "no_repeat_ngram_size", "penalty_alpha", "watermark"), _SAMPLER),
+    **dict.fromkeys(("epsilon_cutoff", "eta_cutoff", "temperature_last", "repetition_decay"), _SAMPLER),
+    **dict.fromkeys(("encoder_repetition_penalty", "rep_pen_slope"), _NEUTRAL_AT_ONE),
+    **dict.fromkeys(
+        ("repetition_penalty_range", "rep_pen_range"), Unsupported("is not supported: use `repeat_last_n`")
+    ),
+    "dynamic_temperature": Unsupported("is not supported: use `temperature` and `dynatemp_range` around it"),
     **dict.fromkeys(("guidance_scale", "cfg_scale"), Unsupported(_SAMPLER.reason, (0, 1))),
     "negative_prompt": _SAMPLER,
     "repetition_detection": _SAMPLER,
@@ -83,9 +103,6 @@ GENERATION: Mapping[str, Unsupported] = {
     "n_indent": _SAMPLER,
     "t_max_predict_ms": Unsupported("is not supported: use `max_tokens`, or close the connection", (0, -1)),
     **dict.fromkeys(("lora", "lora_path", "lora_request", "adapter_id"), _ADAPTER),
-    **dict.fromkeys(
-        ("num_ctx", "context_length"), Unsupported("is not supported: set `ctx_len` in the model's settings")
-    ),
     **dict.fromkeys(("options", "sampling_params"), _NOT_OPTIONS),  # Ollama, SGLang
     **dict.fromkeys(
         ("truncate_prompt_tokens", "truncate", "transforms"),
@@ -114,6 +131,12 @@ CONVERSATION: Mapping[str, Unsupported] = {
     "documents": Unsupported("is not supported: put their text into a message"),
     "system": Unsupported("is not supported: send a message with the role system"),
     "add_special_tokens": Unsupported("must be false: the chat template says which tokens lead", (False,)),
+    **dict.fromkeys(
+        ("instruction_template", "instruction_template_str", "chat_template_str"),  # text-generation-webui
+        Unsupported("is not supported: the model's own is used, or `prompt_template` in its settings"),
+    ),
+    "character": Unsupported("is not supported: send a message with the role system"),
+    **dict.fromkeys(("plugins", "enable_search", "search_parameters", "data_sources"), _SEARCH),
     "best_of": _BEAMS,
     "echo": Unsupported("is not supported: an answer begins behind the conversation"),
     "safe_prompt": Unsupported("is not supported: send a message with the role system"),
@@ -121,10 +144,32 @@ CONVERSATION: Mapping[str, Unsupported] = {
     **dict.fromkeys(("think", "thinking", "reasoning"), _THINKING),
 }
 
+_IN_CONTENT = Unsupported("is not supported yet: the models here read text, and only what is in `content`")
+_BEGUN = ("prefix", "partial")  # the message is the beginning of the answer
+_BESIDE = dict.fromkeys(
+    ("images", "image", "videos", "audios", "files", "documents"), _IN_CONTENT
+)  # Ollama's and others'
+
 # One message of it.
-MESSAGE: Mapping[str, Unsupported] = dict.fromkeys(
-    ("prefix", "partial"), Unsupported("is not supported: send continue_final_message with the request")
-)
+MESSAGE: Mapping[str, Unsupported] = {
+    **dict.fromkeys(_BEGUN, Unsupported("is not supported: send continue_final_message with the request")),
+    **_BESIDE,
+    **dict.fromkeys(("file_ids", "attachments"), _IN_CONTENT),  # of stored messages
+}
+
+# One message of a thread, which has no place for what a chat's messages may have.
+STORED_MESSAGE: Mapping[str, Unsupported] = {
+    **dict.fromkeys(_BEGUN, Unsupported("is not supported in a thread: a run gives a new message")),
+    **_BESIDE,
+    **dict.fromkeys(
+        ("tool_calls", "tool_call_id", "function_call", "audio"),
+        Unsupported("is not supported yet in a message: leave it out"),
+    ),
+    **dict.fromkeys(
+        ("refusal", "reasoning_content", "reasoning", "thinking"),
+        Unsupported("is not kept with a thread's message: leave it out, or put its words into `content`"),
+    ),
+}
 
 # A prompt that is taken as it is.
 PROMPT: Mapping[str, Unsupported] = {
@@ -132,7 +177,10 @@ PROMPT: Mapping[str, Unsupported] = {
     "template": Unsupported("is not supported: a prompt is taken as it is"),
     "context": Unsupported("is not supported: put the text before into the prompt"),
     **dict.fromkeys(("images", "image_data"), Unsupported("is not supported yet: pictures cannot be read here")),
-    "add_special_tokens": Unsupported("must be true: what the model wants in front of a text is added", (True,)),
+    **dict.fromkeys(
+        ("add_special_tokens", "add_bos_token"),
+        Unsupported("must be true: what the model wants in front of a text is added", (True,)),
+    ),
 }
 
 EMBEDDING: Mapping[str, Unsupported] = {
@@ -156,9 +204,6 @@ EMBEDDING: Mapping[str, Unsupported] = {
     **dict.fromkeys(("images", "image_data"), Unsupported("is not supported yet: pictures cannot be read here")),
     "chat_template": Unsupported("is not supported: put what the model wants around a text into `input`"),
     "add_special_tokens": Unsupported("must be true: what the model wants around a text is added", (True,)),
-    **dict.fromkeys(
-        ("num_ctx", "context_length"), Unsupported("is not supported: set `ctx_len` in the model's settings")
-    ),
     "options": _NOT_OPTIONS,
 }
 

@@ -215,6 +215,24 @@ def _strings(most: int) -> Callable[[object], tuple[str, ...]]:
     return read
 
 
+def listed_breakers(value: str) -> list[str]:
+    """Breakers that came as one text: a JSON list, with or without its brackets, or just one."""
+    text = value.strip()
+    try:
+        told = json.loads(text if text.startswith("[") else f"[{text}]")
+    except (ValueError, RecursionError):
+        told = None
+    return told if told and all(isinstance(item, str) for item in told) else [value]
+
+
+def _breakers(value: object) -> tuple[str, ...]:
+    return _strings(MAX_BREAKER)(listed_breakers(value) if isinstance(value, str) else value)
+
+
+def _mirostat(value: object) -> float:
+    return _MIROSTAT(0 if value is False else value)  # llama.cpp's model files have it as a flag, too
+
+
 def _logit_bias(value: object) -> tuple[tuple[int, float], ...]:
     """Reads ``{"token id": bias}`` or ``[[token id, bias], ...]``."""
     listed = list(value.items()) if isinstance(value, Mapping) else value
@@ -264,6 +282,7 @@ def _effort(value: object) -> str:
 
 _TOKEN = _ranged(0, MAX_TOKEN, whole=True)
 _BIAS = _ranged(-MAX_BIAS, MAX_BIAS, whole=False)
+_MIROSTAT = _ranged(*SAMPLING_RANGES["mirostat"], whole=True)
 _DEFAULTS = SamplingParams()
 _BY_REQUEST_ONLY = frozenset({"top_logprobs"})
 
@@ -275,7 +294,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     },
     "max_tokens": _max_tokens,
     "stop": _strings(MAX_LENGTH),
-    "dry_sequence_breakers": _strings(MAX_BREAKER),
+    "dry_sequence_breakers": _breakers,
+    "mirostat": _mirostat,
     "logit_bias": _logit_bias,
     "ignore_eos": _flag,
     "cache_prompt": _flag,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from janflask.container import Services
-from janflask.errors import ContextLengthExceededError, InvalidRequestError
+from janflask.errors import ContextLengthExceededError, InvalidRequestError, TemplateGivenUpError
 from janflask.inference import leftovers
 from janflask.inference.requests import ChatMessage, ChatRequest, LaidOut, TemplateRequest, TokenizeRequest
 from janflask.inference.sampling import model_max_tokens
@@ -98,7 +98,10 @@ class Prompts:
             chat = _chat(run, part)
             if sum(len(message.content) for message in chat) > MAX_TEXT:
                 return False
-            tried[len(part)] = self._lay_out(run, chat, waiter)
+            try:
+                tried[len(part)] = self._lay_out(run, chat, waiter)
+            except TemplateGivenUpError:  # the work of some grows with the square of the conversation
+                return False
             return len(tried[len(part)].tokens or ()) <= within
 
         budget = limit if run.max_prompt_tokens is None else min(limit, run.max_prompt_tokens)

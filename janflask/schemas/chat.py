@@ -16,6 +16,7 @@ from janflask.schemas.fields import Text, Whole, between, kind, optional_flag, s
 from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, common_arguments, refusals, unless
 
 MAX_MESSAGES = 10_000
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # names of one field; the first that is given wins
 NO_TOOLS = "needs `tools`, and the request has none (they are not supported yet): leave it out, or set it to none"
 
 
@@ -93,6 +94,7 @@ class MessageSchema(Base):
         allow_none=True,
         metadata={"description": "Another name of `reasoning_content`, which wins when both are given."},
     )
+    thinking = Text(allow_none=True, metadata={"description": "Ollama's name of `reasoning_content`."})
 
     @ma.pre_load
     def refuse_calls(self, data: Any, **kwargs: Any) -> Any:
@@ -111,7 +113,7 @@ class MessageSchema(Base):
     @ma.validates_schema
     def check_reasoning(self, data: dict[str, Any], **kwargs: Any) -> None:
         """Only an assistant thinks aloud."""
-        for name in ("reasoning_content", "reasoning"):
+        for name in THOUGHTS:
             if data.get(name) and data["role"] != "assistant":
                 raise ma.ValidationError(f"belongs to an assistant's message, not to a {data['role']} message", name)
 
@@ -123,7 +125,7 @@ class MessageSchema(Base):
             content="\n".join(data[name] for name in ("content", "refusal") if data.get(name)),
             name=data.get("name"),
             tool_call_id=data.get("tool_call_id"),
-            reasoning=data.get("reasoning_content") or data.get("reasoning") or None,
+            reasoning=next((data[name] for name in THOUGHTS if data.get(name)), None),
         )
 
 
@@ -231,7 +233,7 @@ class ChatRequestSchema(ConversationSchema, InferenceSchema):
     @ma.validates_schema
     def check_logprobs(self, data: dict[str, Any], **kwargs: Any) -> None:
         """The list of likeliest tokens is part of the log-probabilities."""
-        if data.get("top_logprobs") is not None and not data.get("logprobs"):
+        if data.get("top_logprobs") and not data.get("logprobs"):
             raise ma.ValidationError("is only allowed when `logprobs` is true", "top_logprobs")
 
     @ma.post_load

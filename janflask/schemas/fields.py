@@ -146,6 +146,8 @@ class TokenBias(fields.Field[tuple[tuple[int, float], ...]]):
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
     ) -> tuple[tuple[int, float], ...]:
+        if value == []:  # how PHP writes an object without anything in it
+            return ()
         if not isinstance(value, dict):
             raise wrong_type('an object like {"1234": -100}', value)
         pairs: dict[int, float] = {}

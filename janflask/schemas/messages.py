@@ -8,9 +8,10 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.models.known_fields import STORED_MESSAGE
 from janflask.schemas.fields import Text, kind, wrong_type
 from janflask.schemas.objects import PageQuerySchema, check_object, each, metadata_field
-from janflask.schemas.sampling import Base
+from janflask.schemas.sampling import Base, refusals
 from janflask.storage.records import MessageDraft
 
 MAX_PARTS = 1000
@@ -191,6 +192,8 @@ class NewMessageSchema(Base):
     `file_ids` and `attachments` are two ways to say the same: every file that either names is in both of the answer.
     """
 
+    REFUSED = refusals(STORED_MESSAGE)
+
     role = Text(
         required=True,
         validate=validate.OneOf(ROLES, error="must be one of {choices}, not {input!r}"),
@@ -238,6 +241,8 @@ class ReplacingMessageSchema(NewMessageSchema):
 
 class MessageChangesSchema(Base):
     """What may change of a message; what is not given stays."""
+
+    REFUSED = refusals(STORED_MESSAGE)
 
     content = _content_field(required=False)
     metadata = metadata_field()

@@ -99,6 +99,14 @@ class Base(ma.Schema):
                 messages[alias] = messages.pop(ALIASES[alias])
 
 
+class Breakers(fields.List[str]):
+    """A list of strings, or the text that SillyTavern and text-generation-webui write for it."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> list[Any]:
+        listed = parameters.listed_breakers(value) if isinstance(value, str) else value
+        return super()._deserialize(value if listed == [value] else listed, attr, data, **kwargs)
+
+
 class StreamOptionsSchema(Base):
     """How to stream."""
 
@@ -166,7 +174,7 @@ class InferenceSchema(Base):
     dry_base = sampling_number("dry_base", "Base of the DRY penalty's growth with the sequence's length.")
     dry_allowed_length = sampling_whole("dry_allowed_length", "Sequences up to this length are not penalised by DRY.")
     dry_penalty_last_n = sampling_whole("dry_penalty_last_n", "How many tokens DRY looks back on; -1: all, 0: none.")
-    dry_sequence_breakers = fields.List(
+    dry_sequence_breakers = Breakers(
         Text(validate=validate.Length(1, 40, error="must have 1 to 40 characters")),
         allow_none=True,
         validate=validate.Length(max=64, error="must hold at most 64 strings"),

@@ -143,6 +143,27 @@ def test_another_servers_name_is_ours() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "breakers"),
+    [
+        ('["\\n", ":", "\\""]', ("\n", ":", '"')),  # SillyTavern
+        ('"\\n", ":", "*"', ("\n", ":", "*")),  # text-generation-webui
+        ("\n", ("\n",)),
+        ("[", ("[",)),
+        ("[5]", ("[5]",)),
+        ("7", ("7",)),
+        ("", ()),
+    ],
+)
+def test_breakers_as_a_text(value: str, breakers: tuple[str, ...]) -> None:
+    assert read_parameters({"dry_sequence_breakers": value}).values == {"dry_sequence_breakers": breakers}
+
+
+def test_mirostat_as_a_flag() -> None:
+    assert read_parameters({"mirostat": False}).values == {"mirostat": 0}
+    assert "mirostat" in read_parameters({"mirostat": True}).problems
+
+
 def test_what_jan_keeps_there_changes_no_answer() -> None:
     given = {"stream": "maybe", "token_limit": "5", "engine": 7}
     assert read_parameters(given) == read_parameters({})

@@ -236,7 +236,8 @@ BAD_CHATS: list[tuple[dict[str, Any], str]] = [
     ({"json_schema": {"type": "object"}}, "json_schema"),
     ({"modalities": ["text", "audio"]}, "modalities"),
     ({"audio": {"voice": "x"}}, "audio"),
-    ({"n_predict": 5}, "n_predict"),
+    ({"n_predict": -1}, "n_predict"),
+    ({"dry_sequence_breakers": '["a", ""]'}, "dry_sequence_breakers.1"),
     ({"samplers": ["top_k"]}, "samplers"),
 ]
 

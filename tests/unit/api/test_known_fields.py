@@ -18,6 +18,7 @@ from janflask.models.known_fields import (
     GENERATION,
     MESSAGE,
     PROMPT,
+    STORED_MESSAGE,
     UPLOAD,
     Unsupported,
 )
@@ -105,6 +106,16 @@ def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         ("stop_sequences", ["END"], "stop", ("END",)),
         ("max_new_tokens", 5, "max_tokens", 5),
         ("num_predict", 5, "max_tokens", 5),
+        ("n_predict", 5, "max_tokens", 5),
+        ("sampler_seed", 7, "sampling.seed", 7),
+        ("stop_sequence", ["END"], "stop", ("END",)),
+        ("stopping_strings", ["END"], "stop", ("END",)),
+        ("ban_eos_token", True, "sampling.ignore_eos", True),
+        ("mirostat_mode", 2, "sampling.mirostat", 2),
+        ("typical", 0.5, "sampling.typical_p", 0.5),
+        ("typ_p", 0.5, "sampling.typical_p", 0.5),
+        ("rep_pen", 1.3, "sampling.repeat_penalty", 1.3),
+        ("nsigma", 1.5, "sampling.top_n_sigma", 1.5),
         ("max_completion_tokens", 5, "max_tokens", 5),
         ("n_cmpl", 2, "n", 2),
     ],
@@ -119,6 +130,68 @@ def test_another_servers_name_works(
             found = getattr(found, name)
         assert found == used
     assert field in ALIASES
+
+
+def test_what_silly_tavern_sends_by_default(client: FlaskClient, world: World) -> None:
+    """Its text completion for a server that it knows nothing of ("generic"), with its neutral settings."""
+    sent = {
+        "model": "tiny", "prompt": "Hi", "max_new_tokens": 5, "max_tokens": 5, "n_predict": 5, "num_predict": 5,
+        "temperature": 0.7, "top_p": 0.5, "typical_p": 1, "typical": 1, "min_p": 0, "top_k": 40, "skew": 0,
+        "repetition_penalty": 1.2, "rep_pen": 1.2, "repeat_penalty": 1.2, "repeat_last_n": 0, "rep_pen_range": 0,
+        "repetition_penalty_range": 0, "rep_pen_slope": 1, "frequency_penalty": 0, "presence_penalty": 0,
+        "min_tokens": 0, "add_bos_token": True, "smoothing_factor": 0, "smoothing_curve": 1, "dry_allowed_length": 2,
+        "dry_multiplier": 0.8, "dry_base": 1.75, "dry_penalty_last_n": 0,
+        "dry_sequence_breakers": '["\\n",":","\\"","*"]',
+        "max_tokens_second": 0, "stopping_strings": ["\nUser:"], "stop": ["\nUser:"], "truncation_length": 8192,
+        "num_ctx": 8192, "ban_eos_token": False, "ignore_eos": False, "skip_special_tokens": True,
+        "include_reasoning": True, "top_a": 0, "tfs": 1, "mirostat_mode": 0, "mirostat": 0, "mirostat_tau": 5,
+        "mirostat_eta": 0.1, "custom_token_bans": "", "banned_strings": [], "api_type": "generic", "xtc_threshold": 0.1,
+        "xtc_probability": 0, "nsigma": 0, "top_n_sigma": 0, "min_keep": 0, "adaptive_target": -0.01,
+        "adaptive_decay": 0.9, "guidance_scale": 1, "negative_prompt": "", "logit_bias": [],
+    }  # fmt: skip
+    response = client.post("/v1/completions", json=sent)
+    assert response.status_code == 200, response.get_json()
+    (asked,) = world.engine.requests
+    assert (asked.max_tokens, asked.stop, asked.sampling.repeat_penalty) == (5, ("\nUser:",), 1.2)
+    assert asked.sampling.dry_sequence_breakers == ("\n", ":", '"', "*")
+
+
+@pytest.mark.parametrize("name", ["images", "files", "file_ids", "attachments", "documents"])
+def test_what_a_message_holds_beside_its_words(client: FlaskClient, world: World, name: str) -> None:
+    """Ollama's pictures, and the files of stored messages."""
+    for path in ("chat/completions", "apply-template"):
+        told = {"role": "user", "content": "What is this?", name: ["aGk="]}
+        refused(client.post(f"/v1/{path}", json={**CHAT, "messages": [told]}), 400, f"messages.0.{name}")
+    assert world.engine.requests == []
+    nothing = {"role": "user", "content": "What is this?", name: []}
+    assert client.post("/v1/chat/completions", json={**CHAT, "messages": [nothing]}).status_code == 200
+
+
+@pytest.mark.parametrize("name", STORED_MESSAGE)
+def test_what_a_threads_message_has_no_place_for(client: FlaskClient, name: str) -> None:
+    thread = client.post("/v1/threads", json={}).get_json()["id"]
+    told = {"role": "assistant", "content": "Hi", name: [{"a": 1}]}
+    bodies: dict[str, tuple[dict[str, Any], str]] = {
+        f"/v1/threads/{thread}/messages": (told, name),
+        "/v1/threads": ({"messages": [told]}, f"messages.0.{name}"),
+        f"/v1/threads/{thread}/runs": ({"additional_messages": [told]}, f"additional_messages.0.{name}"),
+        "/v1/threads/runs": ({"thread": {"messages": [told]}}, f"thread.messages.0.{name}"),
+    }
+    before = client.get("/v1/threads").get_json()
+    for path, (body, param) in bodies.items():
+        refused(client.post(path, json=body), 400, param)
+    assert client.get("/v1/threads").get_json() == before
+    assert client.get(f"/v1/threads/{thread}/messages").get_json()["data"] == []
+    nothing = {**told, name: None}
+    message = client.post(f"/v1/threads/{thread}/messages", json=nothing).get_json()
+    refused(client.post(f"/v1/threads/{thread}/messages/{message['id']}", json={name: [{"a": 1}]}), 400, name)
+
+
+def test_no_alternatives_need_no_log_probabilities(client: FlaskClient) -> None:
+    """``top_logprobs`` 0 is vLLM's default, which clients made for it send along."""
+    for logprobs in (None, False):
+        body = {**CHAT, "logprobs": logprobs, "top_logprobs": 0}
+        assert client.post("/v1/chat/completions", json=body).status_code == 200
 
 
 def test_two_names_must_say_the_same(client: FlaskClient) -> None:

@@ -15,15 +15,16 @@ from janflask.errors import (
     EngineError,
     InvalidRequestError,
     QueueFullError,
+    TemplateGivenUpError,
 )
 from janflask.inference.generation import Event
-from janflask.inference.requests import ChatRequest
+from janflask.inference.requests import ChatRequest, TemplateRequest
 from janflask.inference.waiting import Waiter
 from janflask.runner import execution
 from janflask.runner.prompts import _TOO_LONG
 from janflask.runner.titles import title_of
 from janflask.services import engine_access
-from janflask.services.engine_access import ATTEMPTS
+from janflask.services.engine_access import ATTEMPTS, Tries
 from janflask.storage.records import Run, RunStatus, Thread
 from tests.integration.waiting import wait_for
 from tests.unit.runner.run_world import CONTEXT, RunWorld, failing, hanging, message, saying
@@ -191,6 +192,29 @@ def test_what_does_not_fit_is_left_out_and_named() -> None:
     final = world.done(world.run(thread_id))
     assert final.left_out == (old,)
     assert [item.content for item in world.model.requests[0].messages] == ["new " * 20]
+
+
+@pytest.mark.parametrize(("at_most", "shown"), [(2, ["two", "three"]), (0, None)])
+def test_what_a_template_cannot_lay_out_in_time_is_left_out(
+    at_most: int, shown: list[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gemma 4's work grows with the square of the messages: with thousands it is given up."""
+    world = RunWorld(saying("ok"))
+    plain = world.model.apply_template
+
+    def slow(request: TemplateRequest, waiter: Waiter, tries: Tries) -> object:
+        if len(request.messages) > at_most:
+            raise TemplateGivenUpError("the template was given up", param="messages")
+        return plain(request, waiter, tries)
+
+    monkeypatch.setattr(world.model, "apply_template", slow)
+    thread_id = world.thread("one", "two", "three")
+    final = world.done(world.run(thread_id))
+    if shown is None:
+        assert (final.status, final.error_message) == (RunStatus.FAILED, "the template was given up")
+        return
+    assert final.left_out == world.repository.threads.message_ids(thread_id)[:1]
+    assert [item.content for item in world.model.requests[0].messages] == shown
 
 
 def test_a_newest_turn_over_the_runs_own_limit() -> None:

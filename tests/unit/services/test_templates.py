@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from jinja2 import TemplateError
 
-from janflask.errors import ConflictError, InvalidRequestError
+from janflask.errors import ConflictError, InvalidRequestError, TemplateGivenUpError
 from janflask.inference import template_process, template_renderer, templates
 from janflask.inference.requests import ChatMessage
 from janflask.inference.template_layouts import render_chatml, render_jan, render_plain
@@ -242,7 +242,10 @@ ENDLESS = {
 @pytest.mark.parametrize("kind", ENDLESS)
 def test_a_template_that_never_ends_is_given_up(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     be_impatient(monkeypatch, tmp_path)
-    assert "too long" in refusal(ENDLESS[kind]).message
+    given_up = refusal(ENDLESS[kind])
+    assert "too long" in given_up.message
+    assert isinstance(given_up, TemplateGivenUpError)
+    assert given_up.code == "chat_template_error"
 
 
 def be_impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
