@@ -1,4 +1,4 @@
-"""A client that stops in the middle of a request's body does not hold a thread for ever.
+"""A client that stops in the middle of a request's body, or sends nonsense, neither holds a thread nor is our error.
 
 The WSGI server's socket waits without end, which is right while an answer is streamed and between requests. So it gets
 a limit for each read of the body only.
@@ -14,13 +14,17 @@ from typing import IO, TypeVar
 from flask import Flask, request
 
 from janflask.api.plumbing.context import INPUT, client_socket, has_body
-from janflask.errors import RequestTimeoutError
+from janflask.api.plumbing.unread_body import end_connection
+from janflask.errors import InvalidRequestError, RequestTimeoutError
 
 T = TypeVar("T")
 
 
 def register(app: Flask, seconds: float) -> None:
-    """Reading a body raises RequestTimeoutError when nothing has come for ``seconds``."""
+    """Reading a body raises RequestTimeoutError after ``seconds`` without anything, InvalidRequestError for nonsense.
+
+    Either ends the connection: where the next request begins nobody knows.
+    """
 
     def limit_silence() -> None:
         client = client_socket() if has_body() else None
@@ -56,10 +60,19 @@ class LimitedInput:
         try:
             return read()
         except TimeoutError:
+            end_connection()
             self._stop_reading()
             raise RequestTimeoutError(
                 f"nothing more of the request's body came for {self._seconds:g} s (JANFLASK_UPLOAD_TIMEOUT): "
                 "send it again"
+            ) from None
+        except OSError:
+            end_connection()
+            raise  # the client is gone; werkzeug knows what that means
+        except Exception as error:  # the server's own word for chunks that are none
+            end_connection()
+            raise InvalidRequestError(
+                f"the request's body is not in the chunks that it says: {error}", code="invalid_body"
             ) from None
         finally:
             self._client.settimeout(before)
