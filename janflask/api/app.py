@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from janflask.api.plumbing import body_timeout, content_encoding, openapi, origins, unread_body
+from janflask.api.plumbing import body_timeout, content_encoding, errors, openapi, origins, unread_body
 from janflask.api.plumbing.blueprint import Api
 from janflask.api.plumbing.context import EXTENSION
 from janflask.api.plumbing.converters import URL, UrlConverter
@@ -31,6 +31,7 @@ def build(settings: Settings) -> Flask:
     app.config.update(openapi.CONFIG, MAX_CONTENT_LENGTH=settings.max_body_mb << 20)
     app.extensions[EXTENSION] = Services.of(settings)
     # In this order each request passes them.
+    errors.register(app)
     unread_body.register(app, limit=settings.max_body_mb << 20)
     origins.register(app, settings)
     body_timeout.register(app, settings.upload_timeout)

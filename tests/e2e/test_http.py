@@ -146,6 +146,32 @@ def test_a_malformed_body_ends_the_connection(bare: Server) -> None:
         assert connection.is_closed()
 
 
+@pytest.mark.parametrize("headers", [JSON, JSON + "Content-Encoding: gzip\r\n"], ids=["plain", "packed"])
+@pytest.mark.parametrize("body", ["nonsense\r\n", "2\r\n{}nonsense\r\n", "2\r\n{}\r\nGET /v1/files HTTP/1.1\r\n\r\n"])
+def test_a_malformed_body_that_is_needed_is_the_clients_mistake(bare: Server, body: str, headers: str) -> None:
+    with connected(bare) as connection:
+        head = f"POST /v1/threads HTTP/1.1\r\nHost: localhost\r\n{headers}Transfer-Encoding: chunked\r\n\r\n"
+        connection.sock.sendall((head + body).encode())
+        status, answered, content = connection.answer()
+        assert (status, answered["connection"]) == (400, "close")
+        assert b'"invalid_body"' in content
+        assert connection.is_closed()
+    assert "Traceback" not in bare.log.read_text()
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", gzip.compress(b"{}")], ids=["nothing", "plain", "packed"])
+def test_a_body_that_was_cut_is_not_taken_for_a_whole_one(bare: Server, body: bytes) -> None:
+    before = ask(bare, "GET", "/v1/threads").json()
+    headers = JSON + ("Content-Encoding: gzip\r\n" if len(body) > 2 else "")
+    with connected(bare) as connection:
+        head = f"POST /v1/threads HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {len(body) + 9}\r\n\r\n"
+        connection.sock.sendall(head.encode() + body)
+        connection.sock.shutdown(socket.SHUT_WR)
+        status, answered, _ = connection.answer()
+        assert (status, answered["connection"]) == (499, "close")
+    assert ask(bare, "GET", "/v1/threads").json() == before
+
+
 def test_a_body_that_was_read_leaves_the_connection_open(bare: Server) -> None:
     with connected(bare) as connection:
         for _ in range(2):

@@ -1,7 +1,8 @@
 """What every route stands on: blueprints, errors, uploads, server-sent events.
 
 ``blueprint``: flask-smorest's Blueprint and Api, with this API's own rules for bodies and errors
-``body_timeout``: A client that stops in the middle of a request's body does not hold a thread for ever
+``body_timeout``: A client that stops in the middle of a request's body, or sends nonsense, neither holds a thread nor
+    is our error
 ``content_encoding``: Bodies that come packed (``Content-Encoding: gzip``) are unpacked while they are read
 ``context``: What a view needs of the application it runs in
 ``converters``: What may stand in a route

@@ -14,7 +14,6 @@ from webargs.flaskparser import FlaskParser, is_json_request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from janflask.api.examples import inference as examples
-from janflask.api.plumbing import errors
 from janflask.api.plumbing.response import json_response
 from janflask.errors import InvalidRequestError, UnsupportedMediaTypeError, why_not_json
 from janflask.schemas.answers import ErrorSchema
@@ -175,7 +174,7 @@ class Api(flask_smorest.Api):  # type: ignore[misc]
     ERROR_SCHEMA = ErrorSchema
 
     def _register_error_handlers(self) -> None:
-        errors.register(self._app)
+        """The application has them already, since what comes before the routes can fail, too."""
 
     # Both below a path prefix (SCRIPT_NAME), which may be another one for each request.
 

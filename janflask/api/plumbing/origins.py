@@ -22,6 +22,9 @@ METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 # What a page may read of an answer beside its body.
 EXPOSED = "Content-Disposition, Content-Range, ETag, Retry-After, X-Pagination, X-Request-Id"
 PREFLIGHT_AGE = 600  # seconds a browser may remember what it was allowed
+# For every answer: no page shows the documentation in a frame of its own, where a click would start what it likes, and
+# none takes a list of threads for a script.
+GUARDS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
 _EVERY_INTERFACE = frozenset({"0.0.0.0", "::"})  # noqa: S104
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, \t-]{0,2000}")
 
@@ -95,7 +98,7 @@ class Policy:
             # No browser, or one so old that it sends neither; one that says where the page is is believed.
             foreign = given.headers.get("Sec-Fetch-Site", "none").lower() not in ("none", "same-origin")
         else:
-            foreign = not (self._lists(origin) or _plain_or_none(origin, plain_origin) == _own_origin(given))
+            foreign = not (self._lists(origin) or _is_own(origin, given))
         if foreign:
             raise ForeignOriginError(
                 f"this server takes {given.method} requests of its own pages only, not of one from "
@@ -109,7 +112,8 @@ class Policy:
         return asks and self._lists(given.headers.get("Origin", ""))
 
     def tell(self, given: Request, response: Response) -> Response:
-        """Lets pages of the listed origins read the answer."""
+        """Lets pages of the listed origins read the answer, and others not use it unread."""
+        response.headers.update(GUARDS)
         if not self.origins:
             return response
         if not self.any_origin:
@@ -138,6 +142,7 @@ def _plain_or_none(text: str, plain: Callable[[str], str] = plain_host) -> str |
         return None
 
 
-def _own_origin(given: Request) -> str | None:
-    """The origin of pages that came from where the request goes to. The scheme is the client's, also behind TLS."""
-    return _plain_or_none(f"{given.scheme}://{given.environ.get('HTTP_HOST', '')}", plain_origin)
+def _is_own(origin: str, given: Request) -> bool:
+    """Whether pages of ``origin`` came from where the request goes to. The scheme is the client's, also behind TLS."""
+    own = _plain_or_none(f"{given.scheme}://{given.environ.get('HTTP_HOST', '')}", plain_origin)
+    return own is not None and own == _plain_or_none(origin, plain_origin)  # "null" is nobody's own

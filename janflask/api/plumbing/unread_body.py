@@ -38,13 +38,19 @@ def register(app: Flask, limit: int) -> None:
 
     def finish(response: Response) -> Response:
         body: SentBody | None = g.get("sent_body")
-        # One that stopped in its middle (408) has no end to be found.
-        if body is not None and (response.status_code == 408 or not body.is_over(limit)):
+        if body is not None and not body.is_over(limit):
             body.close_connection()
         return response
 
     app.before_request(keep)
     app.after_request(finish)
+
+
+def end_connection() -> None:
+    """The current request's body has no end that could be found: its answer is the connection's last."""
+    body: SentBody | None = g.pop("sent_body", None)
+    if body is not None:
+        body.close_connection()
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,13 +176,33 @@ def test_own_pages_and_other_programs_may_change_things(client: FlaskClient, hea
         {"Sec-Fetch-Site": "cross-site"},
         {"Origin": "http://localhost:1", "Sec-Fetch-Site": "same-origin"},
         {"Host": "", "Origin": "http://localhost"},
+        {"Host": "", "Origin": "null"},  # neither has an origin, which does not make them one
+        {"Host": "", "Origin": "file://"},
     ],
 )
 def test_other_pages_may_not(client: FlaskClient, headers: dict[str, str]) -> None:
     assert refused(client.post("/v1/threads", headers=headers), "foreign_origin")
     response = client.get("/v1/threads", headers=headers)
     assert response.status_code == 200  # nothing changes, and the page cannot read it:
-    assert not [name for name in response.headers if name.startswith("Access-Control-")]
+    assert not [name for name, _ in response.headers if name.startswith("Access-Control-")]
+
+
+def test_no_host_that_has_no_spelling_is_the_page_itself(world: World) -> None:
+    client = client_of(world, allowed_hosts=("*",))
+    assert refused(client.post("/v1/threads", headers={"Host": "what ever", "Origin": "null"}), "foreign_origin")
+
+
+@pytest.mark.parametrize("path", ["/docs", "/", "/v1/threads", "/v1/models", "/nowhere", "/openapi.json"])
+def test_no_page_puts_an_answer_into_a_frame_or_runs_it(client: FlaskClient, path: str) -> None:
+    headers = client.get(path).headers
+    assert (headers["X-Frame-Options"], headers.getlist("X-Content-Type-Options")) == ("DENY", ["nosniff"])
+
+
+@pytest.mark.parametrize("headers", [{"Origin": EVIL}, {"Host": "evil.example"}, {"Content-Encoding": "br"}])
+def test_a_refusal_has_the_id_that_the_client_chose(client: FlaskClient, headers: dict[str, str]) -> None:
+    response = client.post("/v1/threads", json={}, headers={"X-Request-Id": "mine", **headers})
+    assert response.status_code in (403, 415)
+    assert response.headers["X-Request-Id"] == "mine"
 
 
 def test_the_scheme_is_the_clients(client: FlaskClient) -> None:
@@ -238,7 +258,7 @@ def test_a_browser_asks_before_it_sends(world: World, path: str) -> None:
     assert answer.headers["Access-Control-Allow-Headers"] == wanted
     assert {"POST", "PUT", "PATCH", "DELETE"} <= set(answer.headers["Access-Control-Allow-Methods"].split(", "))
     evil = client.options(path, headers={"Origin": EVIL, **asks})
-    assert not [name for name in evil.headers if name.startswith("Access-Control-")]
+    assert not [name for name, _ in evil.headers if name.startswith("Access-Control-")]
 
 
 def test_every_origin_if_the_settings_say_so(world: World) -> None:
