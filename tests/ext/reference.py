@@ -19,7 +19,7 @@ FLOAT_MAX_LOG = 88.7228391
 
 @dataclass(frozen=True)
 class Chain:
-    """The settings of one sampler, `janflask.types.SamplingParams`' names and defaults, everything truncating off."""
+    """The settings of one sampler, `SamplingParams`' names and defaults, everything truncating off."""
 
     temperature: float = 1.0
     dynatemp_range: float = 0.0

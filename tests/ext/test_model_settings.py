@@ -77,7 +77,7 @@ from dataclasses import replace
 from pathlib import Path
 from janflask.engine.backend import Model
 from janflask.engine.library_log import LibraryLog
-from janflask.types import EngineSettings
+from janflask.models.engine_settings import EngineSettings
 
 # The limit does not hold for those who may lock whatever they like (CAP_IPC_LOCK, bit 14).
 header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()

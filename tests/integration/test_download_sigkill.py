@@ -23,7 +23,7 @@ import sys, time
 from janflask.models.catalog import ModelCatalog
 from janflask.downloads.manager import DownloadManager
 from janflask.settings import Settings
-from janflask.types import DownloadRequest
+from janflask.models.state import DownloadRequest
 settings = Settings.from_env({"JANFLASK_DATA_DIR": sys.argv[1], "JANFLASK_ALLOW_PRIVATE_SOURCES": "1"})
 manager = DownloadManager(settings, ModelCatalog(settings.models_dir), {})
 manager.resume()
