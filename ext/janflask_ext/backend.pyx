@@ -205,7 +205,7 @@ cdef class Context:
         cdef Py_ssize_t i, n = len(rows)
         cdef Sampler sampler
         cdef int32_t row, token
-        cdef const float *logits
+        cdef float *logits                  # IN/OUT: a draw writes into the row and puts it back
         cdef list tokens = [-1] * n
         for i in range(n):
             sampler = samplers[i]

@@ -45,16 +45,16 @@ cdef class Chain:
     cdef double chosen_logprob
     cdef bint has_logprobs
 
-    cdef int draw(self, const float* row, const uint32_t* mask) noexcept nogil
+    cdef int draw(self, float* row, const uint32_t* mask) noexcept nogil
     cdef void accept_token(self, int token) noexcept nogil
     cdef void score_token(self, const float* row, int token) noexcept nogil
 
     cdef bint xtc_chance(self) noexcept nogil
-    cdef void first_pass(self, const float* row, const uint32_t* mask) noexcept nogil
+    cdef void first_pass(self, float* row, const uint32_t* mask) noexcept nogil
     cdef void read_logprobs(self, jf_softmax softmax) noexcept nogil
     cdef double logprob_of(self, float logit) noexcept nogil
-    cdef void apply_patches(self) noexcept nogil
-    cdef void undo_patches(self) noexcept nogil
+    cdef void apply_patches(self, float* row) noexcept nogil
+    cdef void undo_patches(self, float* row) noexcept nogil
     cdef void update_maxima(self) noexcept nogil
     cdef bint prepare(self, bint xtc) noexcept nogil
     cdef void prepare_infinite(self, bint xtc) noexcept nogil

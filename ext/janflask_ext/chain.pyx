@@ -78,15 +78,16 @@ cdef class Chain:
         free_list(&self.boundary)
         free_list(&self.top)
 
-    cdef int draw(self, const float* row, const uint32_t* mask) noexcept nogil:
-        """Chooses a token; -1 if the row and the mask leave none. Does not accept it."""
+    cdef int draw(self, float* row, const uint32_t* mask) noexcept nogil:   # row: IN/OUT
+        """Chooses a token; -1 if the row and the mask leave none. Does not accept it. The row is as before at the end.
+        """
         cdef double u = next_double(&self.rng)
         cdef bint xtc = self.xtc_chance()
         cdef int token = -1
         self.first_pass(row, mask)
         if self.prepare(xtc):
             token = self.pick(u)
-        self.undo_patches()
+        self.undo_patches(row)
         if self.top_logprobs >= 0:
             self.chosen_logprob = -INFINITY if token < 0 else self.logprob_of(row[token])
             self.has_logprobs = token >= 0
@@ -109,7 +110,7 @@ cdef class Chain:
             return False
         return next_double(&self.xtc_rng) <= self.settings.xtc_probability
 
-    cdef void first_pass(self, const float* row, const uint32_t* mask) noexcept nogil:
+    cdef void first_pass(self, float* row, const uint32_t* mask) noexcept nogil:    # row: IN/OUT
         """Finds the block maxima, and changes the row as biases and penalties want it."""
         cdef jf_softmax softmax
         self.row.x = row
@@ -121,7 +122,7 @@ cdef class Chain:
             self.read_logprobs(softmax)
         elif mask == NULL:
             self.row.max = self.row.kernels.block_maxima(row, self.row.n, NULL, self.row.maxima)
-        self.apply_patches()
+        self.apply_patches(row)
         if mask != NULL:
             self.row.mask = mask
             self.row.max = self.row.kernels.block_maxima(row, self.row.n, mask, self.row.maxima)
@@ -144,8 +145,7 @@ cdef class Chain:
             return -self.log_sum if logit == INFINITY else -INFINITY
         return logit - self.log_sum
 
-    cdef void apply_patches(self) noexcept nogil:
-        cdef float* row = <float*>self.row.x
+    cdef void apply_patches(self, float* row) noexcept nogil:   # row: IN/OUT
         cdef int32_t i
         self.n_patches = 0
         for i in range(self.n_bias):
@@ -155,9 +155,8 @@ cdef class Chain:
         if self.has_dry:
             self.dry.apply(row, self.patches, &self.n_patches)
 
-    cdef void undo_patches(self) noexcept nogil:
+    cdef void undo_patches(self, float* row) noexcept nogil:    # row: IN/OUT
         """Puts the row back as it was; a token may have been patched more than once."""
-        cdef float* row = <float*>self.row.x
         cdef int32_t i
         for i in range(self.n_patches - 1, -1, -1):
             row[self.patches[i].id] = self.patches[i].old

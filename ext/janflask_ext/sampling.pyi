@@ -28,7 +28,7 @@ class Sampler:
     ``mirostat`` 1 or 2 it is logit bias, temperature, mirostat, as in llama.cpp. ``temperature <= 0`` takes the best
     of what the other samplers leave, unless ``dynatemp_range`` gives a temperature above 0, as in llama.cpp.
 
-    Parameters are those of ``janflask.types.SamplingParams``, with the same defaults and switches; beside them:
+    Parameters are those of ``models.sampling.SamplingParams``, with the same defaults and switches; beside them:
 
     n_vocab: tokens of the vocabulary, so logits of a row.
     seed: 0 to 2**64 - 1; the same seed, settings, history and rows give the same tokens.

@@ -181,7 +181,7 @@ cdef class Sampler(Chain):
 
     def sample(self, logits, mask=None):
         """Draws from a row that a Python object holds; does not accept."""
-        cdef const float[::1] row = self._row(logits)
+        cdef float[::1] row = self._row(logits)
         return self.sample_at(<uintptr_t>&row[0], mask)
 
     def sample_at(self, uintptr_t address, mask=None):
@@ -194,7 +194,7 @@ cdef class Sampler(Chain):
         if address == 0:
             raise ValueError("address must not be 0")
         with nogil:
-            token = self.draw(<const float*>address, allowed)
+            token = self.draw(<float*>address, allowed)
         if token < 0:
             raise ValueError("logits must leave a token: all are -inf, NaN, banned or outside of the mask")
         return token
@@ -251,7 +251,7 @@ cdef class Sampler(Chain):
                 return np.empty(0, np.int32), np.empty(0, np.float32)
             return self._distribution()
         finally:
-            self.undo_patches()
+            self.undo_patches(&row[0])
 
     def _distribution(self):
         cdef double total, beta = inverse(self.temperature) if self.temperature > 0 else 1.0

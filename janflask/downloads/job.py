@@ -74,7 +74,6 @@ class JobFolder:
     """The jobs of the models' folder ``models_dir``. Thread-safe."""
 
     def __init__(self, models_dir: Path) -> None:
-        self._models_dir = models_dir
         self._root = models_dir / FOLDER
         self._lock = threading.Lock()  # between making the folder and removing it when it is empty
 

@@ -1,7 +1,7 @@
 """One GET over a connection that another thread can cut, and that no slow server can hold for ever.
 
-It stands on ``http.client`` because the address that was checked has to be the one that is connected to, and libraries
-above it look the name up a second time.
+It stands on ``http.client``: the address that was checked has to be the one that is connected to, and the deadline, the
+pace and the cut would be ours on a library above it as well.
 """
 
 from __future__ import annotations

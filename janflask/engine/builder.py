@@ -121,7 +121,7 @@ def _build_embedder(model: Model, spec: EngineSpec, report: Callable[[str, float
         source="fixed",
     )
     plan = ContextPlan(options, knobs, min_copy=1, notes=embeddings.notes)
-    info = replace(describe(model, plan, spec), embedding_width=backend.width, generates=False)
+    info = replace(describe(model, plan, spec), embedding_width=backend.width)
     return Engine(None, _embedder(model, embeddings, lambda: backend), info, model.notes + embeddings.notes)
 
 

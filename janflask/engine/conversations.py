@@ -40,7 +40,6 @@ class Conversations:
         self._disk = ThreadPoolExecutor(1, "snapshots")
         self._pending: set[Future[None]] = set()
         self.restored = 0  # conversations that were brought back
-        self.saved = 0
 
     # --- bringing back ------------------------------------------------------------------------------------------
 
@@ -89,8 +88,7 @@ class Conversations:
 
     def _write(self, key: str, tokens: array[int], state: memoryview) -> None:
         try:
-            if self._snapshots.save(key, tokens, state):
-                self.saved += 1
+            self._snapshots.save(key, tokens, state)
         except OSError as error:
             log.warning("a conversation's KV state could not be kept: %s", error)
 

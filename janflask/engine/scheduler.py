@@ -249,7 +249,6 @@ class Scheduler:
         if sequence.slot is None:
             raise RuntimeError("computed without a slot")
         self.cache.append(sequence.slot, sequence.tokens[start:end])
-        sequence.n_prompt_computed += max(0, min(end, sequence.n_prompt) - start)
         sequence.n_computed = end
 
     # --- leaving ------------------------------------------------------------------------------------------------

@@ -62,7 +62,6 @@ class Sequence:
     slot: int | None = None
     n_computed: int = 0
     n_cached: int = 0  # prompt tokens taken from the prefix cache at first admission
-    n_prompt_computed: int = 0  # prompt tokens computed, again after a preemption too
     preempted: bool = False
     recalling: bool = False  # its conversation's state is being read from the disk
     snapshot: Snapshot | None = None  # the state that was read

@@ -43,7 +43,6 @@ class EngineInfo:
     llama_version: str
     metadata: dict[str, str] = field(default_factory=dict)  # the GGUF's own short key/value pairs
     embedding_width: int | None = None  # of the vectors that it makes; None: it serves no embeddings
-    generates: bool = True  # false: an embedding model, that serves no text
     knows_chatml: bool = False  # whether ChatML's words are tokens of its vocabulary
 
 

@@ -131,47 +131,8 @@ class GgufHeader:
         return self.number("context_length")
 
     @property
-    def block_count(self) -> int | None:
-        """Layers."""
-        return self.number("block_count")
-
-    @property
     def embedding_length(self) -> int | None:
         return self.number("embedding_length")
-
-    @property
-    def head_count(self) -> int | None:
-        """Attention heads, the most that a layer has."""
-        return self.number("attention.head_count")
-
-    @property
-    def head_count_kv(self) -> int | None:
-        """Heads with keys and values of their own, the most that a layer has; where the file says nothing, all."""
-        return self.number("attention.head_count_kv") or self.head_count
-
-    @property
-    def key_length(self) -> int | None:
-        """Numbers in one head's key."""
-        return self.number("attention.key_length") or self._head_width
-
-    @property
-    def value_length(self) -> int | None:
-        """Numbers in one head's value."""
-        return self.number("attention.value_length") or self._head_width
-
-    @property
-    def sliding_window(self) -> int | None:
-        """Tokens that some layers look back on; None: every layer sees all."""
-        return self.number("attention.sliding_window") or None
-
-    @property
-    def expert_count(self) -> int:
-        """0: not a mixture of experts."""
-        return self.number("expert_count") or 0
-
-    @property
-    def expert_used_count(self) -> int:
-        return self.number("expert_used_count") or 0
 
     def number(self, key: str) -> int | None:
         """``<architecture>.<key>`` if it is a whole number; the greatest where the layers have one each."""
@@ -184,11 +145,6 @@ class GgufHeader:
         """The pair ``key`` if it is a text that is not empty."""
         value = self.pairs.get(key)
         return value if isinstance(value, str) and value else None
-
-    @property
-    def _head_width(self) -> int | None:
-        heads, width = self.head_count, self.embedding_length
-        return width // heads if heads and width else None
 
     def _whole(self, key: str) -> int | None:
         value = self.pairs.get(key)

@@ -60,19 +60,6 @@ class JsonObject(fields.Dict):
         return check_object(value, self._max_bytes)
 
 
-class JsonObjects(fields.List[dict[str, Any]]):
-    """A list of JSON objects, each within the limits of ``check_object``; given as a tuple."""
-
-    def __init__(self, *, max_items: int = 100, **kwargs: Any) -> None:
-        super().__init__(fields.Dict(), **kwargs)
-        self._max_items = max_items
-
-    def _deserialize(  # type: ignore[override]  # a tuple, since what is loaded goes into frozen dataclasses
-        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
-    ) -> tuple[dict[str, Any], ...]:
-        return tuple(each(value, check_object, "a list of objects", self._max_items))
-
-
 def each(value: object, check: Any, expected: str, max_items: int) -> list[Any]:
     """``check`` of every item of a list; the errors of all of them at once."""
     if not isinstance(value, list):

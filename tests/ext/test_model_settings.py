@@ -248,7 +248,7 @@ def test_a_model_serves_what_it_is_made_for_and_told_to(
     tiny_models: TinyModels, load: Load, tmp_path: Path, which: str, embedding: bool | None, generates: bool, width: int
 ) -> None:
     engine = build(load(getattr(tiny_models, which)), spec(tmp_path, embedding=embedding), lambda stage, part: None)
-    assert (engine.info.generates, engine.info.embedding_width) == (generates, width)
+    assert engine.info.embedding_width == width
     assert ((engine.loop is not None), (engine.embedder is not None)) == (generates, width is not None)
 
 

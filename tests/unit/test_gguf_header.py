@@ -67,34 +67,28 @@ def test_the_shape_of_a_model(tmp_path: Path) -> None:
     header = header_of(
         tmp_path / "m.gguf",
         number("llama.block_count", 30),
+        number("llama.context_length", 4096),
         number("llama.embedding_length", 576),
-        number("llama.attention.head_count", 9),
-        number("llama.attention.head_count_kv", 3),
-        number("llama.attention.value_length", 128),
-        number("llama.attention.sliding_window", 4096),
-        number("llama.expert_count", 8),
-        number("llama.expert_used_count", 2),
         number("split.count", 3),
     )
-    assert (header.block_count, header.embedding_length, header.head_count, header.head_count_kv) == (30, 576, 9, 3)
-    assert (header.key_length, header.value_length, header.sliding_window) == (64, 128, 4096)
-    assert (header.expert_count, header.expert_used_count, header.split_count) == (8, 2, 3)
+    assert (header.number("block_count"), header.context_length, header.embedding_length) == (30, 4096, 576)
+    assert header.split_count == 3
 
 
 def test_what_a_file_does_not_say(tmp_path: Path) -> None:
     header = header_of(tmp_path / "m.gguf", number("general.file_type", 1024), number("llama.embedding_length", 8))
     assert (header.quantization, header.pooling, header.context_length, header.name) == (None, None, None, None)
-    assert (header.head_count, header.head_count_kv, header.key_length, header.sliding_window) == (None,) * 4
-    assert (header.split_count, header.expert_count, header.is_embedding, header.is_projector) == (1, 0, False, False)
+    assert header.number("block_count") is None
+    assert (header.split_count, header.is_embedding, header.is_projector) == (1, False, False)
 
 
 def test_a_number_of_each_layer(tmp_path: Path) -> None:
     heads = text("llama.attention.head_count_kv") + struct.pack("<IIQIII", 9, 4, 3, 2, 8, 4)
     many = text("llama.attention.head_count") + struct.pack("<IIQ", 9, 4, 2000) + bytes(8000)
     header = header_of(tmp_path / "m.gguf", heads, many)
-    assert header.head_count_kv == 8
+    assert header.number("attention.head_count_kv") == 8
     assert header.arrays["llama.attention.head_count_kv"] == (2, 8, 4)
-    assert header.head_count is None  # too many to be kept; their number is not taken for one of them
+    assert header.number("attention.head_count") is None  # too many to be kept; their count is no value
 
 
 @pytest.mark.parametrize(("number_", "name"), [(0, None), (1, "mean"), (2, "cls"), (3, "last"), (4, "rank"), (9, None)])

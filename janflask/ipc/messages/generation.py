@@ -13,7 +13,6 @@ class FinishReason(StrEnum):
 
     STOP = "stop"  # end-of-generation token or a stop string
     LENGTH = "length"  # max_tokens reached, or the context is full
-    ERROR = "error"  # only inside the engine; clients get an error object instead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
