@@ -1,10 +1,15 @@
 """From a checked request to what an engine is asked, and back: templates, sampling, generations.
 
+``backend``: The one door to a model, whatever runs it: what the API, the runs and everything above know of models that
+    answer
+``deltas``: What a backend says of an answer while it grows: pieces of text, of reasoning, of tool calls, and how it
+    ends
 ``generation``: The generations of one API request, read as one stream of events
 ``gguf_template``: The chat template inside a GGUF, over any conversation: as it is where the template takes it, else as
     it needs it
 ``leftovers``: What of a conversation no model here is shown, by name: asked before it is answered, so that nothing gets
     lost
+``parts``: What a message is made of
 ``requests``: What clients ask of models: a schema turns each body into one of these, and below it nobody sees a raw one
 ``sampling``: How a request is answered: its own fields over the model's ``parameters`` over the built-in defaults
 ``template_check``: Whether all that was said is in the prompt: a chat template drops what it does not understand
@@ -16,6 +21,7 @@
 ``template_renderer``: A process that renders one chat template, with limits of time and memory. Run as a script by
     ``templates.py``
 ``templates``: From messages to the prompt that a model was trained to see
+``tries``: How often one request is tried: the one policy
 ``waiting``: Waiting for an engine or the supervisor without losing sight of the client
 ``window``: Which of a conversation's messages a model is shown when not all of them fit its context
 """

@@ -25,4 +25,5 @@
 ``sampling``: How a token is chosen, and which values may be asked for
 ``split_names``: The files of a split model, told by their names: ``NAME-00001-of-00003.gguf`` and those that follow it
 ``state``: How a model is: on disk, on its way there, running; and what asks for it to be fetched
+``upstream``: A model that another server runs: the ``upstream`` table of its ``model.json``
 """

@@ -20,12 +20,12 @@ from janflask.errors import (
 )
 from janflask.files import ids
 from janflask.inference.generation import Event
+from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
 from janflask.ipc.messages.engine import Chunk, Done, Finished, Started
 from janflask.runner.live import Halt, LiveRun
 from janflask.runner.prompts import Prompts, PromptTooLongError, RunPrompt
 from janflask.runner.titles import give_title
-from janflask.services.engine_access import Tries
 from janflask.services.replies import reply_message
 from janflask.storage.base import ReplyWriter, Repository
 from janflask.storage.records import Message, Run, RunStatus

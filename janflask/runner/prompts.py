@@ -11,12 +11,13 @@ from janflask.errors import ContextLengthExceededError, InvalidRequestError, Tem
 from janflask.inference import leftovers
 from janflask.inference.requests import ChatMessage, ChatRequest, LaidOut, TemplateRequest, TokenizeRequest
 from janflask.inference.sampling import model_max_tokens
+from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
 from janflask.inference.window import Window, conversation, fitting
 from janflask.ipc.messages.engine import MAX_TEXT
 from janflask.models.parameters import NO_LIMIT
 from janflask.models.sampling import SamplingParams
-from janflask.services.engine_access import EngineAccess, Tries
+from janflask.services.engine_access import EngineAccess
 from janflask.services.inherited import run_parameters
 from janflask.storage.records import Message, Run
 

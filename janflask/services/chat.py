@@ -18,13 +18,14 @@ from janflask.inference.sampling import (
     template_kwargs,
 )
 from janflask.inference.templates import ChatTemplates, Prompt, needs_special
+from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
 from janflask.ipc.messages.generation import GenerateRequest
 from janflask.models.card import ModelCard
 from janflask.models.catalog import MODEL_FILE
 from janflask.models.engine_info import EngineInfo
 from janflask.models.parameters import NO_LIMIT
-from janflask.services.engine_access import EngineAccess, Tries
+from janflask.services.engine_access import EngineAccess
 from janflask.services.models import Endpoint, ModelService
 from janflask.settings import Settings
 

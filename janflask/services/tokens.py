@@ -6,10 +6,11 @@ from janflask.errors import InvalidRequestError, JanflaskError
 from janflask.inference.requests import DetokenizeRequest, LaidOut, TemplateRequest, TokenizeRequest
 from janflask.inference.sampling import template_kwargs
 from janflask.inference.templates import ChatTemplates
+from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
 from janflask.ipc.clients.engine import engine_text, engine_tokens
 from janflask.ipc.messages.engine import MAX_TEXT, Tokenize, Tokens
-from janflask.services.engine_access import EngineAccess, Tries
+from janflask.services.engine_access import EngineAccess
 from janflask.services.models import Endpoint, ModelService
 from janflask.settings import Settings
 

@@ -12,10 +12,10 @@ import pytest
 
 from janflask.container import Services
 from janflask.files import ids
+from janflask.inference import tries
+from janflask.inference.tries import ATTEMPTS
 from janflask.ipc.messages.engine import Chunk, Started
 from janflask.runner.runner import Runner
-from janflask.services import engine_access
-from janflask.services.engine_access import ATTEMPTS
 from janflask.settings import Settings
 from janflask.storage.memory import memory_repository
 from janflask.storage.records import Run, RunStatus, Thread
@@ -68,7 +68,7 @@ class World:
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setattr(engine_access, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(tries, "FIRST_PAUSE", 0.001)
     with tempfile.TemporaryDirectory(prefix="jf-") as name:
         world = World(Path(name))
         try:

@@ -13,9 +13,9 @@ from flask.testing import FlaskClient
 from janflask import create_app
 from janflask.api.answers.model_objects import LIST_STATE, ONE_STATE
 from janflask.errors import ModelLoadError
+from janflask.inference.tries import ATTEMPTS
 from janflask.ipc.messages.engine import Chunk, Finished, Started
 from janflask.models.state import ModelState, ModelStatus
-from janflask.services.engine_access import ATTEMPTS
 from tests.fakes.scripted import DONE, INFO, STATS, Conversation, ScriptedEngine, say
 from tests.unit.api.conftest import World
 

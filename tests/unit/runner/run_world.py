@@ -12,11 +12,11 @@ from janflask.errors import JanflaskError
 from janflask.files import ids
 from janflask.inference.generation import Event
 from janflask.inference.requests import ChatRequest, TemplateRequest, TokenizeRequest
+from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
 from janflask.ipc.messages.engine import Chunk, Done, Finished, Started
 from janflask.ipc.messages.generation import Timings, Usage
 from janflask.runner.runner import Runner
-from janflask.services.engine_access import Tries
 from janflask.settings import Settings
 from janflask.storage.memory import memory_repository
 from janflask.storage.records import Message, Run, Thread

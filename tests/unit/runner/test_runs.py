@@ -17,14 +17,14 @@ from janflask.errors import (
     QueueFullError,
     TemplateGivenUpError,
 )
+from janflask.inference import tries
 from janflask.inference.generation import Event
 from janflask.inference.requests import ChatRequest, TemplateRequest
+from janflask.inference.tries import ATTEMPTS, Tries
 from janflask.inference.waiting import Waiter
 from janflask.runner import execution
 from janflask.runner.prompts import _TOO_LONG
 from janflask.runner.titles import title_of
-from janflask.services import engine_access
-from janflask.services.engine_access import ATTEMPTS, Tries
 from janflask.storage.records import Run, RunStatus, Thread
 from tests.integration.waiting import wait_for
 from tests.unit.runner.run_world import CONTEXT, RunWorld, failing, hanging, message, saying
@@ -33,7 +33,7 @@ from tests.unit.runner.run_world import CONTEXT, RunWorld, failing, hanging, mes
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "PAUSE", 0.001)
-    monkeypatch.setattr(engine_access, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(tries, "FIRST_PAUSE", 0.001)
 
 
 def test_a_run_that_completes() -> None:
