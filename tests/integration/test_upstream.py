@@ -291,6 +291,12 @@ FAILURES: dict[str, tuple[Callable[[Handler], None], type[JanflaskError], str]] 
         ContextLengthExceededError,
         "the request is large",
     ),
+    "a model that is stopped": (
+        status(409, "stopped"),
+        UpstreamError,
+        r"did not do what it was asked \(409\): stopped",
+    ),
+    "nothing": (status(204), UpstreamError, r"\(204\)"),
     "too large": (status(413, "no"), RequestTooLargeError, "no request of this size"),
     "no HTTP": (lambda handler: handler.wfile.write(b"220 mail ready\r\n\r\n") and None, UpstreamError, "HTTP"),
 }

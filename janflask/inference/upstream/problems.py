@@ -153,7 +153,9 @@ def _clients_fault(status: int, told: _Told, text: str, where: Where) -> Janflas
         )
     if status == 413:
         return RequestTooLargeError(f"{server} takes no request of this size: {text}")
-    return InvalidRequestError(f"{server} refused the request ({status}): {text}", param=told.param and param)
+    if status not in (400, 422):
+        return UpstreamError(f"{server} did not do what it was asked ({status}): {text}")
+    return InvalidRequestError(f"{server} refused the request ({status}): {text}", param=param)
 
 
 NO_ROUTE = "upstream_no_route"
