@@ -11,20 +11,20 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 from janflask.container import Services
 from janflask.errors import InvalidRequestError, JanflaskError, NotFoundError, StoreDamagedError, UnavailableError
 from janflask.files import ids
 from janflask.runner.execution import Execution, failed
-from janflask.runner.live import Change, Halt, LiveRun
+from janflask.runner.live import Halt, LiveRun, Watcher
 from janflask.settings import Settings
 from janflask.storage.base import Repository
 from janflask.storage.records import Run, RunStatus
 from janflask.storage.run_log import missing
 
 MAX_UNDER_WAY = 256  # runs; further ones are queued
-WATCH_PAUSE = 0.25  # seconds between two looks at whether a watcher is still there
 CLOCK_PAUSE = 0.25  # seconds between two looks for runs whose time is over
 GONE_PAUSE = 1.0  # seconds between two looks whether the threads that are being answered are there still
 RECOVERY_PAUSE = 10.0  # seconds between two looks for runs that nobody has said to begin
@@ -67,22 +67,26 @@ class Runner:
         self._halt(live, Halt.CANCELLED)
         return run
 
-    def watch(self, thread_id: str, run_id: str) -> Iterator[Change | None]:
-        """The run now, its events, and every change until it is final; None now and then.
+    @contextmanager
+    def watched(self, thread_id: str, run_id: str, watcher: Watcher) -> Iterator[None]:
+        """While it lasts, ``watcher`` hears the run, its events, and every change until it is final.
 
-        The iterator ends early when this process does. Raises what ``begin`` does.
+        The end comes early when this process ends. Raises what ``begin`` does.
         """
         run, live = self._live(thread_id, run_id)
         if live is not None:
-            yield from live.watch(WATCH_PAUSE)
+            with live.watched(watcher):
+                yield
             return
-        yield run
+        watcher(run)
         try:
             events = self._runs.events(thread_id, run_id)
         except StoreDamagedError as error:
             log.warning("what run %s has said is not told: %s", run_id, error.message)
             events = []
-        yield 1, [*events, *missing(run, events)]
+        watcher((1, [*events, *missing(run, events)]))
+        watcher(None)
+        yield
 
     def recover(self) -> None:
         """Goes on with every run that was left in the middle."""

@@ -25,7 +25,7 @@ from janflask.inference.deltas import ReasoningDelta, TextDelta, ToolCallDelta
 from janflask.inference.requests import ChatRequest
 from janflask.inference.waiting import Waiter
 from janflask.runner import execution
-from janflask.runner.live import LiveRun
+from janflask.runner.live import Change, LiveRun
 from janflask.storage import open_repository
 from janflask.storage.base import Page
 from janflask.storage.records import Run, RunStatus
@@ -43,12 +43,10 @@ from tests.integration.store_deaths import CALLS, NEVER, die, die_after, die_in_
 from tests.integration.store_faults import Action, fault
 from tests.integration.store_records import settings
 from tests.unit.runner import run_world
-from tests.unit.runner.run_world import RunWorld, Script, failing, saying
+from tests.unit.runner.run_world import RunWorld, Script, failing, saying, watch
 
 PATIENCE = 60.0  # seconds that a run may take
 TOLD = msgspec.json.Decoder(tuple[int, list[LogEvent]])
-
-run_world.CONTEXT = 4096
 
 
 def thinking(request: ChatRequest, waiter: Waiter) -> Iterator[list[Any]]:
@@ -137,16 +135,13 @@ def tell_everything(pipe: socket.socket) -> None:
     """From now on every event goes into ``pipe`` at the very moment at which somebody might hear of it."""
     real = LiveRun.__init__
 
-    class Told(list[Any]):
-        def append(self, change: Any) -> None:
-            if not isinstance(change, Run):
-                pipe.sendall(msgspec.json.encode(change) + b"\n")
-            super().append(change)
+    def tell(change: Change | None) -> None:
+        if isinstance(change, tuple):
+            pipe.sendall(msgspec.json.encode(change) + b"\n")
 
     def init(live: LiveRun, *args: Any) -> None:
         real(live, *args)
-        live._changes = Told()
-        live._changes.append((1, list(live._events)))
+        live.watched(tell).__enter__()
 
     LiveRun.__init__ = init  # type: ignore[method-assign, assignment]
 
@@ -192,7 +187,7 @@ def check(folder: Path, told: list[LogEvent]) -> None:
         assert messages[0].text == "".join(texts_of(after))
         assert messages[0].extra.get("reasoning_content", "") == reasoning_of(after)
     world.new_runner()
-    assert list(world.runner.watch(run.thread_id, run.id)) == [final, (1, after)]
+    assert list(watch(world.runner, run)) == [final, (1, after)]
     world.runner.close()
 
 
@@ -268,7 +263,7 @@ def heard(lines: Iterable[bytes]) -> tuple[list[LogEvent], list[str]]:
 
 
 def main(folder: Path) -> dict[str, int]:
-    execution.PAUSE = 0.001
+    execution.PAUSE, run_world.CONTEXT = 0.001, 4096
     return {kind: Deaths(folder, kind).all() for kind in KINDS}
 
 

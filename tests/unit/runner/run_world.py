@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
 from janflask.ipc.messages.engine import Chunk, Done, Finished, Started
 from janflask.ipc.messages.generation import Timings, Usage
+from janflask.runner.live import Change
 from janflask.runner.runner import Runner
 from janflask.settings import Settings
 from janflask.storage.memory import memory_repository
@@ -24,6 +26,7 @@ from janflask.storage.run_log import texts_of
 from tests.fakes.crossing import crossing
 
 CONTEXT = 64  # tokens; a token is a word
+LIMIT = 60.0  # seconds that nothing happens to a run
 TIMINGS = Timings(cache_n=0, prompt_n=0, prompt_ms=0, predicted_n=0, predicted_ms=0, queue_ms=0)
 Script = Callable[[ChatRequest, Waiter], Iterator[list[Event]]]
 
@@ -136,14 +139,14 @@ class RunWorld:
 
     def done(self, run: Run) -> Run:
         """The run once it is over."""
-        for _ in self.runner.watch(run.thread_id, run.id):
+        for _ in watch(self.runner, run):
             pass
         return self.repository.runs.get(run.thread_id, run.id)
 
     def saying(self, run: Run, text: str) -> None:
         """Returns when the run under way has said ``text``."""
         said = ""
-        for change in self.runner.watch(run.thread_id, run.id):
+        for change in watch(self.runner, run):
             if isinstance(change, tuple):
                 said += "".join(texts_of(change[1]))
             if said == text:
@@ -153,6 +156,14 @@ class RunWorld:
     def messages(self, run: Run) -> list[Message]:
         """The replies that are stored."""
         return [message for message in self.repository.threads.all_messages(run.thread_id) if message.run_id == run.id]
+
+
+def watch(runner: Runner, run: Run) -> Iterator[Change]:
+    """The run now, its events, and every change until it is final or the runner ends."""
+    heard: SimpleQueue[Change | None] = SimpleQueue()
+    with runner.watched(run.thread_id, run.id, heard.put):
+        while (change := heard.get(timeout=LIMIT)) is not None:
+            yield change
 
 
 def message(thread_id: str, text: str, role: str = "user") -> Message:

@@ -28,7 +28,7 @@ from janflask.runner.titles import title_of
 from janflask.storage.records import Run, RunStatus, Thread
 from janflask.storage.run_log import LifecycleEvent, texts_of
 from tests.integration.waiting import wait_for
-from tests.unit.runner.run_world import CONTEXT, RunWorld, failing, hanging, message, saying
+from tests.unit.runner.run_world import CONTEXT, RunWorld, failing, hanging, message, saying, watch
 
 
 @pytest.fixture(autouse=True)
@@ -61,10 +61,10 @@ def test_who_watches_hears_the_run_then_its_words_then_its_end() -> None:
 
     world = RunWorld(script)
     run = world.run(world.thread("hi"))
-    changes = world.runner.watch(run.thread_id, run.id)
+    changes = watch(world.runner, run)
     heard = [next(changes)]
     listened.set()
-    heard += [change for change in changes if change is not None]
+    heard += changes
     assert isinstance(heard[0], Run)
     final = [change for change in heard if isinstance(change, Run)][-1]
     assert final.status is RunStatus.COMPLETED
@@ -76,7 +76,7 @@ def test_who_watches_hears_the_run_then_its_words_then_its_end() -> None:
         *("run.created", "run.queued", "run.in_progress", "run.step.created", "run.step.in_progress"),
         *("message.created", "message.in_progress", "message.completed", "run.step.completed", "run.completed"),
     ]
-    late = list(world.runner.watch(run.thread_id, run.id))
+    late = list(watch(world.runner, run))
     assert late == [final, (1, events)]
     assert events == world.repository.runs.events(run.thread_id, run.id), "what was told is what is in the log"
 
@@ -269,7 +269,7 @@ def test_a_thread_that_is_deleted_is_not_answered_any_longer(monkeypatch: pytest
     monkeypatch.setattr("janflask.runner.runner.CLOCK_PAUSE", 0.01)
     world = RunWorld(hanging("x"))
     run = world.run(world.thread("hi"))
-    watching = world.runner.watch(run.thread_id, run.id)
+    watching = watch(world.runner, run)
     assert isinstance(next(watching), Run)
     world.saying(run, "x")
     world.repository.threads.delete(run.thread_id)
