@@ -22,7 +22,7 @@ from janflask.runner.live import Halt, LiveRun, Watcher
 from janflask.settings import Settings
 from janflask.storage.base import Repository
 from janflask.storage.records import Run, RunStatus
-from janflask.storage.run_log import missing
+from janflask.storage.run_log import LogEvent, TextEvent, missing, opening
 
 MAX_UNDER_WAY = 256  # runs; further ones are queued
 CLOCK_PAUSE = 0.25  # seconds between two looks for runs whose time is over
@@ -79,12 +79,7 @@ class Runner:
                 yield
             return
         watcher(run)
-        try:
-            events = self._runs.events(thread_id, run_id)
-        except StoreDamagedError as error:
-            log.warning("what run %s has said is not told: %s", run_id, error.message)
-            events = []
-        watcher((1, [*events, *missing(run, events)]))
+        watcher((1, self._events_of(run)))
         watcher(None)
         yield
 
@@ -131,6 +126,24 @@ class Runner:
             self._lives[thread_id, run_id] = live
             live.future = self._pool.submit(self._carry_out, live)
             return run, live
+
+    def _events_of(self, run: Run) -> list[LogEvent]:
+        """Of a final run. The thread's next one forgets its log; its message is left then, and told in one piece."""
+        try:
+            events = list(self._runs.events(run.thread_id, run.id))
+        except StoreDamagedError as error:
+            log.warning("run %s is told by its message: %s", run.id, error.message)
+            events = []
+        if not events:
+            events = [*opening(run), *self._message_of(run)]
+        return [*events, *missing(run, events)]
+
+    def _message_of(self, run: Run) -> list[LogEvent]:
+        try:
+            text = self._threads.get_message(run.thread_id, run.message_id).text
+        except (NotFoundError, StoreDamagedError):
+            return []
+        return [TextEvent(text)] if text and run.replied_ms is not None else []
 
     def _carry_out(self, live: LiveRun) -> None:
         try:

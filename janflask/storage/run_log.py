@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -114,6 +115,11 @@ def _unknown(number: int, line: bytes, error: Exception) -> UnknownEvent:
 
 
 # --- what there must be -----------------------------------------------------------------------------------------------
+
+
+def opening(run: Run) -> list[LogEvent]:
+    """What comes before the first delta of ``run``."""
+    return list(_due(replace(run, status=RunStatus.IN_PROGRESS)))
 
 
 def missing(run: Run, events: Iterable[LogEvent]) -> list[LogEvent]:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,15 +19,17 @@ from janflask.errors import (
     TemplateGivenUpError,
 )
 from janflask.inference import tries
+from janflask.inference.deltas import ReasoningDelta, TextDelta, ToolCallDelta
 from janflask.inference.generation import Event
 from janflask.inference.requests import ChatRequest, TemplateRequest
 from janflask.inference.tries import ATTEMPTS, Tries
 from janflask.inference.waiting import Waiter
+from janflask.ipc.messages.engine import Started
 from janflask.runner import execution
 from janflask.runner.prompts import _TOO_LONG
 from janflask.runner.titles import title_of
 from janflask.storage.records import Run, RunStatus, Thread
-from janflask.storage.run_log import LifecycleEvent, texts_of
+from janflask.storage.run_log import LifecycleEvent, ReasoningEvent, TextEvent, ToolCallEvent, texts_of
 from tests.integration.waiting import wait_for
 from tests.unit.runner.run_world import CONTEXT, RunWorld, failing, hanging, message, saying, watch
 
@@ -79,6 +82,61 @@ def test_who_watches_hears_the_run_then_its_words_then_its_end() -> None:
     late = list(watch(world.runner, run))
     assert late == [final, (1, events)]
     assert events == world.repository.runs.events(run.thread_id, run.id), "what was told is what is in the log"
+
+
+def test_what_a_model_thinks_is_heard_logged_and_kept_beside_the_reply() -> None:
+    def thinking(request: ChatRequest, waiter: Waiter) -> Iterator[list[Any]]:
+        yield [Started(7), ReasoningDelta(0, "Hm"), ReasoningDelta(0, ".")]
+        yield [TextDelta(0, "Yes"), TextDelta(0, ""), ToolCallDelta(0, 0, "call_1", "look", "{")]
+        yield from list(saying()(request, waiter))[2:]
+
+    world = RunWorld(thinking)
+    run = world.run(world.thread("hi"))
+    assert world.done(run).status is RunStatus.COMPLETED
+    (reply,) = world.messages(run)
+    assert (reply.text, reply.extra) == ("Yes", {"reasoning_content": "Hm."})
+    ((_, events),) = [change for change in watch(world.runner, run) if isinstance(change, tuple)]
+    said = [event for event in events if not isinstance(event, LifecycleEvent)]
+    call = ToolCallEvent(0, "call_1", "look", "{")
+    assert said == [ReasoningEvent("Hm"), ReasoningEvent("."), TextEvent("Yes"), call]
+    assert events[7:11] == said
+
+
+def test_a_reply_without_thoughts_has_no_field_for_them() -> None:
+    world = RunWorld(saying("ok"))
+    run = world.run(world.thread("hi"))
+    world.done(run)
+    assert world.messages(run)[0].extra == {}
+
+
+def test_a_run_whose_log_is_forgotten_is_told_by_its_message() -> None:
+    world = RunWorld(saying("Hello", " you"))
+    first = world.run(world.thread("hi"))
+    world.done(first)
+    log = world.repository.runs.events(first.thread_id, first.id)
+    world.done(world.run(first.thread_id))
+    ((_, events),) = [change for change in watch(world.runner, first) if isinstance(change, tuple)]
+    assert events == [*log[:7], TextEvent("Hello you"), *log[9:]]
+    world.repository.threads.delete_message(first.thread_id, first.message_id)
+    ((_, events),) = [change for change in watch(world.runner, first) if isinstance(change, tuple)]
+    assert events == [*log[:7], *log[9:]]
+
+
+def test_a_next_process_finds_a_log_that_lacks_lines() -> None:
+    """A crash came between the run's file and its log; what was heard before has the same number afterwards."""
+    world = RunWorld(hanging("one"), saying(" two"))
+    run = world.run(world.thread("hi"))
+    world.saying(run, "one")
+    world.runner.close()
+    lines = world.repository.runs.events(run.thread_id, run.id)
+    assert [type(event) for event in lines[7:]] == [TextEvent]
+    world.repository.runs._logs[run.thread_id, run.id] = list(lines[:4])  # type: ignore[attr-defined]
+    world.new_runner().recover()
+    world.done(run)
+    events = world.repository.runs.events(run.thread_id, run.id)
+    assert events[:7] == lines[:7]
+    assert texts_of(events) == [" two"]
+    assert len(events) == 7 + 1 + 3
 
 
 def test_the_token_limit_makes_it_incomplete() -> None:
