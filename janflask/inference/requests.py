@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+COMPLETION_MAX_TOKENS = 16  # OpenAI's default for the legacy completions
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatMessage:
@@ -110,3 +112,7 @@ class CompletionRequest(InferenceRequest):
 
     prompts: tuple[str | tuple[int, ...], ...]
     echo: bool = False
+
+    def backend_echoes(self, prompt: str | tuple[int, ...]) -> bool:
+        """Whether an echoed prompt comes from the backend: one that is token ids, or has log-probabilities."""
+        return self.echo and (not isinstance(prompt, str) or "top_logprobs" in self.sampling)

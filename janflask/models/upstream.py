@@ -20,8 +20,8 @@ class ServerKind(StrEnum):
 class Upstream:
     """Where a model runs, and how it is asked.
 
-    ``base_urls`` are what OpenAI's clients call so, e.g. ``http://10.0.0.2:8000/v1``: several share the load. The key is
-    in a file or an environment variable, never here. Times are in seconds.
+    ``base_urls`` are what OpenAI's clients call so, e.g. ``http://10.0.0.2:8000/v1``: several share the load. The key
+    is in a file or an environment variable, never here. Times are in seconds.
     """
 
     base_urls: tuple[str, ...]

@@ -18,7 +18,8 @@ from janflask.errors import (
     TemplateGivenUpError,
 )
 from janflask.inference import tries
-from janflask.inference.generation import Event
+from janflask.inference.backend import Counted
+from janflask.inference.deltas import Event
 from janflask.inference.requests import ChatRequest, TemplateRequest
 from janflask.inference.tries import ATTEMPTS, Tries
 from janflask.inference.waiting import Waiter
@@ -200,14 +201,14 @@ def test_what_a_template_cannot_lay_out_in_time_is_left_out(
 ) -> None:
     """Gemma 4's work grows with the square of the messages: with thousands it is given up."""
     world = RunWorld(saying("ok"))
-    plain = world.model.apply_template
+    plain = world.model.count
 
-    def slow(request: TemplateRequest, waiter: Waiter, tries: Tries) -> object:
+    def slow(request: TemplateRequest, waiter: Waiter, tries: Tries) -> Counted:
         if len(request.messages) > at_most:
             raise TemplateGivenUpError("the template was given up", param="messages")
         return plain(request, waiter, tries)
 
-    monkeypatch.setattr(world.model, "apply_template", slow)
+    monkeypatch.setattr(world.model, "count", slow)
     thread_id = world.thread("one", "two", "three")
     final = world.done(world.run(thread_id))
     if shown is None:
