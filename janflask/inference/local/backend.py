@@ -11,7 +11,7 @@ from janflask.inference.backend import BackendInfo, Counted, Embedded
 from janflask.inference.deltas import Events
 from janflask.inference.local.embedding import embed
 from janflask.inference.local.engines import Endpoint, Engines
-from janflask.inference.local.generate import Asked, asked
+from janflask.inference.local.generate import asked
 from janflask.inference.local.generation import Generations
 from janflask.inference.requests import (
     ChatRequest,
@@ -62,37 +62,29 @@ class LocalBackend:
                 return [ask.chat_tokens(laid_out.tokens, laid_out.stop)]
             return [ask.chat(self._prompt(request, further, info), request.begun)]
 
-        yield from self._events(ask, prepare, waiter, beat, tries or Tries())
+        yield from self._events(prepare, waiter, beat, tries or Tries())
 
     def complete(self, request: CompletionRequest, waiter: Waiter, beat: float) -> Events:
         """See ``Backend``, and ``chat``."""
         ask = asked(self._card, request)
-        yield from self._events(ask, lambda info: ask.completions(request, info), waiter, beat, Tries())
+        yield from self._events(lambda info: ask.completions(request, info), waiter, beat, Tries())
 
-    def _events(self, ask: Asked, prepare: Prepare, waiter: Waiter, beat: float, tries: Tries) -> Events:
-        try:
-            heard = anew = False
-            while True:
-                try:
-                    with closing(self._attempt(prepare, waiter, beat, anew)) as events:
-                        for batch in events:
-                            heard = heard or bool(batch)
-                            yield batch
-                    return
-                except EngineCrashedError as error:
-                    # Before its first word a request can be asked again without harm: what was remembered of the engine
-                    # is out of date, it is gone or about to come back.
-                    if heard:
-                        raise
-                    tries.again(error, waiter)
-                anew = True
-        except JanflaskError as error:
-            if error.param == "prompt":
-                error.param = ask.prompt_field
-            elif error.param == "logit_bias":
-                error.message = error.message.replace("logit_bias", ask.bias, 1)
-                error.args = (error.message,)
-            raise
+    def _events(self, prepare: Prepare, waiter: Waiter, beat: float, tries: Tries) -> Events:
+        heard = anew = False
+        while True:
+            try:
+                with closing(self._attempt(prepare, waiter, beat, anew)) as events:
+                    for batch in events:
+                        heard = heard or bool(batch)
+                        yield batch
+                return
+            except EngineCrashedError as error:
+                # Before its first word a request can be asked again without harm: what was remembered of the engine
+                # is out of date, it is gone or about to come back.
+                if heard:
+                    raise
+                tries.again(error, waiter)
+            anew = True
 
     def _attempt(self, prepare: Prepare, waiter: Waiter, beat: float, anew: bool) -> Events:
         search = self._engines.finding(self._card.id, waiter, beat, anew=anew)

@@ -19,15 +19,9 @@ Tokens = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """All of a request but its prompts, which are known once it is known which engine runs them.
-
-    ``prompt_field`` and ``bias`` are what the prompt and ``logit_bias`` are to be called in an engine's error: whose
-    they are, if not the request's own.
-    """
+    """All of a request but its prompts, which are known once it is known which engine runs them."""
 
     template: GenerateRequest
-    prompt_field: str
-    bias: str
 
     def chat(self, prompt: Prompt, begun: str) -> GenerateRequest:
         """For a conversation that was laid out; the answer goes on behind ``begun``."""
@@ -65,9 +59,10 @@ def asked(card: ModelCard, request: ChatRequest | CompletionRequest) -> Asked:
         sampling=sampling_params(card, request.sampling),
         cache_prompt=model_cache_prompt(card) if request.cache_prompt is None else request.cache_prompt,
         conversation=request.conversation if isinstance(request, ChatRequest) else None,
+        prompt_name="messages" if isinstance(request, ChatRequest) else "prompt",
+        bias_name="logit_bias" if "logit_bias" in request.sampling else f"logit_bias in {MODEL_FILE} of {card.id}",
     )
-    bias = "logit_bias" if "logit_bias" in request.sampling else f"logit_bias in {MODEL_FILE} of {card.id}"
-    return Asked(template, "messages" if isinstance(request, ChatRequest) else "prompt", bias)
+    return Asked(template)
 
 
 def _max_tokens(card: ModelCard, request: InferenceRequest) -> int | None:
