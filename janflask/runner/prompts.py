@@ -100,7 +100,7 @@ class Prompts:
 
         def fits(within: int, part: Sequence[Message]) -> bool:
             chat = _chat(run, part)
-            if sum(len(message.content) for message in chat) > MAX_TEXT:
+            if sum(len(message.text) for message in chat) > MAX_TEXT:
                 return False
             try:
                 tried[len(part)] = self._lay_out(run, chat, waiter)
@@ -136,8 +136,8 @@ class Prompts:
 
     def _length(self, run: Run, chat: tuple[ChatMessage, ...], waiter: Waiter) -> int:
         """Tokens of the prompt; of its words alone, counted in parts, where these are too many to be laid out."""
-        if sum(len(message.content) for message in chat) > MAX_TEXT:
-            return sum(self._count(run, part, waiter) for message in chat for part in _parts(message.content))
+        if sum(len(message.text) for message in chat) > MAX_TEXT:
+            return sum(self._count(run, part, waiter) for message in chat for part in _parts(message.text))
         return self._lay_out(run, chat, waiter).tokens
 
     def _lay_out(self, run: Run, chat: tuple[ChatMessage, ...], waiter: Waiter) -> Counted:
@@ -164,13 +164,13 @@ def _parts(text: str) -> list[str]:
 
 def _chat(run: Run, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
     """The instructions lead."""
-    leading = (ChatMessage(role="system", content=run.instructions),) if run.instructions else ()
+    leading = (ChatMessage.of("system", run.instructions),) if run.instructions else ()
     return (*leading, *[_turn(message) for message in messages])
 
 
 def _turn(message: Message) -> ChatMessage:
     call = message.extra.get("tool_call_id")
-    return ChatMessage(role=message.role, content=message.text, tool_call_id=call if isinstance(call, str) else None)
+    return ChatMessage.of(message.role, message.text, tool_call_id=call if isinstance(call, str) else None)
 
 
 def _request(

@@ -82,7 +82,7 @@ class FakeModel:
     def count(self, request: TemplateRequest | TokenizeRequest, waiter: Waiter, tries: Tries) -> Counted:
         if isinstance(request, TokenizeRequest):
             return Counted(len(request.content.split()))
-        tokens = (0,) * sum(len(message.content.split()) for message in request.messages)
+        tokens = (0,) * sum(len(message.text.split()) for message in request.messages)
         return Counted(len(tokens), LaidOut("", (), tokens))
 
     def info(self, waiter: Waiter, overrides: Mapping[str, Any]) -> BackendInfo:

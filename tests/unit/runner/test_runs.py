@@ -46,7 +46,7 @@ def test_a_run_that_completes() -> None:
     (reply,) = world.messages(run)
     assert (reply.id, reply.text, reply.status) == (run.message_id, "Hello you", "completed")
     (request,) = world.model.requests
-    assert [item.content for item in request.messages] == ["Be kind.", "Say hello\nplease"]
+    assert [item.text for item in request.messages] == ["Be kind.", "Say hello\nplease"]
     assert request.sampling == {"temperature": 0.5}
     assert request.conversation == run.thread_id
     assert world.repository.threads.get(run.thread_id).title == "Say hello"
@@ -192,7 +192,7 @@ def test_what_does_not_fit_is_left_out_and_named() -> None:
     old = world.repository.threads.message_ids(thread_id)[0]
     final = world.done(world.run(thread_id))
     assert final.left_out == (old,)
-    assert [item.content for item in world.model.requests[0].messages] == ["new " * 20]
+    assert [item.text for item in world.model.requests[0].messages] == ["new " * 20]
 
 
 @pytest.mark.parametrize(("at_most", "shown"), [(2, ["two", "three"]), (0, None)])
@@ -215,7 +215,7 @@ def test_what_a_template_cannot_lay_out_in_time_is_left_out(
         assert (final.status, final.error_message) == (RunStatus.FAILED, "the template was given up")
         return
     assert final.left_out == world.repository.threads.message_ids(thread_id)[:1]
-    assert [item.content for item in world.model.requests[0].messages] == shown
+    assert [item.text for item in world.model.requests[0].messages] == shown
 
 
 def test_a_newest_turn_over_the_runs_own_limit() -> None:
