@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from janflask.inference.deltas import Event as DeltaEvent
-from janflask.inference.deltas import ReasoningDelta, TextDelta, ToolCallDelta
-from janflask.inference.generation import Event
-from janflask.ipc.messages.engine import Chunk
+from janflask.inference.deltas import Event, ReasoningDelta, TextDelta, ToolCallDelta
 from janflask.storage.run_log import LogEvent, ReasoningEvent, TextEvent, ToolCallEvent
 
 
-def log_event(event: Event | DeltaEvent) -> LogEvent | None:
+def log_event(event: Event) -> LogEvent | None:
     """None for what is no delta, and for one that says nothing. A run has one choice."""
-    if isinstance(event, Chunk | TextDelta):
+    if isinstance(event, TextDelta):
         return TextEvent(event.text) if event.text else None
     if isinstance(event, ReasoningDelta):
         return ReasoningEvent(event.text) if event.text else None

@@ -19,10 +19,9 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.files import ids
-from janflask.inference.generation import Event
+from janflask.inference.deltas import Done, Event, Finished, Started
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
-from janflask.ipc.messages.engine import Done, Finished, Started
 from janflask.runner.events import log_event
 from janflask.runner.live import Halt, LiveRun
 from janflask.runner.prompts import Prompts, PromptTooLongError, RunPrompt
@@ -109,9 +108,9 @@ class Execution:
         prompt = self._prompts.of(self._live.run, self._messages(begun), begun, waiter)
         if prompt.request.max_tokens == 0:
             return _incomplete("max_completion_tokens")
-        reason = ""
-        chat = self._services.chat
-        with closing(chat.events(chat.chat(prompt.request), waiter, SYNC_INTERVAL, self._tries)) as events:
+        reason, done = "", None
+        backend = self._services.backends.of(self._live.run.model)
+        with closing(backend.chat(prompt.request, waiter, SYNC_INTERVAL, self._tries)) as events:
             for batch in events:
                 for event in batch:
                     if isinstance(event, Started):
@@ -119,8 +118,10 @@ class Execution:
                     elif isinstance(event, Finished):
                         reason = event.reason
                     elif isinstance(event, Done):
-                        return _ended(reason) | _usage(event, prompt)
+                        done = event
                 self._say(writer, batch)
+                if done is not None:
+                    return _ended(reason) | _usage(done, prompt)
         raise EngineCrashedError("the engine ended the answer without a word", retry_after=1)
 
     def _messages(self, begun: str) -> list[Message]:

@@ -15,6 +15,9 @@
     built in
 ``lru``: What was used last, up to a total weight
 ``memory``: The repository in memory: for tests, and the plainest statement of what ``base`` says
+``memory_runs``: Runs in memory, and the events of each
+``memory_threads``: Threads and their messages in memory
+``memory_uploads``: Uploaded files in memory
 ``message_index``: Where each message of a thread lies in its file, so that a page in the middle needs no walk through
     all of it
 ``message_lines``: What stands in a line of ``messages.jsonl``: one message, unless a program forgot a line break or did

@@ -163,7 +163,7 @@ class FileRunStore:
     def event_log(self, thread_id: str, run_id: str) -> FileEventWriter:
         """See ``RunStore``."""
         with self._runs(thread_id, run_id) as fd:
-            os.stat(f"{run_id}.json", dir_fd=fd)  # no log without a run
+            os.stat(f"{run_id}.json", dir_fd=fd, follow_symlinks=False)  # no log without a run
             return FileEventWriter(self._disk, fd, run_id)
 
     def events(self, thread_id: str, run_id: str) -> Sequence[LogEvent]:
