@@ -19,10 +19,9 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.files import ids
-from janflask.inference.generation import Event
+from janflask.inference.deltas import Done, Event, Finished, Started, TextDelta
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
-from janflask.ipc.messages.engine import Chunk, Done, Finished, Started
 from janflask.runner.live import Halt, LiveRun
 from janflask.runner.prompts import Prompts, PromptTooLongError, RunPrompt
 from janflask.runner.titles import give_title
@@ -108,8 +107,8 @@ class Execution:
         if prompt.request.max_tokens == 0:
             return _incomplete("max_completion_tokens")
         reason = ""
-        chat = self._services.chat
-        with closing(chat.events(chat.chat(prompt.request), waiter, SYNC_INTERVAL, self._tries)) as events:
+        backend = self._services.backends.of(self._live.run.model)
+        with closing(backend.chat(prompt.request, waiter, SYNC_INTERVAL, self._tries)) as events:
             for batch in events:
                 for event in batch:
                     if isinstance(event, Started):
@@ -130,7 +129,7 @@ class Execution:
         return [message for message in messages if message.created_ms <= (run.replied_ms or 0)]
 
     def _say(self, reply: ReplyWriter, batch: list[Event]) -> None:
-        pieces = [event.text for event in batch if isinstance(event, Chunk) and event.text]
+        pieces = [event.text for event in batch if isinstance(event, TextDelta) and event.text]
         if pieces:
             reply.add(*pieces)
             self._live.said(pieces)

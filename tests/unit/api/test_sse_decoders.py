@@ -19,7 +19,7 @@ from janflask.api.answers.run_stream import run_stream
 from janflask.api.plumbing.sse import stream
 from janflask.cli.client import parse_events
 from janflask.errors import EngineCrashedError
-from janflask.inference.generation import Chunk, Finished, Started
+from janflask.inference.deltas import Finished, Started, TextDelta
 from janflask.schemas.chat import ChatRequestSchema
 from janflask.schemas.completions import CompletionRequestSchema
 from janflask.services.runs import RunChanged, RunSaid
@@ -102,7 +102,7 @@ def _often(silence: Any, items: Iterable[Any]) -> list[Any]:
     return [*chain.from_iterable((silence, silence, item) for item in items), silence, silence]
 
 
-GENERATION = [[Started(7)], [Chunk(0, "Grüße\n\n")], [Chunk(0, "“data:”")], [Finished(0, "stop"), DONE]]
+GENERATION = [[Started(7)], [TextDelta(0, "Grüße\n\n")], [TextDelta(0, "“data:”")], [Finished(0, "stop"), DONE]]
 CHAT = ChatRequestSchema().load({"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True})
 COMPLETION = CompletionRequestSchema().load({"model": "m", "prompt": "Hi", "stream": True})
 

@@ -18,7 +18,8 @@ from janflask.errors import (
     TemplateGivenUpError,
 )
 from janflask.inference import tries
-from janflask.inference.generation import Event
+from janflask.inference.backend import Counted
+from janflask.inference.deltas import Event
 from janflask.inference.requests import ChatRequest, TemplateRequest
 from janflask.inference.tries import ATTEMPTS, Tries
 from janflask.inference.waiting import Waiter
@@ -45,7 +46,7 @@ def test_a_run_that_completes() -> None:
     (reply,) = world.messages(run)
     assert (reply.id, reply.text, reply.status) == (run.message_id, "Hello you", "completed")
     (request,) = world.model.requests
-    assert [item.content for item in request.messages] == ["Be kind.", "Say hello\nplease"]
+    assert [item.text for item in request.messages] == ["Be kind.", "Say hello\nplease"]
     assert request.sampling == {"temperature": 0.5}
     assert request.conversation == run.thread_id
     assert world.repository.threads.get(run.thread_id).title == "Say hello"
@@ -191,7 +192,7 @@ def test_what_does_not_fit_is_left_out_and_named() -> None:
     old = world.repository.threads.message_ids(thread_id)[0]
     final = world.done(world.run(thread_id))
     assert final.left_out == (old,)
-    assert [item.content for item in world.model.requests[0].messages] == ["new " * 20]
+    assert [item.text for item in world.model.requests[0].messages] == ["new " * 20]
 
 
 @pytest.mark.parametrize(("at_most", "shown"), [(2, ["two", "three"]), (0, None)])
@@ -200,21 +201,21 @@ def test_what_a_template_cannot_lay_out_in_time_is_left_out(
 ) -> None:
     """Gemma 4's work grows with the square of the messages: with thousands it is given up."""
     world = RunWorld(saying("ok"))
-    plain = world.model.apply_template
+    plain = world.model.count
 
-    def slow(request: TemplateRequest, waiter: Waiter, tries: Tries) -> object:
+    def slow(request: TemplateRequest, waiter: Waiter, tries: Tries) -> Counted:
         if len(request.messages) > at_most:
             raise TemplateGivenUpError("the template was given up", param="messages")
         return plain(request, waiter, tries)
 
-    monkeypatch.setattr(world.model, "apply_template", slow)
+    monkeypatch.setattr(world.model, "count", slow)
     thread_id = world.thread("one", "two", "three")
     final = world.done(world.run(thread_id))
     if shown is None:
         assert (final.status, final.error_message) == (RunStatus.FAILED, "the template was given up")
         return
     assert final.left_out == world.repository.threads.message_ids(thread_id)[:1]
-    assert [item.content for item in world.model.requests[0].messages] == shown
+    assert [item.text for item in world.model.requests[0].messages] == shown
 
 
 def test_a_newest_turn_over_the_runs_own_limit() -> None:

@@ -1,0 +1,27 @@
+"""Which backend answers for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from janflask.inference.backend import Backend
+from janflask.inference.local.backend import LocalBackend
+from janflask.inference.local.engines import Engines
+from janflask.inference.templates import ChatTemplates
+from janflask.models.card import ModelCard
+from janflask.settings import Settings
+
+
+class Backends:
+    """Every model's backend. Thread-safe."""
+
+    def __init__(self, settings: Settings, card: Callable[[str], ModelCard], engines: Engines) -> None:
+        """``card`` finds a model; it raises ModelNotFoundError, and ConflictError for one that is on its way."""
+        self._settings = settings
+        self._card = card
+        self._engines = engines
+        self._templates = ChatTemplates()
+
+    def of(self, model_id: str) -> Backend:
+        """Raises ModelNotFoundError, and ConflictError for a model that is not on disk yet."""
+        return LocalBackend(self._settings, self._card(model_id), self._engines, self._templates)

@@ -1,0 +1,45 @@
+"""How the servers of an upstream are, as far as this process knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from janflask.models.card import ModelCard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseUrlHealth:
+    """One base URL of an upstream."""
+
+    base_url: str
+    reachable: bool | None = None  # None: nobody has asked it yet
+    since: int | None = None  # that it is so; seconds since the epoch
+    error: str | None = None  # of the last attempt, if that failed; never with a key in it
+    busy: int = 0  # requests of this process under way there
+
+
+class UpstreamHealth(Protocol):
+    """Who knows how upstreams are. Thread-safe."""
+
+    def known(self, card: ModelCard) -> Sequence[BaseUrlHealth]:
+        """What is known of each base URL of ``card.upstream``, in their order. Asks nobody, raises nothing."""
+        ...
+
+    def ask(self, card: ModelCard) -> Sequence[BaseUrlHealth]:
+        """The same, once each base URL that is not known to be reachable was asked, all at once.
+
+        Takes ``connect_timeout`` or little more. Raises ConflictError for a key that cannot be read.
+        """
+        ...
+
+
+class NobodyAsked:
+    """An ``UpstreamHealth`` that knows nothing: for the command line, which sends no requests of its own."""
+
+    def known(self, card: ModelCard) -> Sequence[BaseUrlHealth]:
+        """Each base URL, none of them asked."""
+        return () if card.upstream is None else [BaseUrlHealth(base_url=url) for url in card.upstream.base_urls]
+
+    ask = known
