@@ -14,7 +14,7 @@ from benchmarks.runs import LONG, first_token, long_thread
 
 CLIENTS = (1, 4, 8)
 PROMPT, NEW = 80, 128
-ROUNDS = 9
+ROUNDS = 7
 RATE = 0.99  # of the tokens a second of the other checkout
 FIRST = 0.9  # of its time to the first token
 FRESH = 4  # threads of which nothing is computed yet; each takes seconds
