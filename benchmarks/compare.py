@@ -64,12 +64,9 @@ def run_first_token(other: Path) -> list[Row]:
 
 @contextmanager
 def _both(other: Path, **settings: object) -> Iterator[tuple[Server, Server]]:
-    """A server of each, the other one with the knobs that this one's tuning chose: code is compared, not luck."""
-    with serving(checkout=ROOT, **settings) as after:
-        knobs = after.model()["runtime"]["knobs"]
-        chosen = {name: knobs[name] for name in ("flash_attn", "kv_unified", "slice_size", "cpu_threads")}
-        with serving(checkout=other, **settings, **{name: int(value) for name, value in chosen.items()}) as before:
-            yield after, before
+    """A server of each, both with the knobs that this one's tuning chose: code is compared, not luck."""
+    with serving(checkout=ROOT, **settings) as after, serving(checkout=other, **settings, **after.knobs()) as before:
+        yield after, before
 
 
 def _row(name: str, pairs: list[tuple[float, float]], target: float | None, *, at_least: bool = False) -> Row:

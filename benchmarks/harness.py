@@ -71,6 +71,11 @@ class Server:
     def model(self) -> Any:
         return self.get(f"/v1/models/{MODEL}")
 
+    def knobs(self) -> dict[str, int]:
+        """What its tuning chose, as settings: two servers that are compared should differ in nothing else."""
+        knobs = self.model()["runtime"]["knobs"]
+        return {name: int(knobs[name]) for name in ("flash_attn", "kv_unified", "slice_size", "cpu_threads")}
+
 
 @contextmanager
 def serving(*, checkout: Path = ROOT, **settings: object) -> Iterator[Server]:
