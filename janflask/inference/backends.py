@@ -8,12 +8,13 @@ from janflask.inference.backend import Backend
 from janflask.inference.local.backend import LocalBackend
 from janflask.inference.local.engines import Engines
 from janflask.inference.templates import ChatTemplates
+from janflask.inference.upstream.pools import UpstreamPools
 from janflask.models.card import ModelCard
 from janflask.settings import Settings
 
 
 class Backends:
-    """Every model's backend. Thread-safe."""
+    """Every model's backend. Thread-safe; ``upstreams`` knows how the upstream ones are."""
 
     def __init__(self, settings: Settings, card: Callable[[str], ModelCard], engines: Engines) -> None:
         """``card`` finds a model; it raises ModelNotFoundError, and ConflictError for one that is on its way."""
@@ -21,7 +22,11 @@ class Backends:
         self._card = card
         self._engines = engines
         self._templates = ChatTemplates()
+        self.upstreams = UpstreamPools(settings)
 
     def of(self, model_id: str) -> Backend:
         """Raises ModelNotFoundError, and ConflictError for a model that is not on disk yet."""
-        return LocalBackend(self._settings, self._card(model_id), self._engines, self._templates)
+        card = self._card(model_id)
+        if card.upstream is not None:
+            return self.upstreams.backend(card, card.upstream)
+        return LocalBackend(self._settings, card, self._engines, self._templates)

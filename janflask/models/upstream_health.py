@@ -17,7 +17,7 @@ class BaseUrlHealth:
     reachable: bool | None = None  # None: nobody has asked it yet
     since: int | None = None  # that it is so; seconds since the epoch
     error: str | None = None  # of the last attempt, if that failed; never with a key in it
-    busy: int = 0  # requests of this process under way there
+    busy: int = 0  # requests of this server under way there
 
 
 class UpstreamHealth(Protocol):

@@ -1,4 +1,4 @@
-"""A run under way: how it is, what it has said, who listens, and how it is halted."""
+"""A run under way: how it is, its events, who listens, and how it is halted."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from enum import Enum
 from typing import Any
 
 from janflask.inference.waiting import Waiter
-from janflask.storage.base import RunStore
+from janflask.storage.base import EventWriter, RunStore
 from janflask.storage.records import Run
+from janflask.storage.run_log import LogEvent, missing, reasoning_of, texts_of
 
-Change = Run | tuple[int, list[str]]  # the run anew, or pieces of its reply with the number of the first
+Change = Run | tuple[int, list[LogEvent]]  # the run anew, or events of its log with the number of the first
 
 
 class Halt(Enum):
@@ -27,12 +28,17 @@ class Halt(Enum):
 
 
 class LiveRun:
-    """One run of ``store``. All methods are for any thread."""
+    """One run of ``store``, whose log holds ``events`` so far. All methods are for any thread.
 
-    def __init__(self, store: RunStore, run: Run, said: Sequence[str]) -> None:
+    A lifecycle event is told as soon as the run is on disk from which it follows. It is in the log at the latest before
+    the next delta, and if this process ends earlier, the next one puts the same event in the same place.
+    """
+
+    def __init__(self, store: RunStore, run: Run, events: Sequence[LogEvent]) -> None:
         self._store = store
         self._run = run
-        self._pieces = list(said)
+        self._events = [*events, *missing(run, events)]
+        self._written = len(events)  # so many of them are in the log
         self._changes: list[Change] = []
         self._changed = threading.Condition()  # guards all of this; a run is published as it is on disk, in that order
         self._over = False
@@ -49,7 +55,13 @@ class LiveRun:
     def text(self) -> str:
         """What it has said so far."""
         with self._changed:
-            return "".join(self._pieces)
+            return "".join(texts_of(self._events))
+
+    @property
+    def reasoning(self) -> str:
+        """What the model has thought so far."""
+        with self._changed:
+            return reasoning_of(self._events)
 
     @property
     def halted(self) -> Halt | None:
@@ -74,12 +86,17 @@ class LiveRun:
                 )
             )
 
-    def said(self, pieces: list[str]) -> None:
-        """Tells what is on disk by now."""
-        with self._changed:
-            self._changes.append((len(self._pieces), pieces))
-            self._pieces += pieces
-            self._changed.notify_all()
+    def add(self, writer: EventWriter, deltas: Sequence[LogEvent]) -> None:
+        """Writes to the log what it lacks and ``deltas``, then tells these. Raises what ``writer`` does.
+
+        For the thread that carries the run out.
+        """
+        writer.add([*self._events[self._written :], *deltas])
+        self._written = len(self._events) + len(deltas)
+        if deltas:
+            with self._changed:
+                self._append(deltas)
+                self._changed.notify_all()
 
     def leave(self) -> None:
         """Nothing more happens to it here: who listens hears the end."""
@@ -90,8 +107,14 @@ class LiveRun:
     def _tell(self, run: Run) -> Run:
         self._run = run
         self._changes.append(run)
+        if events := missing(run, self._events):
+            self._append(events)
         self._changed.notify_all()
         return run
+
+    def _append(self, events: Sequence[LogEvent]) -> None:
+        self._changes.append((len(self._events) + 1, list(events)))
+        self._events += events
 
     # --- halting ------------------------------------------------------------------------------------------------
 
@@ -121,12 +144,11 @@ class LiveRun:
     # --- listening ----------------------------------------------------------------------------------------------
 
     def watch(self, pause: float) -> Iterator[Change | None]:
-        """The run now, all that it has said, and then every change; None after ``pause`` seconds without one."""
+        """The run now, all its events, and then every change; None after ``pause`` seconds without one."""
         with self._changed:
-            heard, run, pieces = len(self._changes), self._run, list(self._pieces)
+            heard, run, events = len(self._changes), self._run, list(self._events)
         yield run
-        if pieces:
-            yield 0, pieces
+        yield 1, events
         while True:
             with self._changed:
                 if heard == len(self._changes) and not self._over:

@@ -1,6 +1,6 @@
 """Every run under way, each in a thread of its own.
 
-A run is on disk before it comes here and its reply is as it grows, so this process may end at any time: the next one
+A run is on disk before it comes here and its log is as it grows, so this process may end at any time: the next one
 finds what is open and goes on.
 """
 
@@ -21,6 +21,7 @@ from janflask.runner.live import Change, Halt, LiveRun
 from janflask.settings import Settings
 from janflask.storage.base import Repository
 from janflask.storage.records import Run, RunStatus
+from janflask.storage.run_log import missing
 
 MAX_UNDER_WAY = 256  # runs; further ones are queued
 WATCH_PAUSE = 0.25  # seconds between two looks at whether a watcher is still there
@@ -67,7 +68,7 @@ class Runner:
         return run
 
     def watch(self, thread_id: str, run_id: str) -> Iterator[Change | None]:
-        """The run now, all that it has said, and every change until it is final; None now and then.
+        """The run now, its events, and every change until it is final; None now and then.
 
         The iterator ends early when this process does. Raises what ``begin`` does.
         """
@@ -77,12 +78,11 @@ class Runner:
             return
         yield run
         try:
-            pieces = list(self._runs.said(thread_id, run_id))
+            events = self._runs.events(thread_id, run_id)
         except StoreDamagedError as error:
             log.warning("what run %s has said is not told: %s", run_id, error.message)
-            return
-        if pieces:
-            yield 0, pieces
+            events = []
+        yield 1, [*events, *missing(run, events)]
 
     def recover(self) -> None:
         """Goes on with every run that was left in the middle."""
@@ -117,11 +117,11 @@ class Runner:
             if self._closing.is_set():
                 raise UnavailableError("the server is shutting down; the run goes on after its start", retry_after=1)
             try:
-                said = self._runs.said(thread_id, run_id)
+                events = self._runs.events(thread_id, run_id)
             except StoreDamagedError as error:  # nobody knows behind what to go on
                 ending = failed(error)
                 return self._runs.close(thread_id, run_id, lambda run: replace(run, **ending)), None
-            live = LiveRun(self._runs, run, said)
+            live = LiveRun(self._runs, run, events)
             if run.status is RunStatus.CANCELLING:
                 live.halt(Halt.CANCELLED)
             self._lives[thread_id, run_id] = live

@@ -1,4 +1,4 @@
-"""Runs in memory, and what each has said so far."""
+"""Runs in memory, and the events of each."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from janflask.storage.base import Page, Slice
 from janflask.storage.memory_threads import MemoryThreadStore
 from janflask.storage.paging import Key, cut
 from janflask.storage.records import Run
+from janflask.storage.run_log import LogEvent, missing, texts_of
 
 
-class _Said:
-    def __init__(self, pieces: list[str]) -> None:
-        self._pieces = pieces
+class _EventWriter:
+    def __init__(self, events: list[LogEvent]) -> None:
+        self._events = events
 
     def __enter__(self) -> Self:
         return self
@@ -26,8 +27,8 @@ class _Said:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         return
 
-    def add(self, *pieces: str) -> None:
-        self._pieces.extend(pieces)
+    def add(self, events: Sequence[LogEvent]) -> None:
+        self._events.extend(events)
 
     def sync(self) -> None:
         return
@@ -40,14 +41,14 @@ class MemoryRunStore:
         self._lock = threading.RLock()
         self._threads = threads
         self._runs: dict[tuple[str, str], Run] = {}
-        self._said: dict[tuple[str, str], list[str]] = {}
+        self._logs: dict[tuple[str, str], list[LogEvent]] = {}
 
     def create(self, run: Run) -> bool:
         with self._lock:
             if self.open_run(run.thread_id) is not None:
                 return False
-            for key in [key for key in self._said if key[0] == run.thread_id]:
-                del self._said[key]
+            for key in [key for key in self._logs if key[0] == run.thread_id]:
+                del self._logs[key]
             self._runs[run.thread_id, run.id] = deepcopy(run)
             return True
 
@@ -73,7 +74,13 @@ class MemoryRunStore:
         return next((run.id for run in runs if not run.status.is_final), None)
 
     def close(self, thread_id: str, run_id: str, change: Callable[[Run], Run]) -> Run:
-        return self.update(thread_id, run_id, change)
+        with self._lock:
+            was_open = self.open_run(thread_id) == run_id
+            run = self.update(thread_id, run_id, change)
+            if was_open:
+                events = self._logs.setdefault((thread_id, run_id), [])
+                events += missing(run, events)
+            return run
 
     def all_open(self) -> Iterator[tuple[str, str]]:
         return iter([key for key, run in list(self._runs.items()) if not run.status.is_final])
@@ -83,10 +90,13 @@ class MemoryRunStore:
             for key in [key for key in self._runs if key[1] == run_id and not self._runs[key].status.is_final]:
                 del self._runs[key]
 
-    def reply(self, thread_id: str, run_id: str) -> _Said:
+    def event_log(self, thread_id: str, run_id: str) -> _EventWriter:
         self.get(thread_id, run_id)
-        return _Said(self._said.setdefault((thread_id, run_id), []))
+        return _EventWriter(self._logs.setdefault((thread_id, run_id), []))
+
+    def events(self, thread_id: str, run_id: str) -> Sequence[LogEvent]:
+        self.get(thread_id, run_id)
+        return list(self._logs.get((thread_id, run_id), []))
 
     def said(self, thread_id: str, run_id: str) -> Sequence[str]:
-        self.get(thread_id, run_id)
-        return list(self._said.get((thread_id, run_id), []))
+        return texts_of(self.events(thread_id, run_id))

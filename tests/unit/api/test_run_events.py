@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import msgspec
@@ -12,9 +13,10 @@ import pytest
 from openai.types.beta.threads import Run as SdkRun
 from openai.types.beta.threads.runs import RunStep
 
-from janflask.api.answers.run_events import RunEvent, delta, ending, opening
+from janflask.api.answers.run_events import RunEventWriter
 from janflask.api.answers.run_objects import run_object, step_object
 from janflask.storage.records import Run, RunStatus
+from janflask.storage.run_log import LogEvent, TextEvent, missing
 
 PIECES = ["Glass ", "is\n", "“sand”."]
 RUN = Run(
@@ -44,9 +46,32 @@ def ended(status: RunStatus, before: Run = REPLYING) -> Run:
     return replace(before, status=status, **ENDS[status])
 
 
+class RunEvent(NamedTuple):
+    number: int
+    name: str
+    data: dict[str, Any]
+
+
+def log_of(run: Run, pieces: list[str]) -> list[LogEvent]:
+    """The log of a run that has come so far and said ``pieces``."""
+    log = [*missing(replace(run, status=RunStatus.IN_PROGRESS), []), *map(TextEvent, pieces)]
+    return [*log, *missing(run, log)]
+
+
+def parsed(data: bytes) -> list[RunEvent]:
+    """Server-sent events with numbers."""
+    found = []
+    for block in data.decode().split("\n\n")[:-1]:
+        fields = dict(line.split(": ", 1) for line in block.split("\n"))
+        assert list(fields) == ["id", "event", "data"]
+        found.append(RunEvent(int(fields["id"]), fields["event"], json.loads(fields["data"])))
+    return found
+
+
 def events(run: Run, pieces: list[str]) -> list[RunEvent]:
-    texts = [delta(run, index, text) for index, text in enumerate(pieces)]
-    return [*opening(run), *texts, *(ending(run, pieces) if run.status.is_final else ())]
+    writer = RunEventWriter(0)
+    writer.run(run)
+    return parsed(writer.events(1, log_of(run, pieces)) + writer.end())
 
 
 def through_the_sdk(given: list[RunEvent]) -> Any:
@@ -93,7 +118,7 @@ def test_numbers_have_no_gap_and_do_not_depend_on_when_one_asks(status: RunStatu
     whole = events(run, pieces)
     assert [event.number for event in whole] == list(range(1, len(whole) + 1))
     for so_far in (RUN, BEGUN, before):
-        early = list(opening(so_far))
+        early = events(so_far, [])
         assert early == whole[: len(early)]
 
 

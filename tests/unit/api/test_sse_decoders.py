@@ -24,6 +24,7 @@ from janflask.schemas.chat import ChatRequestSchema
 from janflask.schemas.completions import CompletionRequestSchema
 from janflask.services.runs import RunChanged, RunSaid
 from janflask.storage.records import Run, RunStatus
+from janflask.storage.run_log import LogEvent, TextEvent, missing
 from tests.fakes.scripted import DONE
 from tests.unit.api.test_run_events import PIECES, REPLYING, RUN, ended
 
@@ -119,8 +120,20 @@ def completion(quiet: bool, make: Any) -> Response:
 
 def run_changes() -> list[Any]:
     begun: list[Run] = [RUN, replace(REPLYING, replied_ms=None), REPLYING]
-    said = [RunSaid(index, (text,)) for index, text in enumerate(PIECES)]
-    return [*map(RunChanged, begun), *said, RunChanged(ended(RunStatus.COMPLETED))]
+    changes: list[Any] = []
+    log: list[LogEvent] = []
+
+    def say(events: list[LogEvent]) -> None:
+        changes.append(RunSaid(len(log) + 1, events))
+        log.extend(events)
+
+    for run in (*begun, ended(RunStatus.COMPLETED)):
+        if run.status.is_final:
+            for text in PIECES:
+                say([TextEvent(text)])
+        changes.append(RunChanged(run))
+        say(missing(run, log))
+    return changes
 
 
 def run(quiet: bool, make: Any) -> Response:

@@ -20,6 +20,7 @@ from janflask.runner.runner import Runner
 from janflask.settings import Settings
 from janflask.storage.memory import memory_repository
 from janflask.storage.records import Message, Run, Thread
+from janflask.storage.run_log import texts_of
 from tests.fakes.crossing import crossing
 
 CONTEXT = 64  # tokens; a token is a word
@@ -144,7 +145,7 @@ class RunWorld:
         said = ""
         for change in self.runner.watch(run.thread_id, run.id):
             if isinstance(change, tuple):
-                said += "".join(change[1])
+                said += "".join(texts_of(change[1]))
             if said == text:
                 return
         raise RuntimeError(f"it said {said!r}")

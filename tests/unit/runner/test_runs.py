@@ -27,6 +27,7 @@ from janflask.runner import execution
 from janflask.runner.prompts import _TOO_LONG
 from janflask.runner.titles import title_of
 from janflask.storage.records import Run, RunStatus, Thread
+from janflask.storage.run_log import LifecycleEvent, texts_of
 from tests.integration.waiting import wait_for
 from tests.unit.runner.run_world import CONTEXT, RunWorld, failing, hanging, message, saying
 
@@ -66,12 +67,19 @@ def test_who_watches_hears_the_run_then_its_words_then_its_end() -> None:
     listened.set()
     heard += [change for change in changes if change is not None]
     assert isinstance(heard[0], Run)
-    assert isinstance(heard[-1], Run)
-    assert heard[-1].status is RunStatus.COMPLETED
-    pieces = [change for change in heard if isinstance(change, tuple)]
-    assert "".join(text for _, texts in pieces for text in texts) == "ab"
+    final = [change for change in heard if isinstance(change, Run)][-1]
+    assert final.status is RunStatus.COMPLETED
+    told = [change for change in heard if isinstance(change, tuple)]
+    events = [event for _, part in told for event in part]
+    assert [first for first, _ in told] == [1 + sum(len(part) for _, part in told[:at]) for at in range(len(told))]
+    assert texts_of(events) == ["a", "b"]
+    assert [event.event for event in events if isinstance(event, LifecycleEvent)] == [
+        *("run.created", "run.queued", "run.in_progress", "run.step.created", "run.step.in_progress"),
+        *("message.created", "message.in_progress", "message.completed", "run.step.completed", "run.completed"),
+    ]
     late = list(world.runner.watch(run.thread_id, run.id))
-    assert late == [heard[-1], (0, ["a", "b"])]
+    assert late == [final, (1, events)]
+    assert events == world.repository.runs.events(run.thread_id, run.id), "what was told is what is in the log"
 
 
 def test_the_token_limit_makes_it_incomplete() -> None:
