@@ -76,8 +76,8 @@ def read_upstream(given: object, folder: Path) -> Upstream:
             wrong.append(f"upstream.{name} {error}")
     if wrong:
         raise ValueError("; ".join(wrong))
-    places = {name: str(folder / values[name]) for name in ("api_key_file", "ca_file") if name in values}
-    return Upstream(**{**values, **places})
+    values |= {name: str(folder / values[name]) for name in ("api_key_file", "ca_file") if name in values}
+    return Upstream(**values)
 
 
 def read_base_url(given: object) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 from janflask.models.card import ModelCard
+from janflask.models.upstream import Upstream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,17 @@ class UpstreamHealth(Protocol):
         Takes ``connect_timeout`` or little more. Raises ConflictError for a key that cannot be read.
         """
         ...
+
+
+def upstream_object(upstream: Upstream, health: Sequence[BaseUrlHealth]) -> dict[str, Any]:
+    """What clients see of an upstream: nothing of its key, not even where that is."""
+    return {
+        "kind": str(upstream.kind),
+        "model": upstream.model,
+        "ctx_len": upstream.ctx_len,
+        "max_concurrent": upstream.max_concurrent,
+        "servers": [asdict(server) for server in health],
+    }
 
 
 class NobodyAsked:
