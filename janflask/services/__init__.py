@@ -21,4 +21,5 @@
 ``spool``: Streams that can be sought
 ``threads``: Threads: conversations with what decides how they are answered
 ``tokens``: Texts to tokens and back, and conversations to prompts, by the model's own vocabulary and template
+``upstream_models``: What the API says and does of models that an upstream runs: nothing is started or stopped here
 """

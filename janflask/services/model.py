@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from janflask.models.card import ModelCard
@@ -27,25 +26,13 @@ class Model:
         return self.state.error or self.card.problem
 
 
-def joined(card: ModelCard, state: ModelState | None, health: Sequence[BaseUrlHealth] = ()) -> Model:
-    """A model on disk; ``health`` is that of its upstream, if one runs it."""
-    if card.upstream is not None:
-        return Model(card, upstream_state(card.id, health), health=tuple(health))
+def joined(card: ModelCard, state: ModelState | None) -> Model:
+    """A model on disk, which no upstream runs."""
     # The supervisor knows what it did with a model, the catalog whether there are weights.
     if state is None or state.status is ModelStatus.NOT_DOWNLOADED:
         status = ModelStatus.DOWNLOADED if card.present else ModelStatus.NOT_DOWNLOADED
         state = ModelState(model_id=card.id, status=status) if state is None else replace(state, status=status)
     return Model(card, state)
-
-
-def upstream_state(model_id: str, health: Sequence[BaseUrlHealth]) -> ModelState:
-    """Running while one of its servers can be reached, failed while none can; else nobody has asked them yet."""
-    if any(server.reachable for server in health):
-        return ModelState(model_id=model_id, status=ModelStatus.RUNNING)
-    if not health or any(server.reachable is None for server in health):
-        return ModelState(model_id=model_id, status=ModelStatus.DOWNLOADED)
-    reasons = "; ".join(f"{server.base_url}: {server.error or 'not reachable'}" for server in health)
-    return ModelState(model_id=model_id, status=ModelStatus.FAILED, error=reasons)
 
 
 def coming(state: ModelState) -> Model:

@@ -25,13 +25,13 @@ from janflask.ipc.clients.supervisor import SupervisorClient
 from janflask.models.card import ModelCard
 from janflask.models.catalog import ModelCatalog, is_model_id
 from janflask.models.engine_info import EngineInfo
-from janflask.models.engine_settings import JAN_SETTINGS
 from janflask.models.state import ModelState, ModelStatus
 from janflask.models.upstream_health import NobodyAsked, UpstreamHealth
 from janflask.services.downloads import DownloadService
-from janflask.services.model import Model, coming, joined, upstream_state
+from janflask.services.model import Model, coming, joined
 from janflask.services.model_changes import ALIVE, ModelChanges, ModelChangeService, check_idle
-from janflask.services.overrides import check_file, checked_settings, refuse_settings
+from janflask.services.overrides import check_file, checked_settings
+from janflask.services.upstream_models import UpstreamModels
 from janflask.settings import Settings
 
 STATES_TIMEOUT = 5.0  # seconds; the supervisor answers from memory
@@ -66,7 +66,7 @@ class ModelService:
         self._catalog = catalog
         self._supervisor = supervisor
         self._downloads = downloads
-        self._upstreams = upstreams or NobodyAsked()
+        self._upstreams = UpstreamModels(upstreams or NobodyAsked())
         self._changes = ModelChangeService(settings, catalog)
         self._lock = threading.Lock()
         self._endpoints: dict[str, tuple[Endpoint, tuple[int, int]]] = {}
@@ -181,7 +181,7 @@ class ModelService:
         model_id = card.id
         self._check_overrides(card, overrides)
         if card.upstream is not None:
-            return self._reached(card, overrides)
+            return self._upstreams.start(card, overrides)
         for state in self.starting(model_id, waiter, beat=self._settings.start_timeout, overrides=overrides):
             if state is not None:
                 return state
@@ -217,12 +217,7 @@ class ModelService:
         card = self._on_disk(name)
         model_id = card.id
         if card.upstream is not None and self._status(model_id) not in ALIVE:  # it may have been a local one till now
-            raise ConflictError(
-                f"{model_id} is run by another server ({', '.join(card.upstream.base_urls)}): it cannot be stopped "
-                "from here",
-                param="model_id",
-                code="model_upstream",
-            )
+            raise self._upstreams.not_stopped(card)
         self.forget(model_id)
         return self._supervisor.stop(model_id, self._settings.stop_timeout + STOP_MARGIN)
 
@@ -286,17 +281,7 @@ class ModelService:
         return self._joined(card, states)
 
     def _joined(self, card: ModelCard, states: Mapping[str, ModelState]) -> Model:
-        health = () if card.upstream is None else self._upstreams.known(card)
-        return joined(card, states.get(card.id), health)
-
-    def _reached(self, card: ModelCard, overrides: Mapping[str, Any]) -> ModelState:
-        """The state of an upstream's model that can be reached: there is nothing to start. Raises as ``start`` does."""
-        refuse_settings(card.id, {name: value for name, value in overrides.items() if name not in JAN_SETTINGS}, "")
-        state = upstream_state(card.id, self._upstreams.ask(card))
-        if state.status is not ModelStatus.RUNNING:
-            reason = state.error or "nobody has asked its servers yet"
-            raise UnavailableError(f"{card.id} cannot be reached: {reason}", retry_after=5)
-        return state
+        return joined(card, states.get(card.id)) if card.upstream is None else self._upstreams.model(card)
 
     def _of_state(self, state: ModelState) -> Model:
         """Raises ModelNotFoundError for a model that was deleted; the supervisor still knows it."""

@@ -15,6 +15,7 @@ from janflask.errors import ConflictError
 from janflask.models.card import ModelCard
 from janflask.models.state import ModelState, ModelStatus
 from janflask.models.upstream_health import BaseUrlHealth
+from janflask.services.upstream_models import UpstreamModels
 from tests.unit.api.conftest import World
 
 ONE, TWO = "http://10.0.0.2:8000/v1", "http://10.0.0.3:8000/v1"
@@ -56,7 +57,7 @@ class Pool:
 def pool(world: World, app: Flask, monkeypatch: pytest.MonkeyPatch) -> Pool:
     world.write_model("big", weights=False, name="Big", upstream=UPSTREAM)
     pool = Pool()
-    monkeypatch.setattr(app.extensions["janflask"].models, "_upstreams", pool)
+    monkeypatch.setattr(app.extensions["janflask"].models, "_upstreams", UpstreamModels(pool))
     return pool
 
 
