@@ -18,6 +18,7 @@ from janflask.cli.client import Client, ServerUnreachableError
 from janflask.cli.models_bench import bench
 from janflask.cli.models_import import import_model
 from janflask.cli.models_pull import pull
+from janflask.cli.models_upstream import add_upstream
 from janflask.cli.options import client_for, json_option, url_option
 from janflask.cli.store import print_json
 from janflask.cli.terminal import Group, column, confirm, console, echo, show_error
@@ -33,7 +34,7 @@ def models() -> None:
     """Fetch, list, start, change and delete models."""
 
 
-for _command in (pull, import_model, bench):
+for _command in (pull, import_model, add_upstream, bench):
     models.add_command(_command)
 
 

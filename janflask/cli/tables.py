@@ -140,7 +140,7 @@ def reached(server: Json) -> str:
 
 def requests(model: Json, server: Json) -> str:
     """``3/64``: requests under way at a server of an upstream, of how many it gets at once."""
-    return f"{text(server.get('busy'))}/{text(part(model, 'upstream').get('max_concurrent'))}"
+    return f"{text(server.get('under_way'))}/{text(part(model, 'upstream').get('max_concurrent'))}"
 
 
 def folder_of(model: Json) -> str | None:

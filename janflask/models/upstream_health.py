@@ -16,9 +16,10 @@ class BaseUrlHealth:
 
     base_url: str
     reachable: bool | None = None  # None: nobody has asked it yet
-    since: int | None = None  # that it is so; seconds since the epoch
-    error: str | None = None  # of the last attempt, if that failed; never with a key in it
-    busy: int = 0  # requests of this process under way there
+    since: float | None = None  # that it is so; seconds since the epoch
+    error: str | None = None  # the last failure, of one that is not reachable; never with a key in it
+    under_way: int = 0  # requests of this server there
+    next_try: float | None = None  # seconds until it is asked again, if it is left out
 
 
 class UpstreamHealth(Protocol):

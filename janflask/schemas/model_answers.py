@@ -94,9 +94,10 @@ class UpstreamServerSchema(ma.Schema):
     reachable = fields.Boolean(
         metadata={"nullable": True, "description": "Whether it answers; null while nobody has asked it."}
     )
-    since = _whole("That it is so; seconds since the epoch.", nullable=True)
-    error = _text("Why the last attempt failed.", nullable=True)
-    busy = _whole("Requests under way there, of the worker that answers this.")
+    since = _number("That it is so; seconds since the epoch.", nullable=True)
+    error = _text("Why the last attempt failed, if it is not reachable.", nullable=True)
+    under_way = _whole("Requests of this server that it works on.")
+    next_try = _number("Seconds until it is asked again, if it is left out.", nullable=True)
 
 
 class UpstreamSchema(ma.Schema):

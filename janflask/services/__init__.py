@@ -21,5 +21,7 @@
 ``spool``: Streams that can be sought
 ``threads``: Threads: conversations with what decides how they are answered
 ``tokens``: Texts to tokens and back, and conversations to prompts, by the model's own vocabulary and template
+``upstream_entries``: The model entry of an upstream: a folder with a ``model.json`` and no weights. Only the command
+    line writes one
 ``upstream_models``: What the API says and does of models that an upstream runs: nothing is started or stopped here
 """

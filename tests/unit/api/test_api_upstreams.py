@@ -28,8 +28,8 @@ UPSTREAM: dict[str, Any] = {
     "ctx_len": 32768,
 }
 UP, DOWN = (
-    BaseUrlHealth(base_url=ONE, reachable=True, since=1_700_000_000, busy=3),
-    BaseUrlHealth(base_url=TWO, reachable=False, since=1_700_000_100, error="connection refused"),
+    BaseUrlHealth(base_url=ONE, reachable=True, since=1_700_000_000, under_way=3),
+    BaseUrlHealth(base_url=TWO, reachable=False, since=1_700_000_100, error="connection refused", next_try=4.0),
 )
 
 
@@ -84,8 +84,22 @@ def test_an_upstream_is_in_the_list_with_its_servers(client: FlaskClient, pool: 
         "ctx_len": 32768,
         "max_concurrent": 64,
         "servers": [
-            {"base_url": ONE, "reachable": True, "since": 1_700_000_000, "error": None, "busy": 3},
-            {"base_url": TWO, "reachable": False, "since": 1_700_000_100, "error": "connection refused", "busy": 0},
+            {
+                "base_url": ONE,
+                "reachable": True,
+                "since": 1_700_000_000,
+                "error": None,
+                "under_way": 3,
+                "next_try": None,
+            },
+            {
+                "base_url": TWO,
+                "reachable": False,
+                "since": 1_700_000_100,
+                "error": "connection refused",
+                "under_way": 0,
+                "next_try": 4.0,
+            },
         ],
     }
     assert (models["tiny"]["upstream"], models["tiny"]["format"], models["tiny"]["owned_by"]) == (None, "gguf", "local")
