@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-
 NULL = msgspec.Raw(b"null")
 
 
