@@ -183,7 +183,7 @@ class DownloadManager:
         """Raises what is wrong with a job by now."""
         source = sources.parse(job.request.source, self._means.hub)
         card = next((card for card in self._catalog.list() if card.id == job.model_id), None)
-        if card is not None and card.path is not None and not self._is_to_be_published(job):
+        if card is not None and card.present and not self._is_to_be_published(job):
             came = "it is there" if is_from(card, source, self._means.hub) else "its id has another model by now"
             raise ConflictError(came)
         with self._lock:

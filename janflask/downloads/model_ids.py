@@ -30,7 +30,7 @@ def choose_id(
     """
     known = [card for card in cards if is_from(card, source, means.hub)]
     for card in known:
-        if card.path is not None:
+        if card.present:
             raise ConflictError(
                 f"this source is here already, as the model {card.id}: use that, or delete it first",
                 param="source_url",
@@ -64,7 +64,7 @@ def _asked_for(model_id: str, cards: Sequence[ModelCard]) -> str:
     if not is_model_id(model_id):
         raise InvalidRequestError(f"{model_id[:MAX_ID]!r} is no id for a model", param="id")
     card = next((card for card in cards if card.id == model_id), None)
-    if card is not None and card.path is not None:
+    if card is not None and card.present:
         raise ConflictError(f"there is a model {model_id} already: choose another id, or delete it first", param="id")
     if card is not None and card.problem is not None:
         raise ConflictError(f"the model {model_id} is damaged ({card.problem}): choose another id", param="id")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from janflask.models.upstream import Upstream
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
@@ -14,6 +16,7 @@ class ModelCard:
     name: str
     folder: str = ""  # below models/: Jan's id for it, which may be no legal one of ours; empty while there is none
     path: str | None  # the GGUF; None while there is none
+    upstream: Upstream | None = None  # where it runs, if that is elsewhere: it has no GGUF then
     size_bytes: int
     created: int  # seconds since the epoch
     settings: dict[str, Any]
@@ -21,3 +24,8 @@ class ModelCard:
     metadata: dict[str, Any]
     raw: dict[str, Any]
     problem: str | None = None  # why it can't be used as it is
+
+    @property
+    def present(self) -> bool:
+        """Whether there is something to ask: its weights are here, or an upstream has them."""
+        return self.path is not None or self.upstream is not None

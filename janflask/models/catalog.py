@@ -13,6 +13,8 @@ Where the weights are looked for, in this order:
 3. the only model among the ``*.gguf`` files in the folder (see ``model_files``; the parts of a split model are one, and
    its first part stands for it).
 
+A ``model.json`` with an ``upstream`` table has no weights: another server runs the model (see ``upstream``).
+
 A relative path counts from the model's own folder and may not leave it through ``..``. An absolute path (or ``file://``
 URL) to an existing ``.gguf`` is taken as it is, as Jan does for imported models: whoever can write ``model.json`` owns
 the server's data. The API must therefore never let a client write such a path. Symbolic links are the owner's, too.
@@ -37,6 +39,7 @@ from janflask.models.folder_ids import derived_id, same_name, shown
 from janflask.models.folder_ids import is_model_id as is_model_id
 from janflask.models.model_files import MODEL_FILE as MODEL_FILE
 from janflask.models.model_files import find_weights, is_gguf_name, resolve, weights_size
+from janflask.models.upstream import Upstream, read_upstream
 
 log = logging.getLogger(__name__)
 
@@ -207,9 +210,9 @@ def _signature(folder: str) -> _Signature:
 
 def _is_current(card: ModelCard) -> bool:
     """A card with a problem, or without weights, is read anew each time: what is wrong may lie outside its folder."""
-    if card.problem is not None or card.path is None:
+    if card.problem is not None or not card.present:
         return False
-    return weights_size(card.path) == card.size_bytes
+    return card.path is None or weights_size(card.path) == card.size_bytes
 
 
 def _stat(path: str) -> os.stat_result:
@@ -229,12 +232,16 @@ def _read_card(model_id: str, folder: Path, place: str) -> ModelCard | None:
         problems.append(f"{MODEL_FILE} cannot be read: {error}")
     settings, parameters, metadata = (_table(raw, name, problems) for name in ("settings", "parameters", "metadata"))
     path: Path | None = None
+    upstream: Upstream | None = None
     try:
         path = find_weights(folder, settings, raw)
+        upstream = _upstream(raw, folder, path)
     except (OSError, ValueError) as error:
         problems.append(str(error))
     if not described and path is None and not problems:
         return None
+    if upstream is not None and upstream.ctx_len is not None:
+        metadata = {"context_length": upstream.ctx_len, **metadata}
     size = weights_size(path) if path is not None else None
     name = raw.get("name")
     return ModelCard(
@@ -242,6 +249,7 @@ def _read_card(model_id: str, folder: Path, place: str) -> ModelCard | None:
         folder=place,
         name=name if isinstance(name, str) and name else shown(place),
         path=str(path) if path is not None else None,
+        upstream=upstream,
         size_bytes=size if size is not None else max(0, int(_number(metadata.get("size")) or 0)),
         created=_created(raw, folder),
         settings=settings,
@@ -250,6 +258,15 @@ def _read_card(model_id: str, folder: Path, place: str) -> ModelCard | None:
         raw=raw,
         problem=shown("; ".join(problems)) or None,
     )
+
+
+def _upstream(raw: Mapping[str, Any], folder: Path, weights: Path | None) -> Upstream | None:
+    """Raises ValueError for a table that is wrong, and for one beside weights: it would not be clear what answers."""
+    if raw.get("upstream") is None:
+        return None
+    if weights is not None:
+        raise ValueError(f"{MODEL_FILE} names an upstream, and there are weights ({weights.name}): remove one of them")
+    return read_upstream(raw["upstream"], folder)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -166,7 +166,7 @@ def _description(staging: Path, target: Path, files: Sequence[Origin]) -> dict[s
         return {}
     if any(_is_same(staging / file.filename, target / file.filename) for file in files):
         return card.raw  # a crash ended an earlier attempt
-    if card.path is not None:
+    if card.present:
         raise ConflictError(
             f"there is a model {card.id} already: choose another id, or delete it first",
             param="id",

@@ -113,7 +113,7 @@ class ModelImportService:
         if self._is_download(model_id):
             raise ConflictError(f"{model_id} is being downloaded: choose another id, or delete it first", param="id")
         try:
-            taken = self._catalog.get(model_id).path is not None
+            taken = self._catalog.get(model_id).present
         except ModelNotFoundError:
             taken = False
             check_holds_none(model_id, self._catalog.list())

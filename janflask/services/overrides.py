@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from janflask.engine_table import FILES
 from janflask.errors import InvalidRequestError
 from janflask.models.catalog import MODEL_FILE
 from janflask.models.engine_settings import JAN_SETTINGS, engine_settings
 from janflask.settings import Settings
+from janflask.settings.engine_table import FILES
 
 # Settings that name files. In model.json they may be absolute paths, which a client must never be able to write.
 FILE_SETTINGS = ("llama_model_path", *FILES)
@@ -34,6 +34,21 @@ def checked_settings(settings: Settings, given: Mapping[str, Any], where: str = 
     if template is not None and not (isinstance(template, str) and (not template or "{prompt}" in template)):
         raise _refused(where, "prompt_template", "must be text with {prompt} in it, or empty for the model's own")
     return {name: _value(parsed, name, value) for name, value in given.items() if value is not None}
+
+
+def refuse_settings(model_id: str, given: Mapping[str, Any], where: str = "settings") -> None:
+    """Raises InvalidRequestError, with ``param`` as ``checked_settings``, for a setting of a model of an upstream.
+
+    null is none: it removes what stands in ``model.json``.
+    """
+    name = next((name for name, value in given.items() if value is not None), None)
+    if name is not None:
+        raise _refused(
+            where,
+            name,
+            f"cannot be set: {model_id} is run by another server, which decides how. What is asked of that server "
+            f"stands in the upstream table of {MODEL_FILE}",
+        )
 
 
 def check_file(name: str, value: object, folder: Path, where: str = "settings") -> None:

@@ -504,3 +504,42 @@ def test_a_model_is_found_by_id_and_by_any_of_its_urls(models: Path) -> None:
     for name in ("c", "text", "../a", str(models / "a"), urls[0] + "x", ""):
         with pytest.raises(ModelNotFoundError):
             catalog.find(name)
+
+
+UPSTREAM: dict[str, Any] = {"base_urls": ["http://10.0.0.2:8000/v1/"], "model": "org/Big", "ctx_len": 32768}
+
+
+def test_a_model_that_another_server_runs(models: Path) -> None:
+    put(models, "big", {"name": "Big", "upstream": UPSTREAM, "metadata": {"author": "org"}})
+    card = only(models)
+    assert card.upstream is not None
+    assert (card.problem, card.path, card.size_bytes, card.present) == (None, None, 0, True)
+    assert (card.upstream.base_urls, card.upstream.model) == (("http://10.0.0.2:8000/v1",), "org/Big")
+    assert card.metadata == {"context_length": 32768, "author": "org"}
+
+
+def test_the_card_of_an_upstream_is_kept_and_follows_its_file(models: Path) -> None:
+    folder = put(models, "big", {"upstream": UPSTREAM})
+    catalog = ModelCatalog(models)
+    before = catalog.get("big")
+    assert catalog.get("big") is before
+    (folder / "model.json").write_text(json.dumps({"upstream": {**UPSTREAM, "model": "other"}}), "utf-8")
+    after = catalog.get("big").upstream
+    assert after is not None
+    assert after.model == "other"
+
+
+def test_an_upstream_that_is_wrong_is_the_models_problem(models: Path) -> None:
+    put(models, "big", {"upstream": {**UPSTREAM, "kind": "tgi", "api_key": "sk-secret"}})
+    card = only(models)
+    assert card.problem is not None
+    assert (card.upstream, card.present) == (None, False)
+    assert "upstream.kind must be one of" in card.problem
+    assert "sk-secret" not in card.problem
+
+
+def test_an_upstream_beside_weights_is_not_guessed_about(models: Path) -> None:
+    put(models, "big", {"upstream": UPSTREAM}, "x.gguf")
+    card = only(models)
+    assert card.upstream is None
+    assert card.problem == "model.json names an upstream, and there are weights (x.gguf): remove one of them"

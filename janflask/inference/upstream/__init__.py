@@ -11,12 +11,12 @@
 ``estimate``: About how many tokens a text has, for servers that don't count
 ``exchange``: One HTTP request and its answer over a connection that never blocks; the HTTP itself is h11's
 ``idle``: Connections that are kept for the next request
-``key``: The key that an upstream wants, read where it lies each time, so that a new one holds at once
 ``kinds``: What each kind of server understands beside OpenAI's own fields, and by which names
 ``logprobs``: Log-probabilities as upstreams tell them, in our form
 ``messages``: Conversations as OpenAI's clients write them
 ``places``: How many requests are under way, counted over all processes of a server
 ``pool``: The base URLs of one model entry: which one a request goes to, which are left out, who waits in line
+``pools``: The pools of all upstream models of this process: one for each entry, made again when that changes
 ``problems``: What an upstream's refusals and failures mean to whoever asked us
 ``reading``: Answers as they come: readers that turn the pieces of a body into events
 ``sse``: Server-sent events: bytes in, the data of each event out

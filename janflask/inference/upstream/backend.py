@@ -108,8 +108,8 @@ class UpstreamBackend:
         """The prompt that a chat of these messages has, with exactly its tokens if they are asked for."""
         return self._tokens.lay_out(request, waiter, tries)
 
-    def count(self, request: TemplateRequest, waiter: Waiter, tries: Tries | None = None) -> Counted:
-        """How many tokens the prompt of such a chat has, an estimate for kinds that don't tell."""
+    def count(self, request: TemplateRequest | TokenizeRequest, waiter: Waiter, tries: Tries | None = None) -> Counted:
+        """How many tokens the prompt of such a chat, or a text, has; an estimate for kinds that don't tell."""
         return Counted(self._tokens.count(request, waiter, tries))
 
     # --- how ----------------------------------------------------------------------------------------------------

@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 
 from janflask.errors import JanflaskError
 from janflask.inference.upstream.address import Address
 from janflask.inference.upstream.idle import IdleLinks
 from janflask.inference.upstream.places import Places
+from janflask.models.upstream_health import BaseUrlHealth
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds that it is left out after a failure; doubled after each further one
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """How a base URL is, as this process has seen it; ``under_way`` counts the requests of the whole server.
-
-    ``reachable`` None: nobody has asked yet. ``since``: seconds since the epoch. ``error``: the last failure, of one
-    that is not reachable. ``next_try``: seconds until it is asked again.
-    """
-
-    base_url: str
-    reachable: bool | None
-    since: float | None
-    error: str | None
-    under_way: int
-    next_try: float | None = None
 
 
 class Endpoint:
@@ -87,11 +71,11 @@ class Endpoint:
             self._error = None
             self._see(True)
 
-    def health(self) -> Health:
-        """How it is now."""
+    def health(self) -> BaseUrlHealth:
+        """How it is now, as this process has seen it."""
         with self._lock:
             wait = max(0.0, self._out_until - time.monotonic()) if self._reachable is False else None
-            return Health(
+            return BaseUrlHealth(
                 base_url=self.address.url,
                 reachable=self._reachable,
                 since=self._since,

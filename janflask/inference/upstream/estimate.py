@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from janflask.inference.requests import ChatMessage
-from janflask.inference.upstream.messages import text_of
 
 BYTES = 3  # of UTF-8 for a token, which has about four in English: rather too many tokens than too few
 PER_MESSAGE = 8  # what a chat template puts around one
@@ -18,7 +17,7 @@ def tokens_of(text: str) -> int:
 
 def tokens_of_messages(messages: Iterable[ChatMessage]) -> int:
     """Of a conversation."""
-    return sum(tokens_of(text_of(message)) + PER_MESSAGE for message in messages)
+    return sum(tokens_of(message.text) + PER_MESSAGE for message in messages)
 
 
 def tokens_of_prompt(prompt: str | tuple[int, ...]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from janflask.inference.requests import ChatMessage
@@ -18,7 +17,7 @@ def openai_message(message: ChatMessage, traits: Traits) -> dict[str, Any]:
     role = message.role
     if role == "developer" and not traits.developer_role:
         role = "system"  # another name of the same
-    out: dict[str, Any] = {"role": role, "content": text_of(message)}
+    out: dict[str, Any] = {"role": role, "content": message.text}
     if message.name is not None:
         out["name"] = message.name
     if message.tool_call_id is not None:
@@ -31,10 +30,5 @@ def openai_message(message: ChatMessage, traits: Traits) -> dict[str, Any]:
 def begun_with(messages: tuple[ChatMessage, ...], begun: str, *, in_last: bool) -> tuple[ChatMessage, ...]:
     """``messages`` with the beginning of an answer behind them, or, with ``in_last``, behind the last one's words."""
     if in_last:
-        return (*messages[:-1], replace(messages[-1], content=text_of(messages[-1]) + begun))
-    return (*messages, ChatMessage(role="assistant", content=begun))
-
-
-def text_of(message: ChatMessage) -> str:
-    """A turn's words."""
-    return message.content
+        return (*messages[:-1], messages[-1].saying(messages[-1].text + begun))
+    return (*messages, ChatMessage.of("assistant", begun))

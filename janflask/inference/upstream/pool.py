@@ -17,13 +17,14 @@ import msgspec
 from janflask.errors import ConflictError, JanflaskError, QueueFullError, UpstreamBusyError, UpstreamUnavailableError
 from janflask.inference.upstream.address import parse_base_url
 from janflask.inference.upstream.call import Attempt, Call, Limits
-from janflask.inference.upstream.endpoint import Endpoint, Health
-from janflask.inference.upstream.key import read_key
+from janflask.inference.upstream.endpoint import Endpoint
 from janflask.inference.upstream.kinds import TRAITS
 from janflask.inference.upstream.places import Places, open_places
 from janflask.inference.upstream.problems import Where
 from janflask.inference.upstream.reading import WholeReader
 from janflask.models.upstream import Upstream
+from janflask.models.upstream_health import BaseUrlHealth
+from janflask.models.upstream_key import upstream_key
 from janflask.settings import Settings
 
 SPAN = 1 << 20  # bytes of the file of places that belong to one base URL, or to the line
@@ -97,7 +98,7 @@ class UpstreamPool:
 
     def _attempt(self, call: Call, endpoint: Endpoint, place: int | None) -> Attempt:
         try:
-            key = read_key(self.upstream)
+            key = upstream_key(self.upstream) or ""
         except ConflictError:
             if place is not None:
                 endpoint.places.give(place)
@@ -155,7 +156,7 @@ class UpstreamPool:
                 self._prober = threading.Thread(target=self._probe, name=f"upstream {self.model_id}", daemon=True)
                 self._prober.start()
 
-    def health(self) -> list[Health]:
+    def health(self) -> list[BaseUrlHealth]:
         """Each base URL as it is for this process."""
         return [endpoint.health() for endpoint in self.endpoints]
 
@@ -172,7 +173,7 @@ class UpstreamPool:
         endpoint.back()
         return True
 
-    def check_all(self, timeout: float) -> list[Health]:
+    def check_all(self, timeout: float) -> list[BaseUrlHealth]:
         """``health`` after each base URL was asked, all at once, within about ``timeout`` seconds."""
         threads = [
             threading.Thread(target=self.check, args=(endpoint, timeout), daemon=True) for endpoint in self.endpoints

@@ -14,7 +14,6 @@ from janflask.inference.upstream.bodies import Bodies, encode
 from janflask.inference.upstream.call import Call
 from janflask.inference.upstream.calls import ask
 from janflask.inference.upstream.kinds import TRAITS
-from janflask.inference.upstream.messages import text_of
 from janflask.inference.upstream.pool import UpstreamPool
 from janflask.inference.upstream.problems import NO_ROUTE, Where, nonsense
 from janflask.inference.upstream.reading import WholeReader
@@ -123,8 +122,10 @@ class TokenRoutes:
                 raise self._none("show the prompt of a conversation")
         return LaidOut(prompt.prompt, (), tuple(tokens) if request.tokenize and tokens is not None else None)
 
-    def count(self, request: TemplateRequest, waiter: Waiter, tries: Tries | None) -> int:
-        """How many tokens a conversation's prompt has; an estimate where the server does not tell."""
+    def count(self, request: TemplateRequest | TokenizeRequest, waiter: Waiter, tries: Tries | None) -> int:
+        """How many tokens a text, or a conversation's prompt, has; an estimate where the server does not tell."""
+        if isinstance(request, TokenizeRequest):
+            return self._count_text(request, waiter, tries)
         fields = self._bodies.conversation(request)
         try:
             match self._kind:
@@ -137,13 +138,23 @@ class TokenRoutes:
                 case ServerKind.VLLM:
                     return len(self._vllm_tokens(fields, waiter, tries))
                 case ServerKind.LLAMA_CPP_PYTHON:
-                    text = "\n".join(text_of(message) for message in request.messages)
+                    text = "\n".join(message.text for message in request.messages)
                     found = self._told("/extras/tokenize", _Tokenized, waiter, tries, input=text)
                     return len(found.tokens) + estimate.PER_MESSAGE * len(request.messages)
         except UpstreamSetupError as error:
             if error.code != NO_ROUTE:  # a proxy in between may pass OpenAI's routes only
                 raise
         return estimate.tokens_of_messages(request.messages)
+
+    def _count_text(self, request: TokenizeRequest, waiter: Waiter, tries: Tries | None) -> int:
+        try:
+            return len(self.tokenize(request, waiter, tries).ids)
+        except InvalidRequestError:  # it cannot do that
+            return estimate.tokens_of(request.content)
+        except UpstreamSetupError as error:
+            if error.code != NO_ROUTE:
+                raise
+            return estimate.tokens_of(request.content)
 
     def _tokens_of(self, prompt: str, waiter: Waiter, tries: Tries | None) -> list[int]:
         found = self._told("/tokenize", _Tokenized, waiter, tries, content=prompt, add_special=True, parse_special=True)
