@@ -16,7 +16,7 @@ from janflask.models.upstream import ServerKind, Upstream
 from tests.integration.upstream_world import card
 
 KINDS = tuple(ServerKind)
-USER = ChatMessage(role="user", content="Hi")
+USER = ChatMessage.of("user", "Hi")
 PLAIN = {"model": "there", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
 
 
@@ -184,10 +184,10 @@ def test_several_answers(kind: ServerKind) -> None:
 
 def test_messages() -> None:
     messages = (
-        ChatMessage(role="developer", content="Be short."),
-        ChatMessage(role="user", content="Hi", name="ann"),
-        ChatMessage(role="assistant", content="Ho", reasoning="hm"),
-        ChatMessage(role="tool", content="4", tool_call_id="c1"),
+        ChatMessage.of("developer", "Be short."),
+        ChatMessage.of("user", "Hi", name="ann"),
+        ChatMessage.of("assistant", "Ho", reasoning="hm"),
+        ChatMessage.of("tool", "4", tool_call_id="c1"),
     )
     plain = [
         {"role": "developer", "content": "Be short."},
@@ -209,7 +209,7 @@ BEGUN = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Th
 def test_a_begun_answer_by_flag(kind: ServerKind) -> None:
     flags = {"add_generation_prompt": False, "continue_final_message": True}
     assert chat(kind, begun="The sky") == PLAIN | {"messages": BEGUN} | flags
-    said = ChatMessage(role="assistant", content="The")
+    said = ChatMessage.of("assistant", "The")
     going_on = {"add_generation_prompt": False, "continue_final_message": True}
     assert chat(kind, messages=(USER, said), begun=" sky", **going_on) == PLAIN | {"messages": BEGUN} | flags
     with pytest.raises(InvalidRequestError, match="without add_generation_prompt"):
@@ -219,7 +219,7 @@ def test_a_begun_answer_by_flag(kind: ServerKind) -> None:
 def test_a_begun_answer_at_llama_server() -> None:
     """It goes on with whatever assistant's message comes last, so it must not be sent one by mistake."""
     assert chat(ServerKind.LLAMA_SERVER, begun="The sky") == PLAIN | {"messages": BEGUN}
-    said = ChatMessage(role="assistant", content="The sky")
+    said = ChatMessage.of("assistant", "The sky")
     with pytest.raises(InvalidRequestError, match="always continues"):
         chat(ServerKind.LLAMA_SERVER, messages=(USER, said))
     going_on = {"add_generation_prompt": False, "continue_final_message": True}
@@ -230,7 +230,7 @@ def test_a_begun_answer_at_llama_server() -> None:
 def test_a_begun_answer_where_none_can_be_continued(kind: ServerKind) -> None:
     with pytest.raises(InvalidRequestError, match="an answer that was begun cannot be continued"):
         chat(kind, begun="The sky")
-    said = ChatMessage(role="assistant", content="The sky")
+    said = ChatMessage.of("assistant", "The sky")
     with pytest.raises(InvalidRequestError, match="continue_final_message is not supported"):
         chat(kind, messages=(USER, said), add_generation_prompt=False, continue_final_message=True)
     with pytest.raises(InvalidRequestError, match="add_generation_prompt is not supported"):
