@@ -91,7 +91,7 @@ class Calls:
             waiting = self._waiting[0]
             try:
                 attempt = self._pool.open(waiting.call, self._ticket, waiting.tried)
-            except UpstreamUnavailableError as error:  # the host's name cannot be looked up
+            except UpstreamUnavailableError as error:  # no socket can be had
                 self._tries.again(error, self._waiter)
                 continue
             except QueueFullError:

@@ -92,7 +92,7 @@ class UpstreamPool:
     def _begin(self, call: Call, endpoint: Endpoint, place: int | None) -> Attempt:
         try:
             return self._attempt(call, endpoint, place)
-        except UpstreamUnavailableError as error:  # its name cannot be looked up
+        except UpstreamUnavailableError as error:  # no socket can be had
             self.failed(endpoint, error)
             raise
 
