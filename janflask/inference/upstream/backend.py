@@ -90,10 +90,8 @@ class UpstreamBackend:
                 vectors += vectors_of(answer, len(inputs))
             except ValueError as error:
                 raise nonsense("vectors", str(error).encode(), self._where()) from None
-            if answer.usage is None:
-                prompt_tokens += sum(map(estimate.tokens_of_prompt, inputs))
-            else:
-                prompt_tokens += answer.usage.prompt_tokens
+            told = answer.usage.prompt_tokens if answer.usage is not None else None
+            prompt_tokens += sum(map(estimate.tokens_of_prompt, inputs)) if told is None else told
         return Embedded(vectors, prompt_tokens)
 
     def tokenize(self, request: TokenizeRequest, waiter: Waiter, tries: Tries | None = None) -> Tokens:
