@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from janflask.inference.backends import Backends
 from janflask.inference.local.engines import Engines
+from janflask.inference.upstream.pools import UpstreamPools
 from janflask.ipc.clients.runner import RunnerClient
 from janflask.ipc.clients.supervisor import SupervisorClient
 from janflask.models.catalog import ModelCatalog
@@ -46,8 +47,8 @@ class Services:
         runtime_dir = settings.runtime_dir or settings.data_dir / "run"
         supervisor, runner = SupervisorClient(runtime_dir, PATIENCE), RunnerClient(runtime_dir, PATIENCE)
         downloads = DownloadService(settings, supervisor)
-        engines = Engines(settings, supervisor)
-        models = ModelService(settings, ModelCatalog(settings.models_dir), supervisor, downloads, engines)
+        engines, upstreams = Engines(settings, supervisor), UpstreamPools(settings)
+        models = ModelService(settings, ModelCatalog(settings.models_dir), supervisor, downloads, engines, upstreams)
         repository = open_repository(settings) if repository is None else repository
         assistants, messages = AssistantService(repository), MessageService(settings, repository)
         threads = ThreadService(settings, repository, assistants, messages)
@@ -55,7 +56,7 @@ class Services:
             settings=settings,
             models=models,
             downloads=downloads,
-            backends=Backends(settings, models.card, engines),
+            backends=Backends(settings, models.card, engines, upstreams),
             assistants=assistants,
             threads=threads,
             messages=messages,

@@ -16,6 +16,8 @@
 ``models_import``: ``janflask models import``: a GGUF file of this machine becomes a model. Needs no server
 ``models_pull``: ``janflask models pull``: asks the server for a download and shows how far it is, until the model is
     there
+``models_upstream``: ``janflask models add-upstream``: a model that another server runs gets an entry here. Needs no
+    server of ours
 ``options``: What several commands share: the settings of this shell, and the options ``--url`` and ``--json``
 ``serve``: ``janflask serve``: the settings into the environment, then this process becomes gunicorn
 ``store``: What the commands about the data folder share: the store, its errors, progress bars, times and JSON
@@ -25,6 +27,7 @@
 ``terminal``: Text from elsewhere on its way out: to a terminal, which must not obey it, or into a pipe, which gets it
     as it is
 ``threads``: ``janflask threads``: the conversations in the data folder. Works with or without a running server
+``upstream_probe``: Asks an OpenAI-compatible server which models it has, and says what is wrong in words
 """
 
 from __future__ import annotations

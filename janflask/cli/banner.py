@@ -23,9 +23,11 @@ def welcome(settings: Settings, url: str | None = None) -> str:
     model_id = _first_model(settings)
     if model_id is None:
         lines += [
-            f"There is no model in {settings.models_dir} yet. Fetch one, or make one of a GGUF file here:",
+            f"There is no model in {settings.models_dir} yet. Fetch one, make one of a GGUF file here, or name another",
+            "server that runs one:",
             f"Fetch          {_command()} models pull hf:ORG/REPO:Q4_K_M",
             f"Import         {_command()} models import FILE.gguf",
+            f"Elsewhere      {_command()} models add-upstream http://HOST:PORT/v1",
             f"Models         {url}/v1/models",
         ]
     else:
@@ -47,5 +49,5 @@ def _command() -> str:
 
 
 def _first_model(settings: Settings) -> str | None:
-    usable = (card.id for card in ModelCatalog(settings.models_dir).list() if card.problem is None)
+    usable = (card.id for card in ModelCatalog(settings.models_dir).list() if card.present and card.problem is None)
     return next(usable, None)

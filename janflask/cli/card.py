@@ -17,6 +17,9 @@ from janflask.cli.tables import (
     pairs,
     part,
     quantity,
+    reached,
+    requests,
+    servers,
     share,
     size,
     status_of,
@@ -70,6 +73,7 @@ def print_model(model: Json, out: Console, card: ModelCard | None = None) -> Non
     rows = [
         *_identity_rows(model, header),
         *_template_rows(model, header),
+        *_upstream_rows(model),
         *_download_rows(part(model, "download")),
         *_runtime_rows(part(model, "runtime")),
         *_load_rows(part(model, "stats")),
@@ -106,8 +110,23 @@ def _identity_rows(model: Json, header: GgufHeader | None) -> list[tuple[str, ob
         ("size", size(meta.get("size"))),
         ("parameters", quantity(parameters)),
         ("quantization", meta.get("quantization") or (header and header.quantization)),
-        ("trained for", count(meta.get("context_length") or (header and header.context_length), "tokens")),
+        (
+            "context" if part(model, "upstream") else "trained for",
+            count(meta.get("context_length") or (header and header.context_length), "tokens"),
+        ),
     ]
+
+
+def _upstream_rows(model: Json) -> list[tuple[str, object]]:
+    upstream = part(model, "upstream")
+    if not upstream:
+        return []
+    rows: list[tuple[str, object]] = [("upstream", upstream.get("kind")), ("named there", upstream.get("model"))]
+    for server in servers(model):
+        error = f" ({server['error']})" if server.get("error") else ""
+        state = f"{reached(server)}{error}, {requests(model, server)} requests"
+        rows.append(("server", f"{text(server.get('base_url'))}  {state}"))
+    return rows
 
 
 def _download_rows(download: Json) -> list[tuple[str, object]]:

@@ -37,12 +37,14 @@ def doctor(context: click.Context, fix: bool, as_json: bool) -> None:
 
 def _models(settings: Settings) -> Iterator[Finding]:
     from janflask.models.catalog import MODEL_FILE, ModelCatalog
+    from janflask.models.upstream_key import upstream_problems
     from janflask.storage import odd_values
     from janflask.storage.doctor.examination import Finding
 
     for card in ModelCatalog(settings.models_dir).list():
-        if card.problem is not None:
-            yield Finding(f"models/{card.folder}/{MODEL_FILE}", card.problem)
+        for problem in (card.problem, *upstream_problems(card.upstream)):
+            if problem is not None:
+                yield Finding(f"models/{card.folder}/{MODEL_FILE}", problem)
         for odd in odd_values.of_tables({"parameters": card.parameters, "settings": card.settings}):
             yield Finding(f"models/{card.folder}/{MODEL_FILE}", f"{odd}; {odd_values.UNUSABLE}")
 

@@ -18,6 +18,7 @@ from janflask.cli.client import Client, ServerUnreachableError
 from janflask.cli.models_bench import bench
 from janflask.cli.models_import import import_model
 from janflask.cli.models_pull import pull
+from janflask.cli.models_upstream import add_upstream
 from janflask.cli.options import client_for, json_option, url_option
 from janflask.cli.store import print_json
 from janflask.cli.terminal import Group, column, confirm, console, echo, show_error
@@ -33,7 +34,7 @@ def models() -> None:
     """Fetch, list, start, change and delete models."""
 
 
-for _command in (pull, import_model, bench):
+for _command in (pull, import_model, add_upstream, bench):
     models.add_command(_command)
 
 
@@ -103,7 +104,10 @@ def stop(model_id: str, url: str | None, as_json: bool) -> None:
 @url_option
 @json_option
 def ps(url: str | None, as_json: bool) -> None:
-    """Show the running models: their load, memory, and how long they have been idle."""
+    """Show the running models: their load, memory, and how long they have been idle.
+
+    Of models that other servers run: whether each of these can be reached, and the requests under way there.
+    """
     client = client_for(url)
     alive = _alive(client)
     if any(tables.part(model, "stats").get("busy") for model in alive) and not as_json:
@@ -119,8 +123,13 @@ def ps(url: str | None, as_json: bool) -> None:
 
 
 def _alive(client: Client) -> list[dict[str, Any]]:
-    """The models with an engine, each with its load."""
-    return [client.model(str(model["id"])) for model in client.models() if tables.status_of(model) in ALIVE]
+    """The models with an engine, each with its load, and those that other servers run."""
+    listed = client.models()
+    return [
+        model if model.get("upstream") else client.model(str(model["id"]))
+        for model in listed
+        if model.get("upstream") or tables.status_of(model) in ALIVE
+    ]
 
 
 @models.command("set")

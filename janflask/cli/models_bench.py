@@ -113,6 +113,11 @@ def _rate(client: Client, model_id: str, trial: Trial, source: random.Random, vo
 def _running(client: Client, model_id: str) -> Iterator[Json]:
     """The model while it runs; afterwards it is as it was before."""
     before = client.model(model_id)
+    if before.get("upstream"):
+        raise click.ClickException(
+            f"{model_id} is run by another server ({', '.join(tables.base_urls(before))}): measure it there; "
+            "only engines of this machine are measured here"
+        )
     stopped = tables.status_of(before) != "running"
     if stopped:
         with console(stderr=True).status(status_text(f"starting {model_id}…")):

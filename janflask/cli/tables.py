@@ -14,6 +14,7 @@ from janflask.models.card import ModelCard
 from janflask.models.catalog import source_urls
 from janflask.models.folder_ids import shown
 from janflask.models.memory_estimate import in_gib
+from janflask.models.upstream_health import NobodyAsked, upstream_object
 
 Json = Mapping[str, Any]
 
@@ -30,13 +31,14 @@ def card_object(card: ModelCard) -> dict[str, Any]:
         "description": card.raw.get("description") or "",
         "source_url": next(iter(source_urls(card)), None),
         "created": card.created,
-        "state": "not_downloaded" if card.path is None else "downloaded",
-        "status": "not_downloaded" if card.path is None else "downloaded",
+        "state": "downloaded" if card.present else "not_downloaded",
+        "status": "downloaded" if card.present else "not_downloaded",
         "error": card.problem,
         "notes": [],
         "settings": card.settings,
         "parameters": card.parameters,
         "metadata": {**card.metadata, "size": card.size_bytes},
+        "upstream": None if card.upstream is None else upstream_object(card.upstream, NobodyAsked().known(card)),
     }
 
 
@@ -49,20 +51,42 @@ def print_list(models: Iterable[Json], out: Console) -> None:
     """Models on disk or on a server, one a row."""
     models = list(models)
     headings = ["MODEL", "STATE", "SIZE", "QUANTIZATION", "PARAMETERS", "CONTEXT", "CREATED"]
-    foreign = any(folder_of(model) for model in models)
-    table = _table(*headings, *(["FOLDER"] if foreign else []))
+    foreign, elsewhere = any(folder_of(model) for model in models), any(part(model, "upstream") for model in models)
+    table = _table(*headings, *(["UPSTREAM"] if elsewhere else []), *(["FOLDER"] if foreign else []))
     for model in models:
         meta = part(model, "metadata")
         row = [str(model.get("id")), _state(model), size(meta.get("size")), text(meta.get("quantization"))]
         row += [quantity(meta.get("parameter_count")), text(meta.get("context_length"))]
         created = _number(model.get("created"))
         row.append(MISSING if created is None else moment(int(created * 1000)))
+        row += [text(", ".join(base_urls(model)))] if elsewhere else []
         table.add_row(*row, *([text(folder_of(model))] if foreign else []))
     out.print(table)
 
 
 def print_processes(models: Iterable[Json], out: Console) -> None:
-    """Running models; where the server tells no statistics there is a dash."""
+    """Models that run here, then the servers of those that run elsewhere."""
+    models = list(models)
+    here, elsewhere = ([model for model in models if bool(part(model, "upstream")) is there] for there in (False, True))
+    if here:
+        _print_engines(here, out)
+    if here and elsewhere:
+        out.print()
+    if elsewhere:
+        _print_servers(elsewhere, out)
+
+
+def _print_servers(models: Iterable[Json], out: Console) -> None:
+    table = _table("MODEL", "UPSTREAM", "STATE", "FOR", "REQUESTS", "ERROR")
+    for model in models:
+        for server in servers(model):
+            row = [str(model.get("id")), text(server.get("base_url")), reached(server), uptime(server.get("since"))]
+            table.add_row(*row, requests(model, server), text(server.get("error")))
+    out.print(table)
+
+
+def _print_engines(models: Iterable[Json], out: Console) -> None:
+    """Where the server tells no statistics there is a dash."""
     load = ("SLOTS", "WAITING", "KV", "TOKENS", "TOKENS/S")
     table = _table("MODEL", "STATE", "PID", *load, "MEMORY", "IDLE", "UPTIME")
     for model in models:
@@ -92,8 +116,31 @@ def one_liner(model: Json) -> str:
     meta = part(model, "metadata")
     facts = [meta.get("architecture"), quantity(meta.get("parameter_count")), meta.get("quantization")]
     facts += [size(meta.get("size")), count(meta.get("context_length"), "tokens of context")]
+    facts += [f"at {url}" for url in base_urls(model)]
     known = ", ".join(text(fact) for fact in facts if text(fact) != MISSING)
     return f"{model.get('id')} ({known})" if known else str(model.get("id"))
+
+
+def servers(model: Json) -> list[Json]:
+    """Of a model that another server runs, each of these; empty for one that runs here."""
+    listed = part(model, "upstream").get("servers")
+    return [server for server in listed if isinstance(server, Mapping)] if isinstance(listed, list) else []
+
+
+def base_urls(model: Json) -> list[str]:
+    """The same, their URLs alone."""
+    return [str(server.get("base_url")) for server in servers(model)]
+
+
+def reached(server: Json) -> str:
+    """How a server of an upstream is, in a word or two."""
+    words = {True: "reachable", False: "not reachable", None: "not asked yet"}
+    return words.get(server.get("reachable"), MISSING)
+
+
+def requests(model: Json, server: Json) -> str:
+    """``3/64``: requests under way at a server of an upstream, of how many it gets at once."""
+    return f"{text(server.get('under_way'))}/{text(part(model, 'upstream').get('max_concurrent'))}"
 
 
 def folder_of(model: Json) -> str | None:

@@ -26,6 +26,7 @@
 ``split_names``: The files of a split model, told by their names: ``NAME-00001-of-00003.gguf`` and those that follow it
 ``state``: How a model is: on disk, on its way there, running; and what asks for it to be fetched
 ``upstream``: A model that another server runs: the ``upstream`` table of its ``model.json``
+``upstream_entry``: The ``model.json`` of a model that another server runs
 ``upstream_health``: How the servers of an upstream are, as far as this process knows
 ``upstream_key``: The key of an upstream, read when it is sent: it is in no object that could be shown, logged or stored
 """

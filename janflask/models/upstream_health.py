@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 from janflask.models.card import ModelCard
+from janflask.models.upstream import Upstream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,9 +16,10 @@ class BaseUrlHealth:
 
     base_url: str
     reachable: bool | None = None  # None: nobody has asked it yet
-    since: int | None = None  # that it is so; seconds since the epoch
-    error: str | None = None  # of the last attempt, if that failed; never with a key in it
-    busy: int = 0  # requests of this server under way there
+    since: float | None = None  # that it is so; seconds since the epoch
+    error: str | None = None  # the last failure, of one that is not reachable; never with a key in it
+    under_way: int = 0  # requests of this server there
+    next_try: float | None = None  # seconds until it is asked again, if it is left out
 
 
 class UpstreamHealth(Protocol):
@@ -33,6 +35,17 @@ class UpstreamHealth(Protocol):
         Takes ``connect_timeout`` or little more. Raises ConflictError for a key that cannot be read.
         """
         ...
+
+
+def upstream_object(upstream: Upstream, health: Sequence[BaseUrlHealth]) -> dict[str, Any]:
+    """What clients see of an upstream: nothing of its key, not even where that is."""
+    return {
+        "kind": str(upstream.kind),
+        "model": upstream.model,
+        "ctx_len": upstream.ctx_len,
+        "max_concurrent": upstream.max_concurrent,
+        "servers": [asdict(server) for server in health],
+    }
 
 
 class NobodyAsked:

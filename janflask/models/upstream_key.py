@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from janflask.errors import ConflictError
 from janflask.models.upstream import Upstream
@@ -35,6 +36,22 @@ def upstream_key(upstream: Upstream, env: Mapping[str, str] | None = None) -> st
             f"{where} must hold the upstream's key alone: one line of 1 to {MAX_KEY} visible ASCII characters"
         )
     return key
+
+
+def upstream_problems(upstream: Upstream | None) -> Iterator[str]:
+    """What is wrong with the files that an upstream names. Its variable is the server's, and not looked for here."""
+    if upstream is None:
+        return
+    if upstream.api_key_file is not None:
+        try:
+            upstream_key(upstream)
+        except ConflictError as error:
+            yield error.message
+    if upstream.ca_file is not None:
+        try:
+            ssl.create_default_context(cafile=upstream.ca_file)
+        except (OSError, ValueError) as error:
+            yield f"the file {upstream.ca_file}, which has the certificates to trust, cannot be used: {error}"
 
 
 def _read(path: str, where: str) -> str:

@@ -8,6 +8,7 @@ import marshmallow as ma
 from marshmallow import fields, validate
 
 from janflask.models.state import ModelStatus
+from janflask.models.upstream import ServerKind
 
 
 def _text(description: str, **about: Any) -> fields.String:
@@ -86,6 +87,31 @@ class DownloadSchema(ma.Schema):
     error = _text("Why it failed.", nullable=True)
 
 
+class UpstreamServerSchema(ma.Schema):
+    """One of the servers that share the load of a model."""
+
+    base_url = fields.String()
+    reachable = fields.Boolean(
+        metadata={"nullable": True, "description": "Whether it answers; null while nobody has asked it."}
+    )
+    since = _number("That it is so; seconds since the epoch.", nullable=True)
+    error = _text("Why the last attempt failed, if it is not reachable.", nullable=True)
+    under_way = _whole("Requests of this server that it works on.")
+    next_try = _number("Seconds until it is asked again, if it is left out.", nullable=True)
+
+
+class UpstreamSchema(ma.Schema):
+    """Where a model runs that another server runs. Only `model.json` itself says so; no request can change it."""
+
+    kind = fields.String(
+        validate=validate.OneOf([str(kind) for kind in ServerKind]), metadata={"description": "What runs there."}
+    )
+    model = _text("Its name there.")
+    ctx_len = _whole("Tokens of prompt and answer together; null: what the upstream says.", nullable=True)
+    max_concurrent = _whole("Requests that each server gets at once.")
+    servers = fields.List(fields.Nested(UpstreamServerSchema))
+
+
 class ModelObjectSchema(ma.Schema):
     """A model on this server."""
 
@@ -101,9 +127,9 @@ class ModelObjectSchema(ma.Schema):
     version = fields.String()
     description = fields.String()
     created = _whole("Seconds since the epoch.")
-    owned_by = fields.String()
+    owned_by = _text("Its author if `metadata` has one, else `local` or `upstream`.")
     source_url = _text("Where it came from.", nullable=True)
-    format = _text("Always `gguf`.")
+    format = _text("`gguf`, or `api` for a model that another server runs.")
     state = _text(
         "In the list null (not downloaded, or failed), downloading, ready, starting or stopping; of one model "
         "not_downloaded, downloading, downloaded, starting, running, stopping or stopped.",
@@ -111,7 +137,10 @@ class ModelObjectSchema(ma.Schema):
     )
     status = fields.String(
         validate=validate.OneOf([str(status) for status in ModelStatus]),
-        metadata={"description": "The whole state machine, in the list and of one model."},
+        metadata={
+            "description": "The whole state machine, in the list and of one model. One of an upstream is running while "
+            "one of its servers can be reached, failed while none can, and downloaded until it was asked."
+        },
     )
     error = _text("Why it, or its download, failed, or why it can't be used.", nullable=True)
     notes = fields.List(
@@ -122,6 +151,9 @@ class ModelObjectSchema(ma.Schema):
     metadata = fields.Dict(metadata={"description": "model.json's, and what the running model says of itself."})
     assets = fields.List(fields.Dict())
     engine = fields.String()
+    upstream = fields.Nested(
+        UpstreamSchema, metadata={"nullable": True, "description": "If another server runs it; else null."}
+    )
     download = fields.Nested(
         DownloadSchema,
         metadata={"nullable": True, "description": "While it is being fetched, and after that failed; else null."},

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from janflask.models.card import ModelCard
 from janflask.models.engine_info import EngineStats
 from janflask.models.state import ModelState, ModelStatus
+from janflask.models.upstream_health import BaseUrlHealth
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class Model:
     state: ModelState
     stats: EngineStats | None = None  # only of a single model, while it runs
     notes: tuple[str, ...] = ()  # of what was just done with it
+    health: tuple[BaseUrlHealth, ...] = ()  # of each base URL, if an upstream runs it
 
     @property
     def error(self) -> str | None:
@@ -25,10 +27,10 @@ class Model:
 
 
 def joined(card: ModelCard, state: ModelState | None) -> Model:
-    """A model on disk."""
+    """A model on disk, which no upstream runs."""
     # The supervisor knows what it did with a model, the catalog whether there are weights.
     if state is None or state.status is ModelStatus.NOT_DOWNLOADED:
-        status = ModelStatus.NOT_DOWNLOADED if card.path is None else ModelStatus.DOWNLOADED
+        status = ModelStatus.DOWNLOADED if card.present else ModelStatus.NOT_DOWNLOADED
         state = ModelState(model_id=card.id, status=status) if state is None else replace(state, status=status)
     return Model(card, state)
 

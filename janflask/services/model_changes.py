@@ -16,7 +16,7 @@ from janflask.models.catalog import MAX_MODEL_FILE, MODEL_FILE, ModelCatalog, is
 from janflask.models.folder_ids import shown
 from janflask.models.known_fields import ALIASES
 from janflask.models.state import ModelStatus
-from janflask.services.overrides import FILE_SETTINGS, check_file, checked_settings
+from janflask.services.overrides import FILE_SETTINGS, check_file, checked_settings, refuse_settings
 from janflask.settings import Settings
 
 ALIVE = frozenset({ModelStatus.STARTING, ModelStatus.RUNNING, ModelStatus.STOPPING})
@@ -98,7 +98,9 @@ class ModelChangeService:
             present = content.get(key) or {}
             if not isinstance(present, dict):
                 raise StoreDamagedError(f"{key} in {MODEL_FILE} is no object: repair the file by hand")
-            if key == "settings":
+            if key == "settings" and content.get("upstream") is not None:
+                refuse_settings(shown(folder.name), given)
+            elif key == "settings":
                 given = self._checked(given, present, folder)
             if key == "parameters":  # another server's name for one of these, which somebody wrote by hand
                 present = {name: value for name, value in present.items() if ALIASES.get(name) not in given}

@@ -22,10 +22,12 @@ from janflask.ipc.clients.supervisor import STATES_TIMEOUT, SupervisorClient
 from janflask.models.card import ModelCard
 from janflask.models.catalog import ModelCatalog, is_model_id
 from janflask.models.state import ModelState, ModelStatus
+from janflask.models.upstream_health import NobodyAsked, UpstreamHealth
 from janflask.services.downloads import DownloadService
 from janflask.services.model import Model, coming, joined
 from janflask.services.model_changes import ALIVE, ModelChanges, ModelChangeService, check_idle
 from janflask.services.overrides import check_file, checked_settings
+from janflask.services.upstream_models import UpstreamModels
 from janflask.settings import Settings
 
 STATS_TIMEOUT = 2.0  # seconds
@@ -46,11 +48,13 @@ class ModelService:
         supervisor: SupervisorClient,
         downloads: DownloadService,
         engines: Engines,
+        upstreams: UpstreamHealth | None = None,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
         self._supervisor = supervisor
         self._downloads = downloads
+        self._upstreams = UpstreamModels(upstreams or NobodyAsked())
         self._changes = ModelChangeService(settings, catalog)
         self._engines = engines
 
@@ -62,9 +66,9 @@ class ModelService:
         return self._on_disk(model_id, param="model") if is_model_id(model_id) else self._catalog.get(model_id)
 
     def usable(self) -> Sequence[str]:
-        """The ids of the models on disk that make text."""
+        """The ids of the models on disk, or of an upstream, that make text."""
         cards = self._catalog.list()
-        return [card.id for card in cards if card.path is not None and not card.metadata.get("embedding")]
+        return [card.id for card in cards if card.present and not card.metadata.get("embedding")]
 
     def list(self) -> list[Model]:
         """Every model, by id: those on disk, and those whose download is under way or failed.
@@ -72,7 +76,7 @@ class ModelService:
         Raises UnavailableError when the supervisor can't be asked.
         """
         states = self._states()  # first: a download that ends meanwhile is on disk then
-        models = [joined(card, states.get(card.id)) for card in self._catalog.list()]
+        models = [self._joined(card, states) for card in self._catalog.list()]
         there = {model.card.id for model in models}
         new = [coming(state) for state in states.values() if state.download and state.model_id not in there]
         return sorted([*models, *new], key=lambda model: model.card.id) if new else models
@@ -127,7 +131,9 @@ class ModelService:
         """
         states = self._states()  # first, so that nothing is changed when they can't be had
         card = self._changes.modify(self._on_disk(name, states).id, changes)
-        model = joined(card, states.get(card.id))
+        model = self._joined(card, states)
+        if card.upstream is not None:
+            return model
         return replace(model, notes=(NOT_YET,)) if changes.settings and model.state.status in ALIVE else model
 
     def delete(self, name: str) -> str:
@@ -135,9 +141,10 @@ class ModelService:
 
         Raises ModelNotFoundError, ConflictError for a model that runs, starts or stops, and UnavailableError.
         """
-        model = self._find(name, self._states())
+        states = self._states()
+        model = self._find(name, states)
         model_id = model.card.id
-        check_idle(model_id, lambda _: model.state.status)
+        check_idle(model_id, lambda _: states[model_id].status if model_id in states else None)
         self._downloads.cancel(model_id)
         try:
             self._changes.delete(model_id, self._status)
@@ -152,7 +159,7 @@ class ModelService:
         return model_id
 
     def start(self, name: str, overrides: Mapping[str, Any], waiter: Waiter) -> ModelState:
-        """The running model, named by id or source URL.
+        """The running model, named by id or source URL. One of an upstream runs when that can be reached.
 
         Raises ModelNotFoundError, InvalidRequestError with ``param`` ``settings.<name>`` less ``settings.``,
         ConflictError for a model that is not on disk yet, and what ``Engines.starting`` raises.
@@ -160,6 +167,8 @@ class ModelService:
         card = self._on_disk(name)
         model_id = card.id
         self._check_overrides(card, overrides)
+        if card.upstream is not None:
+            return self._upstreams.start(card, overrides)
         for state in self._engines.starting(model_id, waiter, beat=self._settings.start_timeout, overrides=overrides):
             if state is not None:
                 return state
@@ -169,9 +178,12 @@ class ModelService:
         """The stopped model, named by id or source URL; its requests under way have ended.
 
         Stopping a model that does not run is no error. Raises ModelNotFoundError, ConflictError for a model that is not
-        on disk yet, UnavailableError.
+        on disk yet or that an upstream runs, UnavailableError.
         """
-        model_id = self._on_disk(name).id
+        card = self._on_disk(name)
+        model_id = card.id
+        if card.upstream is not None and self._status(model_id) not in ALIVE:  # it may have been a local one till now
+            raise self._upstreams.not_stopped(card)
         self._engines.forget(model_id)
         return self._supervisor.stop(model_id, self._settings.stop_timeout + STOP_MARGIN)
 
@@ -195,12 +207,15 @@ class ModelService:
                 if state.download is not None and name in (state.model_id, state.download.source):
                     return coming(state)
             raise
-        return joined(card, states.get(card.id))
+        return self._joined(card, states)
+
+    def _joined(self, card: ModelCard, states: Mapping[str, ModelState]) -> Model:
+        return joined(card, states.get(card.id)) if card.upstream is None else self._upstreams.model(card)
 
     def _of_state(self, state: ModelState) -> Model:
         """Raises ModelNotFoundError for a model that was deleted; the supervisor still knows it."""
         try:
-            return joined(self._catalog.get(state.model_id), state)
+            return self._joined(self._catalog.get(state.model_id), {state.model_id: state})
         except ModelNotFoundError:
             if state.download is None:
                 raise

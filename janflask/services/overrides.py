@@ -36,6 +36,21 @@ def checked_settings(settings: Settings, given: Mapping[str, Any], where: str = 
     return {name: _value(parsed, name, value) for name, value in given.items() if value is not None}
 
 
+def refuse_settings(model_id: str, given: Mapping[str, Any], where: str = "settings") -> None:
+    """Raises InvalidRequestError, with ``param`` as ``checked_settings``, for a setting of a model of an upstream.
+
+    null is none: it removes what stands in ``model.json``.
+    """
+    name = next((name for name, value in given.items() if value is not None), None)
+    if name is not None:
+        raise _refused(
+            where,
+            name,
+            f"cannot be set: {model_id} is run by another server, which decides how. What is asked of that server "
+            f"stands in the upstream table of {MODEL_FILE}",
+        )
+
+
 def check_file(name: str, value: object, folder: Path, where: str = "settings") -> None:
     """Raises InvalidRequestError unless ``value`` is the plain name of a file in a model's ``folder``."""
     if not _is_file_name(value) or not (folder / str(value)).is_file():

@@ -120,7 +120,7 @@ class Supervisor:
         card = self._catalog.get(model_id)
         if card.id in states:
             return states[card.id]
-        status = ModelStatus.NOT_DOWNLOADED if card.path is None else ModelStatus.DOWNLOADED
+        status = ModelStatus.DOWNLOADED if card.present else ModelStatus.NOT_DOWNLOADED
         return ModelState(model_id=card.id, status=status)
 
     def download(self, request: DownloadRequest) -> ModelState:
@@ -229,6 +229,8 @@ class Supervisor:
         card = self._catalog.get(model_id)
         if card.problem is not None:
             raise ModelLoadError(f"{model_id} cannot be started: {card.problem}", param="model")
+        if card.upstream is not None:
+            raise ConflictError(f"{model_id} is run by another server: there is nothing to start here", param="model")
         if card.path is None:
             raise ConflictError(f"{model_id} has no GGUF file on this server yet: download it first", param="model")
         settings = self._catalog.with_paths(model_id, engine_settings(card.settings, self._settings, overrides))

@@ -80,6 +80,16 @@ def test_a_folder_of_models_does_not_become_one(root: Path, shelf: Path) -> None
     assert [entry.name for entry in (root / "author").iterdir()] == ["name"]
 
 
+def test_an_upstream_does_not_become_a_file(root: Path, shelf: Path) -> None:
+    (root / "far").mkdir(parents=True)
+    entry = json.dumps({"upstream": {"base_urls": ["http://h.example/v1"], "model": "x"}})
+    (root / "far" / "model.json").write_text(entry)
+    result = run("import", "--id", "far", shelf / f"{CHAT}.gguf")
+    assert result.exit_code == 1
+    assert "there is a model far already" in result.stderr
+    assert (root / "far" / "model.json").read_text() == entry
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -97,6 +97,43 @@ def test_an_id_that_is_taken_is_refused_or_made_free(tmp_path: Path, server: Fil
     assert models(tmp_path) == sorted(["m", other])
 
 
+def test_an_upstream_keeps_its_id_and_its_source(tmp_path: Path, server: FileServer) -> None:
+    folder = tmp_path / "models" / "m"
+    folder.mkdir(parents=True)
+    source = server.url("whole", "other.gguf")
+    entry = {"source_url": source, "upstream": {"base_urls": ["http://h.example/v1"], "model": "x"}}
+    (folder / "model.json").write_text(json.dumps(entry))
+    downloads = manager(tmp_path)
+    for request in (
+        DownloadRequest(source=server.url("whole", "m.gguf"), model_id="m"),
+        DownloadRequest(source=source),
+    ):
+        with pytest.raises(ConflictError):
+            downloads.start(request)
+    other = downloads.start(DownloadRequest(source=server.url("whole", "m.gguf")))
+    assert other != "m"
+    assert settled(downloads, other) is None
+    assert [path.name for path in folder.iterdir()] == ["model.json"]
+
+
+def test_a_repository_that_brings_a_model_json_makes_no_upstream(tmp_path: Path) -> None:
+    evil = {"upstream": {"base_urls": ["http://h.example/v1"], "model": "x", "api_key_env": "JANFLASK_UPSTREAM_KEY"}}
+    with fake_hub() as hub:
+        hub.add("acme/tiny-GGUF", {"tiny-Q8_0.gguf": BODY, "model.json": json.dumps(evil).encode()})
+        downloads = manager(tmp_path, {"HF_ENDPOINT": hub.endpoint}, allow_private_sources=False)
+        assert settled(downloads, downloads.start(DownloadRequest(source="hf:acme/tiny-GGUF"))) is None
+    (card,) = ModelCatalog(tmp_path / "models").list()
+    assert (card.upstream, card.problem) == (None, None)
+    assert "upstream" not in card.raw
+    with fake_hub() as hub:
+        hub.add("acme/none", {"model.json": json.dumps(evil).encode()})
+        downloads = manager(tmp_path, {"HF_ENDPOINT": hub.endpoint}, allow_private_sources=False)
+        state = settled(downloads, downloads.start(DownloadRequest(source="hf:acme/none")))
+        assert state is not None
+        assert state.stage == "failed"
+    assert [card.upstream for card in ModelCatalog(tmp_path / "models").list()] == [None]
+
+
 @pytest.mark.parametrize("model_id", ["../m", ".hidden", "", "a/b", "x" * 129])
 def test_an_id_is_never_a_path(tmp_path: Path, server: FileServer, model_id: str) -> None:
     downloads = manager(tmp_path)

@@ -282,6 +282,36 @@ def test_an_empty_folder_is_taken(models_dir: Path, tiny_models: TinyModels) -> 
     assert ModelCatalog(models_dir).get("tiny").path is not None
 
 
+UPSTREAM = {"base_urls": ["http://h.example/v1"], "model": "x", "api_key_env": "JANFLASK_UPSTREAM_KEY"}
+
+
+def test_a_model_json_that_came_along_makes_no_upstream(models_dir: Path, tiny_models: TinyModels) -> None:
+    staging = stage(models_dir, tiny_models.chat)
+    (staging / "model.json").write_text(json.dumps({"upstream": UPSTREAM}))
+    (staging / "a.key").write_text("key")
+    told = {"upstream": UPSTREAM}
+    files = origins([tiny_models.chat])
+    publish(
+        models_dir, "tiny", staging, source=SOURCE, files=files, settings=told, parameters=told, metadata=told, name="N"
+    )
+    assert "upstream" not in read(models_dir / "tiny")
+    assert names(models_dir / "tiny") == ["model.json", tiny_models.chat.name]
+    card = ModelCatalog(models_dir).get("tiny")
+    assert (card.upstream, card.problem) == (None, None)
+
+
+@pytest.mark.parametrize(("table", "code"), [(UPSTREAM, "model_exists"), ({"model": "x"}, "conflict")])
+def test_an_upstream_is_never_given_weights(
+    models_dir: Path, tiny_models: TinyModels, table: dict[str, Any], code: str
+) -> None:
+    folder = describe_entry(models_dir, upstream=table)
+    before = {name: (folder / name).read_bytes() for name in names(folder)}
+    with pytest.raises(ConflictError) as refused:
+        publish_files(models_dir, [tiny_models.chat])
+    assert refused.value.code == code
+    assert {name: (folder / name).read_bytes() for name in names(folder)} == before
+
+
 def test_weights_are_never_replaced(models_dir: Path, tiny_models: TinyModels) -> None:
     folder = publish_files(models_dir, [tiny_models.other_chat])
     before = {name: (folder / name).read_bytes() for name in names(folder)}

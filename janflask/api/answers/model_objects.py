@@ -9,6 +9,7 @@ from janflask.models.catalog import source_urls
 from janflask.models.engine_info import EngineInfo
 from janflask.models.folder_ids import shown
 from janflask.models.state import DownloadState, ModelState, ModelStatus
+from janflask.models.upstream_health import upstream_object
 from janflask.services.model import Model
 
 # The words of Jan's reference for ``state``: one set in the list, another for a single model.
@@ -66,9 +67,9 @@ def _common(model: Model) -> dict[str, Any]:
         "version": _text(raw.get("version")) or "1.0",
         "description": _text(raw.get("description")) or "",
         "created": card.created,
-        "owned_by": _text(card.metadata.get("author")) or "local",
+        "owned_by": _text(card.metadata.get("author")) or ("local" if card.upstream is None else "upstream"),
         "source_url": next(iter(source_urls(card)), download and download.source),
-        "format": "gguf",
+        "format": "gguf" if card.upstream is None else "api",
         "status": str(model.state.status),
         "error": model.error,
         "notes": [*model.state.notes, *model.notes],
@@ -76,7 +77,8 @@ def _common(model: Model) -> dict[str, Any]:
         "parameters": card.parameters,
         "metadata": {"size": card.size_bytes, **card.metadata},
         "assets": [],
-        "engine": _text(raw.get("engine")) or "janflask",
+        "engine": _text(raw.get("engine")) or ("janflask" if card.upstream is None else str(card.upstream.kind)),
+        "upstream": None if card.upstream is None else upstream_object(card.upstream, model.health),
         "download": None if download is None else _download(download),
     }
 

@@ -28,6 +28,7 @@ _LISTED_MODEL: dict[str, Any] = {
     "metadata": {"author": "HuggingFaceTB", "size": 98362432, "tags": ["instruct"]},
     "assets": [],
     "engine": "janflask",
+    "upstream": None,
     "download": None,
 }
 MODEL_LIST = {"object": "list", "data": [_LISTED_MODEL]}

@@ -96,7 +96,8 @@ def get_model(model_id: str) -> Response:
     """Get model
 
     Describes one model. While it runs, `runtime` tells how: the context's length, how many sequences at once, the
-    settings that decide speed and how they were found. While it is being fetched, `download` tells how far that is.
+    settings that decide speed and how they were found. While it is being fetched, `download` tells how far that is. Of
+    one that another server runs, `upstream` tells where, and whether that can be reached.
     """
     return json_response(single_model(services().models.get(model_id)))
 
@@ -111,7 +112,8 @@ def modify_model(body: dict[str, Any], model_id: str) -> Response:
 
     Changes the model's `model.json`. What is not named stays; null takes a name out of `settings`, `parameters` or
     `metadata`. A model that runs goes on with the settings it was started with, and `notes` says so: the changed ones
-    hold from its next start.
+    hold from its next start. A model of an upstream has no settings to change, and where it runs is changed only in the
+    file itself.
     """
     return json_response(single_model(services().models.modify(model_id, ModelChanges(**body))))
 
@@ -124,7 +126,8 @@ def delete_model(model_id: str) -> Response:
     """Delete model
 
     Removes the model's folder, ends its download if there is one, and forgets what was measured of it. Files that its
-    `model.json` names elsewhere stay. A model that runs is refused: stop it first.
+    `model.json` names elsewhere stay. A model that runs here is refused: stop it first. Of a model of an upstream the
+    entry is gone; nothing changes there.
     """
     deleted = services().models.delete(model_id)
     return json_response({"id": deleted, "object": "model", "deleted": True})
@@ -160,7 +163,7 @@ def start_model(overrides: dict[str, Any], model_id: str) -> Response:
     """Start model
 
     Loads the model and answers once it runs; a running one is left as it is. The body is optional: settings that hold
-    until the model stops, over those in its model.json.
+    until the model stops, over those in its model.json. A model of an upstream runs if that can be reached.
     """
     state = services().models.start(model_id, overrides, waiter())
     return json_response({"id": state.model_id, "object": "model", "state": str(state.status)})
@@ -174,7 +177,7 @@ def stop_model(model_id: str) -> Response:
     """Stop model
 
     Gives the model's memory back. Requests under way end with an error. Stopping a stopped model is no error; the next
-    request for it starts it again.
+    request for it starts it again. A model of an upstream is not stopped from here.
     """
     state = services().models.stop(model_id)
     return json_response({"id": state.model_id, "object": "model", "state": "stopped"})

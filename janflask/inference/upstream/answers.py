@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+NULL = msgspec.Raw(b"null")
+
 
 class Candidate(msgspec.Struct, frozen=True):
     """A token that was likely at a place."""
@@ -102,7 +104,7 @@ class Chunk(msgspec.Struct, frozen=True):
     choices: list[Choice] | None = None
     usage: Tokens | None = None
     timings: Times | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = NULL
     object: str | None = None
 
 

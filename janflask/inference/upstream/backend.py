@@ -48,7 +48,7 @@ class UpstreamBackend:
     def __init__(self, card: ModelCard, upstream: Upstream, pool: UpstreamPool, settings: Settings) -> None:
         self._card = card
         self._upstream = upstream
-        self._pool = pool
+        self.pool = pool
         self._settings = settings
         self._traits = TRAITS[upstream.kind]
         self._bodies = Bodies(card, upstream)
@@ -116,7 +116,7 @@ class UpstreamBackend:
 
     def _events(self, calls: list[Call], waiter: Waiter, beat: float, tries: Tries | None, param: str) -> Events:
         try:
-            yield from Calls(self._pool, calls, waiter, tries).events(beat)
+            yield from Calls(self.pool, calls, waiter, tries).events(beat)
         except JanflaskError as error:
             if error.param in ("prompt", "messages"):
                 error.param = param
@@ -138,7 +138,7 @@ class UpstreamBackend:
             body["dimensions"] = dimensions
         call = Call(path="/embeddings", reader=WholeReader, body=encode(body))
         try:
-            return decoded(ask(self._pool, call, waiter, BEAT), Vectors, self._pool, "/embeddings")
+            return decoded(ask(self.pool, call, waiter, BEAT), Vectors, self.pool, "/embeddings")
         except JanflaskError as error:
             if error.param in ("prompt", "messages"):
                 error.param = "input"
@@ -184,7 +184,7 @@ class UpstreamBackend:
 
     def _told(self, path: str, expected: type[Any], waiter: Waiter, *, at_root: bool = False) -> Any:
         call = Call(path=path, reader=WholeReader, at_root=at_root, counted=False)
-        return decoded(ask(self._pool, call, waiter, BEAT), expected, self._pool, path)
+        return decoded(ask(self.pool, call, waiter, BEAT), expected, self.pool, path)
 
     def _where(self) -> Where:
         return Where(" or ".join(self._upstream.base_urls), self._upstream.model)

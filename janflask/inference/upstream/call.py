@@ -128,13 +128,17 @@ class Attempt:
         return events
 
     def _advance(self, events: list[Event]) -> None:
+        pieces: list[bytes] = []
         try:
-            pieces = self._exchange.receive()
+            self._exchange.receive(pieces)
         except (OSError, EOFError, h11.ProtocolError) as error:
-            if not self._is_stale(error):
+            if self._is_stale(error):
+                self._exchange.link.close()
+                self._exchange = self._begin(fresh=True)
+                return
+            self._read(pieces, events)
+            if not self.reader.done:
                 raise self._failure(error) from error
-            self._exchange.link.close()
-            self._exchange = self._begin(fresh=True)
         else:
             self._read(pieces, events)
 

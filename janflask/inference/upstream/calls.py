@@ -152,6 +152,7 @@ class Calls:
         if isinstance(error, _FAULTS) and error.code != NO_ROUTE:
             self._pool.failed(endpoint, error)
         elif isinstance(error, QueueFullError):
+            endpoint.back()
             endpoint.busy(error.retry_after)
         else:
             endpoint.answered()

@@ -23,7 +23,7 @@ class Endpoint:
         self.idle = IdleLinks()
         self._lock = threading.Lock()
         self._reachable: bool | None = None
-        self._since: int | None = None
+        self._since: float | None = None
         self._error: str | None = None
         self._failures = 0  # in a row
         self._out_until = 0.0  # of the monotonic clock
@@ -74,14 +74,16 @@ class Endpoint:
     def health(self) -> BaseUrlHealth:
         """How it is now, as this process has seen it."""
         with self._lock:
+            wait = max(0.0, self._out_until - time.monotonic()) if self._reachable is False else None
             return BaseUrlHealth(
                 base_url=self.address.url,
                 reachable=self._reachable,
                 since=self._since,
                 error=self._error,
-                busy=self.places.taken(),
+                under_way=self.places.taken(),
+                next_try=wait,
             )
 
     def _see(self, reachable: bool) -> None:
         if self._reachable is not reachable:
-            self._reachable, self._since = reachable, int(time.time())
+            self._reachable, self._since = reachable, time.time()

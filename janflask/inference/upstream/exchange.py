@@ -27,30 +27,31 @@ class Link:
         self.http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADERS)
         self.used = False  # for an exchange before
 
-    def settle(self) -> bool:
-        """Whether the next exchange may begin: the last answer has ended, and nothing came behind it."""
+    def settle(self) -> bool | None:
+        """Whether the next exchange may begin: the last answer has ended, and nothing came behind it; None: not yet."""
         try:
-            if self.used and not self._at_end():
-                return False
-            return self.connection.receive() is None
+            at_end = self._at_end()
+            if at_end:
+                self.http.start_next_cycle()
+                return self.connection.receive() is None
         except (OSError, h11.ProtocolError):
             return False
+        return at_end
 
-    def _at_end(self) -> bool:
+    def _at_end(self) -> bool | None:
         """Reads what is left of an answer: its end may come a moment after all that was of interest."""
         for _ in range(MAX_LEFT):
+            if self.http.our_state is h11.DONE and self.http.their_state is h11.DONE:
+                return True
             event = self.http.next_event()
             if event is h11.NEED_DATA:
                 data = self.connection.receive()
                 if data is None:
-                    return False
+                    return None
                 self.http.receive_data(data)
-            elif not isinstance(event, h11.Data):
+            elif not isinstance(event, h11.Data | h11.EndOfMessage):
                 break
-        if self.http.our_state is not h11.DONE or self.http.their_state is not h11.DONE:
-            return False
-        self.http.start_next_cycle()
-        return True
+        return False
 
     def close(self) -> None:
         """Ends what is under way. Idempotent."""
@@ -87,17 +88,17 @@ class Exchange:
         """``receive`` has something to tell without waiting for the socket."""
         return self.link.connection.pending()
 
-    def receive(self) -> list[bytes]:
-        """Goes on as far as that is possible without waiting: the next pieces of the answer's body.
+    def receive(self, pieces: list[bytes]) -> None:
+        """Goes on as far as that is possible without waiting; adds the next pieces of the answer's body to ``pieces``.
 
         Raises OSError when the connection fails, EOFError when it ends too early, h11.RemoteProtocolError for what is
         no HTTP.
         """
         if not self.link.connection.advance():
-            return []
+            return
         if self._outgoing:
             self._send()
-        return self._read()
+        self._read(pieces)
 
     def _send(self) -> None:
         try:
@@ -106,8 +107,7 @@ class Exchange:
         except (BrokenPipeError, ConnectionResetError):
             self._outgoing = memoryview(b"")  # it may have answered before it had read everything
 
-    def _read(self) -> list[bytes]:
-        pieces: list[bytes] = []
+    def _read(self, pieces: list[bytes]) -> None:
         room = MAX_AT_ONCE
         while not self.complete and room > 0 and (data := self.link.connection.receive()) is not None:
             room -= len(data)
@@ -119,7 +119,6 @@ class Exchange:
                 if data:
                     raise
                 raise EOFError from None
-        return pieces
 
     def _collect(self, pieces: list[bytes]) -> None:
         while not self.complete:

@@ -22,14 +22,22 @@ class IdleLinks:
 
     def take(self) -> Link | None:
         """One that can be used, as far as can be told: the other side may be closing it right now."""
-        while True:
-            with self._lock:
-                if not self._links:
-                    return None
-                since, link = self._links.pop()
-            if time.monotonic() - since < LONGEST and link.settle():
-                return link
-            link.close()
+        with self._lock:
+            links, self._links = self._links, deque()
+        found: Link | None = None
+        kept: deque[tuple[float, Link]] = deque()
+        while links:
+            since, link = links.pop()
+            usable = found is None and link.settle()
+            if usable:
+                found = link
+            elif time.monotonic() - since < LONGEST and (found is not None or usable is None):
+                kept.appendleft((since, link))
+            else:
+                link.close()
+        with self._lock:
+            self._links.extendleft(reversed(kept))
+        return found
 
     def give(self, link: Link) -> None:
         """``link``'s answer has come to its end, or is about to."""

@@ -34,6 +34,9 @@ _LATER = frozenset({408, 425, 502, 503, 504})
 _PARAMS = frozenset({"messages", "prompt", "input"})
 
 
+NULL = msgspec.Raw(b"null")
+
+
 @dataclass(frozen=True, slots=True)
 class Where:
     """Which upstream an answer came from; ``secret`` is the key, which no message shows."""
@@ -66,7 +69,7 @@ class _Body(msgspec.Struct, frozen=True):
     message: str | None = None  # older vLLM: the object itself
     type: str | None = None
     code: str | int | None = None
-    detail: msgspec.Raw | None = None  # FastAPI
+    detail: msgspec.Raw = NULL  # FastAPI
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes, where: Where) -> JanflaskError:
@@ -150,7 +153,9 @@ def _clients_fault(status: int, told: _Told, text: str, where: Where) -> Janflas
         )
     if status == 413:
         return RequestTooLargeError(f"{server} takes no request of this size: {text}")
-    return InvalidRequestError(f"{server} refused the request ({status}): {text}", param=told.param and param)
+    if status not in (400, 422):
+        return UpstreamError(f"{server} did not do what it was asked ({status}): {text}")
+    return InvalidRequestError(f"{server} refused the request ({status}): {text}", param=param)
 
 
 NO_ROUTE = "upstream_no_route"
@@ -172,7 +177,9 @@ def _told(body: bytes) -> _Told:
         return _Told(message=found.error)
     if found.message is not None:
         return _Told(message=found.message, type=found.type, code=found.code)
-    return _Told(message=bytes(found.detail or body)[: 4 * MAX_SHOWN].decode("utf-8", "replace"))
+    return _Told(
+        message=bytes(body if found.detail == NULL else found.detail)[: 4 * MAX_SHOWN].decode("utf-8", "replace")
+    )
 
 
 def _location(headers: Mapping[str, str], where: Where) -> str:

@@ -135,7 +135,7 @@ class StreamReader:
             chunk = _decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise nonsense("a chunk of an answer", data, self._where) from None
-        if chunk.object == "error" or (chunk.error is not None and bytes(chunk.error) != b"null"):
+        if chunk.object == "error" or bytes(chunk.error) != b"null":
             raise stream_error(data, self._where)
         for choice in chunk.choices or ():
             if not 0 <= choice.index < self._n:
