@@ -17,8 +17,8 @@ from janflask.cli.models import models
 from janflask.models.catalog import ModelCatalog
 from janflask.models.upstream import ServerKind
 from janflask.settings import Settings
-from tests.fakes import openai_server as fake
-from tests.fakes.openai_server import CERTIFICATE, FakeOpenAI, openai_server, speaking
+from tests.fakes import listing_server as fake
+from tests.fakes.listing_server import CERTIFICATE, FakeOpenAI, listing_server, speaking
 
 KEY = "sk-very-secret"
 
@@ -44,7 +44,7 @@ def key_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server() -> Iterator[FakeOpenAI]:
-    with openai_server(fake.VLLM) as running:
+    with listing_server(fake.VLLM) as running:
         yield running
 
 
@@ -92,7 +92,7 @@ def test_the_only_model_gets_an_entry(root: Path, server: FakeOpenAI) -> None:
 
 
 def test_all_that_can_be_said(root: Path, key_file: Path) -> None:
-    with openai_server(fake.VLLM, fake.OPENAI, key=KEY) as one, openai_server(fake.VLLM, key=KEY) as two:
+    with listing_server(fake.VLLM, fake.OPENAI, key=KEY) as one, listing_server(fake.VLLM, key=KEY) as two:
         options = ["--id", "big", "--model", "org/Big", "--kind", "openai", "--api-key-file", key_file]
         options += ["--ctx-len", "4096", "--max-concurrent", "8", "--timeout", "30"]
         result = add(one.url, two.url + "/", *options)
@@ -111,7 +111,7 @@ def test_all_that_can_be_said(root: Path, key_file: Path) -> None:
 
 
 def test_a_key_from_the_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with openai_server(fake.VLLM, key=KEY) as server:
+    with listing_server(fake.VLLM, key=KEY) as server:
         assert "JANFLASK_UPSTREAM_BIG" in refused(server.url, "--api-key-env", "JANFLASK_UPSTREAM_BIG")
         monkeypatch.setenv("JANFLASK_UPSTREAM_BIG", KEY)
         assert add(server.url, "--api-key-env", "JANFLASK_UPSTREAM_BIG").exit_code == 0
@@ -132,7 +132,7 @@ def test_a_key_from_the_environment(root: Path, monkeypatch: pytest.MonkeyPatch)
 def test_what_runs_there_is_told_by_its_list(
     root: Path, listed: dict[str, Any], model_id: str, kind: str, context: int | None
 ) -> None:
-    with openai_server(listed) as server:
+    with listing_server(listed) as server:
         assert add(server.url).exit_code == 0
     assert entry(root, model_id)["upstream"]["kind"] == kind
     assert entry(root, model_id)["metadata"].get("context_length") == context
@@ -149,7 +149,7 @@ def test_what_runs_there_is_told_by_its_list(
 )
 def test_another_janflask_tells_more_of_one_model(root: Path, told: dict[str, Any], context: int | None) -> None:
     coming = {**fake.JANFLASK, "id": "coming", "status": "downloading"}
-    with openai_server(coming, fake.JANFLASK) as server:
+    with listing_server(coming, fake.JANFLASK) as server:
         server.answers["/v1/models/smol"] = (200, {}, json.dumps(told).encode())
         assert add(server.url).exit_code == 0
     assert entry(root, "smol")["upstream"]["kind"] == "janflask"
@@ -157,7 +157,7 @@ def test_another_janflask_tells_more_of_one_model(root: Path, told: dict[str, An
 
 
 def test_an_alias_is_a_name(root: Path) -> None:
-    with openai_server(fake.LLAMA_SERVER, fake.OPENAI) as server:
+    with listing_server(fake.LLAMA_SERVER, fake.OPENAI) as server:
         assert add(server.url, "--model", "big").exit_code == 0
     assert entry(root, "big")["upstream"]["model"] == "big"
 
@@ -169,7 +169,7 @@ def test_a_host_alone_gets_the_usual_path(root: Path, server: FakeOpenAI) -> Non
 
 
 def test_the_least_context_of_several_counts(root: Path, server: FakeOpenAI) -> None:
-    with openai_server({**fake.VLLM, "max_model_len": 1024}) as other:
+    with listing_server({**fake.VLLM, "max_model_len": 1024}) as other:
         assert add(server.url, other.url).exit_code == 0
     assert entry(root, "Big")["metadata"] == {"context_length": 1024}
 
@@ -200,7 +200,7 @@ def test_an_entry_is_replaced_by_force_only_and_keeps_the_rest(root: Path, serve
     before = (root / "Big" / "model.json").read_bytes()
     assert "replace it with --force" in refused(server.url)
     assert (root / "Big" / "model.json").read_bytes() == before
-    with openai_server({**fake.OPENAI, "id": "Big"}) as other:
+    with listing_server({**fake.OPENAI, "id": "Big"}) as other:
         assert add(other.url, "--force").exit_code == 0
         content = entry(root, "Big")
         assert content["upstream"] == {"kind": "openai", "base_urls": [other.url], "model": "Big"}
@@ -241,27 +241,27 @@ def test_an_id_is_never_a_path(root: Path, server: FakeOpenAI, model_id: str) ->
 
 
 def test_several_models_are_listed(root: Path) -> None:
-    with openai_server(fake.VLLM, fake.OPENAI) as server:
+    with listing_server(fake.VLLM, fake.OPENAI) as server:
         assert refused(server.url) == f"{server.url} has several models: say which with --model: org/Big, gpt-x"
         assert refused(server.url, "--model", "x") == f"{server.url} has no model 'x'; it has: org/Big, gpt-x"
-    with openai_server() as server:
+    with listing_server() as server:
         assert refused(server.url) == f"there is no model that can be asked ({server.url}: none)"
     assert not root.exists()
 
 
 def test_the_servers_of_one_model_agree(root: Path, server: FakeOpenAI) -> None:
-    with openai_server(fake.OPENAI) as other:
+    with listing_server(fake.OPENAI) as other:
         assert "there is no model that all of them have" in refused(server.url, other.url)
         assert (
             refused(server.url, other.url, "--model", "org/Big") == f"{other.url} has no model 'org/Big'; it has: gpt-x"
         )
-    with openai_server({**fake.OPENAI, "id": "org/Big"}) as other:
+    with listing_server({**fake.OPENAI, "id": "org/Big"}) as other:
         assert "must be of one kind" in refused(server.url, other.url)
         assert add(server.url, other.url, "--kind", "openai").exit_code == 0
 
 
 def test_a_key_that_is_missing_or_wrong(root: Path, key_file: Path) -> None:
-    with openai_server(fake.VLLM, key="another") as server:
+    with listing_server(fake.VLLM, key="another") as server:
         assert refused(server.url) == (f"{server.url} wants a key (401): name it with --api-key-file or --api-key-env")
         assert refused(server.url, "--api-key-file", key_file) == f"{server.url} does not accept the key (401)"
         asked = len(server.asked)
@@ -275,7 +275,7 @@ def test_a_key_that_is_missing_or_wrong(root: Path, key_file: Path) -> None:
 
 
 def test_a_key_that_the_server_repeats_is_not_shown(root: Path, key_file: Path) -> None:
-    with openai_server(fake.VLLM) as server:
+    with listing_server(fake.VLLM) as server:
         server.answers["/v1/models"] = (500, {}, f"no such key: {KEY}".encode())
         assert refused(server.url, "--api-key-file", key_file) == f"{server.url} answers 500: no such key: ***"
         server.answers["/v1/models"] = (302, {"Location": f"http://h.example/?k={KEY}"}, b"")
@@ -283,7 +283,7 @@ def test_a_key_that_the_server_repeats_is_not_shown(root: Path, key_file: Path) 
 
 
 def test_a_redirect_is_not_followed(root: Path, server: FakeOpenAI, key_file: Path) -> None:
-    with openai_server(fake.VLLM) as other:
+    with listing_server(fake.VLLM) as other:
         server.answers["/v1/models"] = (307, {"Location": f"{other.url}/models"}, b"")
         assert refused(server.url, "--api-key-file", key_file) == (
             f"{server.url} redirects to {other.url}/models: give the URL it leads to"
@@ -331,10 +331,10 @@ def test_a_server_that_is_silent(root: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_certificates_are_verified(root: Path, tmp_path: Path, server: FakeOpenAI) -> None:
-    with openai_server(fake.VLLM, tls=True, host="127.0.0.2") as other:  # the certificate is for another host
+    with listing_server(fake.VLLM, tls=True, host="127.0.0.2") as other:  # the certificate is for another host
         assert "is not trusted (IP address mismatch" in refused(other.url, "--ca-file", CERTIFICATE)
         assert other.asked == []
-    with openai_server(fake.VLLM, tls=True) as secure:
+    with listing_server(fake.VLLM, tls=True) as secure:
         assert "is not trusted (self-signed" in refused(secure.url)
         assert secure.asked == []
         assert add(secure.url, "--ca-file", CERTIFICATE).exit_code == 0

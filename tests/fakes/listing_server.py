@@ -97,7 +97,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def openai_server(
+def listing_server(
     *models: dict[str, Any], key: str | None = None, tls: bool = False, host: str = "127.0.0.1"
 ) -> Iterator[FakeOpenAI]:
     """A running one on a free port; with ``tls`` by CERTIFICATE, its own authority, for localhost and 127.0.0.1."""
