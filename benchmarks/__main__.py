@@ -1,4 +1,7 @@
-"""``python -m benchmarks [NAME ...]``: runs the benchmarks, prints tables, writes ``benchmarks/results/NAME.json``."""
+"""Runs the benchmarks, prints tables, writes ``benchmarks/results/NAME.json``: ``python -m benchmarks [NAME ...]``.
+
+With ``--against PATH`` servers of this checkout and of another one, which is set up as well, are measured side by side.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import downloads, latency, memory, models, runs, sampling, store, streaming, switching
+from benchmarks import (
+    compare,
+    downloads,
+    latency,
+    memory,
+    models,
+    runs,
+    sampling,
+    store,
+    streaming,
+    switching,
+    upstream,
+)
+from benchmarks.harness import python_of
 from benchmarks.report import Row, cpu_name, save
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -31,6 +47,12 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "streamed_runs": runs.streamed_runs,
     "next_turn": runs.next_turn,
     "rejoined_runs": runs.rejoined_runs,
+    "upstream": upstream.upstream,
+}
+# Those that measure this checkout against another one.
+COMPARISONS: dict[str, Callable[[Path], list[Row]]] = {
+    "streaming": compare.streaming,
+    "run_first_token": compare.run_first_token,
 }
 
 
@@ -38,18 +60,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="janflask's benchmarks; every figure is a ratio within this run")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(BENCHMARKS)}; all by default")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results", help="folder for the JSON")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="PATH",
+        help=f"another checkout with its .venv, to be compared with by {' and '.join(COMPARISONS)}",
+    )
     options = parser.parse_args()
-    unknown = set(options.names) - set(BENCHMARKS)
+    other: Path | None = options.against and options.against.resolve()
+    if other is not None and not (python_of(other).is_file() and (other / "wsgi.py").is_file()):
+        parser.error(f"{other} is no checkout that is set up: run `make setup` there")
+    known = BENCHMARKS if other is None else COMPARISONS
+    unknown = set(options.names) - set(known)
     if unknown:
-        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     print(f"on {cpu_name()}", flush=True)
-    for name in options.names or BENCHMARKS:
+    for name in options.names or known:
         started = time.monotonic()
         print(f"\n{name} ...", flush=True)
-        rows = BENCHMARKS[name]()
+        rows = BENCHMARKS[name]() if other is None else COMPARISONS[name](other)
         for row in rows:
             print(row.line())
-        print(f"({time.monotonic() - started:.0f} s, {save(name, rows, options.results)})", flush=True)
+        file = save(name if other is None else f"{name}-against", rows, options.results)
+        print(f"({time.monotonic() - started:.0f} s, {file})", flush=True)
     return 0
 
 

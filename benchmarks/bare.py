@@ -87,9 +87,9 @@ class BareLoop:
 
 def main() -> None:
     """Reads rounds as JSON lines, answers with tokens/s of every combination."""
-    from janflask.engine.backend import Model
     from janflask.engine.cores import usable_cores
     from janflask.engine.library_log import LibraryLog
+    from janflask.engine.model import Model
     from janflask.models.engine_settings import EngineSettings
 
     model = Model(Path(sys.argv[1]), EngineSettings(), LibraryLog(), lambda fraction: None)

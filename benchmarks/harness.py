@@ -13,7 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,16 +71,21 @@ class Server:
     def model(self) -> Any:
         return self.get(f"/v1/models/{MODEL}")
 
+    def knobs(self) -> dict[str, int]:
+        """What its tuning chose, as settings: two servers that are compared should differ in nothing else."""
+        knobs = self.model()["runtime"]["knobs"]
+        return {name: int(knobs[name]) for name in ("flash_attn", "kv_unified", "slice_size", "cpu_threads")}
+
 
 @contextmanager
-def serving(**settings: object) -> Iterator[Server]:
+def serving(*, checkout: Path = ROOT, **settings: object) -> Iterator[Server]:
     """gunicorn with its supervisor and the starter model running; ended by process id.
 
-    Settings are ``JANFLASK_*`` names in lower case.
+    Settings are ``JANFLASK_*`` names in lower case. Another ``checkout`` than this one runs with its own ``.venv``.
     """
     with (
         tempfile.TemporaryDirectory(prefix="janflask-bench-") as folder,
-        serving_store(linked_data(Path(folder)), "wsgi:app", **settings) as server,
+        serving_store(linked_data(Path(folder)), "wsgi:app", checkout=checkout, **settings) as server,
     ):
         server.put(f"/v1/models/{MODEL}/start")
         yield server
@@ -96,8 +101,13 @@ def linked_data(folder: Path) -> Path:
     return data
 
 
+def python_of(checkout: Path) -> Path:
+    """The interpreter that runs it."""
+    return Path(sys.executable) if checkout == ROOT else checkout / ".venv" / "bin" / "python"
+
+
 @contextmanager
-def serving_store(data: Path, app: str = "wsgi:app", **settings: object) -> Iterator[Server]:
+def serving_store(data: Path, app: str = "wsgi:app", *, checkout: Path = ROOT, **settings: object) -> Iterator[Server]:
     """The same without a model: ``app`` over the data folder ``data``, whose parent gets the log."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -107,8 +117,8 @@ def serving_store(data: Path, app: str = "wsgi:app", **settings: object) -> Iter
     log = data.parent / f"server-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "conf/gunicorn.conf.py", app],
-            cwd=ROOT,
+            [python_of(checkout), "-m", "gunicorn", "-c", "conf/gunicorn.conf.py", app],
+            cwd=checkout,
             env=env,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -136,6 +146,26 @@ def _await(server: Server) -> None:
             if time.monotonic() > deadline or server.process.poll() is not None:
                 raise SystemExit(f"the server did not start:\n{server.log.read_text()[-3000:]}") from None
             time.sleep(0.05)
+
+
+def in_turns(
+    what: str, first: Callable[[int], float], second: Callable[[int], float], rounds: int
+) -> list[tuple[float, float]]:
+    """Measures both in each round, one right after the other, in every second round the second one first.
+
+    Each is given the round's number. A line on standard output grows by a dot with each round.
+    """
+    pairs = []
+    print(f"  {what} ", end="", flush=True)
+    for number in range(rounds):
+        if number % 2:
+            last = second(number)
+            pairs.append((first(number), last))
+        else:
+            pairs.append((first(number), second(number)))
+        print(".", end="", flush=True)
+    print(flush=True)
+    return pairs
 
 
 # --- the client ---------------------------------------------------------------------------------------------------

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from janflask.inference.templates import ChatTemplates
+from janflask.inference.backends import Backends
+from janflask.inference.local.engines import Engines
+from janflask.inference.upstream.pools import UpstreamPools
 from janflask.ipc.clients.runner import RunnerClient
 from janflask.ipc.clients.supervisor import SupervisorClient
 from janflask.models.catalog import ModelCatalog
 from janflask.services.assistants import AssistantService
-from janflask.services.chat import ChatService
 from janflask.services.downloads import DownloadService
-from janflask.services.embeddings import EmbeddingService
 from janflask.services.files import FileService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
 from janflask.services.runs import RunService
 from janflask.services.threads import ThreadService
-from janflask.services.tokens import TokenService
 from janflask.settings import Settings
 from janflask.storage import open_repository
 from janflask.storage.base import Repository
@@ -33,9 +32,7 @@ class Services:
     settings: Settings
     models: ModelService
     downloads: DownloadService
-    chat: ChatService
-    tokens: TokenService
-    embeddings: EmbeddingService
+    backends: Backends
     assistants: AssistantService
     threads: ThreadService
     messages: MessageService
@@ -50,18 +47,16 @@ class Services:
         runtime_dir = settings.runtime_dir or settings.data_dir / "run"
         supervisor, runner = SupervisorClient(runtime_dir, PATIENCE), RunnerClient(runtime_dir, PATIENCE)
         downloads = DownloadService(settings, supervisor)
-        models = ModelService(settings, ModelCatalog(settings.models_dir), supervisor, downloads)
+        engines, upstreams = Engines(settings, supervisor), UpstreamPools(settings)
+        models = ModelService(settings, ModelCatalog(settings.models_dir), supervisor, downloads, engines, upstreams)
         repository = open_repository(settings) if repository is None else repository
-        templates = ChatTemplates()
         assistants, messages = AssistantService(repository), MessageService(settings, repository)
         threads = ThreadService(settings, repository, assistants, messages)
         return cls(
             settings=settings,
             models=models,
             downloads=downloads,
-            chat=ChatService(settings, models, templates),
-            tokens=TokenService(settings, models, templates),
-            embeddings=EmbeddingService(settings, models),
+            backends=Backends(settings, models.card, engines, upstreams),
             assistants=assistants,
             threads=threads,
             messages=messages,

@@ -232,6 +232,38 @@ class TimeoutExceededError(UnavailableError):
     code = "timeout"
 
 
+class UpstreamUnavailableError(UnavailableError):
+    """The server elsewhere that runs a model cannot be reached, broke off, or says that it cannot answer now."""
+
+    code = "upstream_unavailable"
+
+
+class UpstreamTimeoutError(TimeoutExceededError):
+    """The server elsewhere that runs a model said nothing for too long."""
+
+    status = 504
+    code = "upstream_timeout"
+
+
+class UpstreamBusyError(QueueFullError):
+    """The server elsewhere that runs a model takes no more requests now."""
+
+    code = "upstream_busy"
+
+
+class UpstreamError(JanflaskError):
+    """The server elsewhere that runs a model failed at a request, or answered what cannot be understood."""
+
+    status = 502
+    code = "upstream_error"
+
+
+class UpstreamSetupError(UpstreamError):
+    """What ``model.json`` says of the server elsewhere does not fit it: its address, its model's name, the key."""
+
+    code = "upstream_misconfigured"
+
+
 class SourceUnavailableError(UnavailableError):
     """A model's source could not be reached or kept failing; the same download may work later, and goes on then."""
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-BASE = frozenset({"engine_table", "errors", "settings"})
+BASE = frozenset({"errors", "settings"})
 
 # Each room of janflask, from the ground up, and the rooms it may import; every room may import itself.
 ALLOWED: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
-    "hosts": frozenset(),
-    "setting_fields": frozenset(),
-    "engine_table": frozenset({"setting_fields"}),
-    "settings": frozenset({"errors", "hosts", "setting_fields", "engine_table"}),
+    "settings": frozenset({"errors"}),
     "files": BASE,
     "models": BASE | {"files"},
     "storage": BASE | {"files", "models"},
@@ -27,8 +24,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "engine": BASE | {"files", "models", "ipc", "processes"},
     "supervisor": BASE | {"files", "models", "ipc", "downloads", "processes"},
     "runner": BASE | {"files", "models", "storage", "ipc", "processes", "inference", "services", "container"},
-    "api": BASE
-    | {"hosts", "files", "models", "storage", "ipc", "inference", "services", "container", "schemas", "__init__"},
+    "api": BASE | {"files", "models", "storage", "ipc", "inference", "services", "container", "schemas", "__init__"},
     "cli": BASE
     | {"files", "models", "storage", "downloads", "transfer", "services", "schemas", "supervisor", "__init__"},
     "__init__": BASE | {"api"},
@@ -46,4 +42,4 @@ FORBIDDEN: Mapping[str, frozenset[str]] = {
     "__init__": NATIVE,
     "engine": WEB,
 }
-STANDARD_LIBRARY_ONLY = frozenset({"errors", "hosts", "setting_fields", "engine_table", "settings"})
+STANDARD_LIBRARY_ONLY = frozenset({"errors", "settings"})

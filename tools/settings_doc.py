@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from janflask.engine_table import Described, described
 from janflask.settings import PREFIX, default_text, table
+from janflask.settings.engine_table import Described, described
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 
 HEAD = """\
-<!-- Made by `make docs` from janflask/settings.py and janflask/engine_table.py; do not edit. -->
+<!-- Made by `make docs` from janflask/settings/server.py and janflask/settings/engine_table.py; do not edit. -->
 # Settings
 
 Every setting of the server is an environment variable. One that is not set has the default below; one whose value

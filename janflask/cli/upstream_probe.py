@@ -88,8 +88,8 @@ class UpstreamProbe:
             answer = None
         if not isinstance(answer, dict):
             raise click.ClickException(
-                f"{base_url} answers, but not like OpenAI's API: {path} gives {self._shown(body)!r}. A base URL ends "
-                "in /v1 at most servers"
+                f"{base_url} answers, but not like OpenAI's API: {path} gives {self._shown(body)!r}. A base URL "
+                "ends in /v1 at most servers"
             )
         return answer
 

@@ -89,9 +89,9 @@ def _await_launch(cord: Channel, *, spare: bool) -> Launch | None:
 def run(spec: EngineSpec, cord: Channel) -> None:
     """Loads, proves, listens and generates until the supervisor says stop."""
     # Imported here: they load llama.cpp, and a failure there must reach the supervisor as an ErrorReply.
-    from janflask.engine.backend import Model
     from janflask.engine.builder import build
     from janflask.engine.library_log import LibraryLog
+    from janflask.engine.model import Model
     from janflask.engine.server import EngineServer
 
     started = time.monotonic()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from janflask.engine.backend import LLAMA_VERSION, ContextOptions, LlamaBackend, Model
+from janflask.engine.backend import ContextOptions, LlamaBackend
 from janflask.engine.embedder import Embedder
 from janflask.engine.embedding import (
     PACK_TOKENS,
@@ -20,6 +20,7 @@ from janflask.engine.embedding import (
 from janflask.engine.fingerprint import fingerprint
 from janflask.engine.governor import Governor
 from janflask.engine.loop import Loop
+from janflask.engine.model import LLAMA_VERSION, Model
 from janflask.engine.prefix_cache import PrefixCache
 from janflask.engine.scheduler import Limits
 from janflask.engine.sizing import size_context

@@ -17,8 +17,9 @@ import numpy as np
 import psutil
 from llama_cpp import llama_cpp as lib
 
-from janflask.engine.backend import ContextOptions, Model, context_params
+from janflask.engine.backend import ContextOptions, context_params
 from janflask.engine.cores import usable_cores
+from janflask.engine.model import Model
 from janflask.errors import EngineError, ModelLoadError
 from janflask.models.engine_settings import EngineSettings
 from janflask.models.memory_estimate import DEFAULT_CTX_LEN, EMBEDDING_BATCH, MATRIX_LIMIT, in_gib

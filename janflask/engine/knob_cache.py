@@ -10,8 +10,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from janflask.engine.backend import LLAMA_VERSION, ContextOptions, Model
+from janflask.engine.backend import ContextOptions
 from janflask.engine.cores import usable_cores
+from janflask.engine.model import LLAMA_VERSION, Model
 from janflask.files import by_path
 from janflask.models.engine_info import Knobs
 from janflask.models.engine_settings import EngineSettings

@@ -220,16 +220,16 @@ class EngineServer(SocketServer):
                 request.prompt, add_special=request.add_special, parse_special=request.parse_special
             )
         else:
-            check_tokens(request.prompt, self.model.n_vocab, "prompt")
+            check_tokens(request.prompt, self.model.n_vocab, request.prompt_name)
             tokens = array("i", request.prompt)
         if not tokens:
-            raise InvalidRequestError("the prompt is empty: it must hold at least one token", param="prompt")
+            raise InvalidRequestError("the prompt is empty: it must hold at least one token", param=request.prompt_name)
         if len(tokens) + (request.max_tokens != 0) > capacity:
             raise ContextLengthExceededError.of(
                 len(tokens),
                 capacity,
                 "The answer has to fit, too: shorten the prompt, or start the model with a larger ctx_len",
-                param="prompt",
+                param=request.prompt_name,
             )
         return tokens
 
@@ -237,7 +237,8 @@ class EngineServer(SocketServer):
         self, connection: Connection, loop: Loop, request: GenerateRequest, prompt: array[int], index: int
     ) -> Sequence:
         params = request.sampling
-        check_tokens((token for token, _ in params.logit_bias), self.model.n_vocab, "logit_bias")
+        biased = (token for token, _ in params.logit_bias)
+        check_tokens(biased, self.model.n_vocab, request.bias_name, param="logit_bias")
         return Sequence(
             tokens=array("i", prompt),
             n_prompt=len(prompt),

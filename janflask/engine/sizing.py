@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import psutil
 
-from janflask.engine.backend import ContextOptions, Model
+from janflask.engine.backend import ContextOptions
 from janflask.engine.cores import usable_cores
+from janflask.engine.model import Model
 from janflask.errors import InvalidRequestError
 from janflask.models.engine_settings import CACHE_TYPES, EngineSettings
 from janflask.models.memory_estimate import BATCH_CPU, BATCH_GPU, DEFAULT_CTX_LEN, DEFAULT_PARALLEL, in_gib

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from array import array
 
-from janflask.engine.backend import ContextOptions, LlamaBackend, Model
+from janflask.engine.backend import ContextOptions, LlamaBackend
+from janflask.engine.model import Model
 from janflask.errors import EngineError
 
 TRIES = 4

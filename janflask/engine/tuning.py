@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from janflask.engine.backend import ContextOptions, LlamaBackend, Model
+from janflask.engine.backend import ContextOptions, LlamaBackend
 from janflask.engine.cores import usable_cores
 from janflask.engine.knob_cache import fingerprint, recall, remember
+from janflask.engine.model import Model
 from janflask.engine.trial import Trial
 from janflask.errors import EngineError
 from janflask.models.engine_info import Knobs

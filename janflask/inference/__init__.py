@@ -2,9 +2,9 @@
 
 ``backend``: The one door to a model, whatever runs it: what the API, the runs and everything above know of models that
     answer
+``backends``: Which backend answers for a model
 ``deltas``: What a backend says of an answer while it grows: pieces of text, of reasoning, of tool calls, and how it
     ends
-``generation``: The generations of one API request, read as one stream of events
 ``gguf_template``: The chat template inside a GGUF, over any conversation: as it is where the template takes it, else as
     it needs it
 ``leftovers``: What of a conversation no model here is shown, by name: asked before it is answered, so that nothing gets

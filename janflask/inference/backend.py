@@ -82,6 +82,6 @@ class Backend(Protocol):
         """The prompt that a chat of these messages has, with exactly its tokens if they are asked for."""
         ...
 
-    def count(self, request: TemplateRequest, waiter: Waiter, tries: Tries | None = None) -> Counted:
-        """How many tokens the prompt of such a chat has."""
+    def count(self, request: TemplateRequest | TokenizeRequest, waiter: Waiter, tries: Tries | None = None) -> Counted:
+        """How many tokens the prompt of such a chat, or a text, has."""
         ...

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from janflask.inference.parts import Part, ReasoningPart, TextPart, ToolResultPart
+
+COMPLETION_MAX_TOKENS = 16  # OpenAI's default for the legacy completions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,10 +16,45 @@ class ChatMessage:
     """One turn of a conversation; ``role`` is system, developer, user, assistant or tool."""
 
     role: str
-    content: str
+    parts: tuple[Part, ...]
     name: str | None = None
-    tool_call_id: str | None = None
-    reasoning: str | None = None  # what an assistant thought before it answered
+
+    @classmethod
+    def of(
+        cls,
+        role: str,
+        text: str,
+        *,
+        name: str | None = None,
+        tool_call_id: str | None = None,
+        reasoning: str | None = None,
+    ) -> Self:
+        """One of words alone; a tool's are its result, and an assistant's may come after what it thought."""
+        thoughts = () if reasoning is None else (ReasoningPart(reasoning),)
+        is_result = role == "tool" or tool_call_id is not None
+        words = ToolResultPart(text, tool_call_id) if is_result else TextPart(text)
+        return cls(role=role, parts=(*thoughts, words), name=name)
+
+    @property
+    def text(self) -> str:
+        """Its words, or a tool's result."""
+        return "\n".join(part.text for part in self.parts if isinstance(part, TextPart | ToolResultPart))
+
+    @property
+    def reasoning(self) -> str | None:
+        """What an assistant thought before it answered."""
+        return next((part.text for part in self.parts if isinstance(part, ReasoningPart)), None)
+
+    @property
+    def tool_call_id(self) -> str | None:
+        """The call that a tool's message answers."""
+        return next((part.call_id for part in self.parts if isinstance(part, ToolResultPart)), None)
+
+    def saying(self, text: str) -> Self:
+        """The same with other words."""
+        others = tuple(part for part in self.parts if not isinstance(part, TextPart | ToolResultPart))
+        result = next((part for part in self.parts if isinstance(part, ToolResultPart)), None)
+        return replace(self, parts=(*others, TextPart(text) if result is None else replace(result, text=text)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,3 +149,7 @@ class CompletionRequest(InferenceRequest):
 
     prompts: tuple[str | tuple[int, ...], ...]
     echo: bool = False
+
+    def backend_echoes(self, prompt: str | tuple[int, ...]) -> bool:
+        """Whether an echoed prompt comes from the backend: one that is token ids, or has log-probabilities."""
+        return self.echo and (not isinstance(prompt, str) or "top_logprobs" in self.sampling)

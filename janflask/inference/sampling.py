@@ -22,6 +22,11 @@ _OTHERS = frozenset({"max_tokens", "stop", "cache_prompt", *_OF_TEMPLATES})  # t
 
 def sampling_params(card: ModelCard, requested: Mapping[str, Any]) -> SamplingParams:
     """``requested`` holds checked fields of ``SamplingParams``. Raises ConflictError for an unusable ``model.json``."""
+    return SamplingParams(**chosen_sampling(card, requested))
+
+
+def chosen_sampling(card: ModelCard, requested: Mapping[str, Any]) -> dict[str, Any]:
+    """What the request and the model's file say of ``SamplingParams``, without built-in defaults. Raises as it does."""
     found = parameters.read_parameters(card.parameters)
     for name, problem in found.problems.items():
         if name not in _OTHERS and name not in requested:
@@ -32,7 +37,7 @@ def sampling_params(card: ModelCard, requested: Mapping[str, Any]) -> SamplingPa
     if seed is not None:
         # -1 is llama.cpp's word for a fresh seed; other negative numbers name one of the 2**64 seeds, too.
         values["seed"] = None if seed == -1 else seed % (1 << 64)
-    return SamplingParams(**values)
+    return values
 
 
 def model_max_tokens(card: ModelCard) -> int | None:

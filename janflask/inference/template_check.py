@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from janflask.inference.requests import ChatMessage
 
@@ -22,7 +21,7 @@ MAX_MOVED = 100  # messages that may stand out of their order: each costs a look
 def marked(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     """A tool's result stays as it is: templates read it as JSON."""
     return [
-        replace(message, content=f"Qz{number}zQ") if _is_looked_for(message) else message
+        message.saying(f"Qz{number}zQ") if _is_looked_for(message) else message
         for number, message in enumerate(messages)
     ]
 
@@ -46,10 +45,10 @@ def left_out(text: str, messages: Sequence[ChatMessage]) -> int | None:
     for number, message in enumerate(messages):
         if message.role == "assistant":
             continue
-        place = _after(text, message.content, places.get(message.role, 0))
+        place = _after(text, message.text, places.get(message.role, 0))
         if place < 0:
             moved += 1
-            if moved > MAX_MOVED or _after(text, message.content, 0) < 0:
+            if moved > MAX_MOVED or _after(text, message.text, 0) < 0:
                 return number
         else:
             places[message.role] = place
@@ -57,7 +56,7 @@ def left_out(text: str, messages: Sequence[ChatMessage]) -> int | None:
 
 
 def _is_looked_for(message: ChatMessage) -> bool:
-    return message.role != "tool" and bool(message.content.strip())
+    return message.role != "tool" and bool(message.text.strip())
 
 
 def _after(text: str, content: str, start: int) -> int:

@@ -19,13 +19,13 @@ PLAIN_STOPS = ("\n\nUser:", "\nUser:")
 
 def render_chatml(messages: Sequence[ChatMessage], *, ask: bool = True) -> str:
     """ChatML, for a model that knows its words and says nothing of a layout."""
-    turns = "".join(f"<|im_start|>{message.role}\n{message.content}<|im_end|>\n" for message in messages)
+    turns = "".join(f"<|im_start|>{message.role}\n{message.text}<|im_end|>\n" for message in messages)
     return turns + "<|im_start|>assistant\n" * ask
 
 
 def render_plain(messages: Sequence[ChatMessage], *, ask: bool = True) -> str:
     """A transcript in words that every vocabulary has. The answer begins on a line of its own, without a blank."""
-    turns = "".join(f"{message.role.capitalize()}:\n{message.content}\n\n" for message in messages)
+    turns = "".join(f"{message.role.capitalize()}:\n{message.text}\n\n" for message in messages)
     return turns + "Assistant:\n" * ask
 
 
@@ -37,15 +37,15 @@ def render_jan(template: str, messages: Sequence[ChatMessage], *, ask: bool = Tr
     before, has_system, between = head.partition("{system_message}")
     if not has_system:
         before, between = "", head
-    system = "\n\n".join(message.content for message in messages if message.role == "system")
+    system = "\n\n".join(message.text for message in messages if message.role == "system")
     turns: list[list[list[str]]] = [[[], []]]  # for each turn what the user's side said, and the assistant's
     for message in messages:
         if message.role == "assistant":
-            turns[-1][1].append(message.content)
+            turns[-1][1].append(message.text)
         elif message.role != "system":
             if turns[-1][1]:
                 turns.append([[], []])
-            turns[-1][0].append(message.content)
+            turns[-1][0].append(message.text)
     if ask and turns[-1][1]:  # the assistant spoke last: the next words are asked of it without new ones from the user
         turns.append([[], []])
     if system and not has_system:

@@ -52,7 +52,7 @@ def _joined(messages: Conversation) -> Conversation:
     """Turns of one side in a row become one; a turn in which nothing was said goes, unless there are no others."""
     joined: list[ChatMessage] = []
     for message in messages:
-        if not message.content and not message.reasoning and message.role != "tool":
+        if not message.text and not message.reasoning and message.role != "tool":
             continue
         if joined and message.role != "tool" and joined[-1].role == message.role:
             joined[-1] = _both(joined[-1], message)
@@ -62,11 +62,12 @@ def _joined(messages: Conversation) -> Conversation:
 
 
 def _both(first: ChatMessage, second: ChatMessage) -> ChatMessage:
-    return replace(
-        first,
-        content=GAP.join(filter(None, (first.content, second.content))),
+    return ChatMessage.of(
+        first.role,
+        GAP.join(filter(None, (first.text, second.text))),
         reasoning=GAP.join(filter(None, (first.reasoning, second.reasoning))) or None,
         name=first.name if first.name == second.name else None,
+        tool_call_id=first.tool_call_id,
     )
 
 
@@ -86,14 +87,14 @@ def _begun_by_user(messages: Conversation) -> Conversation:
 
 
 def _silent_user() -> ChatMessage:
-    return ChatMessage(role="user", content="")
+    return ChatMessage.of("user", "")
 
 
 def _entry(message: ChatMessage, forms: Forms) -> dict[str, Any]:
-    content: Any = message.content
+    content: Any = message.text
     in_block = message.reasoning is not None and forms.reasoning == BLOCK
     if in_block or message.role in forms.parts:
-        content = text_parts(message.content)
+        content = text_parts(message.text)
     if in_block:
         content = [{"type": "thinking", "thinking": message.reasoning}, *content]
     entry = {"role": message.role, "content": content}

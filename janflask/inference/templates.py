@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from janflask.errors import InvalidRequestError
@@ -72,7 +72,7 @@ class ChatTemplates:
                 f"chat_template_kwargs can't set {name}: the server does", param=f"chat_template_kwargs.{name}"
             )
         if go_on:
-            ask, messages = False, [*messages[:-1], replace(messages[-1], content=messages[-1].content + HERE)]
+            ask, messages = False, [*messages[:-1], messages[-1].saying(messages[-1].text + HERE)]
         text, stop = self._laid_out(messages, info, jan_template, variables or {}, ask)
         if go_on:
             text, found, _ = text.rpartition(HERE)

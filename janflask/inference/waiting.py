@@ -34,16 +34,16 @@ class Waiter:
         if self._client >= 0:
             self._poll.register(self._client, _HANG_UP)
 
-    def watch(self, source: HasFileno) -> None:
-        """Adds ``source`` to what ``wait`` waits for."""
-        self._poll.register(source.fileno(), select.POLLIN)
+    def watch(self, source: HasFileno, *, writing: bool = False) -> None:
+        """Adds ``source`` to what ``wait`` waits for; with ``writing`` also until something can be written to it."""
+        self._poll.register(source.fileno(), select.POLLIN | (select.POLLOUT if writing else 0))
 
     def unwatch(self, source: HasFileno) -> None:
         """Takes ``source`` out again; to be called before it is closed."""
         self._poll.unregister(source.fileno())
 
     def wait(self, timeout: float) -> list[int]:
-        """Descriptors with something to read (or at their end); empty after ``timeout`` seconds.
+        """Descriptors with something to read (or at their end), or room to write; empty after ``timeout`` seconds.
 
         Raises ClientDisconnectedError when the client is gone.
         """

@@ -23,9 +23,9 @@ to supervisor   ``StartModel`` -> ``State`` (once it runs) | ``ErrorReply``;  ``
                 ``GetStates`` -> ``States``;  ``StartDownload``, ``CancelDownload`` -> ``State`` | ``ErrorReply``;
                 ``WatchModel`` -> ``State`` at each change, until the model settles. One request a connection.
 to the runner   ``BeginRun``, ``CancelRun`` -> ``RunChanged`` | ``ErrorReply``;  ``WatchRun`` -> ``RunChanged``, then
-                ``RunSaid`` for what it has said so far, and both as they come. End of stream after a ``RunChanged``
-                that is final and all that was said; an earlier one means that the runner is gone. One request a
-                connection.
+                ``RunSaid`` for the events in its log, and both as they come: each event behind the ``RunChanged`` that
+                it follows from. End of stream after a ``RunChanged`` that is final and all events; an earlier one means
+                that the runner is gone. One request a connection.
 engine's birth  on a socket pair that the supervisor made: a spare one says ``Progress`` when it has loaded its code;
                 ``Launch`` -> ``Progress``*, ``Ready`` | ``ErrorReply``;
                 later ``Shutdown``, or ``Retire`` -> ``Retired``. End of stream on it means that the other process is

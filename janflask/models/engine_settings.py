@@ -1,7 +1,7 @@
 """What an engine is started with: a request's settings over the model's over the server's, checked and typed.
 
-The settings themselves are in ``janflask.engine_table``. Names that files have in a request are plain names of the
-model's own folder: only who writes ``model.json`` may name a place elsewhere.
+The settings themselves are in ``janflask.settings.engine_table``. Names that files have in a request are plain names of
+the model's own folder: only who writes ``model.json`` may name a place elsewhere.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from janflask.engine_table import CACHE_TYPES, FILES, EngineDefaults, EngineSettings
 from janflask.errors import InvalidRequestError
+from janflask.settings.engine_table import CACHE_TYPES, FILES, EngineDefaults, EngineSettings
 
 __all__ = ["CACHE_TYPES", "JAN_SETTINGS", "EngineSettings", "engine_settings", "read_settings"]
 

@@ -16,7 +16,8 @@ from janflask.processes.runtime_dir import check_socket_path
 
 QUESTION_TIMEOUT = 10.0  # seconds a client has to say what it wants, and to take each reply
 
-Answer = Callable[[Message], Iterable[Message | None]]  # None: nothing new, look whether somebody listens still
+# None: nothing new, look whether somebody listens still. The channel is for what other threads have to tell.
+Answer = Callable[[Message, Channel], Iterable[Message | None]]
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class _Handler(socketserver.BaseRequestHandler):
     def _reply(self, question: Message) -> None:
         """Sends the replies until they end or nobody listens any more."""
         try:
-            for reply in self.server.answer(question):
+            for reply in self.server.answer(question, self.channel):
                 if reply is not None:
                     self._send(reply)
                 elif wait_readable(self.request.fileno(), 0):  # it says nothing more: it has gone

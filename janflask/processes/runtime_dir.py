@@ -96,7 +96,7 @@ def check_socket_path(path: Path) -> None:
 def clear(path: Path) -> None:
     """Removes the files that a server keeps in its runtime folder, all but the lock."""
     for name in path.iterdir():
-        if name.suffix in (".sock", ".json", ".tmp"):
+        if name.suffix in (".sock", ".json", ".tmp", ".places"):
             name.unlink(missing_ok=True)
 
 

@@ -19,15 +19,15 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.files import ids
-from janflask.inference.generation import Event
+from janflask.inference.deltas import Done, Event, Finished, Started
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
-from janflask.ipc.messages.engine import Chunk, Done, Finished, Started
+from janflask.runner.events import log_event
 from janflask.runner.live import Halt, LiveRun
 from janflask.runner.prompts import Prompts, PromptTooLongError, RunPrompt
 from janflask.runner.titles import give_title
 from janflask.services.replies import reply_message
-from janflask.storage.base import ReplyWriter, Repository
+from janflask.storage.base import EventWriter, Repository
 from janflask.storage.records import Message, Run, RunStatus
 
 SYNC_INTERVAL = 1.0  # seconds after which a power cut takes nothing of a reply any more
@@ -79,8 +79,9 @@ class Execution:
             with self._live.waiter() as waiter:
                 waiter.wait(0)  # it may be halted before it begins
                 self._live.update(_started)
-                with self._runs.reply(*self._ids) as reply:
-                    return self._answer(reply, waiter)
+                with self._runs.event_log(*self._ids) as writer:
+                    self._live.add(writer, ())
+                    return self._answer(writer, waiter)
         except ClientDisconnectedError:
             return self._halted()
         except PromptTooLongError:
@@ -91,25 +92,25 @@ class Execution:
             log.exception("run %s failed", self._live.run.id)
             return failed(EngineError(f"the run failed: {error!r}"))
 
-    def _answer(self, reply: ReplyWriter, waiter: Waiter) -> Ending:
+    def _answer(self, writer: EventWriter, waiter: Waiter) -> Ending:
         """Goes on where an engine died, and waits for a place in its queue however long that takes."""
         while True:
             try:
-                return self._generate(reply, waiter)
+                return self._generate(writer, waiter)
             except QueueFullError:
                 waiter.wait(PAUSE)
             except (EngineCrashedError, UnavailableError) as error:
                 log.info("run %s goes on in a moment: %s", self._live.run.id, error.message)
                 self._tries.again(error, waiter)
 
-    def _generate(self, reply: ReplyWriter, waiter: Waiter) -> Ending:
+    def _generate(self, writer: EventWriter, waiter: Waiter) -> Ending:
         begun = self._live.text
         prompt = self._prompts.of(self._live.run, self._messages(begun), begun, waiter)
         if prompt.request.max_tokens == 0:
             return _incomplete("max_completion_tokens")
-        reason = ""
-        chat = self._services.chat
-        with closing(chat.events(chat.chat(prompt.request), waiter, SYNC_INTERVAL, self._tries)) as events:
+        reason, done = "", None
+        backend = self._services.backends.of(self._live.run.model)
+        with closing(backend.chat(prompt.request, waiter, SYNC_INTERVAL, self._tries)) as events:
             for batch in events:
                 for event in batch:
                     if isinstance(event, Started):
@@ -117,8 +118,10 @@ class Execution:
                     elif isinstance(event, Finished):
                         reason = event.reason
                     elif isinstance(event, Done):
-                        return _ended(reason) | _usage(event, prompt)
-                self._say(reply, batch)
+                        done = event
+                self._say(writer, batch)
+                if done is not None:
+                    return _ended(reason) | _usage(done, prompt)
         raise EngineCrashedError("the engine ended the answer without a word", retry_after=1)
 
     def _messages(self, begun: str) -> list[Message]:
@@ -129,15 +132,14 @@ class Execution:
             return messages
         return [message for message in messages if message.created_ms <= (run.replied_ms or 0)]
 
-    def _say(self, reply: ReplyWriter, batch: list[Event]) -> None:
-        pieces = [event.text for event in batch if isinstance(event, Chunk) and event.text]
-        if pieces:
-            reply.add(*pieces)
-            self._live.said(pieces)
+    def _say(self, writer: EventWriter, batch: list[Event]) -> None:
+        deltas = [logged for event in batch if (logged := log_event(event)) is not None]
+        if deltas:
+            self._live.add(writer, deltas)
             self._unsynced = True
         now = time.monotonic()
         if self._unsynced and now - self._synced >= SYNC_INTERVAL:
-            reply.sync()
+            writer.sync()
             self._synced, self._unsynced = now, False
 
     def _halted(self) -> Ending | None:
@@ -175,7 +177,7 @@ class Execution:
     def _write_end(self, ending: Ending) -> None:
         final = replace(self._live.run, **ending)
         if final.replied_ms is not None and final.message_id not in self._threads.message_ids(final.thread_id):
-            self._threads.append(final.thread_id, [reply_message(final, self._live.text)])
+            self._threads.append(final.thread_id, [reply_message(final, self._live.text, self._live.reasoning)])
         if final.status in _ANSWERED and self._services.settings.thread_titles:
             give_title(self._threads, final.thread_id)
         self._live.close(ending)

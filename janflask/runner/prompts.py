@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from janflask.container import Services
-from janflask.errors import ContextLengthExceededError, InvalidRequestError, TemplateGivenUpError
+from janflask.errors import ConflictError, ContextLengthExceededError, InvalidRequestError, TemplateGivenUpError
 from janflask.inference import leftovers
+from janflask.inference.backend import BackendInfo, Counted
 from janflask.inference.requests import ChatMessage, ChatRequest, LaidOut, TemplateRequest, TokenizeRequest
 from janflask.inference.sampling import model_max_tokens
 from janflask.inference.tries import Tries
@@ -17,7 +19,6 @@ from janflask.inference.window import Window, conversation, fitting
 from janflask.ipc.messages.engine import MAX_TEXT
 from janflask.models.parameters import NO_LIMIT
 from janflask.models.sampling import SamplingParams
-from janflask.services.engine_access import EngineAccess
 from janflask.services.inherited import run_parameters
 from janflask.storage.records import Message, Run
 
@@ -26,6 +27,7 @@ _TOO_LONG = (
     "Not even the instructions and the newest message fit with room for an answer: shorten them, or start the model "
     "with a larger ctx_len"
 )
+UNKNOWN = sys.maxsize  # tokens of a context that nobody can tell: whoever answers says when it is full
 _SAMPLING = frozenset(item.name for item in fields(SamplingParams))
 
 
@@ -50,9 +52,8 @@ class Prompts:
 
     def __init__(self, services: Services, tries: Tries) -> None:
         self._tries = tries
-        self._engines = EngineAccess(services.settings, services.models)
+        self._backends = services.backends
         self._models = services.models
-        self._tokens = services.tokens
 
     def of(self, run: Run, messages: Sequence[Message], begun: str, waiter: Waiter) -> RunPrompt:
         """Of ``messages`` as many as fit; the answer goes on behind ``begun``.
@@ -61,9 +62,11 @@ class Prompts:
 
         Raises PromptTooLongError, ContextLengthExceededError, InvalidRequestError when there is nothing to answer or
         something in them that the model could not be shown, or something that the run takes over cannot be used, and
-        what TokenService raises.
+        what a backend does.
         """
         given = run_parameters(run)
+        if begun:
+            self._check_continues(run, waiter)
         said = self._count(run, begun, waiter)
         most = run.max_completion_tokens or given.get("max_tokens")
         if most is None:
@@ -90,25 +93,25 @@ class Prompts:
         texts = conversation(messages)
         if not texts and not run.instructions:
             return Window(()), None
-        tried: dict[int, LaidOut] = {}  # by how many messages, always the newest ones
-        context = self._context(run, waiter)
+        tried: dict[int, Counted] = {}  # by how many messages, always the newest ones
+        context = self._info(run, waiter).ctx_len or UNKNOWN
         room = min(most, context // 2) if most else min(LEAST_ROOM, context // 4)
         limit = context - max(room, said + 1)
 
         def fits(within: int, part: Sequence[Message]) -> bool:
             chat = _chat(run, part)
-            if sum(len(message.content) for message in chat) > MAX_TEXT:
+            if sum(len(message.text) for message in chat) > MAX_TEXT:
                 return False
             try:
                 tried[len(part)] = self._lay_out(run, chat, waiter)
             except TemplateGivenUpError:  # the work of some grows with the square of the conversation
                 return False
-            return len(tried[len(part)].tokens or ()) <= within
+            return tried[len(part)].tokens <= within
 
         budget = limit if run.max_prompt_tokens is None else min(limit, run.max_prompt_tokens)
         try:
             window = fitting(texts, lambda part: fits(budget, part), run.last_messages)
-            return window, tried.get(len(window.shown))
+            return window, _laid_out(tried, window)
         except ContextLengthExceededError as error:
             if run.max_prompt_tokens is not None and run.max_prompt_tokens <= limit:
                 raise PromptTooLongError(
@@ -119,28 +122,39 @@ class Prompts:
         tokens = self._length(run, _chat(run, newest.shown), waiter) + said
         if tokens >= context:
             raise ContextLengthExceededError.of(tokens, context, _TOO_LONG, param="messages")
-        return newest, tried.get(len(newest.shown))
+        return newest, _laid_out(tried, newest)
 
-    def _context(self, run: Run, waiter: Waiter) -> int:
-        """The model's context in tokens; a model that does not run is started with the run's settings."""
-        return self._engines.find(run.model, waiter, overrides=run.settings).info.ctx_len
+    def _info(self, run: Run, waiter: Waiter) -> BackendInfo:
+        """A model that does not run is started with the run's settings."""
+        return self._backends.of(run.model).info(waiter, overrides=run.settings)
+
+    def _check_continues(self, run: Run, waiter: Waiter) -> None:
+        if not self._info(run, waiter).continues:
+            raise ConflictError(
+                f"the answer broke off, and what runs {run.model} cannot continue one that was begun: make another run"
+            )
 
     def _length(self, run: Run, chat: tuple[ChatMessage, ...], waiter: Waiter) -> int:
         """Tokens of the prompt; of its words alone, counted in parts, where these are too many to be laid out."""
-        if sum(len(message.content) for message in chat) > MAX_TEXT:
-            return sum(self._count(run, part, waiter) for message in chat for part in _parts(message.content))
-        return len(self._lay_out(run, chat, waiter).tokens or ())
+        if sum(len(message.text) for message in chat) > MAX_TEXT:
+            return sum(self._count(run, part, waiter) for message in chat for part in _parts(message.text))
+        return self._lay_out(run, chat, waiter).tokens
 
-    def _lay_out(self, run: Run, chat: tuple[ChatMessage, ...], waiter: Waiter) -> LaidOut:
+    def _lay_out(self, run: Run, chat: tuple[ChatMessage, ...], waiter: Waiter) -> Counted:
         kwargs = run_parameters(run)["chat_template_kwargs"]
         request = TemplateRequest(model=run.model, messages=chat, template_kwargs=kwargs, tokenize=True)
-        return self._tokens.apply_template(request, waiter, self._tries)
+        return self._backends.of(run.model).count(request, waiter, self._tries)
 
     def _count(self, run: Run, text: str, waiter: Waiter) -> int:
         if not text:
             return 0
         request = TokenizeRequest(model=run.model, content=text, parse_special=False)
-        return len(self._tokens.tokenize(request, waiter, self._tries).ids)
+        return self._backends.of(run.model).count(request, waiter, self._tries).tokens
+
+
+def _laid_out(tried: Mapping[int, Counted], window: Window) -> LaidOut | None:
+    counted = tried.get(len(window.shown))
+    return None if counted is None else counted.laid_out
 
 
 def _parts(text: str) -> list[str]:
@@ -150,13 +164,13 @@ def _parts(text: str) -> list[str]:
 
 def _chat(run: Run, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
     """The instructions lead."""
-    leading = (ChatMessage(role="system", content=run.instructions),) if run.instructions else ()
+    leading = (ChatMessage.of("system", run.instructions),) if run.instructions else ()
     return (*leading, *[_turn(message) for message in messages])
 
 
 def _turn(message: Message) -> ChatMessage:
     call = message.extra.get("tool_call_id")
-    return ChatMessage(role=message.role, content=message.text, tool_call_id=call if isinstance(call, str) else None)
+    return ChatMessage.of(message.role, message.text, tool_call_id=call if isinstance(call, str) else None)
 
 
 def _request(

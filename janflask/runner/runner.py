@@ -1,6 +1,6 @@
 """Every run under way, each in a thread of its own.
 
-A run is on disk before it comes here and its reply is as it grows, so this process may end at any time: the next one
+A run is on disk before it comes here and its log is as it grows, so this process may end at any time: the next one
 finds what is open and goes on.
 """
 
@@ -11,19 +11,20 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 from janflask.container import Services
 from janflask.errors import InvalidRequestError, JanflaskError, NotFoundError, StoreDamagedError, UnavailableError
 from janflask.files import ids
 from janflask.runner.execution import Execution, failed
-from janflask.runner.live import Change, Halt, LiveRun
+from janflask.runner.live import Halt, LiveRun, Watcher
 from janflask.settings import Settings
 from janflask.storage.base import Repository
 from janflask.storage.records import Run, RunStatus
+from janflask.storage.run_log import LogEvent, TextEvent, missing, opening
 
 MAX_UNDER_WAY = 256  # runs; further ones are queued
-WATCH_PAUSE = 0.25  # seconds between two looks at whether a watcher is still there
 CLOCK_PAUSE = 0.25  # seconds between two looks for runs whose time is over
 GONE_PAUSE = 1.0  # seconds between two looks whether the threads that are being answered are there still
 RECOVERY_PAUSE = 10.0  # seconds between two looks for runs that nobody has said to begin
@@ -66,23 +67,21 @@ class Runner:
         self._halt(live, Halt.CANCELLED)
         return run
 
-    def watch(self, thread_id: str, run_id: str) -> Iterator[Change | None]:
-        """The run now, all that it has said, and every change until it is final; None now and then.
+    @contextmanager
+    def watched(self, thread_id: str, run_id: str, watcher: Watcher) -> Iterator[None]:
+        """While it lasts, ``watcher`` hears the run, its events, and every change until it is final.
 
-        The iterator ends early when this process does. Raises what ``begin`` does.
+        The end comes early when this process ends. Raises what ``begin`` does.
         """
         run, live = self._live(thread_id, run_id)
         if live is not None:
-            yield from live.watch(WATCH_PAUSE)
+            with live.watched(watcher):
+                yield
             return
-        yield run
-        try:
-            pieces = list(self._runs.said(thread_id, run_id))
-        except StoreDamagedError as error:
-            log.warning("what run %s has said is not told: %s", run_id, error.message)
-            return
-        if pieces:
-            yield 0, pieces
+        watcher(run)
+        watcher((1, self._events_of(run)))
+        watcher(None)
+        yield
 
     def recover(self) -> None:
         """Goes on with every run that was left in the middle."""
@@ -117,16 +116,34 @@ class Runner:
             if self._closing.is_set():
                 raise UnavailableError("the server is shutting down; the run goes on after its start", retry_after=1)
             try:
-                said = self._runs.said(thread_id, run_id)
+                events = self._runs.events(thread_id, run_id)
             except StoreDamagedError as error:  # nobody knows behind what to go on
                 ending = failed(error)
                 return self._runs.close(thread_id, run_id, lambda run: replace(run, **ending)), None
-            live = LiveRun(self._runs, run, said)
+            live = LiveRun(self._runs, run, events)
             if run.status is RunStatus.CANCELLING:
                 live.halt(Halt.CANCELLED)
             self._lives[thread_id, run_id] = live
             live.future = self._pool.submit(self._carry_out, live)
             return run, live
+
+    def _events_of(self, run: Run) -> list[LogEvent]:
+        """Of a final run. The thread's next one forgets its log; its message is left then, and told in one piece."""
+        try:
+            events = list(self._runs.events(run.thread_id, run.id))
+        except StoreDamagedError as error:
+            log.warning("run %s is told by its message: %s", run.id, error.message)
+            events = []
+        if not events:
+            events = [*opening(run), *self._message_of(run)]
+        return [*events, *missing(run, events)]
+
+    def _message_of(self, run: Run) -> list[LogEvent]:
+        try:
+            text = self._threads.get_message(run.thread_id, run.message_id).text
+        except (NotFoundError, StoreDamagedError):
+            return []
+        return [TextEvent(text)] if text and run.replied_ms is not None else []
 
     def _carry_out(self, live: LiveRun) -> None:
         try:

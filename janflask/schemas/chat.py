@@ -120,9 +120,9 @@ class MessageSchema(Base):
     @ma.post_load
     def make(self, data: dict[str, Any], **kwargs: Any) -> ChatMessage:
         """The dataclass."""
-        return ChatMessage(
-            role=data["role"],
-            content="\n".join(data[name] for name in ("content", "refusal") if data.get(name)),
+        return ChatMessage.of(
+            data["role"],
+            "\n".join(data[name] for name in ("content", "refusal") if data.get(name)),
             name=data.get("name"),
             tool_call_id=data.get("tool_call_id"),
             reasoning=next((data[name] for name in THOUGHTS if data.get(name)), None),

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask.engine_table import described
 from janflask.models.state import DownloadRequest
 from janflask.schemas.fields import Text
 from janflask.schemas.objects import JsonObject, metadata_field
 from janflask.schemas.parameters import parameters_field
 from janflask.schemas.sampling import Base
+from janflask.settings.engine_table import described
 
 MAX_NAME = 1024
 MAX_DESCRIPTION = 64 << 10

@@ -1,11 +1,7 @@
 """What an answer needs, without HTTP.
 
 ``assistants``: Assistants: who answers in a thread, by default with which model, instructions and sampling
-``chat``: One chat or completion request, from its model to its events
 ``downloads``: Downloads of models: checked here, fetched in the supervisor's care
-``embeddings``: Texts to vectors, by an embedding model or one that is told to make them
-``engine_access``: Finding a model's engine, starting it if need be, and asking again while it is being replaced: the
-    one policy
 ``files``: Uploaded files: received in pieces, described, handed out, and deleted only when nobody holds them
 ``inherited``: What a run takes over: parameters and settings of its thread, the thread's entry of the assistant, the
     assistant
@@ -20,7 +16,6 @@
 ``runs``: Runs: a thread is made to answer. What is asked for is written down here; the runner's process carries it out
 ``spool``: Streams that can be sought
 ``threads``: Threads: conversations with what decides how they are answered
-``tokens``: Texts to tokens and back, and conversations to prompts, by the model's own vocabulary and template
 ``upstream_entries``: The model entry of an upstream: a folder with a ``model.json`` and no weights. Only the command
     line writes one
 ``upstream_models``: What the API says and does of models that an upstream runs: nothing is started or stopped here

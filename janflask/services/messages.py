@@ -17,6 +17,7 @@ from janflask.settings import Settings
 from janflask.storage.base import Page, Repository, Slice
 from janflask.storage.paging import cut
 from janflask.storage.records import Message, MessageDraft
+from janflask.storage.run_log import reasoning_of, texts_of
 
 log = logging.getLogger(__name__)
 
@@ -127,13 +128,15 @@ class MessageService:
             return None
         try:
             run = self._runs.get(thread_id, run_id)
-            text = "".join(self._runs.said(thread_id, run_id))
+            events = self._runs.events(thread_id, run_id)
         except NotFoundError:  # it is being made
             return None
         except StoreDamagedError as error:  # the messages are there all the same
             log.error("what run %s has said is not listed: %s", run_id, error.message)
             return None
-        return None if run.replied_ms is None else reply_message(run, text)
+        if run.replied_ms is None:
+            return None
+        return reply_message(run, "".join(texts_of(events)), reasoning_of(events))
 
     def _readable(self, reply: Message, message_id: str) -> Message | None:
         """One of the thread's messages or ``reply``; None for what cannot be read or is gone."""

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from janflask.errors import (
@@ -15,16 +12,15 @@ from janflask.errors import (
     EngineCrashedError,
     JanflaskError,
     ModelNotFoundError,
-    TimeoutExceededError,
     UnavailableError,
 )
+from janflask.inference.local.engines import Engines
 from janflask.inference.waiting import Waiter
 from janflask.ipc import shutdown
 from janflask.ipc.clients.engine import engine_stats
-from janflask.ipc.clients.supervisor import SupervisorClient
+from janflask.ipc.clients.supervisor import STATES_TIMEOUT, SupervisorClient
 from janflask.models.card import ModelCard
 from janflask.models.catalog import ModelCatalog, is_model_id
-from janflask.models.engine_info import EngineInfo
 from janflask.models.state import ModelState, ModelStatus
 from janflask.models.upstream_health import NobodyAsked, UpstreamHealth
 from janflask.services.downloads import DownloadService
@@ -34,7 +30,6 @@ from janflask.services.overrides import check_file, checked_settings
 from janflask.services.upstream_models import UpstreamModels
 from janflask.settings import Settings
 
-STATES_TIMEOUT = 5.0  # seconds; the supervisor answers from memory
 STATS_TIMEOUT = 2.0  # seconds
 STOP_MARGIN = 30.0  # seconds on top of stop_timeout, for a process that has to be killed and reaped
 UNSETTLED = frozenset({ModelStatus.DOWNLOADING, ModelStatus.STARTING, ModelStatus.STOPPING})
@@ -43,16 +38,8 @@ NOT_YET = "the model runs with the settings it was started with: these hold from
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A running engine: where it listens and what it said of itself."""
-
-    socket: str
-    info: EngineInfo
-
-
 class ModelService:
-    """Lists, starts, stops, changes and deletes models, and remembers where the running ones listen. Thread-safe."""
+    """Lists, starts, stops, changes and deletes models. Thread-safe."""
 
     def __init__(
         self,
@@ -60,6 +47,7 @@ class ModelService:
         catalog: ModelCatalog,
         supervisor: SupervisorClient,
         downloads: DownloadService,
+        engines: Engines,
         upstreams: UpstreamHealth | None = None,
     ) -> None:
         self._settings = settings
@@ -68,8 +56,7 @@ class ModelService:
         self._downloads = downloads
         self._upstreams = UpstreamModels(upstreams or NobodyAsked())
         self._changes = ModelChangeService(settings, catalog)
-        self._lock = threading.Lock()
-        self._endpoints: dict[str, tuple[Endpoint, tuple[int, int]]] = {}
+        self._engines = engines
 
     def card(self, model_id: str) -> ModelCard:
         """By id, or by the folder's name, which is Jan's id.
@@ -164,7 +151,7 @@ class ModelService:
         except ModelNotFoundError:
             if model.state.download is None:
                 raise
-        self.forget(model_id)
+        self._engines.forget(model_id)
         try:
             (self._settings.cache_dir / "tuning" / f"{model_id}.json").unlink(missing_ok=True)
         except OSError as error:
@@ -175,38 +162,17 @@ class ModelService:
         """The running model, named by id or source URL. One of an upstream runs when that can be reached.
 
         Raises ModelNotFoundError, InvalidRequestError with ``param`` ``settings.<name>`` less ``settings.``,
-        ConflictError for a model that is not on disk yet, and what ``starting`` raises.
+        ConflictError for a model that is not on disk yet, and what ``Engines.starting`` raises.
         """
         card = self._on_disk(name)
         model_id = card.id
         self._check_overrides(card, overrides)
         if card.upstream is not None:
             return self._upstreams.start(card, overrides)
-        for state in self.starting(model_id, waiter, beat=self._settings.start_timeout, overrides=overrides):
+        for state in self._engines.starting(model_id, waiter, beat=self._settings.start_timeout, overrides=overrides):
             if state is not None:
                 return state
         raise EngineCrashedError(f"the start of {model_id} ended without a result", retry_after=1)
-
-    def starting(
-        self, model_id: str, waiter: Waiter, beat: float, overrides: Mapping[str, Any] | None = None
-    ) -> Iterator[ModelState | None]:
-        """Starts a model, or joins a start under way: None after each ``beat`` seconds, the running model at last.
-
-        Raises what the start failed with, UnavailableError, ClientDisconnectedError (the start goes on without the
-        client) and TimeoutExceededError.
-        """
-        deadline = time.monotonic() + self._settings.start_timeout + STOP_MARGIN
-        with self._supervisor.start(model_id, dict(overrides or {})) as pending:
-            waiter.watch(pending)
-            try:
-                while time.monotonic() < deadline:
-                    state = pending.receive() if waiter.wait(beat) else None
-                    yield state
-                    if state is not None:
-                        return
-            finally:
-                waiter.unwatch(pending)
-        raise TimeoutExceededError(f"{model_id} did not start in {self._settings.start_timeout:g} s", retry_after=5)
 
     def stop(self, name: str) -> ModelState:
         """The stopped model, named by id or source URL; its requests under way have ended.
@@ -218,49 +184,12 @@ class ModelService:
         model_id = card.id
         if card.upstream is not None and self._status(model_id) not in ALIVE:  # it may have been a local one till now
             raise self._upstreams.not_stopped(card)
-        self.forget(model_id)
+        self._engines.forget(model_id)
         return self._supervisor.stop(model_id, self._settings.stop_timeout + STOP_MARGIN)
 
     def running(self) -> int:
         """How many models run. Raises UnavailableError when the supervisor can't be asked."""
         return sum(state.status is ModelStatus.RUNNING for state in self._states().values())
-
-    def endpoint(self, model_id: str) -> Endpoint | None:
-        """The model's engine if it runs. Remembered until its socket is gone or another one."""
-        with self._lock:
-            known = self._endpoints.get(model_id)
-        if known is not None and known[1] == _identity(known[0].socket):
-            return known[0]
-        state = self._states().get(model_id)
-        return None if state is None else self.remember(state)
-
-    def remember(self, state: ModelState) -> Endpoint | None:
-        """Where ``state``'s model listens, for the next request too; None when it doesn't run."""
-        if state.status is not ModelStatus.RUNNING or state.socket is None or state.info is None:
-            return None
-        endpoint = Endpoint(state.socket, state.info)
-        identity = _identity(state.socket)
-        if identity is not None:
-            with self._lock:
-                self._endpoints[state.model_id] = (endpoint, identity)
-        return endpoint
-
-    def forget(self, model_id: str) -> None:
-        """Drops the remembered endpoint: the next request asks the supervisor."""
-        with self._lock:
-            self._endpoints.pop(model_id, None)
-
-    def may_start(self, model_id: str) -> None:
-        """Raises ConflictError when requests don't start models here; waiting for a start under way is no start."""
-        if self._settings.auto_start:
-            return
-        state = self._states().get(model_id)
-        if state is None or state.status not in (ModelStatus.STARTING, ModelStatus.RUNNING):
-            raise ConflictError(
-                f"{model_id} is not running and automatic start is off: PUT /v1/models/{model_id}/start first",
-                param="model",
-                code="model_not_running",
-            )
 
     def _states(self) -> dict[str, ModelState]:
         return self._supervisor.states(STATES_TIMEOUT)
@@ -311,12 +240,3 @@ class ModelService:
         checked = checked_settings(self._settings, given, where="")
         if checked.get("lora"):
             check_file("lora", checked["lora"], self._settings.models_dir / card.folder, where="")
-
-
-def _identity(socket_path: str) -> tuple[int, int] | None:
-    """Changes when another process listens at the same path: a restarted engine may run another file or settings."""
-    try:
-        found = Path(socket_path).stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_ctime_ns

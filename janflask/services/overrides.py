@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from janflask.engine_table import FILES
 from janflask.errors import InvalidRequestError
 from janflask.models.catalog import MODEL_FILE
 from janflask.models.engine_settings import JAN_SETTINGS, engine_settings
 from janflask.settings import Settings
+from janflask.settings.engine_table import FILES
 
 # Settings that name files. In model.json they may be absolute paths, which a client must never be able to write.
 FILE_SETTINGS = ("llama_model_path", *FILES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from janflask.storage.records import Message, Run, RunStatus
+from janflask.storage.run_log import ended_ms
 
 # OpenAI's words for why a message is not whole.
 _REASONS = {
@@ -13,13 +14,16 @@ _REASONS = {
 }
 
 
-def reply_message(run: Run, text: str) -> Message:
-    """The reply of ``run`` with the ``text`` that it has so far."""
+REASONING = "reasoning_content"  # the field of a message that holds what the model thought before it
+
+
+def reply_message(run: Run, text: str, reasoning: str = "") -> Message:
+    """The reply of ``run`` with the ``text`` that it has so far, and what the model thought before it."""
     status = "in_progress"
     if run.status.is_final:
         status = "completed" if run.status is RunStatus.COMPLETED else "incomplete"
     reason = _REASONS.get(run.status)
-    ended_ms = run.completed_ms or run.cancelled_ms or run.failed_ms or run.expires_ms
+    ended = ended_ms(run)
     return Message(
         id=run.message_id,
         thread_id=run.thread_id,
@@ -30,6 +34,7 @@ def reply_message(run: Run, text: str) -> Message:
         run_id=run.id,
         status=status,
         incomplete_details=None if reason is None else {"reason": reason},
-        completed_ms=ended_ms if status == "completed" else None,
-        incomplete_ms=ended_ms if status == "incomplete" else None,
+        completed_ms=ended if status == "completed" else None,
+        incomplete_ms=ended if status == "incomplete" else None,
+        extra={REASONING: reasoning} if reasoning else {},
     )

@@ -2,7 +2,8 @@
 
 ``base``: The repository's protocol. ``tests/unit/storage`` has one suite for every implementation
 ``file_assistants``: Assistants on disk: ``assistants/<id>/assistant.json``, as Jan has them
-``file_runs``: Runs on disk: ``threads/<id>/runs/<run id>.json``, and what a run has said so far in ``<run id>.reply``
+``file_runs``: Runs on disk: ``threads/<id>/runs/<run id>.json``, and a run's event log in ``<run id>.reply``
+    (``run_log``)
 ``file_threads``: Threads in folders: ``threads/<id>/`` with ``thread.json``, ``messages.jsonl`` and ``files/``, as Jan
     has them
 ``file_uploads``: Uploaded files on disk, a folder each:
@@ -14,6 +15,9 @@
     built in
 ``lru``: What was used last, up to a total weight
 ``memory``: The repository in memory: for tests, and the plainest statement of what ``base`` says
+``memory_runs``: Runs in memory, and the events of each
+``memory_threads``: Threads and their messages in memory
+``memory_uploads``: Uploaded files in memory
 ``message_index``: Where each message of a thread lies in its file, so that a page in the middle needs no walk through
     all of it
 ``message_lines``: What stands in a line of ``messages.jsonl``: one message, unless a program forgot a line break or did
@@ -25,6 +29,9 @@
 ``records``: What the store keeps: threads, messages, assistants and uploaded files, as frozen dataclasses. Standard
     library only
 ``run_json``: Runs as JSON on disk, and back
+``run_log``: A run's event log, ``runs/<run>.reply``: one event a line, and the event's number is its line's, from 1
+``run_log_file``: Event logs on disk, each a file of its thread's ``runs`` folder; ``fd`` is that folder's descriptor
+    everywhere
 ``search``: Looking for words in threads: a scan, over bytes where that is enough to say no
 ``thread_files``: A thread's own files: the folder ``files/`` in its folder, which nobody but the thread knows
 ``thread_folders``: The folder of a thread, opened to read or locked to write, with errors that speak of the thread

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import BinaryIO, Generic, Literal, Protocol, Self, TypeVar
 
 from janflask.storage.records import Assistant, Message, Run, StoredFile, Thread, ThreadFile
+from janflask.storage.run_log import LogEvent
 
 T = TypeVar("T")
 Order = Literal["asc", "desc"]
@@ -171,8 +172,8 @@ class FileStore(Protocol):
         """ConflictError if ``is_held(thread_id)`` is true for one of its possible holders."""
 
 
-class ReplyWriter(Protocol):
-    """What a run says, as it is said. One thread uses it; a context manager that closes it."""
+class EventWriter(Protocol):
+    """Adds to a run's event log. One thread uses it; a context manager that closes it."""
 
     def __enter__(self) -> Self: ...
 
@@ -180,15 +181,18 @@ class ReplyWriter(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None: ...
 
-    def add(self, *pieces: str) -> None:
-        """Survives the end of any process of ours."""
+    def add(self, events: Sequence[LogEvent]) -> None:
+        """They survive the end of any process of ours. All of them or, on an error, none."""
 
     def sync(self) -> None:
         """What was added survives a power cut, too."""
 
 
 class RunStore(Protocol):
-    """Runs of threads, and what they have said so far. Of a thread's runs one at most is not final."""
+    """Runs of threads and their event logs (``run_log``). Of a thread's runs one at most is not final.
+
+    A run is the truth on how far it is, and changes before its log tells so.
+    """
 
     def create(self, run: Run) -> bool:
         """False: another run of the thread is open, and nothing was changed."""
@@ -207,7 +211,7 @@ class RunStore(Protocol):
     def close(self, thread_id: str, run_id: str, change: Callable[[Run], Run]) -> Run:
         """The run with ``change`` made, which ends it: its thread is free for the next. Its message is stored before.
 
-        Idempotent.
+        Its log is completed. Idempotent.
         """
 
     def all_open(self) -> Iterator[tuple[str, str]]:
@@ -216,11 +220,17 @@ class RunStore(Protocol):
     def forget(self, run_id: str) -> None:
         """Nobody has to look after the run any more. Idempotent."""
 
-    def reply(self, thread_id: str, run_id: str) -> ReplyWriter:
-        """To go on with what the run says. A piece that a crash cut short is not there."""
+    def event_log(self, thread_id: str, run_id: str) -> EventWriter:
+        """To go on with the log. A line that a crash cut short is not there."""
+
+    def events(self, thread_id: str, run_id: str) -> Sequence[LogEvent]:
+        """The log so far: an event's number is its place, from 1. A final run has it until the thread's next one.
+
+        ``run_log.missing`` completes what a crash cut short. Raises StoreDamagedError for what is no event.
+        """
 
     def said(self, thread_id: str, run_id: str) -> Sequence[str]:
-        """The pieces of text so far, or of a final run until the thread's next one; none before the first."""
+        """The pieces of text among them."""
 
 
 @dataclass(frozen=True, slots=True)

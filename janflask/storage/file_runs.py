@@ -1,8 +1,6 @@
-"""Runs on disk: ``threads/<id>/runs/<run id>.json``, and what a run has said so far in ``<run id>.reply``.
+"""Runs on disk: ``threads/<id>/runs/<run id>.json``, and a run's event log in ``<run id>.reply`` (``run_log``).
 
-A reply is one JSON string a line, each a piece of the text in the order in which it came. The line is with the
-operating system before anybody hears of the piece, so a reader who comes back after a crash of ours finds all that was
-told, and a piece is known for ever by its line's number.
+The first says how far a run is, and is written before the log tells it.
 
 While a run is not final its id stands in ``runs/open`` of its thread, made so that only one can be, and the run has a
 file in the folder of all open runs. That one is written first and removed last: whoever starts up finds in it every
@@ -17,63 +15,26 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import msgspec
 
 from janflask.errors import ConflictError, NotFoundError, RequestTooLargeError, StoreDamagedError
 from janflask.files import ids
-from janflask.files.disk import (
-    FILE_MODE,
-    Disk,
-    make_folder,
-    open_plain,
-    opened_folder,
-    opened_root,
-    read_all,
-    read_plain,
-    size_of_plain,
-    translated,
-    write_all,
-)
+from janflask.files.disk import Disk, make_folder, opened_folder, opened_root, read_plain, translated
 from janflask.files.locks import FolderLocks
 from janflask.storage.base import Page, Slice
 from janflask.storage.paging import cut
 from janflask.storage.records import Run
 from janflask.storage.run_json import decode_run
+from janflask.storage.run_log import LogEvent, texts_of
+from janflask.storage.run_log_file import FileEventWriter, complete_log, logs_in, read_log
 
-RUNS, OPEN, REPLY_SUFFIX = "runs", "open", ".reply"
+RUNS, OPEN = "runs", "open"
 MAX_RUN_FILE = 32 << 20  # bytes: a run lists every message that the model was not shown
 MAX_NEW_RUN = 8 << 20  # bytes
 BEING_MADE_MS = 60_000  # a run that is named and not there yet may be about to come for that long
-_APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 log = logging.getLogger(__name__)
-
-
-class FileReplyWriter:
-    """What a run says, as it is said. One thread uses it; a context manager that closes it."""
-
-    def __init__(self, disk: Disk, file: int) -> None:
-        self._disk = disk
-        self._file = file
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        os.close(self._file)
-
-    def add(self, *pieces: str) -> None:
-        """Survives the end of any process of ours. Raises StorageFullError."""
-        with translated("reply"):
-            write_all(self._file, b"".join(msgspec.json.encode(piece) + b"\n" for piece in pieces))
-
-    def sync(self) -> None:
-        """What was added survives a power cut, too."""
-        with translated("reply"):
-            self._disk.sync_data(self._file)
 
 
 class FileRunStore:
@@ -114,7 +75,8 @@ class FileRunStore:
                     return False
                 try:
                     self._disk.create(fd, f"{run.id}.json", data)
-                    _forget_replies(fd)
+                    for name in logs_in(fd):  # those of the runs before, whose messages are stored
+                        _forget(fd, name)
                     self._disk.sync(fd)
                 except BaseException:
                     _forget(fd, f"{run.id}.json")
@@ -177,6 +139,7 @@ class FileRunStore:
             self._disk.replace(fd, f"{run.id}.json", msgspec.json.encode(run))
             with contextlib.suppress(FileNotFoundError):
                 if read_plain(fd, OPEN, 256, _what(run.id))[0] == run.id.encode():
+                    complete_log(self._disk, fd, run)  # before the thread's next run forgets it
                     os.unlink(OPEN, dir_fd=fd)
             self._disk.sync(fd)
         self.forget(run.id)
@@ -195,35 +158,22 @@ class FileRunStore:
             os.unlink(f"{run_id}.json", dir_fd=top)
             self._disk.sync(top)
 
-    # --- what it says -------------------------------------------------------------------------------------------
+    # --- its events ---------------------------------------------------------------------------------------------
 
-    def reply(self, thread_id: str, run_id: str) -> FileReplyWriter:
-        """To go on with what the run says. A line that a crash cut short is taken out."""
+    def event_log(self, thread_id: str, run_id: str) -> FileEventWriter:
+        """See ``RunStore``."""
         with self._runs(thread_id, run_id) as fd:
-            file = os.open(f"{run_id}{REPLY_SUFFIX}", _APPEND, FILE_MODE, dir_fd=fd)
-            try:
-                _truncate_to_whole_lines(file)
-            except BaseException:
-                os.close(file)
-                raise
-        return FileReplyWriter(self._disk, file)
+            os.stat(f"{run_id}.json", dir_fd=fd, follow_symlinks=False)  # no log without a run
+            return FileEventWriter(self._disk, fd, run_id)
+
+    def events(self, thread_id: str, run_id: str) -> Sequence[LogEvent]:
+        """See ``RunStore``."""
+        with self._runs(thread_id, run_id) as fd:
+            return read_log(fd, run_id)
 
     def said(self, thread_id: str, run_id: str) -> Sequence[str]:
         """See ``RunStore``."""
-        with self._runs(thread_id, run_id) as fd:
-            try:
-                file = open_plain(fd, f"{run_id}{REPLY_SUFFIX}")
-            except FileNotFoundError:
-                return []
-            try:
-                data = read_all(file, size_of_plain(file))
-            finally:
-                os.close(file)
-        lines = data[: data.rfind(b"\n") + 1].splitlines()
-        try:
-            return [msgspec.json.decode(line, type=str) for line in lines]
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise StoreDamagedError(f"the reply of {_what(run_id)} cannot be read: {error}") from None
+        return texts_of(self.events(thread_id, run_id))
 
     # --- folders ------------------------------------------------------------------------------------------------
 
@@ -298,13 +248,6 @@ def _thread_of(data: bytes) -> str:
         return ""  # nobody can tell: to be forgotten
 
 
-def _truncate_to_whole_lines(file: int) -> None:
-    size = size_of_plain(file)
-    whole = read_all(file, size).rfind(b"\n") + 1
-    if whole < size:
-        os.ftruncate(file, whole)
-
-
 def _ids(fd: int) -> Iterator[str]:
     """The runs that have a file in a folder."""
     with os.scandir(fd) as entries:
@@ -312,13 +255,6 @@ def _ids(fd: int) -> Iterator[str]:
             run_id = entry.name.removesuffix(".json")
             if run_id != entry.name and ids.is_id(run_id):
                 yield run_id
-
-
-def _forget_replies(fd: int) -> None:
-    """Those of the runs before: their messages are stored, and nobody comes back to them from now on."""
-    with os.scandir(fd) as entries:
-        for name in [entry.name for entry in entries if entry.name.endswith(REPLY_SUFFIX)]:
-            _forget(fd, name)
 
 
 def _forget(fd: int, name: str) -> None:

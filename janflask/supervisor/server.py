@@ -23,7 +23,7 @@ from janflask.supervisor.supervisor import Supervisor
 
 def supervisor_server(path: Path, supervisor: Supervisor) -> QuestionServer:
     """Answers for ``supervisor``. Raises what QuestionServer does."""
-    return QuestionServer(path, "supervisor", lambda question: _answer(supervisor, question))
+    return QuestionServer(path, "supervisor", lambda question, channel: _answer(supervisor, question))
 
 
 def _answer(supervisor: Supervisor, question: Message) -> Iterator[Message | None]:

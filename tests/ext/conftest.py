@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from janflask.engine.backend import Model
 from janflask.engine.library_log import LibraryLog
+from janflask.engine.model import Model
 from janflask.models.engine_settings import EngineSettings
 
 Load = Callable[..., Model]

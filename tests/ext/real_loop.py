@@ -5,8 +5,9 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 
-from janflask.engine.backend import ContextOptions, LlamaBackend, Model
+from janflask.engine.backend import ContextOptions, LlamaBackend
 from janflask.engine.builder import ContextPlan, build_loop
+from janflask.engine.model import Model
 from janflask.engine.sequence import Sequence
 from janflask.engine.snapshots import Snapshots
 from janflask.errors import JanflaskError

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from llama_cpp import llama_cpp as lib
 
-from janflask.engine.backend import ContextOptions, LlamaBackend, Model
+from janflask.engine.backend import ContextOptions, LlamaBackend
 from janflask.engine.library_log import LibraryLog
+from janflask.engine.model import Model
 from janflask.errors import InvalidRequestError, ModelLoadError
 from janflask.models.engine_settings import EngineSettings
 from janflask.models.sampling import SamplingParams

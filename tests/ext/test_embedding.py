@@ -10,8 +10,8 @@ import llama_cpp
 import numpy as np
 import pytest
 
-from janflask.engine.backend import Model
 from janflask.engine.embedding import PACK_TOKENS, EmbeddingBackend, EmbeddingPlan, plan_embeddings
+from janflask.engine.model import Model
 from janflask.errors import EngineError, ModelLoadError
 from janflask.models.engine_settings import EngineSettings
 from tests.ext.conftest import Load

@@ -9,8 +9,8 @@ import pytest
 from gguf import TokenType
 from llama_cpp import llama_cpp as lib
 
-from janflask.engine.backend import Model
 from janflask.engine.ends import ends, own_types
+from janflask.engine.model import Model
 from janflask.models.sampling import SamplingParams
 from janflask_ext import backend as hot
 from janflask_ext.stream import TextStream

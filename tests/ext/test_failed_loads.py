@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from llama_cpp import llama_cpp as lib
 
-from janflask.engine.backend import LlamaBackend, Model
+from janflask.engine.backend import LlamaBackend
 from janflask.engine.builder import build
+from janflask.engine.model import Model
 from janflask.errors import EngineError, ModelLoadError
 from janflask.ipc.messages.launch import EngineSpec
 from janflask.models.engine_settings import EngineSettings

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from janflask.engine.backend import Model
 from janflask.engine.builder import build
+from janflask.engine.model import Model
 from janflask.ipc.messages.launch import EngineSpec
 from janflask.models.engine_settings import EngineSettings
 from tests.ext.conftest import Load

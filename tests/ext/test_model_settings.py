@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from janflask.engine.backend import ContextOptions, LlamaBackend, Model
+from janflask.engine.backend import ContextOptions, LlamaBackend
 from janflask.engine.builder import build
+from janflask.engine.model import Model
 from janflask.errors import InvalidRequestError, ModelLoadError
 from janflask.ipc.messages.launch import EngineSpec
 from janflask.models.engine_settings import CACHE_TYPES, EngineSettings
@@ -78,7 +79,7 @@ LOCKED = """
 import ctypes, sys
 from dataclasses import replace
 from pathlib import Path
-from janflask.engine.backend import Model
+from janflask.engine.model import Model
 from janflask.engine.library_log import LibraryLog
 from janflask.models.engine_settings import EngineSettings
 

@@ -11,7 +11,8 @@ import pytest
 from llama_cpp import llama_cpp as lib
 from numpy.typing import NDArray
 
-from janflask.engine.backend import ContextOptions, LlamaBackend, Model
+from janflask.engine.backend import ContextOptions, LlamaBackend
+from janflask.engine.model import Model
 from janflask_ext import backend as hot
 from janflask_ext.sampling import Sampler
 from tests.ext.conftest import Load

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from janflask.engine.backend import LlamaBackend, Model
+from janflask.engine.backend import LlamaBackend
 from janflask.engine.library_log import LibraryLog
+from janflask.engine.model import Model
 from janflask.engine.snapshots import Snapshots
 from janflask.models.engine_settings import EngineSettings
 from janflask_ext.sampling import Sampler

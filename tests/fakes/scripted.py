@@ -214,7 +214,8 @@ class ScriptedEngine(_Server):
             connection.sendall(encode(self._text(message)))
         elif isinstance(message, Generate):
             try:
-                check_tokens(dict(message.request.sampling.logit_bias), INFO.n_vocab, "logit_bias")
+                asked = message.request
+                check_tokens(dict(asked.sampling.logit_bias), INFO.n_vocab, asked.bias_name, param="logit_bias")
             except InvalidRequestError as error:
                 Line(connection).fail(error)
                 return

@@ -173,6 +173,28 @@ def test_a_bad_request_is_refused_and_the_engine_goes_on(engine, request_, code,
         assert text_of(collect(generation)) == expected_text(b"after", 5)
 
 
+@pytest.mark.parametrize(
+    ("request_", "param", "words"),
+    [
+        (greedy("", prompt_name="messages"), "messages", "empty"),
+        (greedy((1, 2, 999), prompt_name="messages"), "messages", "^messages: 999 is no token"),
+        (greedy("x" * 100_001, prompt_name="messages"), "messages", "100001 tokens"),
+        (
+            GenerateRequest(
+                prompt="x", sampling=SamplingParams(logit_bias=((9999, 1.0),)), bias_name="logit_bias in a file"
+            ),
+            "logit_bias",
+            "^logit_bias in a file: 9999 is no token",
+        ),
+    ],
+    ids=["empty", "no token", "too long", "bias"],
+)
+def test_an_error_names_fields_as_whoever_asked_does(engine, request_, param, words):
+    with open_generation(engine.path, request_) as generation, pytest.raises(JanflaskError, match=words) as caught:
+        collect(generation)
+    assert caught.value.param == param
+
+
 def told(messages: list[Message]) -> list[Echo]:
     """What was told of the prompt; nothing else comes before its end."""
     echoes = [message for message in messages if isinstance(message, Echo)]

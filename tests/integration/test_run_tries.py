@@ -20,7 +20,7 @@ from janflask.settings import Settings
 from janflask.storage.memory import memory_repository
 from janflask.storage.records import Run, RunStatus, Thread
 from tests.fakes.scripted import Conversation, ScriptedEngine, ScriptedSupervisor, say
-from tests.unit.runner.run_world import message
+from tests.unit.runner.run_world import message, watch
 
 
 class World:
@@ -61,7 +61,7 @@ class World:
             model="tiny",
         )
         self.repository.runs.create(run)
-        for _ in self.runner.watch(run.thread_id, run.id):
+        for _ in watch(self.runner, run):
             pass
         return self.repository.runs.get(run.thread_id, run.id)
 

@@ -16,6 +16,7 @@ from janflask.ipc.clients.runner import RunnerClient
 from janflask.ipc.messages.runner import RUNNER_SOCKET, RunChanged, RunSaid
 from janflask.runner.server import runner_server
 from janflask.storage.records import RunStatus
+from janflask.storage.run_log import texts_of
 from tests.integration.waiting import LIMIT
 from tests.unit.runner.run_world import RunWorld, hanging, saying
 
@@ -54,7 +55,8 @@ def test_a_run_is_begun_watched_and_watched_again() -> None:
         assert client.begin(run.thread_id, run.id, LIMIT).id == run.id
         for _ in range(2):
             news = all_news(client, run.thread_id, run.id)
-            assert "".join(text for item in news if isinstance(item, RunSaid) for text in item.pieces) == "one two"
+            said = [event for item in news if isinstance(item, RunSaid) for event in item.events]
+            assert "".join(texts_of(said)) == "one two"
             runs = [item.run for item in news if isinstance(item, RunChanged)]
             assert runs[-1].status is RunStatus.COMPLETED
 

@@ -6,10 +6,10 @@ from dataclasses import fields
 
 import pytest
 
-from janflask.engine_table import described
 from janflask.errors import InvalidRequestError
 from janflask.models.engine_settings import EngineSettings, engine_settings, read_settings
 from janflask.settings import Settings, default_text
+from janflask.settings.engine_table import described
 
 DEFAULTS = Settings.from_env({"JANFLASK_CTX_LEN": "1024", "JANFLASK_QUEUE_LIMIT": "3"})
 

@@ -28,6 +28,23 @@ def part_of(path: Path) -> str:
     return relative.parts[0] if len(relative.parts) > 1 else relative.stem
 
 
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_when_loaded(path: Path) -> set[str]:
+    """The modules of janflask named at the top of a module; the package itself where a name is none of its modules."""
+    modules, found = {module_of(each) for each in SOURCES}, set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            named = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in modules else str(node.module) for name in named}
+    return found & modules
+
+
 def imported(source: str, package: str) -> Iterator[str]:
     """Every module that a source names in an import, wherever it stands, with relative ones made absolute.
 
@@ -66,6 +83,29 @@ def test_a_module_imports_only_what_its_part_may(path: Path) -> None:
     assert libraries & FORBIDDEN[part] == set()
     if part in STANDARD_LIBRARY_ONLY:
         assert libraries - set(sys.stdlib_module_names) == set()
+
+
+def test_the_root_holds_no_more_than_everybody_needs() -> None:
+    assert {path.stem for path in ROOT.glob("janflask/*.py")} == {"__init__", "container", "errors"}
+
+
+def test_every_room_stands_above_those_it_imports() -> None:
+    """The table is in order, so that no way leads back: but for the root's, which imports nothing when it is loaded."""
+    rooms = list(ALLOWED)
+    above = {room: sorted(ALLOWED[room] - set(rooms[:at])) for at, room in enumerate(rooms)}
+    assert {room: found for room, found in above.items() if found} == {"api": ["__init__"], "cli": ["__init__"]}
+    root = ast.parse(ROOT.joinpath("janflask/__init__.py").read_text())
+    assert [node.module for node in root.body if isinstance(node, ast.ImportFrom)] == ["__future__", "typing"]
+    assert [node for node in root.body if isinstance(node, ast.Import)] == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Imports that run when a module is loaded make no circle: each module can be imported first."""
+    edges = {module_of(path): imported_when_loaded(path) for path in SOURCES}
+    while leaves := [module for module, targets in edges.items() if not targets & edges.keys()]:
+        for module in leaves:
+            del edges[module]
+    assert edges == {}
 
 
 @pytest.mark.parametrize("path", EXTENSION, ids=name_of)

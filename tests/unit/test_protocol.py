@@ -52,6 +52,7 @@ from janflask.models.engine_settings import EngineSettings
 from janflask.models.sampling import SamplingParams
 from janflask.models.state import DownloadRequest, DownloadState, ModelState, ModelStatus
 from janflask.storage.records import Run
+from janflask.storage.run_log import LifecycleEvent, ReasoningEvent, TextEvent, ToolCallEvent, UnknownEvent
 from tests.fakes.crossing import crossing
 
 KNOBS = Knobs(
@@ -153,7 +154,17 @@ EVERY_MESSAGE: list[Message] = [
     CancelRun("thread_1", "run_1"),
     WatchRun("thread_1", "run_1"),
     RunChanged(RUN),
-    RunSaid(3, ["a", "b"]),
+    RunSaid(
+        3,
+        [
+            LifecycleEvent("run.in_progress", 7),
+            ReasoningEvent("hm"),
+            TextEvent("a"),
+            ToolCallEvent(0, "call_1", "look", "{"),
+            ToolCallEvent(0, arguments="}"),
+            UnknownEvent("picture"),
+        ],
+    ),
     State(STATE),
     State(ModelState(model_id="m", status=ModelStatus.DOWNLOADING, download=DOWNLOAD)),
     States([STATE, ModelState(model_id="n", status=ModelStatus.FAILED, error="why")]),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from janflask.engine_table import EngineDefaults
 from janflask.errors import JanflaskError, SettingsError
 from janflask.settings import PREFIX, Settings, table
+from janflask.settings.engine_table import EngineDefaults
 
 # A value other than the default for each kind of field, and what it means.
 EXAMPLES = {

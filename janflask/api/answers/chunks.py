@@ -20,7 +20,7 @@ from janflask.api.answers.inference import (
     timings_object,
     usage_object,
 )
-from janflask.inference.generation import Chunk, Done, Finished
+from janflask.inference.deltas import Done, Finished, ReasoningDelta, TextDelta, ToolCallDelta
 from janflask.inference.requests import ChatRequest, CompletionRequest, InferenceRequest
 from janflask.ipc.messages.generation import TokenLogprob
 
@@ -49,15 +49,15 @@ class ChunkWriter(ABC):
         self._plain_end = self.AFTER_TEXT + b',"logprobs":null,"finish_reason":null}]' + usage + b"}\n\n"
         self._after_logprobs = b',"finish_reason":null}]' + usage + b"}\n\n"
 
-    def chunk(self, chunk: Chunk) -> bytes:
+    def text(self, delta: TextDelta) -> bytes:
         """Text of one choice, with its log-probabilities if there are any; nothing when there is neither."""
-        if not chunk.text and not chunk.logprobs:
+        if not delta.text and not delta.logprobs:
             return b""
-        start = self._starts.get(chunk.index) or self._start(chunk.index)
-        if not chunk.logprobs:
-            return start + encode_json(chunk.text) + self._plain_end
-        logprobs = encode_json(self._logprobs(chunk.index, chunk.logprobs))
-        return start + encode_json(chunk.text) + self.AFTER_TEXT + b',"logprobs":' + logprobs + self._after_logprobs
+        start = self._starts.get(delta.index) or self._start(delta.index)
+        if not delta.logprobs:
+            return start + encode_json(delta.text) + self._plain_end
+        logprobs = encode_json(self._logprobs(delta.index, delta.logprobs))
+        return start + encode_json(delta.text) + self.AFTER_TEXT + b',"logprobs":' + logprobs + self._after_logprobs
 
     def finish(self, finished: Finished, done: Done | None) -> bytes:
         """The end of one choice; with ``done``, of the answer, and then the timings are in the last chunk."""
@@ -69,6 +69,10 @@ class ChunkWriter(ABC):
             return data_line({**content, "timings": timings})
         closing = {**self._object([]), "usage": usage_object(done.usage), "timings": timings}
         return data_line(content) + data_line(closing)
+
+    @abstractmethod
+    def aside(self, delta: ReasoningDelta | ToolCallDelta) -> bytes:
+        """What is no text of the answer."""
 
     @abstractmethod
     def opening(self) -> bytes:
@@ -109,6 +113,14 @@ class ChatChunks(ChunkWriter):
         ]
         return b"".join(data_line(self._object([choice])) for choice in choices)
 
+    def aside(self, delta: ReasoningDelta | ToolCallDelta) -> bytes:
+        """``reasoning_content``, or a piece of one of the ``tool_calls``."""
+        said = (
+            {"reasoning_content": delta.text} if isinstance(delta, ReasoningDelta) else {"tool_calls": [_call(delta)]}
+        )
+        choice = {"index": delta.index, "delta": said, "logprobs": None, "finish_reason": None}
+        return data_line(self._object([choice]))
+
     def _logprobs(self, index: int, tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
         return chat_logprobs(tokens)
 
@@ -130,10 +142,22 @@ class CompletionChunks(ChunkWriter):
     def opening(self) -> bytes:
         """The prompts, if they are to be echoed."""
         texts = [echoed(self._request, index) for index in range(len(self._request.prompts) * self._request.n)]
-        return b"".join(self.chunk(Chunk(index, text)) for index, text in enumerate(texts))
+        return b"".join(self.text(TextDelta(index, text)) for index, text in enumerate(texts))
+
+    def aside(self, delta: ReasoningDelta | ToolCallDelta) -> bytes:
+        """Raises RuntimeError: a text that is continued has neither."""
+        raise RuntimeError(f"a completion has no {type(delta).__name__}")
 
     def _logprobs(self, index: int, tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
         return self._legacy.setdefault(index, LegacyLogprobs()).take(tokens)
 
     def _last_choice(self, finished: Finished) -> dict[str, Any]:
         return {"index": finished.index, "text": "", "logprobs": None, "finish_reason": finished.reason}
+
+
+def _call(delta: ToolCallDelta) -> dict[str, Any]:
+    """The first piece of a call has all that names it."""
+    function: dict[str, Any] = {"arguments": delta.arguments}
+    if delta.id is None:
+        return {"index": delta.call, "function": function}
+    return {"index": delta.call, "id": delta.id, "type": "function", "function": {"name": delta.name, **function}}

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from janflask import __version__
-from janflask.inference.generation import Chunk, Done, Event, Finished
+from janflask.inference.deltas import Delta, Done, Event, Finished, ReasoningDelta, TextDelta, ToolCallDelta
 from janflask.inference.requests import CompletionRequest, InferenceRequest
 from janflask.ipc.messages.generation import Timings, TokenLogprob, TopLogprob, Usage
-from janflask.services.chat import engine_echoes
 
 FINGERPRINT = f"janflask-{__version__}"
 LEAST_LOGPROB = -9999.0  # JSON has no -inf; OpenAI's own answers use this number
@@ -56,19 +55,46 @@ class _Choice:
         self.texts: list[str] = []
         self.reason: str | None = None
 
-    def add(self, chunk: Chunk) -> None:
+    def add(self, delta: Delta) -> None:
         """What it goes on with."""
-        self.texts.append(chunk.text)
+        if isinstance(delta, TextDelta):
+            self.texts.append(delta.text)
 
 
 class _ChatChoice(_Choice):
     def __init__(self) -> None:
         super().__init__()
         self.logprobs: list[TokenLogprob] = []
+        self._thoughts: list[str] = []
+        self._calls: list[dict[str, Any]] = []
 
-    def add(self, chunk: Chunk) -> None:
-        super().add(chunk)
-        self.logprobs.extend(chunk.logprobs)
+    def add(self, delta: Delta) -> None:
+        super().add(delta)
+        if isinstance(delta, TextDelta):
+            self.logprobs.extend(delta.logprobs)
+        elif isinstance(delta, ReasoningDelta):
+            self._thoughts.append(delta.text)
+        else:
+            self._add_call(delta)
+
+    def message(self) -> dict[str, Any]:
+        """The assistant's message: its content is null where it only calls tools."""
+        text = "".join(self.texts)
+        message: dict[str, Any] = {"role": "assistant", "content": None if self._calls and not text else text}
+        message["refusal"] = None
+        if self._thoughts:
+            message["reasoning_content"] = "".join(self._thoughts)
+        if self._calls:
+            message["tool_calls"] = self._calls
+        return message
+
+    def _add_call(self, delta: ToolCallDelta) -> None:
+        while len(self._calls) <= delta.call:
+            self._calls.append({"id": None, "type": "function", "function": {"name": None, "arguments": ""}})
+        call = self._calls[delta.call]
+        call["id"] = call["id"] or delta.id
+        call["function"]["name"] = call["function"]["name"] or delta.name
+        call["function"]["arguments"] += delta.arguments
 
 
 class _CompletionChoice(_Choice):
@@ -77,10 +103,11 @@ class _CompletionChoice(_Choice):
         self._legacy = LegacyLogprobs()
         self.logprobs = self._legacy.take(())
 
-    def add(self, chunk: Chunk) -> None:
-        super().add(chunk)
-        for name, items in self._legacy.take(chunk.logprobs).items():
-            self.logprobs[name] += items
+    def add(self, delta: Delta) -> None:
+        super().add(delta)
+        if isinstance(delta, TextDelta):
+            for name, items in self._legacy.take(delta.logprobs).items():
+                self.logprobs[name] += items
 
 
 C = TypeVar("C", bound=_Choice)
@@ -93,7 +120,7 @@ def whole_chat(heading: Heading, request: InferenceRequest, events: Iterable[Seq
     listed = [
         {
             "index": index,
-            "message": {"role": "assistant", "content": "".join(choice.texts), "refusal": None},
+            "message": choice.message(),
             "logprobs": chat_logprobs(choice.logprobs) if logprobs else None,
             "finish_reason": choice.reason,
         }
@@ -121,7 +148,7 @@ def whole_completion(heading: Heading, request: CompletionRequest, events: Itera
 def echoed(request: CompletionRequest, index: int) -> str:
     """What choice ``index`` starts with: its prompt if the request wants it and the engine does not tell it."""
     prompt = request.prompts[index // request.n]
-    return prompt if request.echo and isinstance(prompt, str) and not engine_echoes(request, prompt) else ""
+    return prompt if request.echo and isinstance(prompt, str) and not request.backend_echoes(prompt) else ""
 
 
 def _collect(events: Iterable[Sequence[Event]], new: Callable[[], C]) -> tuple[dict[int, C], Done]:
@@ -129,7 +156,7 @@ def _collect(events: Iterable[Sequence[Event]], new: Callable[[], C]) -> tuple[d
     done: Done | None = None
     for batch in events:
         for event in batch:
-            if isinstance(event, Chunk):
+            if isinstance(event, Delta):
                 choices.setdefault(event.index, new()).add(event)
             elif isinstance(event, Finished):
                 choices.setdefault(event.index, new()).reason = event.reason

@@ -1,88 +1,90 @@
 """A run's events, as the SDK's stream helpers want them: the same ones, in the same order, whoever asks and whenever.
 
-Every event has a number. It follows from how far the run is and how many pieces of text came before, so that a client
-that comes back (``Last-Event-ID``) goes on exactly where it was, also after a crash::
+Every event is a line of the run's log (``storage.run_log``), and its number is that line's, so that a client that comes
+back (``Last-Event-ID``) goes on exactly where it was, also after a crash::
 
     1 run.created   2 run.queued   3 run.in_progress            a run that never comes so far ends with 3 or 4
     4 step.created  5 step.in_progress  6 message.created  7 message.in_progress
     8... message.delta, one for each piece of text
     then what ends the message, the step and the run
+
+Lines that the assistants API has no event for (reasoning, calls of tools that runs don't have yet, what a later version
+wrote) are not told; their numbers are passed over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from janflask.api.answers.chunks import encode_json
 from janflask.api.answers.run_objects import run_object, step_object
 from janflask.api.answers.thread_objects import message_object
 from janflask.services.replies import reply_message
 from janflask.storage.records import Run, RunStatus
+from janflask.storage.run_log import LifecycleEvent, LogEvent, TextEvent, missing
 
-_BEFORE_START, _BEFORE_REPLY, _BEFORE_TEXT = 2, 3, 7  # events
-_STEP_ENDS = {
-    RunStatus.COMPLETED: "completed",
-    RunStatus.INCOMPLETE: "completed",
-    RunStatus.FAILED: "failed",
-    RunStatus.CANCELLED: "cancelled",
-    RunStatus.EXPIRED: "expired",
-}
+Data = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class RunEvent:
-    """One event of a stream."""
+class RunEventWriter:
+    """Bytes for the events behind number ``after``, each once, whatever is heard how often."""
 
-    number: int
-    name: str
-    data: dict[str, Any]
+    def __init__(self, after: int) -> None:
+        self._after = after
+        self._heard = 0
+        self._run: Run | None = None
+        self._texts: list[str] = []
+        self._lifecycle: list[LifecycleEvent] = []
+        self._delta_start = b""
+
+    def run(self, run: Run) -> None:
+        """The run as it is now; its events come behind it."""
+        self._run = run
+        content = b'"delta":{"content":[{"index":0,"type":"text","text":{"value":'
+        self._delta_start = (
+            b"\nevent: thread.message.delta\ndata: "
+            + encode_json({"id": run.message_id, "object": "thread.message.delta"}).removesuffix(b"}")
+            + b","
+            + content
+        )
+
+    def events(self, first: int, events: list[LogEvent]) -> bytes:
+        """What is new in the part of the run's log that begins with number ``first``."""
+        lines: list[bytes] = []
+        for number, event in enumerate(events, first):
+            if number != self._heard + 1:
+                continue
+            self._heard = number
+            if isinstance(event, TextEvent):
+                self._texts.append(event.text)
+                if number > self._after:
+                    lines.append(self._delta(number, event.text))
+            elif isinstance(event, LifecycleEvent):
+                self._lifecycle.append(event)
+                if number > self._after:
+                    lines.append(self._lifecycle_line(number, event.event))
+        return b"".join(lines)
+
+    def end(self) -> bytes:
+        """What ends the run, as far as it was not heard."""
+        return b"" if self._run is None else self.events(self._heard + 1, missing(self._run, self._lifecycle))
+
+    def _delta(self, number: int, text: str) -> bytes:
+        # The API's hot path, once a token and client: only the number and the text are not known before.
+        return b"id: %d%s%s%s" % (number, self._delta_start, encode_json(text), b',"annotations":[]}}]}}\n\n')
+
+    def _lifecycle_line(self, number: int, name: str) -> bytes:
+        if self._run is None or (data := lifecycle_data(self._run, name, self._texts)) is None:
+            return b""
+        return b"id: %d\nevent: thread.%s\ndata: %s\n\n" % (number, name.encode(), encode_json(data))
 
 
-def opening(run: Run) -> Iterator[RunEvent]:
-    """Everything up to the first piece of text, as far as the run has come."""
-    fresh = _at_first(run)
-    yield RunEvent(1, "thread.run.created", run_object(fresh))
-    yield RunEvent(2, "thread.run.queued", run_object(fresh))
-    if run.started_ms is None:
-        return
-    begun = replace(fresh, status=RunStatus.IN_PROGRESS, started_ms=run.started_ms, left_out=run.left_out)
-    yield RunEvent(3, "thread.run.in_progress", run_object(begun))
-    if run.replied_ms is None:
-        return
-    replying = replace(begun, replied_ms=run.replied_ms)
-    message = message_object(reply_message(replying, ""))
-    yield RunEvent(4, "thread.run.step.created", step_object(replying))
-    yield RunEvent(5, "thread.run.step.in_progress", step_object(replying))
-    yield RunEvent(6, "thread.message.created", {**message, "content": []})
-    yield RunEvent(7, "thread.message.in_progress", {**message, "content": []})
-
-
-def delta(run: Run, index: int, text: str) -> RunEvent:
-    """Piece number ``index``, from 0."""
-    part = {"index": 0, "type": "text", "text": {"value": text, "annotations": []}}
-    data = {"id": run.message_id, "object": "thread.message.delta", "delta": {"content": [part]}}
-    return RunEvent(_BEFORE_TEXT + 1 + index, "thread.message.delta", data)
-
-
-def ending(run: Run, pieces: Sequence[str]) -> Iterator[RunEvent]:
-    """What ends a final run that has said ``pieces``."""
-    before = _BEFORE_TEXT + len(pieces)
-    if run.replied_ms is None:
-        before = _BEFORE_START if run.started_ms is None else _BEFORE_REPLY
-    for number, (name, data) in enumerate(_endings(run, "".join(pieces)), before + 1):
-        yield RunEvent(number, name, data)
-
-
-def _endings(run: Run, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    if run.status is RunStatus.CANCELLED:
-        cancelling = replace(_at_first(run), status=RunStatus.CANCELLING, started_ms=run.started_ms)
-        yield "thread.run.cancelling", run_object(cancelling)
-    if run.replied_ms is not None:
-        whole = run.status is RunStatus.COMPLETED
-        yield f"thread.message.{'completed' if whole else 'incomplete'}", message_object(reply_message(run, text))
-        yield f"thread.run.step.{_STEP_ENDS[run.status]}", step_object(run)
-    yield f"thread.run.{run.status}", run_object(run)
+def lifecycle_data(run: Run, name: str, texts: list[str]) -> Data | None:
+    """The data of an event of ``run``, which has come at least so far and said ``texts``; None if it is not known."""
+    make = _DATA.get(name)
+    return None if make is None else make(run, texts)
 
 
 def _at_first(run: Run) -> Run:
@@ -103,3 +105,38 @@ def _at_first(run: Run) -> Run:
         cached_tokens=None,
         completion_tokens=None,
     )
+
+
+def _begun(run: Run) -> Run:
+    return replace(_at_first(run), status=RunStatus.IN_PROGRESS, started_ms=run.started_ms, left_out=run.left_out)
+
+
+def _replying(run: Run) -> Run:
+    return replace(_begun(run), replied_ms=run.replied_ms)
+
+
+def _cancelling(run: Run) -> Run:
+    return replace(_at_first(run), status=RunStatus.CANCELLING, started_ms=run.started_ms)
+
+
+def _empty_message(run: Run, texts: list[str]) -> Data:
+    return {**message_object(reply_message(_replying(run), "")), "content": []}
+
+
+def _message(run: Run, texts: list[str]) -> Data:
+    return message_object(reply_message(run, "".join(texts)))
+
+
+_DATA: Mapping[str, Callable[[Run, list[str]], Data]] = {
+    **dict.fromkeys(("run.created", "run.queued"), lambda run, texts: run_object(_at_first(run))),
+    "run.in_progress": lambda run, texts: run_object(_begun(run)),
+    "run.cancelling": lambda run, texts: run_object(_cancelling(run)),
+    **{f"run.{status}": lambda run, texts: run_object(run) for status in RunStatus if status.is_final},
+    **dict.fromkeys(("run.step.created", "run.step.in_progress"), lambda run, texts: step_object(_replying(run))),
+    **dict.fromkeys(
+        ("run.step.completed", "run.step.failed", "run.step.cancelled", "run.step.expired"),
+        lambda run, texts: step_object(run),
+    ),
+    **dict.fromkeys(("message.created", "message.in_progress"), _empty_message),
+    **dict.fromkeys(("message.completed", "message.incomplete"), _message),
+}

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from flask import Flask, Request, Response, request
 
 from janflask.errors import ForeignOriginError, UnknownHostError
-from janflask.hosts import ANY, address_of, host_and_port, plain_host, plain_origin
 from janflask.settings import Settings
+from janflask.settings.hosts import ANY, address_of, host_and_port, plain_host, plain_origin
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # no view of these changes anything
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
@@ -46,7 +46,7 @@ def register(app: Flask, settings: Settings) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The rules that follow from the settings; hosts and origins in the spelling of ``janflask.hosts``."""
+    """The rules that follow from the settings; hosts and origins in the spelling of ``janflask.settings.hosts``."""
 
     hosts: frozenset[str]
     domains: tuple[str, ...]  # what a host's name may end in

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 from flask import Response, g
@@ -11,7 +11,7 @@ from flask import Response, g
 from janflask.api.answers.chunks import DONE, ChunkWriter, data_line
 from janflask.api.plumbing.errors import error_body, internal_error
 from janflask.errors import ClientDisconnectedError, JanflaskError
-from janflask.inference.generation import Chunk, Done, Event, Finished, Started
+from janflask.inference.deltas import Done, Event, Events, Finished, Started, TextDelta
 
 # Comments that fill a silence. No blank line follows them: at each blank line some decoders give out an event, even one
 # without data, and then fail at parsing it (openai's for Python once there was an `id:`, older ones for Go always).
@@ -21,7 +21,7 @@ LOADING = b": loading the model\n"
 log = logging.getLogger(__name__)
 
 
-def stream(events: Generator[Sequence[Event], None, None], writer: ChunkWriter) -> Response:
+def stream(events: Events, writer: ChunkWriter) -> Response:
     """The streamed answer.
 
     The first event is waited for here, so what is wrong from the start is raised and becomes a true HTTP status. A
@@ -53,8 +53,8 @@ def _lines(events: Iterator[Sequence[Event]], writer: ChunkWriter) -> Iterator[b
             continue
         pieces: list[bytes] = []
         for event in batch:
-            if isinstance(event, Chunk):
-                pieces.append(writer.chunk(event))
+            if isinstance(event, TextDelta):
+                pieces.append(writer.text(event))
             elif isinstance(event, Finished):
                 if held is not None:
                     pieces.append(writer.finish(held, None))
@@ -65,6 +65,8 @@ def _lines(events: Iterator[Sequence[Event]], writer: ChunkWriter) -> Iterator[b
             elif isinstance(event, Done):
                 pieces.append(b"" if held is None else writer.finish(held, event))
                 pieces.append(DONE)
+            elif not isinstance(event, Started):
+                pieces.append(writer.aside(event))
         if piece := b"".join(pieces):
             yield piece
 

@@ -31,7 +31,7 @@ def create_embedding(body: EmbeddingRequest) -> Response:
     product. An embedding model does it as its file says. A model that generates text does it too if its setting
     `embedding` is true, less well. A model that is on disk and not running is started.
     """
-    answer = services().embeddings.embed(body, waiter())
+    answer = services().backends.of(body.model).embed(body, waiter())
     usage = {"prompt_tokens": answer.prompt_tokens, "total_tokens": answer.prompt_tokens}
     after = msgspec.json.encode({"model": body.model, "usage": usage})
     vectors = (_embedding(index, vector, body.base64) for index, vector in enumerate(answer.vectors))

@@ -55,8 +55,8 @@ def create_chat_completion(body: ChatRequest) -> Response:
     side in a row become one, and what a system message says goes in front of the user's next words. What it would leave
     out even so is refused with `chat_template_error`, and `param` names the message.
     """
-    chat, heading = services().chat, Heading.new(body)
-    events = chat.events(chat.chat(body), waiter(), services().settings.keepalive)
+    heading = Heading.new(body)
+    events = services().backends.of(body.model).chat(body, waiter(), services().settings.keepalive)
     if body.stream:
         return stream(events, ChatChunks(heading, body))
     return json_response(whole_chat(heading, body, events))
@@ -85,8 +85,8 @@ def create_completion(body: CompletionRequest) -> Response:
     those before it; with `max_tokens` 0 it tells nothing else. A prompt so told is computed whole, and a token that
     ends the answer is listed, too.
     """
-    chat, heading = services().chat, Heading.new(body)
-    events = chat.events(chat.completion(body), waiter(), services().settings.keepalive)
+    heading = Heading.new(body)
+    events = services().backends.of(body.model).complete(body, waiter(), services().settings.keepalive)
     if body.stream:
         return stream(events, CompletionChunks(heading, body))
     return json_response(whole_completion(heading, body, events))

@@ -36,7 +36,7 @@ def tokenize(body: TokenizeRequest) -> Response:
     a part of a character. What the model has no token for is not in them: some control characters of byte-level
     vocabularies; SentencePiece's own sign for a space (U+2581) is one.
     """
-    tokens = services().tokens.tokenize(body, waiter())
+    tokens = services().backends.of(body.model).tokenize(body, waiter())
     count = len(tokens.ids)
     if tokens.pieces is None:
         return json_response({"tokens": tokens.ids, "count": count})
@@ -55,7 +55,7 @@ def detokenize(body: DetokenizeRequest) -> Response:
 
     Gives the text of tokens, special ones included. U+FFFD stands for bytes that are no UTF-8, e.g. half a character.
     """
-    return json_response({"content": services().tokens.detokenize(body, waiter())})
+    return json_response({"content": services().backends.of(body.model).detokenize(body, waiter())})
 
 
 @blp.route("/apply-template", methods=["POST"])
@@ -69,7 +69,7 @@ def apply_template(body: TemplateRequest) -> Response:
     Lays out a conversation as a chat completion would and answers with the prompt; nothing is generated. With
     `tokenize` its tokens come with it, as many as the chat's `usage.prompt_tokens`. A chat request's body will do.
     """
-    laid_out = services().tokens.apply_template(body, waiter())
+    laid_out = services().backends.of(body.model).lay_out(body, waiter())
     answer: dict[str, Any] = {"prompt": laid_out.prompt}
     if laid_out.tokens is not None:
         answer |= {"tokens": laid_out.tokens, "count": len(laid_out.tokens)}

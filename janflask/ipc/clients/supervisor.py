@@ -18,6 +18,8 @@ from janflask.ipc.messages.supervisor import (
 )
 from janflask.models.state import DownloadRequest, ModelState
 
+STATES_TIMEOUT = 5.0  # seconds; the supervisor answers from memory
+
 
 class PendingStart(Waitable):
     """A start that was asked for; ``fileno()`` becomes readable when the supervisor answers.

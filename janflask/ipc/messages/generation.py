@@ -21,7 +21,7 @@ class GenerateRequest:
 
     ``prompt`` is text, or token ids that are taken as they are. ``add_special`` lets the tokenizer add BOS where the
     model wants one; ``parse_special`` turns text like ``<|im_end|>`` into its control token (true for a rendered chat
-    template, false for a user's plain text).
+    template, false for a user's plain text). Errors call the prompt and the biases what whoever asks calls them.
     """
 
     prompt: str | tuple[int, ...]
@@ -34,6 +34,8 @@ class GenerateRequest:
     cache_prompt: bool = True  # false: compute the whole prompt, use no cached prefix
     conversation: str | None = None  # whose prompt it is: its KV state is kept on disk, and looked for there
     echo: bool = False  # the prompt comes before its answer, with log-probabilities where ``sampling`` asks for them
+    prompt_name: str = "prompt"  # the field that it was made of
+    bias_name: str = "logit_bias"  # whose they are, where they are not the request's own
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from janflask.storage.records import Run
+from janflask.storage.run_log import LogEvent
 
 RUNNER_SOCKET = "runner.sock"
 
@@ -24,7 +25,7 @@ class CancelRun(msgspec.Struct, frozen=True):
 
 
 class WatchRun(msgspec.Struct, frozen=True):
-    """Tell how a run is now, all that it has said, and what comes, until it is final."""
+    """Tell how a run is now, the events in its log, and what comes, until it is final."""
 
     thread_id: str
     run_id: str
@@ -35,7 +36,7 @@ class RunChanged(msgspec.Struct, frozen=True):
 
 
 class RunSaid(msgspec.Struct, frozen=True):
-    """Pieces of a run's reply, in order; ``first`` is the number of the first one, from 0."""
+    """Events of a run's log, in order; ``first`` is the number of the first one, from 1."""
 
     first: int
-    pieces: list[str]
+    events: list[LogEvent]

@@ -1,4 +1,4 @@
-"""The doctor's look at a thread's runs, and at what is left of what they said."""
+"""The doctor's look at a thread's runs, and at their event logs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from janflask.errors import StoreDamagedError
 from janflask.files import ids
 from janflask.files.disk import opened_folder, read_plain
 from janflask.storage.doctor.case import NOT_A_FILE, Case, Finding
-from janflask.storage.file_runs import MAX_RUN_FILE, OPEN, REPLY_SUFFIX, RUNS
+from janflask.storage.file_runs import MAX_RUN_FILE, OPEN, RUNS
 from janflask.storage.records import Run
 from janflask.storage.run_json import run_from_json
+from janflask.storage.run_log import decode_events
+from janflask.storage.run_log_file import LOG_SUFFIX
 
-MAX_REPLY = 1 << 30  # bytes
+MAX_LOG = 1 << 30  # bytes
 
 
 def check_runs(case: Case, thread: int, thread_id: str) -> Iterator[Finding]:
@@ -36,8 +38,8 @@ def _check(case: Case, fd: int, thread_id: str, name: str) -> Iterator[Finding]:
     try:
         if suffix == "json" and ids.is_id(stem):
             yield from _check_run(case, fd, thread_id, stem, path)
-        elif f".{suffix}" == REPLY_SUFFIX:
-            _check_reply(fd, name)
+        elif f".{suffix}" == LOG_SUFFIX:
+            decode_events(read_plain(fd, name, MAX_LOG, "it")[0])
         elif name == OPEN:
             read_plain(fd, name, 256, "it")
     except FileNotFoundError:  # it is over meanwhile
@@ -69,13 +71,3 @@ def _set_aside(case: Case, fd: int, name: str) -> str | None:
     kept = case.keep(fd, name)
     os.unlink(name, dir_fd=fd)
     return kept
-
-
-def _check_reply(fd: int, name: str) -> None:
-    """Raises StoreDamagedError unless every whole line is a text."""
-    data, _ = read_plain(fd, name, MAX_REPLY, "it")
-    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
-        try:
-            msgspec.json.decode(line, type=str)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise StoreDamagedError(f"line {number} is no text, so that nobody can go on behind it: {error}") from None

@@ -16,6 +16,7 @@ from janflask.api.plumbing.errors import on_http_exception
 from janflask.errors import ContextLengthExceededError, JanflaskError, QueueFullError
 from janflask.ipc.messages.engine import Started
 from janflask.settings import Settings
+from tests.fakes.scripted import Conversation
 from tests.unit.api.conftest import World
 
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
@@ -329,8 +330,11 @@ def test_unknown_models(client: FlaskClient, model: str, stream: bool) -> None:
 def test_a_prompt_that_is_too_long(
     client: FlaskClient, world: World, path: str, body: dict[str, Any], param: str, stream: bool
 ) -> None:
-    error = ContextLengthExceededError("600 tokens, and the context holds 512", param="prompt")
-    world.engine.script = lambda conversation: conversation.fail(error)
+    def refuse(conversation: Conversation) -> None:
+        name = conversation.request.prompt_name
+        conversation.fail(ContextLengthExceededError("600 tokens, and the context holds 512", param=name))
+
+    world.engine.script = refuse
     response = client.post(path, json={**body, "stream": stream})
     assert response.status_code == 400
     answered = check_error(response.json)

@@ -12,8 +12,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from janflask.errors import ContextLengthExceededError, EngineCrashedError, InvalidRequestError, QueueFullError
+from janflask.inference.local import embedding as service
 from janflask.ipc.messages.engine import Embed
-from janflask.services import embeddings as service
 from tests.fakes.scripted import INFO
 from tests.unit.api.conftest import World
 from tests.unit.api.test_api_docs import check_fits

@@ -12,8 +12,8 @@ from flask.testing import FlaskClient
 
 from janflask import create_app
 from janflask.errors import SettingsError
-from janflask.hosts import plain_host, plain_origin
 from janflask.settings import Settings
+from janflask.settings.hosts import plain_host, plain_origin
 from tests.unit.api.conftest import World
 
 APP = "https://app.example.com"

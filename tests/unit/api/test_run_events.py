@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import msgspec
@@ -12,9 +14,19 @@ import pytest
 from openai.types.beta.threads import Run as SdkRun
 from openai.types.beta.threads.runs import RunStep
 
-from janflask.api.answers.run_events import RunEvent, delta, ending, opening
+from janflask.api.answers.run_events import RunEventWriter
 from janflask.api.answers.run_objects import run_object, step_object
 from janflask.storage.records import Run, RunStatus
+from janflask.storage.run_log import (
+    LifecycleEvent,
+    LogEvent,
+    ReasoningEvent,
+    TextEvent,
+    ToolCallEvent,
+    UnknownEvent,
+    decode_events,
+    missing,
+)
 
 PIECES = ["Glass ", "is\n", "“sand”."]
 RUN = Run(
@@ -44,9 +56,32 @@ def ended(status: RunStatus, before: Run = REPLYING) -> Run:
     return replace(before, status=status, **ENDS[status])
 
 
+class RunEvent(NamedTuple):
+    number: int
+    name: str
+    data: dict[str, Any]
+
+
+def log_of(run: Run, pieces: list[str]) -> list[LogEvent]:
+    """The log of a run that has come so far and said ``pieces``."""
+    log = [*missing(replace(run, status=RunStatus.IN_PROGRESS), []), *map(TextEvent, pieces)]
+    return [*log, *missing(run, log)]
+
+
+def parsed(data: bytes) -> list[RunEvent]:
+    """Server-sent events with numbers."""
+    found = []
+    for block in data.decode().split("\n\n")[:-1]:
+        fields = dict(line.split(": ", 1) for line in block.split("\n"))
+        assert list(fields) == ["id", "event", "data"]
+        found.append(RunEvent(int(fields["id"]), fields["event"], json.loads(fields["data"])))
+    return found
+
+
 def events(run: Run, pieces: list[str]) -> list[RunEvent]:
-    texts = [delta(run, index, text) for index, text in enumerate(pieces)]
-    return [*opening(run), *texts, *(ending(run, pieces) if run.status.is_final else ())]
+    writer = RunEventWriter(0)
+    writer.run(run)
+    return parsed(writer.events(1, log_of(run, pieces)) + writer.end())
 
 
 def through_the_sdk(given: list[RunEvent]) -> Any:
@@ -93,7 +128,7 @@ def test_numbers_have_no_gap_and_do_not_depend_on_when_one_asks(status: RunStatu
     whole = events(run, pieces)
     assert [event.number for event in whole] == list(range(1, len(whole) + 1))
     for so_far in (RUN, BEGUN, before):
-        early = list(opening(so_far))
+        early = events(so_far, [])
         assert early == whole[: len(early)]
 
 
@@ -115,3 +150,80 @@ def test_objects_are_what_the_sdk_takes_them_for(status: RunStatus) -> None:
 
 def test_a_run_says_what_the_model_was_not_shown() -> None:
     assert run_object(REPLYING)["left_out_message_ids"] == ("msg_0",)
+
+
+# --- coming back ----------------------------------------------------------------------------------------------------
+
+THOUGHT: list[LogEvent] = [ReasoningEvent("Hm."), TextEvent("Sand"), ToolCallEvent(0, "call_1"), UnknownEvent("image")]
+
+
+def whole_log(run: Run, said: Sequence[LogEvent]) -> list[LogEvent]:
+    log = [*missing(replace(run, status=RunStatus.IN_PROGRESS), []), *said]
+    return [*log, *missing(run, log)]
+
+
+def old_log(run: Run) -> list[LogEvent]:
+    """Of a run whose text an earlier version wrote."""
+    log = decode_events(b"".join(msgspec.json.encode(piece) + b"\n" for piece in PIECES))
+    return [*log, *missing(run, log)]
+
+
+def told(run: Run, log: list[LogEvent], after: int, parts: int = 1) -> bytes:
+    """The stream behind ``after`` of a run whose log comes in so many parts, each of them twice."""
+    writer = RunEventWriter(after)
+    writer.run(run)
+    size = -(-len(log) // parts)
+    heard = [writer.events(first + 1, log[first : first + size]) for first in range(0, len(log), size) for _ in "12"]
+    return b"".join(heard) + writer.end()
+
+
+LOGS = [
+    *[(status, "new", whole_log(ended(status), [*map(TextEvent, PIECES)])) for status in ENDS],
+    *[(status, "old", old_log(ended(status))) for status in ENDS],
+    (RunStatus.COMPLETED, "thinking", whole_log(ended(RunStatus.COMPLETED), THOUGHT)),
+]
+
+
+@pytest.mark.parametrize(
+    ("status", "log"), [(status, log) for status, _, log in LOGS], ids=[f"{s} {n}" for s, n, _ in LOGS]
+)
+def test_whoever_comes_back_hears_exactly_the_rest(status: RunStatus, log: list[LogEvent]) -> None:
+    run = ended(status)
+    whole = parsed(told(run, log, 0))
+    for after in range(len(log) + 3):
+        for parts in (1, 4):
+            assert parsed(told(run, log, after, parts)) == [event for event in whole if event.number > after]
+
+
+@pytest.mark.parametrize("status", ENDS)
+def test_an_earlier_versions_log_is_told_as_if_it_were_written_today(status: RunStatus) -> None:
+    run = ended(status)
+    assert told(run, old_log(run), 0) == told(run, whole_log(run, [*map(TextEvent, PIECES)]), 0)
+
+
+def test_what_has_no_event_has_a_number_all_the_same() -> None:
+    run = ended(RunStatus.COMPLETED)
+    found = parsed(told(run, whole_log(run, THOUGHT), 0))
+    assert [(event.number, event.name) for event in found[7:]] == [
+        (9, "thread.message.delta"),
+        (12, "thread.message.completed"),
+        (13, "thread.run.step.completed"),
+        (14, "thread.run.completed"),
+    ]
+    assert found[8].data["content"][0]["text"]["value"] == "Sand"
+
+
+@pytest.mark.parametrize("heard", range(7 + len(PIECES), 7 + len(PIECES) + 4))
+def test_a_runner_that_goes_away_before_it_tells_the_end_changes_nothing(heard: int) -> None:
+    """The run is final, and whoever listens knows that; what its log would have said follows from it."""
+    run = ended(RunStatus.COMPLETED)
+    log = whole_log(run, [*map(TextEvent, PIECES)])
+    assert told(run, log[:heard], 0) == told(run, log, 0)
+
+
+def test_a_lifecycle_event_that_is_not_known_is_passed_over() -> None:
+    writer = RunEventWriter(0)
+    writer.run(RUN)
+    assert [event.number for event in parsed(writer.events(1, log_of(RUN, [])))] == [1, 2]
+    assert writer.events(3, [LifecycleEvent("run.paused", 1)]) == b""
+    assert [event.number for event in parsed(writer.events(4, [TextEvent("a")]))] == [4]

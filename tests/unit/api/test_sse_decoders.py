@@ -19,11 +19,12 @@ from janflask.api.answers.run_stream import run_stream
 from janflask.api.plumbing.sse import stream
 from janflask.cli.client import parse_events
 from janflask.errors import EngineCrashedError
-from janflask.inference.generation import Chunk, Finished, Started
+from janflask.inference.deltas import Finished, Started, TextDelta
 from janflask.schemas.chat import ChatRequestSchema
 from janflask.schemas.completions import CompletionRequestSchema
 from janflask.services.runs import RunChanged, RunSaid
 from janflask.storage.records import Run, RunStatus
+from janflask.storage.run_log import LogEvent, TextEvent, missing
 from tests.fakes.scripted import DONE
 from tests.unit.api.test_run_events import PIECES, REPLYING, RUN, ended
 
@@ -102,7 +103,7 @@ def _often(silence: Any, items: Iterable[Any]) -> list[Any]:
     return [*chain.from_iterable((silence, silence, item) for item in items), silence, silence]
 
 
-GENERATION = [[Started(7)], [Chunk(0, "Grüße\n\n")], [Chunk(0, "“data:”")], [Finished(0, "stop"), DONE]]
+GENERATION = [[Started(7)], [TextDelta(0, "Grüße\n\n")], [TextDelta(0, "“data:”")], [Finished(0, "stop"), DONE]]
 CHAT = ChatRequestSchema().load({"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True})
 COMPLETION = CompletionRequestSchema().load({"model": "m", "prompt": "Hi", "stream": True})
 
@@ -119,8 +120,20 @@ def completion(quiet: bool, make: Any) -> Response:
 
 def run_changes() -> list[Any]:
     begun: list[Run] = [RUN, replace(REPLYING, replied_ms=None), REPLYING]
-    said = [RunSaid(index, (text,)) for index, text in enumerate(PIECES)]
-    return [*map(RunChanged, begun), *said, RunChanged(ended(RunStatus.COMPLETED))]
+    changes: list[Any] = []
+    log: list[LogEvent] = []
+
+    def say(events: list[LogEvent]) -> None:
+        changes.append(RunSaid(len(log) + 1, events))
+        log.extend(events)
+
+    for run in (*begun, ended(RunStatus.COMPLETED)):
+        if run.status.is_final:
+            for text in PIECES:
+                say([TextEvent(text)])
+        changes.append(RunChanged(run))
+        say(missing(run, log))
+    return changes
 
 
 def run(quiet: bool, make: Any) -> Response:

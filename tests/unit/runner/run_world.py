@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any, cast
 
 from janflask.container import Services
 from janflask.errors import JanflaskError
 from janflask.files import ids
-from janflask.inference.generation import Event
-from janflask.inference.requests import ChatRequest, TemplateRequest, TokenizeRequest
+from janflask.inference.backend import BackendInfo, Counted
+from janflask.inference.deltas import Done, Event, Events, Finished, Started, TextDelta
+from janflask.inference.requests import ChatRequest, LaidOut, TemplateRequest, TokenizeRequest
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
-from janflask.ipc.messages.engine import Chunk, Done, Finished, Started
 from janflask.ipc.messages.generation import Timings, Usage
+from janflask.runner.live import Change
 from janflask.runner.runner import Runner
 from janflask.settings import Settings
 from janflask.storage.memory import memory_repository
 from janflask.storage.records import Message, Run, Thread
+from janflask.storage.run_log import texts_of
 from tests.fakes.crossing import crossing
 
 CONTEXT = 64  # tokens; a token is a word
+LIMIT = 60.0  # seconds that nothing happens to a run
 TIMINGS = Timings(cache_n=0, prompt_n=0, prompt_ms=0, predicted_n=0, predicted_ms=0, queue_ms=0)
 Script = Callable[[ChatRequest, Waiter], Iterator[list[Event]]]
 
@@ -34,7 +38,7 @@ def saying(*pieces: str, reason: str = "stop") -> Script:
         yield []
         yield [Started(7)]
         for piece in pieces:
-            yield [Chunk(0, piece)]
+            yield [TextDelta(0, piece)]
         yield [Finished(0, reason)]
         yield [Done(Usage(prompt_tokens=7, completion_tokens=len(pieces), cached_tokens=2), TIMINGS)]
 
@@ -46,7 +50,7 @@ def failing(error: JanflaskError, *pieces: str) -> Script:
 
     def script(request: ChatRequest, waiter: Waiter) -> Iterator[list[Event]]:
         if pieces:
-            yield [Started(7), *[Chunk(0, piece) for piece in pieces]]
+            yield [Started(7), *[TextDelta(0, piece) for piece in pieces]]
         raise crossing(error)
 
     return script
@@ -56,7 +60,7 @@ def hanging(*pieces: str) -> Script:
     """A model that says this, and nothing more for ever."""
 
     def script(request: ChatRequest, waiter: Waiter) -> Iterator[list[Event]]:
-        yield [Started(7), *[Chunk(0, piece) for piece in pieces]]
+        yield [Started(7), *[TextDelta(0, piece) for piece in pieces]]
         while True:
             waiter.wait(60)
             yield []
@@ -71,22 +75,22 @@ class FakeModel:
     scripts: list[Script] = field(default_factory=list)
     requests: list[ChatRequest] = field(default_factory=list)
 
-    def chat(self, request: ChatRequest) -> ChatRequest:
+    def of(self, model_id: str) -> FakeModel:
+        return self
+
+    def chat(self, request: ChatRequest, waiter: Waiter, beat: float, tries: Tries) -> Events:
         self.requests.append(request)
-        return request
-
-    def events(self, job: ChatRequest, waiter: Waiter, beat: float, tries: Tries) -> Iterator[list[Event]]:
         script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
-        yield from script(job, waiter)
+        yield from script(request, waiter)
 
-    def apply_template(self, request: TemplateRequest, waiter: Waiter, tries: Tries) -> Any:
-        return SimpleNamespace(tokens=[0] * sum(len(message.content.split()) for message in request.messages))
+    def count(self, request: TemplateRequest | TokenizeRequest, waiter: Waiter, tries: Tries) -> Counted:
+        if isinstance(request, TokenizeRequest):
+            return Counted(len(request.content.split()))
+        tokens = (0,) * sum(len(message.text.split()) for message in request.messages)
+        return Counted(len(tokens), LaidOut("", (), tokens))
 
-    def tokenize(self, request: TokenizeRequest, waiter: Waiter, tries: Tries) -> Any:
-        return SimpleNamespace(ids=[0] * len(request.content.split()))
-
-    def endpoint(self, model_id: str) -> Any:
-        return SimpleNamespace(info=SimpleNamespace(ctx_len=CONTEXT))
+    def info(self, waiter: Waiter, overrides: Mapping[str, Any]) -> BackendInfo:
+        return BackendInfo(CONTEXT)
 
     def card(self, model_id: str) -> Any:
         return SimpleNamespace(id=model_id, parameters={}, settings={})
@@ -105,7 +109,7 @@ class RunWorld:
     def new_runner(self) -> Runner:
         """Another process, as it were."""
         model = self.model
-        services = SimpleNamespace(settings=self.settings, chat=model, tokens=model, models=model)
+        services = SimpleNamespace(settings=self.settings, backends=model, models=model)
         self.runner = Runner(self.settings, cast(Services, services), self.repository, self._most)
         return self.runner
 
@@ -135,16 +139,16 @@ class RunWorld:
 
     def done(self, run: Run) -> Run:
         """The run once it is over."""
-        for _ in self.runner.watch(run.thread_id, run.id):
+        for _ in watch(self.runner, run):
             pass
         return self.repository.runs.get(run.thread_id, run.id)
 
     def saying(self, run: Run, text: str) -> None:
         """Returns when the run under way has said ``text``."""
         said = ""
-        for change in self.runner.watch(run.thread_id, run.id):
+        for change in watch(self.runner, run):
             if isinstance(change, tuple):
-                said += "".join(change[1])
+                said += "".join(texts_of(change[1]))
             if said == text:
                 return
         raise RuntimeError(f"it said {said!r}")
@@ -152,6 +156,14 @@ class RunWorld:
     def messages(self, run: Run) -> list[Message]:
         """The replies that are stored."""
         return [message for message in self.repository.threads.all_messages(run.thread_id) if message.run_id == run.id]
+
+
+def watch(runner: Runner, run: Run) -> Iterator[Change]:
+    """The run now, its events, and every change until it is final or the runner ends."""
+    heard: SimpleQueue[Change | None] = SimpleQueue()
+    with runner.watched(run.thread_id, run.id, heard.put):
+        while (change := heard.get(timeout=LIMIT)) is not None:
+            yield change
 
 
 def message(thread_id: str, text: str, role: str = "user") -> Message:

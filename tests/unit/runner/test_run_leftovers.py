@@ -40,7 +40,7 @@ class Talk:
     @property
     def shown(self) -> list[tuple[str, str]]:
         (request,) = self.world.model.requests
-        return [(message.role, message.content) for message in request.messages]
+        return [(message.role, message.text) for message in request.messages]
 
 
 def test_the_words_in_a_documents_part_are_shown_and_make_the_title() -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,16 +19,19 @@ from janflask.errors import (
     TemplateGivenUpError,
 )
 from janflask.inference import tries
-from janflask.inference.generation import Event
+from janflask.inference.backend import Counted
+from janflask.inference.deltas import Event, ReasoningDelta, TextDelta, ToolCallDelta
 from janflask.inference.requests import ChatRequest, TemplateRequest
 from janflask.inference.tries import ATTEMPTS, Tries
 from janflask.inference.waiting import Waiter
+from janflask.ipc.messages.engine import Started
 from janflask.runner import execution
 from janflask.runner.prompts import _TOO_LONG
 from janflask.runner.titles import title_of
 from janflask.storage.records import Run, RunStatus, Thread
+from janflask.storage.run_log import LifecycleEvent, ReasoningEvent, TextEvent, ToolCallEvent, texts_of
 from tests.integration.waiting import wait_for
-from tests.unit.runner.run_world import CONTEXT, RunWorld, failing, hanging, message, saying
+from tests.unit.runner.run_world import CONTEXT, RunWorld, failing, hanging, message, saying, watch
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +49,7 @@ def test_a_run_that_completes() -> None:
     (reply,) = world.messages(run)
     assert (reply.id, reply.text, reply.status) == (run.message_id, "Hello you", "completed")
     (request,) = world.model.requests
-    assert [item.content for item in request.messages] == ["Be kind.", "Say hello\nplease"]
+    assert [item.text for item in request.messages] == ["Be kind.", "Say hello\nplease"]
     assert request.sampling == {"temperature": 0.5}
     assert request.conversation == run.thread_id
     assert world.repository.threads.get(run.thread_id).title == "Say hello"
@@ -60,17 +64,90 @@ def test_who_watches_hears_the_run_then_its_words_then_its_end() -> None:
 
     world = RunWorld(script)
     run = world.run(world.thread("hi"))
-    changes = world.runner.watch(run.thread_id, run.id)
+    changes = watch(world.runner, run)
     heard = [next(changes)]
     listened.set()
-    heard += [change for change in changes if change is not None]
+    heard += changes
     assert isinstance(heard[0], Run)
-    assert isinstance(heard[-1], Run)
-    assert heard[-1].status is RunStatus.COMPLETED
-    pieces = [change for change in heard if isinstance(change, tuple)]
-    assert "".join(text for _, texts in pieces for text in texts) == "ab"
-    late = list(world.runner.watch(run.thread_id, run.id))
-    assert late == [heard[-1], (0, ["a", "b"])]
+    final = [change for change in heard if isinstance(change, Run)][-1]
+    assert final.status is RunStatus.COMPLETED
+    told = [change for change in heard if isinstance(change, tuple)]
+    events = [event for _, part in told for event in part]
+    assert [first for first, _ in told] == [1 + sum(len(part) for _, part in told[:at]) for at in range(len(told))]
+    assert texts_of(events) == ["a", "b"]
+    assert [event.event for event in events if isinstance(event, LifecycleEvent)] == [
+        *("run.created", "run.queued", "run.in_progress", "run.step.created", "run.step.in_progress"),
+        *("message.created", "message.in_progress", "message.completed", "run.step.completed", "run.completed"),
+    ]
+    late = list(watch(world.runner, run))
+    assert late == [final, (1, events)]
+    assert events == world.repository.runs.events(run.thread_id, run.id), "what was told is what is in the log"
+
+
+def test_what_a_model_thinks_is_heard_logged_and_kept_beside_the_reply() -> None:
+    def thinking(request: ChatRequest, waiter: Waiter) -> Iterator[list[Any]]:
+        yield [Started(7), ReasoningDelta(0, "Hm"), ReasoningDelta(0, ".")]
+        yield [TextDelta(0, "Yes"), TextDelta(0, ""), ToolCallDelta(0, 0, "call_1", "look", "{")]
+        yield from list(saying()(request, waiter))[2:]
+
+    world = RunWorld(thinking)
+    run = world.run(world.thread("hi"))
+    assert world.done(run).status is RunStatus.COMPLETED
+    (reply,) = world.messages(run)
+    assert (reply.text, reply.extra) == ("Yes", {"reasoning_content": "Hm."})
+    ((_, events),) = [change for change in watch(world.runner, run) if isinstance(change, tuple)]
+    said = [event for event in events if not isinstance(event, LifecycleEvent)]
+    call = ToolCallEvent(0, "call_1", "look", "{")
+    assert said == [ReasoningEvent("Hm"), ReasoningEvent("."), TextEvent("Yes"), call]
+    assert events[7:11] == said
+
+
+def test_what_comes_together_with_the_end_is_not_lost() -> None:
+    def at_once(request: ChatRequest, waiter: Waiter) -> Iterator[list[Event]]:
+        _, *batches = saying("all", " at once")(request, waiter)
+        yield [event for batch in batches for event in batch]
+
+    world = RunWorld(at_once)
+    run = world.run(world.thread("hi"))
+    assert world.done(run).status is RunStatus.COMPLETED
+    assert world.messages(run)[0].text == "all at once"
+
+
+def test_a_reply_without_thoughts_has_no_field_for_them() -> None:
+    world = RunWorld(saying("ok"))
+    run = world.run(world.thread("hi"))
+    world.done(run)
+    assert world.messages(run)[0].extra == {}
+
+
+def test_a_run_whose_log_is_forgotten_is_told_by_its_message() -> None:
+    world = RunWorld(saying("Hello", " you"))
+    first = world.run(world.thread("hi"))
+    world.done(first)
+    log = world.repository.runs.events(first.thread_id, first.id)
+    world.done(world.run(first.thread_id))
+    ((_, events),) = [change for change in watch(world.runner, first) if isinstance(change, tuple)]
+    assert events == [*log[:7], TextEvent("Hello you"), *log[9:]]
+    world.repository.threads.delete_message(first.thread_id, first.message_id)
+    ((_, events),) = [change for change in watch(world.runner, first) if isinstance(change, tuple)]
+    assert events == [*log[:7], *log[9:]]
+
+
+def test_a_next_process_finds_a_log_that_lacks_lines() -> None:
+    """A crash came between the run's file and its log; what was heard before has the same number afterwards."""
+    world = RunWorld(hanging("one"), saying(" two"))
+    run = world.run(world.thread("hi"))
+    world.saying(run, "one")
+    world.runner.close()
+    lines = world.repository.runs.events(run.thread_id, run.id)
+    assert [type(event) for event in lines[7:]] == [TextEvent]
+    world.repository.runs._logs[run.thread_id, run.id] = list(lines[:4])  # type: ignore[attr-defined]
+    world.new_runner().recover()
+    world.done(run)
+    events = world.repository.runs.events(run.thread_id, run.id)
+    assert events[:7] == lines[:7]
+    assert texts_of(events) == [" two"]
+    assert len(events) == 7 + 1 + 3
 
 
 def test_the_token_limit_makes_it_incomplete() -> None:
@@ -191,7 +268,7 @@ def test_what_does_not_fit_is_left_out_and_named() -> None:
     old = world.repository.threads.message_ids(thread_id)[0]
     final = world.done(world.run(thread_id))
     assert final.left_out == (old,)
-    assert [item.content for item in world.model.requests[0].messages] == ["new " * 20]
+    assert [item.text for item in world.model.requests[0].messages] == ["new " * 20]
 
 
 @pytest.mark.parametrize(("at_most", "shown"), [(2, ["two", "three"]), (0, None)])
@@ -200,21 +277,21 @@ def test_what_a_template_cannot_lay_out_in_time_is_left_out(
 ) -> None:
     """Gemma 4's work grows with the square of the messages: with thousands it is given up."""
     world = RunWorld(saying("ok"))
-    plain = world.model.apply_template
+    plain = world.model.count
 
-    def slow(request: TemplateRequest, waiter: Waiter, tries: Tries) -> object:
+    def slow(request: TemplateRequest, waiter: Waiter, tries: Tries) -> Counted:
         if len(request.messages) > at_most:
             raise TemplateGivenUpError("the template was given up", param="messages")
         return plain(request, waiter, tries)
 
-    monkeypatch.setattr(world.model, "apply_template", slow)
+    monkeypatch.setattr(world.model, "count", slow)
     thread_id = world.thread("one", "two", "three")
     final = world.done(world.run(thread_id))
     if shown is None:
         assert (final.status, final.error_message) == (RunStatus.FAILED, "the template was given up")
         return
     assert final.left_out == world.repository.threads.message_ids(thread_id)[:1]
-    assert [item.content for item in world.model.requests[0].messages] == shown
+    assert [item.text for item in world.model.requests[0].messages] == shown
 
 
 def test_a_newest_turn_over_the_runs_own_limit() -> None:
@@ -261,7 +338,7 @@ def test_a_thread_that_is_deleted_is_not_answered_any_longer(monkeypatch: pytest
     monkeypatch.setattr("janflask.runner.runner.CLOCK_PAUSE", 0.01)
     world = RunWorld(hanging("x"))
     run = world.run(world.thread("hi"))
-    watching = world.runner.watch(run.thread_id, run.id)
+    watching = watch(world.runner, run)
     assert isinstance(next(watching), Run)
     world.saying(run, "x")
     world.repository.threads.delete(run.thread_id)

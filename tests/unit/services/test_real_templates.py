@@ -26,15 +26,15 @@ VARIABLES = {"functions": "none", "datetime": "today", "date_string": "26 Jul 20
 
 
 def system(text: str) -> ChatMessage:
-    return ChatMessage(role="system", content=text)
+    return ChatMessage.of("system", text)
 
 
 def user(text: str) -> ChatMessage:
-    return ChatMessage(role="user", content=text)
+    return ChatMessage.of("user", text)
 
 
 def assistant(text: str, reasoning: str | None = None) -> ChatMessage:
-    return ChatMessage(role="assistant", content=text, reasoning=reasoning)
+    return ChatMessage.of("assistant", text, reasoning=reasoning)
 
 
 @pytest.fixture(scope="module")
@@ -307,16 +307,16 @@ ODD = {
     "assistant last": [system("Brief wordzero"), user("Hi wordone"), assistant("Yes wordtwo")],
     "assistant alone": [assistant("Welcome wordzero")],
     "nothing said between": [user("Hi wordzero"), assistant(""), user("So wordone")],
-    "developer": [ChatMessage(role="developer", content="Brief wordzero"), user("Hi wordone")],
+    "developer": [ChatMessage.of("developer", "Brief wordzero"), user("Hi wordone")],
     "after a failed run": [system("Brief wordzero"), user("Hi wordone"), user("So wordtwo"), assistant("a"), user("b")],
 }
 
 
 def all_said(messages: list[ChatMessage], text: str) -> bool:
-    return all(word in text for message in messages for word in message.content.split() if word.startswith("word"))
+    return all(word in text for message in messages for word in message.text.split() if word.startswith("word"))
 
 
-TOOL = [user("Hi"), assistant("Yes"), ChatMessage(role="tool", content="wordzero", tool_call_id="abcdefghi")]
+TOOL = [user("Hi"), assistant("Yes"), ChatMessage.of("tool", "wordzero", tool_call_id="abcdefghi")]
 
 
 @dataclass(frozen=True)
@@ -347,7 +347,7 @@ def of_template(source: str) -> Iterator[tuple[str, Outcome]]:
 
 def directly(template: Template, messages: list[ChatMessage]) -> str | None:
     """What the template gives for the conversation as it is; None if it refuses."""
-    entries = [{"role": message.role, "content": message.content} for message in messages]
+    entries = [{"role": message.role, "content": message.text} for message in messages]
     context = {**VARIABLES, "messages": entries, "add_generation_prompt": True}
     try:
         return template.render(context, bos_token="<BOS>", eos_token="<EOS>")

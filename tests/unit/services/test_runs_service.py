@@ -30,6 +30,7 @@ from janflask.settings import Settings
 from janflask.storage.base import Page
 from janflask.storage.memory import memory_repository
 from janflask.storage.records import Message, MessageDraft, Run, RunDraft, RunStatus, ThreadAssistant, ThreadDraft
+from janflask.storage.run_log import TextEvent
 from tests.fakes.crossing import crossing
 
 
@@ -159,8 +160,8 @@ def test_one_run_at_a_time() -> None:
 def speaking(thread_id: str, *pieces: str) -> Run:
     """A run that has begun to answer."""
     run = world.service.create(thread_id, RunDraft())
-    with world.repository.runs.reply(thread_id, run.id) as reply:
-        reply.add(*pieces)
+    with world.repository.runs.event_log(thread_id, run.id) as writer:
+        writer.add([TextEvent(piece) for piece in pieces])
     return world.repository.runs.update(
         thread_id, run.id, lambda run: replace(run, status=RunStatus.IN_PROGRESS, replied_ms=run.created_ms + 1)
     )

@@ -27,19 +27,19 @@ STRICT = (  # alternating, no system role
 
 
 def system(text: str) -> ChatMessage:
-    return ChatMessage(role="system", content=text)
+    return ChatMessage.of("system", text)
 
 
 def user(text: str, name: str | None = None) -> ChatMessage:
-    return ChatMessage(role="user", content=text, name=name)
+    return ChatMessage.of("user", text, name=name)
 
 
 def assistant(text: str, reasoning: str | None = None) -> ChatMessage:
-    return ChatMessage(role="assistant", content=text, reasoning=reasoning)
+    return ChatMessage.of("assistant", text, reasoning=reasoning)
 
 
 def tool(text: str) -> ChatMessage:
-    return ChatMessage(role="tool", content=text, tool_call_id="abcdefghi")
+    return ChatMessage.of("tool", text, tool_call_id="abcdefghi")
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def test_where_words_are_missing(text: str, messages: list[ChatMessage], number:
 
 def test_only_so_many_messages_are_looked_for_out_of_their_order() -> None:
     messages = [tool(f"w{number:04}") for number in range(MAX_MOVED + 2)]
-    text = " ".join(message.content for message in reversed(messages))
+    text = " ".join(message.text for message in reversed(messages))
     assert left_out(text, messages[: MAX_MOVED + 1]) is None
     assert left_out(text, messages) == MAX_MOVED + 1
 
@@ -230,11 +230,11 @@ def test_only_so_many_messages_are_looked_for_out_of_their_order() -> None:
 def test_marks() -> None:
     messages = [system("Hi"), user("Hi"), assistant(""), tool("Hi"), user("Hi")]
     shown = marked(messages)
-    assert [message.content == "Hi" for message in shown] == [False, False, False, True, False]
-    assert shown[2].content == ""
-    text = " ".join(message.content for message in shown)
+    assert [message.text == "Hi" for message in shown] == [False, False, False, True, False]
+    assert shown[2].text == ""
+    text = " ".join(message.text for message in shown)
     assert unmarked(text, messages) is None
-    assert unmarked(text.replace(shown[1].content, ""), messages) == 1
+    assert unmarked(text.replace(shown[1].text, ""), messages) == 1
 
 
 # --- plainer conversations --------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def plain(messages: list[ChatMessage], *, ask: bool = True) -> list[list[tuple[s
     """The shapes that differ from the one before."""
     found: list[list[tuple[str, str]]] = []
     for shape in shapes(messages, ask=ask):
-        pairs = [(message.role, message.content) for message in shape]
+        pairs = [(message.role, message.text) for message in shape]
         if pairs not in found[-1:]:
             found.append(pairs)
     return found

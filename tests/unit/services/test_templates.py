@@ -21,10 +21,10 @@ from janflask.inference.template_process import Rendered, TemplateRenderer
 from janflask.inference.templates import ChatTemplates
 from tests.fakes.scripted import INFO
 
-SYSTEM = ChatMessage(role="system", content="Be brief.")
-USER = ChatMessage(role="user", content="Hi")
-ANSWER = ChatMessage(role="assistant", content="Hello!")
-AGAIN = ChatMessage(role="user", content="And now?")
+SYSTEM = ChatMessage.of("system", "Be brief.")
+USER = ChatMessage.of("user", "Hi")
+ANSWER = ChatMessage.of("assistant", "Hello!")
+AGAIN = ChatMessage.of("user", "And now?")
 JAN = "<|system|>\n{system_message}<|user|>\n{prompt}<|assistant|>"
 
 
@@ -100,9 +100,9 @@ def test_the_variables_of_a_template(chats: ChatTemplates) -> None:
 def test_the_fields_of_a_message(chats: ChatTemplates) -> None:
     info = replace(INFO, chat_template="{% for m in messages %}{{ m | tojson }}{% endfor %}")
     messages = [
-        ChatMessage(role="developer", content="d"),
-        ChatMessage(role="user", content="é<b>\n", name="Ann"),
-        ChatMessage(role="tool", content="t", tool_call_id="call_1"),
+        ChatMessage.of("developer", "d"),
+        ChatMessage.of("user", "é<b>\n", name="Ann"),
+        ChatMessage.of("tool", "t", tool_call_id="call_1"),
     ]
     assert chats.prompt(messages, info, None).text == (
         '{"role": "system", "content": "d"}'
@@ -138,7 +138,7 @@ def test_a_request_can_not_set_the_servers_variables(chats: ChatTemplates, name:
         ("[INST] {prompt} [/INST]", [SYSTEM, USER], "[INST] Be brief.\n\nHi [/INST]"),
         ("{prompt}", [USER, ANSWER, AGAIN], "HiHello!And now?"),
         ("{prompt} {system_message}", [SYSTEM, USER], "Be brief.\n\nHi {system_message}"),
-        (JAN, [ChatMessage(role="user", content="{prompt} {0}")], "<|system|>\n<|user|>\n{prompt} {0}<|assistant|>"),
+        (JAN, [ChatMessage.of("user", "{prompt} {0}")], "<|system|>\n<|user|>\n{prompt} {0}<|assistant|>"),
     ],
 )
 def test_jans_layout(template: str, messages: list[ChatMessage], text: str) -> None:

@@ -17,6 +17,7 @@ from janflask.files.locks import FolderLocks
 from janflask.storage.base import Page
 from janflask.storage.file_runs import MAX_NEW_RUN, FileRunStore
 from janflask.storage.records import Run, RunStatus
+from janflask.storage.run_log import TextEvent
 
 
 def new_run(thread_id: str = "t1", **fields: object) -> Run:
@@ -69,8 +70,8 @@ def test_a_thread_has_one_open_run(store: FileRunStore) -> None:
 def test_an_ended_run_makes_room_for_the_next(store: FileRunStore, root: Path) -> None:
     run = new_run()
     store.create(run)
-    with store.reply("t1", run.id) as reply:
-        reply.add("hello")
+    with store.event_log("t1", run.id) as writer:
+        writer.add([TextEvent("hello")])
     assert store.close("t1", run.id, ended) == ended(run)
     assert store.close("t1", run.id, ended) == ended(run)  # whoever is not sure may do it again
     assert store.get("t1", run.id).status is RunStatus.COMPLETED
@@ -119,26 +120,26 @@ def test_what_is_said_is_there_at_once_and_goes_on(store: FileRunStore) -> None:
     run = new_run()
     store.create(run)
     assert store.said("t1", run.id) == []
-    with store.reply("t1", run.id) as reply:
-        reply.add("Once\n")
+    with store.event_log("t1", run.id) as writer:
+        writer.add([TextEvent("Once\n")])
         assert store.said("t1", run.id) == ["Once\n"]
-        reply.add("\u2028 “upon”")
-        reply.sync()
-    with store.reply("t1", run.id) as reply:
-        reply.add(" a time")
+        writer.add([TextEvent("\u2028 “upon”")])
+        writer.sync()
+    with store.event_log("t1", run.id) as writer:
+        writer.add([TextEvent(" a time")])
     assert store.said("t1", run.id) == ["Once\n", "\u2028 “upon”", " a time"]
 
 
 def test_a_piece_that_was_cut_short_counts_for_nothing(store: FileRunStore, root: Path) -> None:
     run = new_run()
     store.create(run)
-    with store.reply("t1", run.id) as reply:
-        reply.add("whole")
+    with store.event_log("t1", run.id) as writer:
+        writer.add([TextEvent("whole")])
     file = root / "threads" / "t1" / "runs" / f"{run.id}.reply"
     file.write_bytes(file.read_bytes() + b'"cut sh')
     assert store.said("t1", run.id) == ["whole"]
-    with store.reply("t1", run.id) as reply:
-        reply.add(" again")
+    with store.event_log("t1", run.id) as writer:
+        writer.add([TextEvent(" again")])
     assert store.said("t1", run.id) == ["whole", " again"]
 
 

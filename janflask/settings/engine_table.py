@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
-from janflask.setting_fields import boolean, choice, integer, number, or_auto, seconds, setting
+from janflask.settings.fields import boolean, choice, integer, number, or_auto, seconds, setting
 
 MAX_PATH = 4096  # characters
 

@@ -12,16 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from janflask.errors import JanflaskError, TimeoutExceededError
+from janflask.inference.deltas import Event, TextDelta
 from janflask.inference.waiting import Waiter
 from janflask.ipc.clients.engine import Generation, open_generation
 from janflask.ipc.messages.engine import Chunk, Done, Echo, Finished, Started
 from janflask.ipc.messages.generation import GenerateRequest, Timings, Usage
-
-__all__ = ["Chunk", "Done", "Event", "Finished", "Generations", "Started"]
-
-# ``index`` counts the choices of all prompts: the i-th prompt's start at i * n. There is one Done, the last event. A
-# prompt that the engine tells comes as chunks of each of its choices.
-Event = Started | Chunk | Finished | Done
 
 CONCURRENT = 8  # prompts of one request that are under way at once; a long list must not fill the engine's queue
 
@@ -34,7 +29,10 @@ class _Running:
 
 
 class Generations:
-    """Opens a generation for each request, a few at once, and merges what they say."""
+    """Opens a generation for each request, a few at once, and merges what they say.
+
+    A prompt that the engine tells comes as text of each of its choices.
+    """
 
     def __init__(self, socket_path: str, requests: Sequence[GenerateRequest], waiter: Waiter) -> None:
         """Connects. Raises EngineCrashedError or TimeoutExceededError when the engine can't be reached."""
@@ -96,7 +94,7 @@ class Generations:
                     self._end(fileno, message)
                 elif isinstance(message, Echo):
                     choices = range(running.first_index, running.first_index + running.n)
-                    batch.extend(Chunk(index, message.text, message.logprobs) for index in choices)
+                    batch.extend(TextDelta(index, message.text, message.logprobs) for index in choices)
                 else:
                     batch.append(_shifted(message, running.first_index))
         return batch
@@ -113,11 +111,11 @@ class Generations:
 
 
 def _shifted(message: Started | Chunk | Finished, first_index: int) -> Event:
-    if first_index == 0 or isinstance(message, Started):
-        return message
     if isinstance(message, Chunk):
-        return Chunk(message.index + first_index, message.text, message.logprobs)
-    return Finished(message.index + first_index, message.reason)
+        return TextDelta(message.index + first_index, message.text, message.logprobs)
+    if isinstance(message, Finished):
+        return Finished(message.index + first_index, message.reason)
+    return message
 
 
 def _merged(results: Sequence[Done]) -> Done:

@@ -1,7 +1,7 @@
-"""The server's settings, in one table; engines' own are in ``engine_table``. ``docs/settings.md`` is made from both.
+"""The server's settings, in one table.
 
-A setting is a field of ``Settings`` with its help in the metadata. Nothing is read at import; ``Settings.from_env``
-reads ``JANFLASK_*``.
+A setting is a field of ``Settings`` with its help in the metadata; engines' own are in ``engine_table``, and
+``docs/settings.md`` is made from both. Nothing is read at import; ``Settings.from_env`` reads ``JANFLASK_*``.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from janflask.engine_table import EngineDefaults
 from janflask.errors import SettingsError
-from janflask.hosts import ANY, plain_host, plain_origin
-from janflask.setting_fields import (
+from janflask.settings.engine_table import EngineDefaults
+from janflask.settings.fields import (
     boolean,
     choice,
     gigabytes,
@@ -26,6 +25,7 @@ from janflask.setting_fields import (
     seconds_or_never,
     setting,
 )
+from janflask.settings.hosts import ANY, plain_host, plain_origin
 
 PREFIX = "JANFLASK_"
 

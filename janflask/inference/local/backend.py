@@ -1,0 +1,165 @@
+"""``LocalBackend``: a model that this server runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from typing import Any
+
+from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError
+from janflask.inference.backend import BackendInfo, Counted, Embedded
+from janflask.inference.deltas import Events
+from janflask.inference.local.embedding import embed
+from janflask.inference.local.engines import Endpoint, Engines
+from janflask.inference.local.generate import asked
+from janflask.inference.local.generation import Generations
+from janflask.inference.requests import (
+    ChatRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    EmbeddingRequest,
+    LaidOut,
+    TemplateRequest,
+    TokenizeRequest,
+)
+from janflask.inference.sampling import template_kwargs
+from janflask.inference.templates import ChatTemplates, Prompt
+from janflask.inference.tries import Tries
+from janflask.inference.waiting import Waiter
+from janflask.ipc.clients.engine import engine_text, engine_tokens
+from janflask.ipc.messages.engine import MAX_TEXT, Tokenize, Tokens
+from janflask.ipc.messages.generation import GenerateRequest
+from janflask.models.card import ModelCard
+from janflask.models.engine_info import EngineInfo
+from janflask.settings import Settings
+
+Prepare = Callable[[EngineInfo], list[GenerateRequest]]
+
+
+class LocalBackend:
+    """See ``Backend``. Its engine is found, or started, at each call: making one costs nothing."""
+
+    def __init__(self, settings: Settings, card: ModelCard, engines: Engines, templates: ChatTemplates) -> None:
+        self._settings = settings
+        self._card = card
+        self._engines = engines
+        self._templates = templates
+
+    def info(self, waiter: Waiter, overrides: Mapping[str, Any] | None = None) -> BackendInfo:
+        """See ``Backend``."""
+        return BackendInfo(self._engines.find(self._card.id, waiter, overrides=overrides).info.ctx_len)
+
+    # --- answers ------------------------------------------------------------------------------------------------
+
+    def chat(self, request: ChatRequest, waiter: Waiter, beat: float, tries: Tries | None = None) -> Events:
+        """See ``Backend``; when the model has to be loaded first, an empty list comes at once."""
+        ask = asked(self._card, request)
+        further = template_kwargs(self._card, request.template_kwargs)
+
+        def prepare(info: EngineInfo) -> list[GenerateRequest]:
+            laid_out = request.laid_out
+            if laid_out is not None and laid_out.tokens is not None:
+                return [ask.chat_tokens(laid_out.tokens, laid_out.stop)]
+            return [ask.chat(self._prompt(request, further, info), request.begun)]
+
+        yield from self._events(prepare, waiter, beat, tries or Tries())
+
+    def complete(self, request: CompletionRequest, waiter: Waiter, beat: float) -> Events:
+        """See ``Backend``, and ``chat``."""
+        ask = asked(self._card, request)
+        yield from self._events(lambda info: ask.completions(request, info), waiter, beat, Tries())
+
+    def _events(self, prepare: Prepare, waiter: Waiter, beat: float, tries: Tries) -> Events:
+        heard = anew = False
+        while True:
+            try:
+                with closing(self._attempt(prepare, waiter, beat, anew)) as events:
+                    for batch in events:
+                        heard = heard or bool(batch)
+                        yield batch
+                return
+            except EngineCrashedError as error:
+                # Before its first word a request can be asked again without harm: what was remembered of the engine
+                # is out of date, it is gone or about to come back.
+                if heard:
+                    raise
+                tries.again(error, waiter)
+            anew = True
+
+    def _attempt(self, prepare: Prepare, waiter: Waiter, beat: float, anew: bool) -> Events:
+        search = self._engines.finding(self._card.id, waiter, beat, anew=anew)
+        while True:
+            try:
+                next(search)
+            except StopIteration as found:
+                endpoint: Endpoint = found.value
+                break
+            yield []
+        generations = Generations(endpoint.socket, prepare(endpoint.info), waiter)
+        yield from generations.events(beat, self._settings.request_timeout)
+
+    def embed(self, request: EmbeddingRequest, waiter: Waiter) -> Embedded:
+        """See ``Backend``."""
+        limit = self._settings.request_timeout
+        return self._engines.ask(self._card.id, waiter, lambda endpoint: embed(endpoint, request, waiter, limit))
+
+    # --- prompts and tokens -------------------------------------------------------------------------------------
+
+    def tokenize(self, request: TokenizeRequest, waiter: Waiter, tries: Tries | None = None) -> Tokens:
+        """See ``Backend``."""
+        question = Tokenize(request.content, request.add_special, request.parse_special, request.with_pieces)
+        return self._engines.ask(
+            self._card.id, waiter, lambda endpoint: self._tokens(endpoint, question, "content"), tries
+        )
+
+    def detokenize(self, request: DetokenizeRequest, waiter: Waiter) -> str:
+        """See ``Backend``. Raises InvalidRequestError for an id that is not in the vocabulary."""
+
+        def ask(endpoint: Endpoint) -> str:
+            return engine_text(endpoint.socket, request.tokens, self._settings.request_timeout)
+
+        return self._engines.ask(self._card.id, waiter, ask)
+
+    def lay_out(self, request: TemplateRequest, waiter: Waiter, tries: Tries | None = None) -> LaidOut:
+        """See ``Backend``. Raises InvalidRequestError when the template refuses the messages."""
+        further = template_kwargs(self._card, request.template_kwargs)
+
+        def ask(endpoint: Endpoint) -> LaidOut:
+            prompt = self._prompt(request, further, endpoint.info)
+            if not request.tokenize:
+                return LaidOut(prompt.text, prompt.stop)
+            question = Tokenize(prompt.text, prompt.add_special, parse_special=True)
+            return LaidOut(prompt.text, prompt.stop, tuple(self._tokens(endpoint, question, "messages").ids))
+
+        return self._engines.ask(self._card.id, waiter, ask, tries)
+
+    def count(self, request: TemplateRequest | TokenizeRequest, waiter: Waiter, tries: Tries | None = None) -> Counted:
+        """See ``Backend``."""
+        if isinstance(request, TokenizeRequest):
+            return Counted(len(self.tokenize(request, waiter, tries).ids))
+        laid_out = self.lay_out(request, waiter, tries)
+        return Counted(len(laid_out.tokens or ()), laid_out)
+
+    def _prompt(self, request: ChatRequest | TemplateRequest, further: Mapping[str, Any], info: EngineInfo) -> Prompt:
+        jan_template = self._card.settings.get("prompt_template")
+        return self._templates.prompt(
+            request.messages,
+            info,
+            jan_template if isinstance(jan_template, str) else None,
+            further,
+            ask=request.add_generation_prompt,
+            go_on=request.continue_final_message,
+        )
+
+    def _tokens(self, endpoint: Endpoint, question: Tokenize, param: str) -> Tokens:
+        if len(question.text) > MAX_TEXT:
+            raise InvalidRequestError(
+                f"{param}: {len(question.text)} characters are too many to tokenize at once, the most is {MAX_TEXT}",
+                param=param,
+            )
+        try:
+            return engine_tokens(endpoint.socket, question, self._settings.request_timeout)
+        except JanflaskError as error:
+            if error.status == InvalidRequestError.status:
+                error.param = param
+            raise

@@ -1,0 +1,206 @@
+"""Answers as they come: readers that turn the pieces of a body into events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from janflask.errors import UpstreamError, UpstreamUnavailableError
+from janflask.inference.deltas import Done, Event, Finished, ReasoningDelta, Started, TextDelta, ToolCallDelta
+from janflask.inference.upstream.answers import Choice, Chunk
+from janflask.inference.upstream.logprobs import token_logprobs
+from janflask.inference.upstream.problems import Where, nonsense, stream_error
+from janflask.inference.upstream.sse import EventReader, TooLongError
+from janflask.ipc.messages.generation import Timings, Usage
+
+MAX_EVENT = 32 << 20  # bytes; a long prompt's log-probabilities come in one
+MAX_BODY = 64 << 20
+_CUT = frozenset({"abort", "error"})  # finish reasons of a server that gave up
+
+_decode = msgspec.json.Decoder(Chunk).decode
+
+
+class Reader(Protocol):
+    """Reads the body of one answer whose status is 200.
+
+    Raises JanflaskError for what is wrong with it; what came before that is in ``events`` then.
+    """
+
+    said: bool  # something was handed out that cannot be taken back
+    done: bool  # nothing more is needed
+
+    def accepted(self, headers: Mapping[str, str], where: Where, events: list[Event]) -> None:
+        """The status has come."""
+        ...
+
+    def feed(self, piece: bytes, events: list[Event]) -> None:
+        """The next piece of the body."""
+        ...
+
+    def end(self, events: list[Event]) -> None:
+        """The body has come to its end."""
+        ...
+
+
+class WholeReader:
+    """Collects a body that is one JSON object."""
+
+    def __init__(self) -> None:
+        self.said = False
+        self.done = False
+        self.body = bytearray()
+        self.where = Where("", "")
+
+    def accepted(self, headers: Mapping[str, str], where: Where, events: list[Event]) -> None:
+        """Nothing to tell."""
+        self.where = where
+
+    def feed(self, piece: bytes, events: list[Event]) -> None:
+        """Raises UpstreamError when it gets too long."""
+        self.body += piece
+        if len(self.body) > MAX_BODY:
+            raise nonsense(f"less than {MAX_BODY >> 20} MiB", bytes(self.body[:200]), self.where)
+
+    def end(self, events: list[Event]) -> None:
+        """It is whole."""
+        self.done = True
+
+
+class StreamReader:
+    """Reads the chunks of a chat or a completion with ``n`` choices, whose indexes start at ``first_index``.
+
+    ``prompt_tokens`` is the estimate for servers that don't tell.
+    """
+
+    def __init__(self, n: int, first_index: int, prompt_tokens: int) -> None:
+        self.said = False
+        self.done = False
+        self._n = n
+        self._first_index = first_index
+        self._events = EventReader(MAX_EVENT)
+        self._where = Where("", "")
+        self._finished: set[int] = set()
+        self._usage: Usage | None = None
+        self._timings: Timings | None = None
+        self._counted = 0  # pieces, each about a token
+        self._estimate = prompt_tokens
+        self._asked = time.monotonic()
+        self._first: float | None = None
+
+    def accepted(self, headers: Mapping[str, str], where: Where, events: list[Event]) -> None:
+        """The server works on it. Raises UpstreamError when no stream comes."""
+        self._where = where
+        kind = headers.get("content-type", "").split(";")[0].strip().lower()
+        if kind != "text/event-stream":
+            raise nonsense("a stream of events", f"its content type is {kind or 'not told'}".encode(), where)
+        events.append(Started(self._estimate))
+
+    def feed(self, piece: bytes, events: list[Event]) -> None:
+        """Raises UpstreamError for nonsense, and what an error event says."""
+        try:
+            found = self._events.feed(piece)
+        except TooLongError as error:
+            raise nonsense(f"events of a length that can be read: {error}", piece[:200], self._where) from None
+        self._read(found, events)
+
+    def end(self, events: list[Event]) -> None:
+        """Raises UpstreamUnavailableError when it comes too early."""
+        self._read(self._events.end(), events)
+        if not self.done:
+            if not self.said:
+                raise UpstreamError(
+                    f"the upstream {self._where.base_url} ended its answer without a word: the prompt may be too long "
+                    "for it, its log tells more"
+                )
+            if len(self._finished) < self._n:
+                raise self._cut("ended its answer in the middle")
+            events.append(self._finish())
+
+    def _read(self, found: list[bytes], events: list[Event]) -> None:
+        for data in found:
+            if self.done:
+                return
+            if data.strip() != b"[DONE]":
+                self._chunk(data, events)
+            elif len(self._finished) < self._n:
+                raise self._cut("ended its answer without a reason")
+            else:
+                events.append(self._finish())
+
+    def _chunk(self, data: bytes, events: list[Event]) -> None:
+        try:
+            chunk = _decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise nonsense("a chunk of an answer", data, self._where) from None
+        if chunk.object == "error" or bytes(chunk.error) != b"null":
+            raise stream_error(data, self._where)
+        for choice in chunk.choices or ():
+            if not 0 <= choice.index < self._n:
+                raise nonsense(f"{self._n} choices", data, self._where)
+            self._choice(choice, data, events)
+        if chunk.usage is not None:
+            details = chunk.usage.prompt_tokens_details
+            self._usage = Usage(
+                prompt_tokens=chunk.usage.prompt_tokens,
+                completion_tokens=chunk.usage.completion_tokens,
+                cached_tokens=(details.cached_tokens if details is not None else None) or 0,
+            )
+        if chunk.timings is not None:
+            self._timings = Timings(**msgspec.structs.asdict(chunk.timings))
+
+    def _choice(self, choice: Choice, data: bytes, events: list[Event]) -> None:
+        index = self._first_index + choice.index
+        before = len(events)
+        try:
+            logprobs = token_logprobs(choice.logprobs)
+        except ValueError as error:
+            raise nonsense(f"log-probabilities ({error})", data, self._where) from None
+        text = choice.text or ""
+        delta = choice.delta
+        if delta is not None:
+            if thought := delta.reasoning_content or delta.reasoning:
+                events.append(ReasoningDelta(index, thought))
+            text = (delta.content or "") + (delta.refusal or "")
+        if text or logprobs:
+            events.append(TextDelta(index, text, logprobs))
+        for call in (delta.tool_calls or ()) if delta is not None else ():
+            function = call.function
+            name = (function.name if function is not None else None) or None
+            arguments = (function.arguments if function is not None else None) or ""
+            events.append(ToolCallDelta(index, call.index, call.id or None, name, arguments))
+        if len(events) > before:
+            self.said = True
+            self._counted += max(1, len(logprobs))
+            if self._first is None:
+                self._first = time.monotonic()
+        if choice.finish_reason and choice.index not in self._finished:
+            if choice.finish_reason in _CUT:
+                raise self._cut("gave up in the middle of its answer")
+            self.said = True
+            self._finished.add(choice.index)
+            events.append(Finished(index, choice.finish_reason))
+
+    def _finish(self) -> Done:
+        self.done = True
+        usage = self._usage or Usage(
+            prompt_tokens=self._estimate, completion_tokens=self._counted, cached_tokens=0
+        )  # fmt: skip
+        return Done(usage, self._timings or self._measured(usage))
+
+    def _measured(self, usage: Usage) -> Timings:
+        now = time.monotonic()
+        first = now if self._first is None else self._first
+        return Timings(
+            cache_n=usage.cached_tokens,
+            prompt_n=max(0, usage.prompt_tokens - usage.cached_tokens),
+            prompt_ms=1000.0 * (first - self._asked),
+            predicted_n=usage.completion_tokens,
+            predicted_ms=1000.0 * (now - first),
+            queue_ms=0.0,
+        )
+
+    def _cut(self, what: str) -> UpstreamUnavailableError:
+        return UpstreamUnavailableError(f"the upstream {self._where.base_url} {what}; try once more", retry_after=1)

@@ -1,0 +1,221 @@
+"""Real servers as upstreams: another janflask, and llama-cpp-python's own server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from janflask.errors import ContextLengthExceededError, InvalidRequestError, UpstreamError, UpstreamSetupError
+from janflask.inference.deltas import Done, TextDelta
+from janflask.inference.requests import (
+    ChatRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    EmbeddingRequest,
+    TemplateRequest,
+    TokenizeRequest,
+)
+from janflask.inference.upstream.backend import UpstreamBackend
+from janflask.inference.upstream.pool import UpstreamPool
+from janflask.inference.waiting import Waiter
+from janflask.models.upstream import ServerKind, Upstream
+from janflask.settings import Settings
+from tests.e2e.server import LIMIT, MODEL, ROOT, Server, wait_for
+from tests.integration.upstream_world import ASK, BEAT, card, is_whole, started, text, told
+from tests.integration.waiting import free_port
+
+GREEDY: dict[str, Any] = {"temperature": 0.0}
+
+
+def backend_at(port: int, model: str, kind: ServerKind) -> UpstreamBackend:
+    upstream = Upstream(base_urls=(f"http://127.0.0.1:{port}/v1",), model=model, kind=kind, timeout=LIMIT)
+    settings = Settings()
+    return UpstreamBackend(card(), upstream, UpstreamPool("far", upstream, settings), settings)
+
+
+@pytest.fixture
+def jan(server: Server) -> Iterator[UpstreamBackend]:
+    backend = backend_at(server.port, MODEL, ServerKind.JANFLASK)
+    yield backend
+    backend.pool.close()
+
+
+def chat(max_tokens: int = 12, begun: str = "", **more: Any) -> ChatRequest:
+    return ChatRequest(model="far", messages=ASK, max_tokens=max_tokens, begun=begun, sampling=GREEDY | more)
+
+
+def usage(events: list[Any]) -> tuple[int, int]:
+    (done,) = [event for event in events if isinstance(event, Done)]
+    return done.usage.prompt_tokens, done.usage.completion_tokens
+
+
+# --- another janflask -------------------------------------------------------------------------------------------------
+
+
+def test_a_janflask_says_the_same_through_it(jan: UpstreamBackend, sdk: openai.OpenAI) -> None:
+    direct = sdk.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": "Why is the sky blue?"}], max_tokens=12, temperature=0
+    )
+    found = told(jan.chat(chat(), Waiter(), BEAT))
+    assert is_whole(found)
+    assert text(found) == direct.choices[0].message.content
+    assert direct.usage is not None
+    assert usage(found) == (direct.usage.prompt_tokens, 12)
+
+
+def test_a_begun_answer_goes_on(jan: UpstreamBackend) -> None:
+    whole = told(jan.chat(chat(12), Waiter(), BEAT))
+    begun = "".join(event.text for event in whole[:6] if isinstance(event, TextDelta))
+    rest = told(
+        jan.chat(chat(12 - len([event for event in whole[:6] if isinstance(event, TextDelta)]), begun), Waiter(), BEAT)
+    )
+    assert begun + text(rest) == text(whole)
+
+
+def test_cancel_frees_the_engine(jan: UpstreamBackend, server: Server) -> None:
+    answer = jan.chat(chat(1500, ignore_eos=True), Waiter(), BEAT)
+    started(answer)
+    wait_for(lambda: server.stats()["busy"] == 1, "the request to be under way")
+    answer.close()
+    wait_for(lambda: server.stats()["busy"] == 0, "the request to be cancelled")
+
+
+def test_tokens_of_a_janflask(jan: UpstreamBackend) -> None:
+    template = TemplateRequest(model="far", messages=ASK, tokenize=True)
+    laid_out = jan.lay_out(template, Waiter())
+    prompt_tokens, _ = usage(told(jan.chat(chat(1), Waiter(), BEAT)))
+    assert jan.count(template, Waiter()).tokens == prompt_tokens == len(laid_out.tokens or ())
+    tokens = jan.tokenize(TokenizeRequest(model="far", content="Grüße", with_pieces=True), Waiter())
+    assert b"".join(tokens.pieces or ()).decode() == "Grüße"
+    assert jan.detokenize(DetokenizeRequest(model="far", tokens=tuple(tokens.ids)), Waiter()) == "Grüße"
+    assert jan.info(Waiter()).ctx_len == 2048
+
+
+def test_scores_of_a_janflask(jan: UpstreamBackend, sdk: openai.OpenAI) -> None:
+    direct = sdk.completions.create(
+        model=MODEL, prompt=["One two", "Grüße"], max_tokens=2, temperature=0, logprobs=2, echo=True, n=2
+    )
+    request = CompletionRequest(
+        model="far",
+        prompts=("One two", "Grüße"),
+        max_tokens=2,
+        n=2,
+        echo=True,
+        sampling=GREEDY | {"top_logprobs": 2},
+    )
+    found = told(jan.complete(request, Waiter(), BEAT))
+    for choice in direct.choices:
+        assert text(found, choice.index) == choice.text
+        mine = [
+            token
+            for event in found
+            if isinstance(event, TextDelta) and event.index == choice.index
+            for token in event.logprobs
+        ]
+        assert choice.logprobs is not None
+        assert [token.logprob for token in mine] == pytest.approx(choice.logprobs.token_logprobs, abs=1e-3, nan_ok=True)
+        assert b"".join(token.raw for token in mine).decode() == choice.text
+
+
+def test_refusals_of_a_janflask(jan: UpstreamBackend, server: Server) -> None:
+    long = ChatRequest(model="far", messages=(ASK[0],) * 400)
+    with pytest.raises(ContextLengthExceededError, match="prompt is too long"):
+        told(jan.chat(long, Waiter(), BEAT))
+    with pytest.raises(InvalidRequestError, match="makes no embeddings"):
+        jan.embed(EmbeddingRequest(model="far", inputs=("a",)), Waiter())
+    other = backend_at(server.port, "no-such-model", ServerKind.JANFLASK)
+    with pytest.raises(UpstreamSetupError, match="has no model 'no-such-model'"):
+        told(other.chat(chat(), Waiter(), BEAT))
+    other.pool.close()
+
+
+# --- llama-cpp-python's server ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def llama_port(starter_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    port = free_port()
+    options = {"model": starter_gguf, "model_alias": "tiny", "port": port, "n_ctx": 512, "n_threads": 1}
+    command = [sys.executable, "-m", "llama_cpp.server", "--logits_all", "true", "--interrupt_requests", "false"]
+    command += [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    log = tmp_path_factory.mktemp("llama") / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        wait_for(lambda: _answers(process, port), "llama-cpp-python's server to answer")
+        yield port
+    except BaseException:
+        print(log.read_text(errors="replace")[-6000:])
+        raise
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
+    if process.poll() is not None:
+        raise ChildProcessError(f"llama-cpp-python's server ended with exit code {process.returncode}")
+    with suppress(httpx.TransportError):
+        return httpx.get(f"http://127.0.0.1:{port}/v1/models", timeout=LIMIT).status_code == 200
+    return False
+
+
+@pytest.fixture
+def llama(llama_port: int) -> Iterator[UpstreamBackend]:
+    backend = backend_at(llama_port, "tiny", ServerKind.LLAMA_CPP_PYTHON)
+    yield backend
+    backend.pool.close()
+
+
+def test_llama_cpp_python_says_the_same_through_it(llama: UpstreamBackend, llama_port: int) -> None:
+    body = {
+        "model": "tiny",
+        "messages": [{"role": "user", "content": "Why is the sky blue?"}],
+        "max_tokens": 8,
+        "temperature": 0,
+    }
+    direct = httpx.post(f"http://127.0.0.1:{llama_port}/v1/chat/completions", json=body, timeout=LIMIT).json()
+    found = told(llama.chat(chat(8, top_logprobs=2), Waiter(), BEAT))
+    assert is_whole(found)
+    assert text(found) == direct["choices"][0]["message"]["content"]
+    assert usage(found)[1] == direct["usage"]["completion_tokens"] == 8
+    assert all(len(token.top) == 2 for event in found if isinstance(event, TextDelta) for token in event.logprobs)
+
+
+def test_llama_cpp_python_is_asked_one_thing_at_a_time(llama: UpstreamBackend) -> None:
+    request = CompletionRequest(model="far", prompts=("One two", "A B C", "x y"), max_tokens=3, sampling=GREEDY)
+    found = told(llama.complete(request, Waiter(), BEAT))
+    assert is_whole(found)
+    assert all(text(found, index) for index in range(3))
+
+
+def test_cancel_frees_llama_cpp_python(llama: UpstreamBackend) -> None:
+    """It does one thing at a time: the next answer comes because the one before has ended."""
+    answer = llama.chat(chat(450), Waiter(), BEAT)
+    started(answer)
+    answer.close()
+    assert text(told(llama.chat(chat(2), Waiter(), BEAT)))
+
+
+def test_tokens_of_llama_cpp_python(llama: UpstreamBackend) -> None:
+    ids = llama.tokenize(TokenizeRequest(model="far", content="Grüße"), Waiter()).ids
+    assert llama.detokenize(DetokenizeRequest(model="far", tokens=tuple(ids)), Waiter()) == "Grüße"
+    assert llama.count(TemplateRequest(model="far", messages=ASK), Waiter()).tokens == 6 + 8
+
+
+def test_refusals_of_llama_cpp_python(llama: UpstreamBackend) -> None:
+    with pytest.raises(UpstreamError, match="without a word: the prompt may be too long"):
+        told(llama.chat(ChatRequest(model="far", messages=(ASK[0],) * 200), Waiter(), BEAT))
+    with pytest.raises(UpstreamError, match="embedding=True"):
+        llama.embed(EmbeddingRequest(model="far", inputs=("a",)), Waiter())
+    with pytest.raises(InvalidRequestError, match="n is not supported"):
+        told(llama.chat(ChatRequest(model="far", messages=ASK, n=2), Waiter(), BEAT))
+    assert text(told(llama.chat(chat(2), Waiter(), BEAT)))  # it is well, and asked again

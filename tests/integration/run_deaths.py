@@ -1,0 +1,271 @@
+"""A run whose process dies at each of its system calls: a program of its own, since it forks.
+
+``python -m tests.integration.run_deaths DIR`` prints, for each kind of run, at how many points it died; it fails with
+what the log said afterwards that was not what had been told, or not what the run is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from janflask.errors import EngineError
+from janflask.inference.deltas import ReasoningDelta, TextDelta, ToolCallDelta
+from janflask.inference.requests import ChatRequest
+from janflask.inference.waiting import Waiter
+from janflask.runner import execution
+from janflask.runner.live import Change, LiveRun
+from janflask.storage import open_repository
+from janflask.storage.base import Page
+from janflask.storage.records import Run, RunStatus
+from janflask.storage.run_log import (
+    LifecycleEvent,
+    LogEvent,
+    decode_events,
+    encode_events,
+    missing,
+    reasoning_of,
+    texts_of,
+)
+from tests.integration.store_crashes import in_a_fresh_process
+from tests.integration.store_deaths import CALLS, NEVER, die, die_after, die_in_the_middle
+from tests.integration.store_faults import Action, fault
+from tests.integration.store_records import settings
+from tests.unit.runner import run_world
+from tests.unit.runner.run_world import RunWorld, Script, failing, saying, watch
+
+PATIENCE = 60.0  # seconds that a run may take
+TOLD = msgspec.json.Decoder(tuple[int, list[LogEvent]])
+
+
+def thinking(request: ChatRequest, waiter: Waiter) -> Iterator[list[Any]]:
+    """A model that thinks, speaks, and begins a call."""
+    begun, *_, finished, done = saying("x")(request, waiter)
+    yield begun
+    yield [run_world.Started(7), ReasoningDelta(0, "Hm"), ReasoningDelta(0, ".")]
+    yield [TextDelta(0, "Once"), TextDelta(0, " upon\n")]
+    yield [TextDelta(0, " a"), ToolCallDelta(0, 0, "call_1", "look", "{")]
+    yield finished
+    yield done
+
+
+def left(world: RunWorld, run: Run) -> Script:
+    """A model that is told to stop in mid-sentence."""
+
+    def script(request: ChatRequest, waiter: Waiter) -> Iterator[list[Any]]:
+        yield [run_world.Started(7), TextDelta(0, "Once")]
+        world.runner.cancel(run.thread_id, run.id)
+        waiter.wait(0)
+
+    return script
+
+
+class World(RunWorld):
+    """A runner on the files of a folder, and its one run."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(saying(" and on"))
+        self.runner.close()
+        self.settings = settings(folder)
+        self.repository = open_repository(self.settings)
+
+    @property
+    def only(self) -> Run:
+        (thread,) = self.repository.threads.all()
+        return self.repository.runs.list(thread.id, Page()).items[0]
+
+    def log(self, run: Run) -> Path:
+        return self.settings.threads_dir / run.thread_id / "runs" / f"{run.id}.reply"
+
+    def carry_out(self, script: Script) -> None:
+        """Until the run is final and nobody has to look after it."""
+        self.model.scripts = [script]
+        self.new_runner().recover()
+        deadline = time.monotonic() + PATIENCE
+        while list(self.repository.runs.all_open()):
+            if time.monotonic() > deadline:
+                raise TimeoutError("the run does not end")
+            time.sleep(0.001)
+        self.runner.close()
+
+
+def fill(folder: Path, change: Callable[[Run], Run], old: list[str]) -> None:
+    world = World(folder)
+    run = world.run(world.thread("hi"))
+    world.repository.runs.update(run.thread_id, run.id, change)
+    if old:
+        world.log(run).write_text("".join(json.dumps(piece) + "\n" for piece in old))
+
+
+def as_it_is(run: Run) -> Run:
+    return run
+
+
+def replying(run: Run) -> Run:
+    return replace(run, status=RunStatus.IN_PROGRESS, started_ms=run.created_ms + 1, replied_ms=run.created_ms + 2)
+
+
+def cancelling(run: Run) -> Run:
+    return replace(run, status=RunStatus.CANCELLING)
+
+
+Kind = tuple[Callable[[Run], Run], list[str], Callable[[World, Run], Script]]
+KINDS: dict[str, Kind] = {
+    "answered": (as_it_is, [], lambda world, run: thinking),
+    "cancelled": (as_it_is, [], left),
+    "cancelled before it begins": (cancelling, [], lambda world, run: thinking),
+    "failed": (as_it_is, [], lambda world, run: failing(EngineError("out of luck"), "half")),
+    "failed before its first word": (as_it_is, [], lambda world, run: failing(EngineError("out of luck"))),
+    "begun by an earlier version": (replying, ["The ", "sea"], lambda world, run: saying(" is", " wide")),
+}
+
+
+def tell_everything(pipe: socket.socket) -> None:
+    """From now on every event goes into ``pipe`` at the very moment at which somebody might hear of it."""
+    real = LiveRun.__init__
+
+    def tell(change: Change | None) -> None:
+        if isinstance(change, tuple):
+            pipe.sendall(msgspec.json.encode(change) + b"\n")
+
+    def init(live: LiveRun, *args: Any) -> None:
+        real(live, *args)
+        live.watched(tell).__enter__()
+
+    LiveRun.__init__ = init  # type: ignore[method-assign, assignment]
+
+
+def live(folder: Path, kind: str, at: int, action: Action, pipe: socket.socket) -> list[str]:
+    """Carries the run out; the system calls that this took."""
+    world = World(folder)
+    tell_everything(pipe)
+    script = KINDS[kind][2](world, world.only)
+    with fault(at, action, CALLS) as calls:
+        world.carry_out(script)
+    return list(calls)
+
+
+# --- afterwards -------------------------------------------------------------------------------------------------------
+
+
+def check(folder: Path, told: list[LogEvent]) -> None:
+    """Raises AssertionError for a log that is not what was told, or not what the run is, before and after the end."""
+    world = World(folder)
+    run = world.only
+    before = list(world.repository.runs.events(run.thread_id, run.id))
+    names = lifecycle(before)
+    assert set(names) <= set(lifecycle(missing(run, []))), f"the log says more than the run: {names} of {run}"
+    whole = [*before, *missing(run, before)]
+    assert whole[: len(told)] == told, f"told {told}, found {whole}"
+
+    world.carry_out(saying(" and on"))
+    final = world.only
+    after = list(world.repository.runs.events(run.thread_id, run.id))
+    assert final.status.is_final
+    assert after[: len(whole)] == whole, f"what was there, {whole}, became {after}"
+    assert missing(final, after) == []
+    assert len(set(lifecycle(after))) == len(lifecycle(after)), f"something is there twice: {after}"
+    assert isinstance(after[-1], LifecycleEvent)
+    assert after[-1].event == f"run.{final.status}"
+    data = world.log(run).read_bytes()
+    assert decode_events(data) == after
+    assert data.startswith(b'"') or data == encode_events(after), "every line is an event of its own"
+    messages = [message for message in world.repository.threads.all_messages(run.thread_id) if message.run_id]
+    assert len(messages) == (final.replied_ms is not None)
+    if messages:
+        assert messages[0].text == "".join(texts_of(after))
+        assert messages[0].extra.get("reasoning_content", "") == reasoning_of(after)
+    world.new_runner()
+    assert list(watch(world.runner, run)) == [final, (1, after)]
+    world.runner.close()
+
+
+def lifecycle(events: Iterable[LogEvent]) -> list[str]:
+    return [event.event for event in events if isinstance(event, LifecycleEvent)]
+
+
+class Deaths:
+    """Every death of one kind of run."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self._folder = folder
+        self._kind = kind
+        change, old, _ = KINDS[kind]
+        shutil.rmtree(folder / "filled", ignore_errors=True)
+        in_a_fresh_process(lambda: fill(folder / "filled", change, old))
+
+    def all(self) -> int:
+        code, told, calls = self._lived(NEVER, die)
+        assert code == 0, f"{self._kind}: ended with {code}"
+        in_a_fresh_process(lambda: check(self._folder / "trial", told))
+        count = 0
+        for number, call in enumerate(calls, 1):
+            actions = [die, die_in_the_middle] if call == "write" else [die]
+            for action in [*actions, die_after] if number == len(calls) else actions:
+                self._one(number, call, action)
+                count += 1
+        return count
+
+    def _one(self, number: int, call: str, action: Action) -> None:
+        code, told, _ = self._lived(number, action)
+        place = f"{self._kind}, {action.__name__} at {call} ({number})"
+        if code != -signal.SIGKILL:
+            raise ValueError(f"{place}: ended with {code}")
+        try:
+            in_a_fresh_process(lambda: check(self._folder / "trial", told))
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+
+    def _lived(self, at: int, action: Action) -> tuple[int, list[LogEvent], list[str]]:
+        """A life in a child: its exit code or minus the signal that ended it, what it told, and its system calls."""
+        trial = self._folder / "trial"
+        shutil.rmtree(trial, ignore_errors=True)
+        shutil.copytree(self._folder / "filled", trial)
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                ours.close()
+                calls = live(trial, self._kind, at, action, theirs)
+                theirs.sendall(b"!" + json.dumps(calls).encode() + b"\n")
+                code = 0
+            finally:
+                os._exit(code)
+        theirs.close()
+        with ours, ours.makefile("rb") as lines:
+            told, calls = heard(lines)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), told, calls
+
+
+def heard(lines: Iterable[bytes]) -> tuple[list[LogEvent], list[str]]:
+    told: list[LogEvent] = []
+    calls: list[str] = []
+    for line in lines:
+        if line.startswith(b"!"):
+            calls = cast(list[str], json.loads(line[1:]))
+            continue
+        first, events = TOLD.decode(line)
+        assert first == len(told) + 1, f"number {first} was told behind {len(told)} events"
+        told += events
+    return told, calls
+
+
+def main(folder: Path) -> dict[str, int]:
+    execution.PAUSE, run_world.CONTEXT = 0.001, 4096
+    return {kind: Deaths(folder, kind).all() for kind in KINDS}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]))))
