@@ -108,6 +108,8 @@ def test_all_that_can_be_said(root: Path, key_file: Path) -> None:
             "timeout": 30.0,
         }
     assert KEY not in (root / "big" / "model.json").read_text()
+    assert entry(root, "big")["metadata"] == {}
+    assert "4096 tokens of context" in result.stdout
 
 
 def test_a_key_from_the_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
