@@ -22,7 +22,7 @@ _OTHERS = frozenset({"max_tokens", "stop", "cache_prompt", *_OF_TEMPLATES})  # t
 
 def sampling_params(card: ModelCard, requested: Mapping[str, Any]) -> SamplingParams:
     """``requested`` holds checked fields of ``SamplingParams``. Raises ConflictError for an unusable ``model.json``."""
-    found = parameters.read_parameters(card.parameters)
+    found = card.understood
     for name, problem in found.problems.items():
         if name not in _OTHERS and name not in requested:
             raise _unusable(card, problem)
@@ -58,7 +58,7 @@ def template_kwargs(card: ModelCard, requested: Mapping[str, Any]) -> dict[str, 
 
 def _model_values(card: ModelCard, *names: str) -> dict[str, Any]:
     """Those of the model's ``parameters`` that it sets. Raises ConflictError."""
-    found = parameters.read_parameters(card.parameters)
+    found = card.understood
     for name in names:
         if name in found.problems:
             raise _unusable(card, found.problems[name])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from janflask.models.parameters import Parameters, read_parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,3 +23,7 @@ class ModelCard:
     metadata: dict[str, Any]
     raw: dict[str, Any]
     problem: str | None = None  # why it can't be used as it is
+    understood: Parameters = field(init=False, repr=False, compare=False)  # ``parameters``, read once for all requests
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "understood", read_parameters(self.parameters))  # it is frozen to others
