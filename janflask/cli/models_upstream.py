@@ -59,7 +59,7 @@ def add_upstream(
     settings = current_settings()
     catalog = ModelCatalog(settings.models_dir)
     service = UpstreamEntryService(settings, catalog, models_disk.is_download)
-    facts = {} if context is None else {FACT: context}
+    facts = {} if context is None or upstream.ctx_len is not None else {FACT: context}
     with explained():
         upstream = _read(table)
         card = service.add(model_id or default_id(upstream), table, facts=facts, replace=force)
@@ -119,7 +119,7 @@ def _checked(table: dict[str, Any], upstream: Upstream) -> tuple[dict[str, Any],
     if len(kinds) > 1 and "kind" not in table:
         told = ", ".join(f"{url} is {model.kind}" for url, model in found.items())
         raise click.ClickException(f"the base URLs of one model must be of one kind ({told}): say which with --kind")
-    return {"kind": str(next(iter(kinds))), **table, "model": name}, upstream.ctx_len or min(contexts, default=None)
+    return {"kind": str(next(iter(kinds))), **table, "model": name}, min(contexts, default=None)
 
 
 def _only(lists: dict[str, list[Listed]]) -> str:

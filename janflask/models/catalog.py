@@ -241,7 +241,7 @@ def _read_card(model_id: str, folder: Path, place: str) -> ModelCard | None:
     if not described and path is None and not problems:
         return None
     if upstream is not None and upstream.ctx_len is not None:
-        metadata = {"context_length": upstream.ctx_len, **metadata}
+        metadata = {**metadata, "context_length": upstream.ctx_len}
     size = weights_size(path) if path is not None else None
     name = raw.get("name")
     return ModelCard(

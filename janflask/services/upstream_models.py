@@ -53,7 +53,12 @@ def _state(model_id: str, health: Sequence[BaseUrlHealth]) -> ModelState:
     """Running while one of its servers can be reached, failed while none can; else nobody has asked them yet."""
     if any(server.reachable for server in health):
         return ModelState(model_id=model_id, status=ModelStatus.RUNNING)
-    if not health or any(server.reachable is None for server in health):
+    if not health or any(server.reachable is None and server.error is None for server in health):
         return ModelState(model_id=model_id, status=ModelStatus.DOWNLOADED)
-    reasons = "; ".join(f"{server.base_url}: {server.error or 'not reachable'}" for server in health)
-    return ModelState(model_id=model_id, status=ModelStatus.FAILED, error=reasons)
+    reasons = dict.fromkeys(_reason(server) for server in health)  # what is wrong with the entry is wrong with each
+    return ModelState(model_id=model_id, status=ModelStatus.FAILED, error="; ".join(reasons))
+
+
+def _reason(server: BaseUrlHealth) -> str:
+    told = server.error or "not reachable"
+    return told if server.reachable is None or server.base_url in told else f"{server.base_url}: {told}"

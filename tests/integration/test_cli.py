@@ -140,6 +140,45 @@ def test_ps_of_an_idle_model_asks_once_and_tells_since_when(server: FakeServer) 
     assert server.requests.count(("GET", "/v1/models/tiny", None)) == 1
 
 
+FAR = {
+    **STOPPED,
+    "id": "far",
+    "status": "running",
+    "upstream": {
+        "kind": "vllm",
+        "model": "org/Far",
+        "max_concurrent": 64,
+        "servers": [
+            {"base_url": "http://a/v1", "reachable": True, "since": None, "error": None, "under_way": 3},
+            {"base_url": "http://b/v1", "reachable": False, "since": 1, "error": "refused", "under_way": 0},
+        ],
+    },
+}
+
+
+def test_ps_shows_the_servers_of_models_that_run_elsewhere(server: FakeServer) -> None:
+    server.models["far"] = FAR
+    server.models["off"] = {**FAR, "id": "off", "status": "failed"}
+    lines = [line for line in run_models("ps", "--url", server.url).stdout.splitlines() if line]
+    assert [columns(line)[0] for line in lines] == ["MODEL", "tiny", "MODEL", "far", "far", "off", "off"]
+    assert columns(lines[2]) == ["MODEL", "UPSTREAM", "STATE", "FOR", "REQUESTS", "ERROR"]
+    assert columns(lines[3]) == ["far", "http://a/v1", "reachable", "-", "3/64", "-"]
+    far = columns(lines[4])
+    assert [*far[:3], *far[4:]] == ["far", "http://b/v1", "not reachable", "0/64", "refused"]
+    assert ("GET", "/v1/models/far", None) not in server.requests
+    del server.models["tiny"]
+    lines = run_models("ps", "--url", server.url).stdout.splitlines()
+    assert [columns(line)[0] for line in lines] == ["MODEL", "far", "far", "off", "off"]
+
+
+def test_bench_of_a_model_that_runs_elsewhere_is_refused(server: FakeServer) -> None:
+    server.models["far"] = FAR
+    result = run_models("bench", "far", "--url", server.url)
+    assert result.exit_code == 1
+    assert "far is run by another server (http://a/v1, http://b/v1): measure it there" in result.stderr
+    assert [path for method, path, _ in server.requests if method != "GET"] == []
+
+
 def test_ps_with_nothing_running(server: FakeServer) -> None:
     del server.models["tiny"]
     assert run_models("ps", "--url", server.url).stdout == "No model is running.\n"

@@ -270,6 +270,9 @@ def test_what_cannot_be_started_at_all(world: World) -> None:
     folder = world.model("absent")
     (folder / "model.json").write_text("{}")
     (folder / "model.gguf").unlink()
+    folder = world.model("far")
+    (folder / "model.json").write_text('{"upstream": {"base_urls": ["http://h.example/v1"], "model": "x"}}')
+    (folder / "model.gguf").unlink()
     world.model("m")
     supervisor = world.supervisor()
     with pytest.raises(ModelNotFoundError):
@@ -280,6 +283,10 @@ def test_what_cannot_be_started_at_all(world: World) -> None:
         supervisor.start("damaged", {})
     with pytest.raises(ConflictError, match="download"):
         supervisor.start("absent", {})
+    with pytest.raises(ConflictError, match="far is run by another server"):
+        supervisor.start("far", {})
+    assert supervisor.stop("far").status is ModelStatus.STOPPED
+    assert not world.pids("far")
     with pytest.raises(InvalidRequestError, match="ctx_len"):
         supervisor.start("m", {"ctx_len": "x"})
     assert not world.pids("m")

@@ -510,12 +510,12 @@ UPSTREAM: dict[str, Any] = {"base_urls": ["http://10.0.0.2:8000/v1/"], "model": 
 
 
 def test_a_model_that_another_server_runs(models: Path) -> None:
-    put(models, "big", {"name": "Big", "upstream": UPSTREAM, "metadata": {"author": "org"}})
+    put(models, "big", {"name": "Big", "upstream": UPSTREAM, "metadata": {"author": "org", "context_length": 7}})
     card = only(models)
     assert card.upstream is not None
     assert (card.problem, card.path, card.size_bytes, card.present) == (None, None, 0, True)
     assert (card.upstream.base_urls, card.upstream.model) == (("http://10.0.0.2:8000/v1",), "org/Big")
-    assert card.metadata == {"context_length": 32768, "author": "org"}
+    assert card.metadata == {"author": "org", "context_length": 32768}
 
 
 def test_the_card_of_an_upstream_is_kept_and_follows_its_file(models: Path) -> None:

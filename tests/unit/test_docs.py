@@ -17,7 +17,10 @@ MAKE = re.compile(r"`(?:\w+=\S+ )*make ([a-z]+)[^`]*`|^\s*(?:\$ )?make ([a-z]+)"
 VARIABLE = re.compile(r"\bJANFLASK_[A-Z_]+\b")
 
 # Variables that are not settings of the server.
-OTHER_VARIABLES = {"JANFLASK_CYTHON_DEBUG", "JANFLASK_TEST_GGUF"}
+OTHER_VARIABLES = {
+    *("JANFLASK_CYTHON_DEBUG", "JANFLASK_TEST_GGUF"),
+    *("JANFLASK_UPSTREAM_", "JANFLASK_UPSTREAM_KEY"),  # what a model.json may name
+}
 
 
 def page_id(page: Path) -> str:

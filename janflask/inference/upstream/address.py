@@ -34,7 +34,7 @@ class Address:
 
 
 def parse_base_url(url: str) -> Address:
-    """Raises ConflictError for what is no base URL, or has more in it than one has: it may be a key, it is not told."""
+    """Raises ConflictError for what is no base URL or has more in it, which is not told: it may be a key."""
     try:
         checked = read_base_url(url)
     except ValueError as error:

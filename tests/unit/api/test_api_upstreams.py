@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import openai
@@ -130,6 +131,14 @@ def test_one_that_cannot_be_reached(client: FlaskClient, pool: Pool) -> None:
     big = client.get("/v1/models/big").get_json()
     assert (big["state"], big["status"], big["error"]) == ("stopped", "failed", f"{TWO}: connection refused")
     assert {model["id"]: model["state"] for model in client.get("/v1/models").get_json()["data"]}["big"] is None
+
+
+def test_what_is_wrong_with_the_whole_entry_is_said_once(client: FlaskClient, pool: Pool) -> None:
+    pool.health = [BaseUrlHealth(base_url=url, error="ca_file x.pem cannot be used") for url in (ONE, TWO)]
+    big = client.get("/v1/models/big").get_json()
+    assert (big["status"], big["error"]) == ("failed", "ca_file x.pem cannot be used")
+    pool.health = [replace(DOWN, error=f"the upstream {TWO} failed")]
+    assert client.get("/v1/models/big").get_json()["error"] == f"the upstream {TWO} failed"
 
 
 def test_a_table_that_is_wrong_is_said(client: FlaskClient, world: World) -> None:

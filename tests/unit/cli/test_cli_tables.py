@@ -50,6 +50,12 @@ def test_a_model_object_may_lack_everything() -> None:
     assert "x" in printed(print_processes, [{"id": "x", "stats": None, "runtime": None}])
 
 
+def test_an_upstream_may_lack_everything() -> None:
+    for upstream in ({"servers": [{}]}, {"servers": None, "kind": "vllm"}, {"servers": [7]}):
+        for show in (print_model, lambda it, out: print_list([it], out), lambda it, out: print_processes([it], out)):
+            printed(show, {"id": "x", "upstream": upstream})
+
+
 def test_notes_are_shown_of_a_model_that_failed() -> None:
     failed = {"id": "a", "status": "failed", "error": "too big", "notes": ["tried twice", "no luck"], "runtime": None}
     shown = printed(print_model, failed)
