@@ -252,3 +252,11 @@ def test_embeddings(client: openai.OpenAI, fake: FakeUpstream) -> None:
     found = client.embeddings.create(model="bad", input="hi")
     assert found.data[0].embedding == pytest.approx([0.6, 0.8])
     assert found.usage.prompt_tokens == 2
+
+
+def test_thoughts_are_apart_from_the_answer(near: Server, fake: FakeUpstream) -> None:
+    thought = {"choices": [{"index": 0, "delta": {"reasoning": "hm"}}]}
+    script(fake, fakes.events(thought, fakes.piece("Yes."), fakes.piece(reason="stop"), b"[DONE]"))
+    message = near.post("/v1/chat/completions", json={"model": "bad", "messages": MESSAGES}).json()["choices"][0]
+    assert message["message"]["reasoning_content"] == "hm"
+    assert message["message"]["content"] == "Yes."

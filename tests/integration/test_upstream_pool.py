@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import random
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from janflask.errors import (
+    JanflaskError,
     QueueFullError,
     UpstreamBusyError,
     UpstreamSetupError,
@@ -23,10 +27,23 @@ from janflask.inference.upstream import endpoint as endpoint_module
 from janflask.inference.upstream.backend import UpstreamBackend
 from janflask.inference.upstream.places import Places, open_places
 from janflask.inference.waiting import Waiter
-from tests.fakes.openai_server import breaks, events, hangs_up, holds, says, serving, silent, status, text_piece
+from tests.fakes.openai_server import (
+    Handler,
+    breaks,
+    closes_after,
+    events,
+    hangs_up,
+    holds,
+    says,
+    serving,
+    silent,
+    status,
+    text_piece,
+)
 from tests.integration.upstream_world import BEAT, backend_for, chat, is_whole, started, text, told
 from tests.integration.waiting import free_port, wait_for
 
+UPSTREAM_CODES = {"upstream_unavailable", "upstream_timeout", "upstream_busy", "upstream_error"}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -296,3 +313,54 @@ def test_a_check_has_its_own_limit() -> None:
     assert health.reachable is False
     assert health.error is not None
     assert health.error.endswith("did not answer /models within 0.05 s")
+
+
+def test_a_storm_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Many threads, servers that misbehave at random, clients that leave: every place, socket and ticket comes back."""
+    chance = random.Random(7)
+    bad = [hangs_up, breaks("a"), breaks(), events(), status(500), status(429), status(400, "bad"), silent]
+    good = [says("a", " b"), closes_after(says("a", " b"))]
+
+    def act(handler: Handler) -> None:
+        with handler.fake.lock:
+            behaviour = chance.choice([*good, *good, *good, *good, *bad])
+        behaviour(handler)
+
+    def client(number: int, backend: UpstreamBackend, seen: list[str]) -> None:
+        own = random.Random(number)
+        for _ in range(8):
+            answer = chat(backend, beat=0.01)
+            try:
+                for count, _batch in enumerate(answer):
+                    if own.random() < 0.1 and count:
+                        seen.append("left")
+                        answer.close()
+                        break
+                else:
+                    seen.append("whole")
+            except JanflaskError as error:
+                seen.append(error.code or "")
+
+    descriptors = Path("/proc/self/fd")
+    before = _open(descriptors)
+    with serving([act]) as one, serving([act]) as two:
+        with backend_for(one, two, max_concurrent=3, queue_limit=4, timeout=0.2, runtime_dir=tmp_path) as backend:
+            seen: list[str] = []
+            threads = [threading.Thread(target=client, args=(number, backend, seen)) for number in range(12)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert under_way(backend) == [0, 0]
+            assert backend.pool.waiting() == 0
+            assert len(seen) == 12 * 8
+            assert "whole" in seen
+            assert set(seen) <= {"whole", "left", "queue_full", "invalid_request"} | UPSTREAM_CODES
+    del backend
+    gc.collect()
+    wait_for(lambda: _open(descriptors) <= before)
+
+
+def _open(descriptors: Path) -> int:
+    """How many descriptors this process has; 0 where it cannot be told."""
+    return len(list(descriptors.iterdir())) if descriptors.is_dir() else 0

@@ -126,6 +126,10 @@ class UpstreamPool:
             self._tickets.remove(ticket)
         self._line.give(ticket.place)
 
+    def waiting(self) -> int:
+        """How many are in line, in whichever process."""
+        return self._line.taken()
+
     def other_than(self, endpoint: Endpoint) -> bool:
         """Whether there is another base URL that is not left out."""
         return any(each is not endpoint and not each.is_out for each in self.endpoints)
