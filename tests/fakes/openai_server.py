@@ -40,6 +40,7 @@ class FakeUpstream:
     port: int = 0
     secure: bool = False
     well: bool = True  # GET /v1/models answers
+    tokens: int | None = None  # of every text, as POST /tokenize answers it; None: that is a part of the script, too
     asked: list[Asked] = field(default_factory=list)
     release: threading.Event = field(default_factory=threading.Event)  # what is held goes on
     closing: threading.Event = field(default_factory=threading.Event)
@@ -102,6 +103,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/tokenize" and self.fake.tokens is not None:
+            self.json(200, {"tokens": list(range(self.fake.tokens))})
+            return
         self._note(body)
         with suppress(ConnectionError):
             self.fake.next_behaviour()(self)

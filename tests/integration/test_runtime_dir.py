@@ -56,8 +56,10 @@ def test_a_named_folder_does_not_remember_the_server_before(base: Path) -> None:
     named = base / "run"
     named.mkdir(mode=0o700)
     (named / "running.json").write_text('{"m": {}}')
+    (named / "upstream-1.places").touch()
     held = RuntimeDir.create(named)
     assert not (named / "running.json").exists()
+    assert not (named / "upstream-1.places").exists()
     held.remove()
 
 

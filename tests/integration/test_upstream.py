@@ -201,6 +201,34 @@ def test_a_host_that_is_not_known() -> None:
             told(chat(backend))
 
 
+def test_a_name_is_looked_up() -> None:
+    with serving([says("here")]) as fake, backend_for(fake.base_url.replace("127.0.0.1", "localhost")) as backend:
+        assert text(told(chat(backend))) == "here"
+    assert fake.posts[0].headers["Host"] == f"localhost:{fake.port}"
+
+
+def test_a_resolver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds up neither the beats nor a cancel, and the limit for connecting holds."""
+    hang, original = threading.Event(), socket.getaddrinfo
+
+    def lookup(host: str, *args: Any, **more: Any) -> Any:
+        if host == "slow.test" and not more.get("flags"):
+            hang.wait(20)
+        return original(host, *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    with backend_for("http://slow.test/v1", connect_timeout=0.05) as backend:
+        with pytest.raises(UpstreamUnavailableError, match=r"no connection within 0\.05 s"):
+            told(chat(backend))
+    with backend_for("http://slow.test/v1") as backend:
+        answer = chat(backend, beat=0.01)
+        assert next(answer) == []
+        assert next(answer) == []
+        answer.close()
+        assert backend.pool.health()[0].under_way == 0
+    hang.set()
+
+
 def test_no_connection_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         others = [socket.socket() for _ in range(4)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
@@ -284,3 +285,14 @@ def test_a_full_check_of_all() -> None:
         assert found[1].error is not None
         assert "not well" in found[1].error
         assert found[1].since is not None
+        two.well = True
+        wait_for(lambda: reachable(backend) == [True, True])  # what a check finds is taken back, too
+
+
+def test_a_check_has_its_own_limit() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        with backend_for(f"http://127.0.0.1:{deaf.getsockname()[1]}/v1") as backend:
+            (health,) = backend.pool.check_all(0.05)
+    assert health.reachable is False
+    assert health.error is not None
+    assert health.error.endswith("did not answer /models within 0.05 s")

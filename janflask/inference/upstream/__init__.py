@@ -13,6 +13,8 @@
 ``idle``: Connections that are kept for the next request
 ``kinds``: What each kind of server understands beside OpenAI's own fields, and by which names
 ``logprobs``: Log-probabilities as upstreams tell them, in our form
+``lookup``: Looking up a host's addresses without waiting for it: the system's resolver blocks, so it does that in a
+    thread
 ``messages``: Conversations as OpenAI's clients write them
 ``places``: How many requests are under way, counted over all processes of a server
 ``pool``: The base URLs of one model entry: which one a request goes to, which are left out, who waits in line

@@ -82,8 +82,8 @@ class CachedTokens(msgspec.Struct, frozen=True):
 class Tokens(msgspec.Struct, frozen=True):
     """OpenAI's ``usage``."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
     prompt_tokens_details: CachedTokens | None = None
 
 

@@ -28,7 +28,7 @@ from janflask.inference.upstream.call import Call
 from janflask.inference.upstream.calls import Calls, ask
 from janflask.inference.upstream.kinds import TRAITS, Continues
 from janflask.inference.upstream.pool import UpstreamPool
-from janflask.inference.upstream.problems import NO_ROUTE, Where, nonsense
+from janflask.inference.upstream.problems import NO_ROUTE, nonsense
 from janflask.inference.upstream.reading import StreamReader, WholeReader
 from janflask.inference.upstream.tokens import BEAT, TokenRoutes, decoded
 from janflask.inference.upstream.vectors import vectors_of
@@ -85,15 +85,9 @@ class UpstreamBackend:
         prompt_tokens = 0
         for first in range(0, len(request.inputs), INPUTS):
             inputs = request.inputs[first : first + INPUTS]
-            answer = self._embed(inputs, request.dimensions, waiter)
-            try:
-                vectors += vectors_of(answer, len(inputs))
-            except ValueError as error:
-                raise nonsense("vectors", str(error).encode(), self._where()) from None
-            if answer.usage is None:
-                prompt_tokens += sum(map(estimate.tokens_of_prompt, inputs))
-            else:
-                prompt_tokens += answer.usage.prompt_tokens
+            some, tokens = self._embed(inputs, request.dimensions, waiter)
+            vectors += some
+            prompt_tokens += tokens
         return Embedded(vectors, prompt_tokens)
 
     def tokenize(self, request: TokenizeRequest, waiter: Waiter, tries: Tries | None = None) -> Tokens:
@@ -130,7 +124,10 @@ class UpstreamBackend:
             body=self._bodies.completion(request, prompt),
         )
 
-    def _embed(self, inputs: tuple[str | tuple[int, ...], ...], dimensions: int | None, waiter: Waiter) -> Vectors:
+    def _embed(
+        self, inputs: tuple[str | tuple[int, ...], ...], dimensions: int | None, waiter: Waiter
+    ) -> tuple[list[bytes], int]:
+        """The vectors, and the tokens of all inputs."""
         body: dict[str, Any] = {"model": self._upstream.model, "input": inputs}
         if self._traits.base64:
             body["encoding_format"] = "base64"
@@ -138,11 +135,18 @@ class UpstreamBackend:
             body["dimensions"] = dimensions
         call = Call(path="/embeddings", reader=WholeReader, body=encode(body))
         try:
-            return decoded(ask(self.pool, call, waiter, BEAT), Vectors, self.pool, "/embeddings")
+            answer = ask(self.pool, call, waiter, BEAT)
         except JanflaskError as error:
             if error.param in ("prompt", "messages"):
                 error.param = "input"
             raise
+        found = decoded(answer, Vectors, "/embeddings")
+        try:
+            vectors = vectors_of(found, len(inputs))
+        except ValueError as error:
+            raise nonsense("vectors", str(error).encode(), answer.where) from None
+        told = found.usage.prompt_tokens if found.usage is not None else None
+        return vectors, sum(map(estimate.tokens_of_prompt, inputs)) if told is None else told
 
     def _context_length(self, waiter: Waiter) -> int | None:
         if self._upstream.ctx_len is not None:
@@ -184,10 +188,7 @@ class UpstreamBackend:
 
     def _told(self, path: str, expected: type[Any], waiter: Waiter, *, at_root: bool = False) -> Any:
         call = Call(path=path, reader=WholeReader, at_root=at_root, counted=False)
-        return decoded(ask(self.pool, call, waiter, BEAT), expected, self.pool, path)
-
-    def _where(self) -> Where:
-        return Where(" or ".join(self._upstream.base_urls), self._upstream.model)
+        return decoded(ask(self.pool, call, waiter, BEAT), expected, path)
 
     def _unknown(self, name: str, more: str = "") -> JanflaskError:
         return InvalidRequestError(

@@ -103,6 +103,8 @@ class Bodies:
                 out[theirs] = value
             elif not asks_nothing(name, values):
                 raise self._unknown(name, f"`{name}`", name, asked=name in request.sampling)
+        if out.get("top_k", 1) <= 0:
+            out["top_k"] = self._traits.top_k_off
         if out.get("seed", 0) is None:  # any
             del out["seed"]
         elif "seed" in out:

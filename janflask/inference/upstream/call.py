@@ -89,7 +89,7 @@ class Attempt:
         self._last = time.monotonic()
         try:
             self._exchange = self._begin(fresh)
-        except JanflaskError:
+        except BaseException:
             self._give_place()
             raise
 
@@ -252,7 +252,9 @@ class Attempt:
                 waiter.watch(Descriptor(self.fileno()), writing=self.wants_write)
                 left = deadline - time.monotonic()
                 if not self.buffered() and not waiter.wait(left) and left <= 0:
-                    raise self.overdue()
+                    raise UpstreamTimeoutError(
+                        f"the upstream {self._where.base_url} did not answer {self.call.path} within {timeout:g} s"
+                    )
                 self.receive()
         finally:
             self.close()

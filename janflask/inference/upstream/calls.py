@@ -91,7 +91,7 @@ class Calls:
             waiting = self._waiting[0]
             try:
                 attempt = self._pool.open(waiting.call, self._ticket, waiting.tried)
-            except UpstreamUnavailableError as error:  # the host's name cannot be looked up
+            except UpstreamUnavailableError as error:  # no socket can be had
                 self._tries.again(error, self._waiter)
                 continue
             except QueueFullError:
@@ -196,8 +196,8 @@ class Calls:
             self._ticket = None
 
 
-def ask(pool: UpstreamPool, call: Call, waiter: Waiter, beat: float, tries: Tries | None = None) -> bytes:
-    """The whole body of the answer to ``call``, whose reader this gives. Raises what ``Calls.events`` does."""
+def ask(pool: UpstreamPool, call: Call, waiter: Waiter, beat: float, tries: Tries | None = None) -> WholeReader:
+    """The whole answer to ``call``, whose reader this gives. Raises what ``Calls.events`` does."""
     readers: list[WholeReader] = []
 
     def reader() -> WholeReader:
@@ -207,7 +207,7 @@ def ask(pool: UpstreamPool, call: Call, waiter: Waiter, beat: float, tries: Trie
     own = Call(path=call.path, reader=reader, body=call.body, at_root=call.at_root, counted=call.counted)
     for _ in Calls(pool, [own], waiter, tries).events(beat):
         pass
-    return bytes(readers[-1].body)
+    return readers[-1]
 
 
 def _sum(results: Sequence[Done]) -> Done:

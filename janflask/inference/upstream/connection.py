@@ -10,6 +10,7 @@ import ssl
 from collections import deque
 
 from janflask.inference.upstream.address import Address
+from janflask.inference.upstream.lookup import Lookup, numeric_targets
 
 PIECE = 64 * 1024  # bytes that are read at once
 _UNDER_WAY = {errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK}
@@ -23,37 +24,32 @@ class Connection:
     """
 
     def __init__(self, address: Address, tls: ssl.SSLContext | None) -> None:
-        """``tls`` is for an https address. Looks the name up, which blocks: a resolver's own limits hold."""
+        """``tls`` is for an https address."""
         self._address = address
         self._tls = tls if address.secure else None
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        self._targets = deque((family, where) for family, _, _, _, where in found)
-        self._socket = self._next_socket()
+        self._socket = socket.socket()  # stands in until the first address is known
+        targets = numeric_targets(address.host, address.port)
+        self._lookup = Lookup(address.host, address.port) if targets is None else None
+        self._targets = deque(targets or ())
         self._connected = False
-        self.wants_write = True
+        self.wants_write = False
         self.ready = False  # connected, TLS included
+        if targets:
+            self._next_socket()
 
     def fileno(self) -> int:
-        """The descriptor; another one after an address that did not answer, -1 once closed."""
-        return self._socket.fileno()
+        """The descriptor; another one once the name is looked up, or an address did not answer; -1 once closed."""
+        return self._socket.fileno() if self._lookup is None else self._lookup.fileno()
 
     def advance(self) -> bool:
         """Goes on connecting as far as that is possible without waiting; true once ``ready``."""
-        while not self._connected:
-            code = self._socket.connect_ex(self._where)
-            if code in _UNDER_WAY:
-                return False
-            if code not in _CONNECTED:
-                self._fail_over(OSError(code, os.strerror(code)))
-                continue
-            self._connected = True
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is not None:
-                self._socket = self._tls.wrap_socket(
-                    self._socket, server_hostname=self._address.host, do_handshake_on_connect=False
-                )
-        if not self.ready:
-            self.ready = self._handshake()
+        if self.ready:
+            return True
+        if self._lookup is not None and not self._looked_up(self._lookup):
+            return False
+        if not self._connected and not self._connect():
+            return False
+        self.ready = self._handshake()
         return self.ready
 
     def send(self, data: memoryview) -> int:
@@ -76,8 +72,35 @@ class Connection:
 
     def close(self) -> None:
         """At once. Idempotent."""
+        if self._lookup is not None:
+            self._lookup.close()
         with contextlib.suppress(OSError):
             self._socket.close()
+
+    def _looked_up(self, lookup: Lookup) -> bool:
+        found = lookup.result()
+        if found is None:
+            return False
+        self._targets = deque(found)
+        self._next_socket()
+        lookup.close()  # after the socket is made, so that the descriptors differ
+        self._lookup = None
+        return True
+
+    def _connect(self) -> bool:
+        while (code := self._socket.connect_ex(self._where)) not in _CONNECTED:
+            if code in _UNDER_WAY:
+                return False
+            if not self._targets:
+                raise OSError(code, os.strerror(code))
+            self._next_socket()
+        self._connected = True
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls is not None:
+            self._socket = self._tls.wrap_socket(
+                self._socket, server_hostname=self._address.host, do_handshake_on_connect=False
+            )
+        return True
 
     def _handshake(self) -> bool:
         if not isinstance(self._socket, ssl.SSLSocket):
@@ -94,14 +117,9 @@ class Connection:
         self.wants_write = False
         return True
 
-    def _next_socket(self) -> socket.socket:
+    def _next_socket(self) -> None:
         family, self._where = self._targets.popleft()
-        new = socket.socket(family, socket.SOCK_STREAM)
-        new.setblocking(False)
-        return new
-
-    def _fail_over(self, error: OSError) -> None:
-        if not self._targets:
-            raise error
-        old, self._socket = self._socket, self._next_socket()  # in this order, so that the descriptors differ
-        old.close()
+        old, self._socket = self._socket, socket.socket(family, socket.SOCK_STREAM)
+        old.close()  # after the next one is made, so that the descriptors differ
+        self._socket.setblocking(False)
+        self.wants_write = True

@@ -21,7 +21,7 @@ class Link:
     """A connection and how far the HTTP on it is; used for one exchange after the other."""
 
     def __init__(self, address: Address, tls: ssl.SSLContext | None) -> None:
-        """Looks the host up. Raises OSError."""
+        """Raises OSError."""
         self.address = address
         self.connection = Connection(address, tls)
         self.http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADERS)

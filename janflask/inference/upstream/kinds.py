@@ -31,6 +31,7 @@ class Traits:
     """
 
     samplers: Mapping[str, str] = field(default_factory=dict)
+    top_k_off: int = 0  # as ``top_k``: all tokens
     most_seed: int = (1 << 63) - 1
     continues: Continues = Continues.NO
     template_fields: bool = False
@@ -55,6 +56,7 @@ TRAITS: Mapping[ServerKind, Traits] = {
     ServerKind.OPENAI: Traits(),
     ServerKind.VLLM: Traits(
         samplers={**_same("top_k", "min_p", "ignore_eos"), "repeat_penalty": "repetition_penalty"},
+        top_k_off=-1,  # what all of its versions take
         continues=Continues.BY_FLAG,
         template_fields=True,
         reasoning_field=True,

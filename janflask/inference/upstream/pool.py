@@ -92,7 +92,7 @@ class UpstreamPool:
     def _begin(self, call: Call, endpoint: Endpoint, place: int | None) -> Attempt:
         try:
             return self._attempt(call, endpoint, place)
-        except UpstreamUnavailableError as error:  # its name cannot be looked up
+        except UpstreamUnavailableError as error:  # no socket can be had
             self.failed(endpoint, error)
             raise
 
@@ -150,6 +150,9 @@ class UpstreamPool:
     def failed(self, endpoint: Endpoint, error: JanflaskError) -> None:
         """``endpoint`` is left out until it answers again."""
         log.warning("%s: %s", self.model_id, error.message)
+        self._leave_out(endpoint, error)
+
+    def _leave_out(self, endpoint: Endpoint, error: JanflaskError) -> None:
         endpoint.failed(error)
         with self._lock:
             if self._prober is None and not self._closed.is_set():
@@ -166,7 +169,7 @@ class UpstreamPool:
         try:
             self._attempt(call, endpoint, None).finish(timeout)
         except JanflaskError as error:
-            endpoint.failed(error)
+            self._leave_out(endpoint, error)
             return False
         if endpoint.is_out:
             log.info("%s: the upstream %s is back", self.model_id, endpoint.address.url)

@@ -144,8 +144,8 @@ class StreamReader:
         if chunk.usage is not None:
             details = chunk.usage.prompt_tokens_details
             self._usage = Usage(
-                prompt_tokens=chunk.usage.prompt_tokens,
-                completion_tokens=chunk.usage.completion_tokens,
+                prompt_tokens=chunk.usage.prompt_tokens or 0,
+                completion_tokens=chunk.usage.completion_tokens or 0,
                 cached_tokens=(details.cached_tokens if details is not None else None) or 0,
             )
         if chunk.timings is not None:

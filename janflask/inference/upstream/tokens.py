@@ -15,7 +15,7 @@ from janflask.inference.upstream.call import Call
 from janflask.inference.upstream.calls import ask
 from janflask.inference.upstream.kinds import TRAITS
 from janflask.inference.upstream.pool import UpstreamPool
-from janflask.inference.upstream.problems import NO_ROUTE, Where, nonsense
+from janflask.inference.upstream.problems import NO_ROUTE, nonsense
 from janflask.inference.upstream.reading import WholeReader
 from janflask.inference.waiting import Waiter
 from janflask.ipc.messages.engine import Tokens
@@ -171,7 +171,7 @@ class TokenRoutes:
             at_root=self._kind is not ServerKind.JANFLASK,
             counted=TRAITS[self._kind].one_at_a_time,
         )
-        return decoded(ask(self._pool, call, waiter, BEAT, tries), expected, self._pool, path)
+        return decoded(ask(self._pool, call, waiter, BEAT, tries), expected, path)
 
     def _check_plain(self, request: TokenizeRequest) -> None:
         if request.with_pieces:
@@ -185,13 +185,12 @@ class TokenRoutes:
         )
 
 
-def decoded(body: bytes, expected: type[T], pool: UpstreamPool, path: str) -> T:
+def decoded(answer: WholeReader, expected: type[T], path: str) -> T:
     """An answer as what it should be. Raises UpstreamError."""
     try:
-        return msgspec.json.decode(body, type=expected)
+        return msgspec.json.decode(answer.body, type=expected)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        where = Where(" or ".join(pool.upstream.base_urls), pool.upstream.model)
-        raise nonsense(f"what {path} should give", body, where) from None
+        raise nonsense(f"what {path} should give", bytes(answer.body), answer.where) from None
 
 
 def _as_tokens(found: _Tokenized, with_pieces: bool) -> Tokens:

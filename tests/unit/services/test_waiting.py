@@ -51,6 +51,14 @@ def test_the_end_of_what_is_waited_for(engine: Pair) -> None:
     assert waiter.wait(20.0) == [engine[0].fileno()]
 
 
+def test_room_to_write(engine: Pair) -> None:
+    waiter = Waiter()
+    waiter.watch(engine[0], writing=True)
+    assert waiter.wait(20.0) == [engine[0].fileno()]
+    waiter.watch(engine[0])  # from now on only what comes
+    assert waiter.wait(0.0) == []
+
+
 def test_no_longer_waited_for(engine: Pair) -> None:
     waiter = Waiter()
     waiter.watch(engine[0])

@@ -150,8 +150,9 @@ def test_what_asks_for_nothing_is_left_out_where_it_is_not_known_and_sent_where_
     }
     assert chat(ServerKind.OPENAI, sampling=off) == PLAIN
     assert chat(ServerKind.OPENAI, off) == PLAIN
-    assert chat(ServerKind.VLLM, sampling=off) == PLAIN | {"top_k": 0, "min_p": 0.0, "ignore_eos": False}
+    assert chat(ServerKind.VLLM, sampling=off) == PLAIN | {"top_k": -1, "min_p": 0.0, "ignore_eos": False}
     assert chat(ServerKind.JANFLASK, sampling=off) == PLAIN | off
+    assert chat(ServerKind.LLAMA_CPP_PYTHON, sampling={"top_k": -1}) == PLAIN | {"top_k": 0}  # it takes nothing below
 
 
 @pytest.mark.parametrize("name", sorted(SamplingParams.__dataclass_fields__))
