@@ -27,7 +27,7 @@ def sampling_params(card: ModelCard, requested: Mapping[str, Any]) -> SamplingPa
 
 def chosen_sampling(card: ModelCard, requested: Mapping[str, Any]) -> dict[str, Any]:
     """What the request and the model's file say of ``SamplingParams``, without built-in defaults. Raises as it does."""
-    found = parameters.read_parameters(card.parameters)
+    found = card.understood
     for name, problem in found.problems.items():
         if name not in _OTHERS and name not in requested:
             raise _unusable(card, problem)
@@ -63,7 +63,7 @@ def template_kwargs(card: ModelCard, requested: Mapping[str, Any]) -> dict[str, 
 
 def _model_values(card: ModelCard, *names: str) -> dict[str, Any]:
     """Those of the model's ``parameters`` that it sets. Raises ConflictError."""
-    found = parameters.read_parameters(card.parameters)
+    found = card.understood
     for name in names:
         if name in found.problems:
             raise _unusable(card, found.problems[name])

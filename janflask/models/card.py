@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from janflask.models.parameters import Parameters, read_parameters
 from janflask.models.upstream import Upstream
 
 
@@ -24,6 +25,10 @@ class ModelCard:
     metadata: dict[str, Any]
     raw: dict[str, Any]
     problem: str | None = None  # why it can't be used as it is
+    understood: Parameters = field(init=False, repr=False, compare=False)  # ``parameters``, read once for all requests
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "understood", read_parameters(self.parameters))  # it is frozen to others
 
     @property
     def present(self) -> bool:

@@ -44,17 +44,17 @@ def reachable(backend: UpstreamBackend) -> list[bool | None]:
 
 def test_requests_go_where_the_fewest_are_under_way() -> None:
     with serving([holds("a")]) as one, serving([holds("b")]) as two, backend_for(one, two) as backend:
-        answers = [chat(backend) for _ in range(4)]
-        said = sorted(text(started(answer)) for answer in answers)
-        assert said == ["a", "a", "b", "b"]
-        assert under_way(backend) == [2, 2]
-        first = next(answer for answer in answers[:2])
-        first.close()  # of whichever: the next one goes there
-        assert sorted(under_way(backend)) == [1, 2]
-        fewest = under_way(backend).index(1)
-        more = chat(backend)
-        assert text(started(more)) == "ab"[fewest]
-        for answer in (*answers, more):
+        answers = [chat(backend) for _ in range(6)]
+        said = [text(started(answer)) for answer in answers]
+        assert sorted(said) == ["a", "a", "a", "b", "b", "b"]
+        assert under_way(backend) == [3, 3]
+        for answer, word in zip(answers, said, strict=True):
+            if word == "a":
+                answer.close()
+        assert under_way(backend) == [0, 3]
+        more = [chat(backend) for _ in range(3)]
+        assert [text(started(answer)) for answer in more] == ["a", "a", "a"]
+        for answer in (*answers, *more):
             answer.close()
         assert under_way(backend) == [0, 0]
 

@@ -19,7 +19,7 @@ from tests.fakes.openai_server import FakeUpstream
 
 BEAT = 30.0  # seconds; where a test looks at beats it has its own
 
-ASK = (ChatMessage(role="user", content="Why is the sky blue?"),)
+ASK = (ChatMessage.of("user", "Why is the sky blue?"),)
 
 
 def card(**parameters: Any) -> ModelCard:

@@ -108,7 +108,8 @@ def _at_first(run: Run) -> Run:
 
 
 def _begun(run: Run) -> Run:
-    return replace(_at_first(run), status=RunStatus.IN_PROGRESS, started_ms=run.started_ms, left_out=run.left_out)
+    """What it was not shown is known only when it replies."""
+    return replace(_at_first(run), status=RunStatus.IN_PROGRESS, started_ms=run.started_ms)
 
 
 def _replying(run: Run) -> Run:

@@ -33,8 +33,12 @@ def waiter() -> Waiter:
 
 def client_socket() -> socket.socket | None:
     """What the current request came over, where the server tells it."""
-    sockets = (request.environ.get(name) for name in _CLIENT_SOCKETS)
-    return next((client for client in sockets if client is not None), None)
+    environ = request.environ
+    for name in _CLIENT_SOCKETS:
+        client: socket.socket | None = environ.get(name)
+        if client is not None:
+            return client
+    return None
 
 
 def has_body() -> bool:

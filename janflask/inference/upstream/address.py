@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from janflask.errors import ConflictError
+from janflask.models.upstream import read_base_url
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -33,27 +34,11 @@ class Address:
 
 
 def parse_base_url(url: str) -> Address:
-    """Raises ConflictError for what is no base URL, or has more in it than one has."""
+    """Raises ConflictError for what is no base URL or has more in it, which is not told: it may be a key."""
     try:
-        parts = urlsplit(url)
-        port = parts.port
+        checked = read_base_url(url)
     except ValueError as error:
-        raise _unusable("<not shown>" if "@" in url else url, str(error)) from None
-    if "@" in parts.netloc:  # it may be a password: not to be shown
-        raise _unusable(
-            "<not shown>", "must have no user name or password: a key goes into api_key_file or api_key_env"
-        )
-    if parts.scheme not in _PORTS or not parts.hostname:
-        raise _unusable(url, "must be like http://10.0.0.2:8000/v1 or https://example.com/v1")
-    if parts.query or parts.fragment:
-        raise _unusable(f"{parts.scheme}://{parts.netloc}{parts.path}", "must end with its path")
-    if not url.isascii() or any(character <= " " for character in url):
-        raise _unusable(url, "must be plain ASCII without spaces")
+        raise ConflictError(f"a base_url of the model's upstream {error}", param="model") from None
+    parts = urlsplit(checked)
     secure = parts.scheme == "https"
-    base = parts.path.rstrip("/")
-    shown = f"{parts.scheme}://{parts.netloc}{base}"
-    return Address(shown, secure, parts.hostname, port or _PORTS[parts.scheme], base)
-
-
-def _unusable(url: str, reason: str) -> ConflictError:
-    return ConflictError(f"base_url {url!r} in the model's upstream {reason}", param="model")
+    return Address(checked, secure, parts.hostname or "", parts.port or _PORTS[parts.scheme], parts.path)

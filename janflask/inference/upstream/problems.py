@@ -6,7 +6,7 @@ import email.utils
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import msgspec
@@ -43,7 +43,7 @@ class Where:
 
     base_url: str
     model: str
-    secret: str = ""
+    secret: str = field(default="", repr=False)
 
     def shown(self, text: str | bytes) -> str:
         """A foreign text for our messages: in one line, not too long, without the key."""
@@ -105,7 +105,7 @@ def stream_error(raw: bytes, where: Where) -> JanflaskError:
         return refusal(code, {}, raw, where)
     if told.type == "rate_limit_error":
         return UpstreamBusyError(f"the upstream {where.base_url} takes no more requests now: {text}")
-    if told.type in ("invalid_request_error", "BadRequestError") or told.code in _CONTEXT_WORDS:
+    if told.type in ("invalid_request_error", "BadRequestError") or _is_about_context(told):
         return _clients_fault(400, told, text, where)
     return _failure(code or 503, told, f"the upstream {where.base_url} failed in the middle of an answer: {text}", None)
 

@@ -16,6 +16,7 @@ from janflask.inference.sampling import (
     template_kwargs,
 )
 from janflask.models.card import ModelCard
+from janflask.models.parameters import Parameters, read_parameters
 from janflask.models.sampling import SAMPLING_RANGES, SamplingParams
 
 
@@ -35,6 +36,23 @@ def card(**parameters: Any) -> ModelCard:
 
 def test_defaults() -> None:
     assert sampling_params(card(), {}) == SamplingParams()
+
+
+def test_a_models_parameters_are_read_once_for_all_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[object] = []
+
+    def read(given: object) -> Parameters:
+        reads.append(given)
+        return read_parameters(given)
+
+    monkeypatch.setattr("janflask.models.card.read_parameters", read)
+    monkeypatch.setattr("janflask.models.parameters.read_parameters", read)
+    model = card(temperature="0.5", stop="x", max_tokens=7, cache_prompt=False)
+    for _ in range(2):
+        assert sampling_params(model, {}).temperature == 0.5
+        assert (model_stop(model), model_max_tokens(model), model_cache_prompt(model)) == (("x",), 7, False)
+        assert template_kwargs(model, {}) == {}
+    assert reads == [model.parameters]
 
 
 def test_the_order() -> None:

@@ -347,6 +347,27 @@ def test_a_run_of_which_nothing_is_left(settings: Settings, repository: Reposito
     assert finding.kept is not None
 
 
+@pytest.mark.parametrize(
+    "log",
+    [
+        b'"of an"\n" earlier version"\n',
+        b'"gone on"\n{"type":"text","text":" with"}\n{"type":"lifecycle","event":"run.completed","at":7}\n',
+        b'{"type":"text","text":"a"}\n{"type":"of a later version"}\n{"type":"text","te',
+    ],
+)
+def test_a_log_of_any_version_is_fine(settings: Settings, repository: Repository, log: bytes) -> None:
+    make_run(repository, settings).with_suffix(".reply").write_bytes(log)
+    assert found(settings) == []
+
+
+def test_a_log_that_holds_something_else(settings: Settings, repository: Repository) -> None:
+    file = make_run(repository, settings).with_suffix(".reply")
+    file.write_bytes(b'{"type":"text","text":"a"}\n{"type":"text","text":5}\n')
+    (finding,) = found(settings, fix=True)
+    assert (finding.path, finding.fixable) == (f"threads/a/runs/{file.name}", False)
+    assert "line 2 is no event" in finding.problem
+
+
 def test_a_reply_that_cannot_be_read(settings: Settings, repository: Repository) -> None:
     file = make_run(repository, settings)
     file.with_suffix(".reply").write_bytes(b'"a"\n5\n"torn')
