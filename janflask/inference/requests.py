@@ -87,10 +87,11 @@ class LaidOut:
 class ChatRequest(InferenceRequest):
     """``template_kwargs`` are further variables for the model's chat template (``enable_thinking`` and the like).
 
-    ``begun`` is the beginning of the answer: the model goes on behind it. With ``continue_final_message`` it goes on
-    behind the last message's words, without ``add_generation_prompt`` behind the end of the last message.
-    ``conversation``: see ``GenerateRequest``. ``laid_out`` is the prompt, if somebody has laid it out and cut it into
-    tokens already; nothing was ``begun`` then.
+    ``begun`` is the beginning of the answer, and ``begun_reasoning`` what was thought before it: the model goes on
+    behind these, still thinking where there is no answer yet. With ``continue_final_message`` it goes on behind the
+    last message's words, without ``add_generation_prompt`` behind the end of the last message. ``splits_reasoning``:
+    what it thinks is told apart from what it says. ``conversation``: see ``GenerateRequest``. ``laid_out`` is the
+    prompt, if somebody has laid it out and cut it into tokens already; nothing was begun then.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -98,6 +99,8 @@ class ChatRequest(InferenceRequest):
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     begun: str = ""
+    begun_reasoning: str = ""
+    splits_reasoning: bool = True
     conversation: str | None = None
     laid_out: LaidOut | None = None
 
