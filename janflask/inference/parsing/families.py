@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from janflask.inference.parsing.calls import GENERIC, CallRules, Kind
 from janflask.inference.parsing.rules import AnswerRules, Reasoning
 
 # In the order in which they are looked for in a template's source.
@@ -36,6 +37,30 @@ KIMI_K3_SOURCE = "close_tag('think')"
 HARMONY = "<|channel|>"
 HARMONY_NEXT = "<|end|><|start|>assistant"
 HARMONY_TEXTS = ("<|channel|>final<|message|>", "<|channel|>commentary<|message|>")
+# The model writes the receiver before or behind the channel, and the type of the arguments in several ways.
+HARMONY_CALLS = CallRules(
+    Kind.NAMED,
+    start="to=functions.",
+    others=("<|channel|>commentary to=functions.", "<|channel|>analysis to=functions."),
+    name_end=r"(?:<\|channel\|>\w+)?\s*(?:<\|constrain\|>)?\s*(?:json)?\s*<\|message\|>",
+    end="<|call|>",
+)
+# Of templates that do not show calls, or in a way that tells nothing: a text that tells the template, and its calls.
+CALLS = (
+    ("<|channel|>commentary", HARMONY_CALLS),
+    (
+        "<|tool_calls_section_begin|>",
+        CallRules(
+            Kind.NAMED,
+            section="<|tool_calls_section_begin|>",
+            section_end="<|tool_calls_section_end|>",
+            start="<|tool_call_begin|>functions.",
+            end="<|tool_call_end|>",
+            name_end=r":\d+\s*<\|tool_call_argument_begin\|>",
+        ),
+    ),
+    ("Action:", CallRules(Kind.JSON, start="Action:", name_key="tool_name", arguments_key="parameters")),
+)
 
 
 def named_thoughts(source: str) -> Reasoning | None:
@@ -59,3 +84,11 @@ def completed(rules: AnswerRules, source: str) -> AnswerRules:
         return known
     found = [(start, end) for start, end, told in WRAPS if told in source]
     return replace(known, wraps=tuple(start for start, _ in found), ends=tuple(end for _, end in found))
+
+
+def with_known_calls(rules: AnswerRules, source: str) -> AnswerRules:
+    """``rules`` with the calls of a family where the renderings showed none; gpt-oss has more ways than they show."""
+    for told, calls in CALLS:
+        if told in source and (rules.calls == GENERIC or calls is HARMONY_CALLS):
+            return replace(rules, calls=calls)
+    return rules

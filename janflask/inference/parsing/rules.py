@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from janflask.inference.parsing.calls import GENERIC, CallRules
+
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
@@ -21,20 +23,24 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class AnswerRules:
-    """How the answers of one chat template are to be read. ``wraps`` lead an answer's text, ``ends`` close it."""
+    """How the answers of one chat template are to be read.
+
+    ``wraps`` lead an answer's text, ``ends`` close it; ``calls`` are looked for only where there are tools.
+    """
 
     reasoning: Reasoning | None = None
     wraps: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
+    calls: CallRules = GENERIC
 
     @property
     def is_plain(self) -> bool:
-        """Whether there is nothing to be looked for."""
+        """Whether there is nothing to be looked for but calls."""
         return self.reasoning is None and not self.wraps
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """Everything that is looked for."""
+        """Everything that is looked for but calls."""
         thoughts = () if self.reasoning is None else (self.reasoning.start, self.reasoning.end)
         return tuple(dict.fromkeys((*thoughts, *self.wraps, *self.ends)))
 

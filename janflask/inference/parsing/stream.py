@@ -9,7 +9,9 @@ import msgspec
 
 from janflask.inference.deltas import Delta, Done, Event, Finished, ReasoningDelta, TextDelta
 from janflask.inference.parsing.answer import AnswerParser
+from janflask.inference.parsing.call_parser import Schemas
 from janflask.inference.parsing.rules import AnswerRules
+from janflask.ipc.messages.generation import FinishReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +21,13 @@ class Reading:
     rules: AnswerRules
     prompt: str
     begun: str = ""
+    tools: Schemas | None = None
+    parallel: bool = True
 
 
 def read(batches: Iterable[list[Event]], reading: Reading) -> Iterator[list[Event]]:
     """The same events with every choice's text taken apart. What needs no reading is handed on as it is."""
-    if reading.rules.is_plain:
+    if reading.rules.is_plain and not reading.tools:
         yield from batches
         return
     answers = _Answers(reading)
@@ -50,7 +54,9 @@ class _Answers:
                     events += self._parsed(parser, event)
             elif isinstance(event, Finished):
                 parser = self._parsers.get(event.index) or self._begin(event.index)
-                events += [*parser.finish(), event]
+                events += parser.finish()
+                is_call = parser.n_calls > 0 and event.reason == FinishReason.STOP
+                events.append(Finished(event.index, FinishReason.TOOL_CALLS) if is_call else event)
             elif isinstance(event, Done):
                 events.append(Done(replace(event.usage, reasoning_tokens=self._thought_tokens), event.timings))
             else:
@@ -58,7 +64,9 @@ class _Answers:
         return events
 
     def _begin(self, index: int) -> AnswerParser:
-        parser = self._parsers[index] = AnswerParser(self._reading.rules, index)
+        parser = self._parsers[index] = AnswerParser(
+            self._reading.rules, index, self._reading.tools, parallel=self._reading.parallel
+        )
         parser.begin(self._reading.prompt, self._reading.begun)
         return parser
 

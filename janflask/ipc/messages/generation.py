@@ -13,6 +13,7 @@ class FinishReason(StrEnum):
 
     STOP = "stop"  # end-of-generation token or a stop string
     LENGTH = "length"  # max_tokens reached, or the context is full
+    TOOL_CALLS = "tool_calls"  # it stopped, and has called tools; whoever reads the answer says so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
