@@ -6,6 +6,7 @@ With ``--against PATH`` servers of this checkout and of another one, which is se
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -74,6 +75,7 @@ def main() -> int:
     unknown = set(options.names) - set(known)
     if unknown:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # its servers end with it
     print(f"on {cpu_name()}", flush=True)
     for name in options.names or known:
         started = time.monotonic()

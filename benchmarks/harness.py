@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -153,7 +154,8 @@ def in_turns(
 ) -> list[tuple[float, float]]:
     """Measures both in each round, one right after the other, in every second round the second one first.
 
-    Each is given the round's number. A line on standard output grows by a dot with each round.
+    Each is given the round's number. A line on standard output grows by a dot with each round, and ends with the median
+    of first / second.
     """
     pairs = []
     print(f"  {what} ", end="", flush=True)
@@ -164,7 +166,7 @@ def in_turns(
         else:
             pairs.append((first(number), second(number)))
         print(".", end="", flush=True)
-    print(flush=True)
+    print(f" {median(one / other for one, other in pairs):.3f}", flush=True)
     return pairs
 
 

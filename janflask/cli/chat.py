@@ -18,6 +18,7 @@ from janflask.cli.terminal import Command, console, echo, show_error, status_tex
 
 PROMPT = "> "
 SILENT = ("", "keep-alive")  # comments that say no more than that the server is there
+THINKING = "thinking"
 HELP = """\
 /clear   forget the conversation (the system prompt stays)
 /exit    leave (so does Ctrl-D)
@@ -65,7 +66,7 @@ class Conversation:
         try:
             with self._client.stream("/chat/completions", request) as events:
                 for event in events:
-                    piece = event if event.comment else Event(_delta(event.text))
+                    piece = event if event.comment else _piece(event.text)
                     if piece.comment or piece.text:
                         if not piece.comment:
                             said.append(piece.text)
@@ -77,8 +78,8 @@ class Conversation:
                 self.messages.pop()
 
 
-def _delta(data: str) -> str:
-    """The text in one chunk of a streamed chat answer; an error in the stream is raised."""
+def _piece(data: str) -> Event:
+    """The text in one chunk of a streamed chat answer, or that the model thinks; an error in the stream is raised."""
     try:
         chunk = json.loads(data)
     except ValueError:
@@ -86,7 +87,8 @@ def _delta(data: str) -> str:
     if not isinstance(chunk, dict) or "error" in chunk:
         raise error_of(chunk, fallback="the answer ended with an error")
     choices = chunk.get("choices") or [{}]
-    return str((choices[0].get("delta") or {}).get("content") or "")
+    delta = choices[0].get("delta") or {}
+    return Event(THINKING, comment=True) if delta.get("reasoning_content") else Event(str(delta.get("content") or ""))
 
 
 def say(conversation: Talk, question: str) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from janflask.errors import InvalidRequestError
+from janflask.inference.parsing.probe import answer_rules
+from janflask.inference.parsing.rules import AnswerRules
 from janflask.inference.requests import ChatMessage
 from janflask.inference.template_check import left_out, marked, unmarked
 from janflask.inference.template_messages import Conversation, as_given, entries, shapes
@@ -21,6 +23,7 @@ class GgufTemplate:
         self._renderer = TemplateRenderer(source)
         self._lock = threading.Lock()
         self._forms: Forms | None = None
+        self._rules: AnswerRules | None = None
 
     def text(
         self, messages: Sequence[ChatMessage], tokens: Mapping[str, str], variables: Mapping[str, Any], *, ask: bool
@@ -48,6 +51,14 @@ class GgufTemplate:
                 return rendered.text
             first = first or refused
         raise first or refusal("there is nothing to lay out")
+
+    def answer_rules(self, tokens: Mapping[str, str]) -> AnswerRules:
+        """How its model's answers are to be read."""
+        forms = self._known_forms(tokens)
+        with self._lock:
+            if self._rules is None:
+                self._rules = answer_rules(self._renderer, tokens, forms)
+            return self._rules
 
     def close(self) -> None:
         """Ends the template's process."""

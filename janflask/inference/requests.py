@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from janflask.inference.parts import Part, ReasoningPart, TextPart, ToolResultPart
+from janflask.inference.parts import Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 
 COMPLETION_MAX_TOKENS = 16  # OpenAI's default for the legacy completions
 
@@ -46,6 +46,11 @@ class ChatMessage:
         return next((part.text for part in self.parts if isinstance(part, ReasoningPart)), None)
 
     @property
+    def calls(self) -> tuple[ToolCallPart, ...]:
+        """What an assistant wanted to be called."""
+        return tuple(part for part in self.parts if isinstance(part, ToolCallPart))
+
+    @property
     def tool_call_id(self) -> str | None:
         """The call that a tool's message answers."""
         return next((part.call_id for part in self.parts if isinstance(part, ToolResultPart)), None)
@@ -75,6 +80,21 @@ class InferenceRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that a model may call. ``parameters`` is the schema of its arguments: of an object."""
+
+    name: str
+    description: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
+    strict: bool = False
+
+    def as_told(self) -> dict[str, Any]:
+        """As chat templates know it."""
+        function: dict[str, Any] = {"name": self.name, "description": self.description or ""}
+        return {"type": "function", "function": {**function, "parameters": dict(self.parameters)}}
+
+
+@dataclass(frozen=True, slots=True)
 class LaidOut:
     """A conversation's prompt, the strings that end a turn in its layout, and its tokens if they were asked for."""
 
@@ -87,10 +107,12 @@ class LaidOut:
 class ChatRequest(InferenceRequest):
     """``template_kwargs`` are further variables for the model's chat template (``enable_thinking`` and the like).
 
-    ``begun`` is the beginning of the answer: the model goes on behind it. With ``continue_final_message`` it goes on
-    behind the last message's words, without ``add_generation_prompt`` behind the end of the last message.
-    ``conversation``: see ``GenerateRequest``. ``laid_out`` is the prompt, if somebody has laid it out and cut it into
-    tokens already; nothing was ``begun`` then.
+    ``begun`` is the beginning of the answer, and ``begun_reasoning`` what was thought before it: the model goes on
+    behind these, still thinking where there is no answer yet. With ``continue_final_message`` it goes on behind the
+    last message's words, without ``add_generation_prompt`` behind the end of the last message. ``splits_reasoning``:
+    what it thinks is told apart from what it says. ``tools`` are those that it may call; without ``parallel_calls`` one
+    at most is told. ``conversation``: see ``GenerateRequest``. ``laid_out`` is the
+    prompt, if somebody has laid it out and cut it into tokens already; nothing was begun then.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -98,6 +120,10 @@ class ChatRequest(InferenceRequest):
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     begun: str = ""
+    begun_reasoning: str = ""
+    tools: tuple[Tool, ...] = ()
+    parallel_calls: bool = True
+    splits_reasoning: bool = True
     conversation: str | None = None
     laid_out: LaidOut | None = None
 
@@ -140,6 +166,7 @@ class TemplateRequest:
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     add_generation_prompt: bool = True
     continue_final_message: bool = False
+    tools: tuple[Tool, ...] = ()
     tokenize: bool = False
 
 

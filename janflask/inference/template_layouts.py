@@ -8,10 +8,12 @@ in front of the first user's words.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from janflask.errors import ConflictError
-from janflask.inference.requests import ChatMessage
+from janflask.inference.parts import ToolCallPart
+from janflask.inference.requests import ChatMessage, Tool
 
 CHATML_STOPS = ("<|im_end|>",)
 PLAIN_STOPS = ("\n\nUser:", "\nUser:")
@@ -52,3 +54,32 @@ def render_jan(template: str, messages: Sequence[ChatMessage], *, ask: bool = Tr
         turns[0][0].insert(0, system)
     text = "".join(between + "\n\n".join(asked) + after + "\n\n".join(said) for asked, said in turns)
     return before + (system if has_system else "") + text
+
+
+# --- tools, for models whose layout has no place for them -------------------------------------------------------------
+
+
+def told_tools(tools: Sequence[Tool]) -> str:
+    """What a system message says of tools, in the words that many models were trained with (Hermes, Qwen)."""
+    listed = "\n".join(json.dumps(tool.as_told(), ensure_ascii=False) for tool in tools)
+    return (
+        "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+        f"You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n{listed}\n</tools>\n\n"
+        "For each function call, return a json object with function name and arguments within <tool_call></tool_call> "
+        'XML tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
+    )
+
+
+def said_with_calls(text: str, calls: Sequence[ToolCallPart]) -> str:
+    """An assistant's words and its calls."""
+    written = [
+        f'<tool_call>\n{{"name": {json.dumps(call.name, ensure_ascii=False)}, "arguments": {call.arguments or "{}"}}}'
+        "\n</tool_call>"
+        for call in calls
+    ]
+    return "\n".join(filter(None, (text, *written)))
+
+
+def told_result(text: str) -> str:
+    """A tool's result, as the user says it."""
+    return f"<tool_response>\n{text}\n</tool_response>"

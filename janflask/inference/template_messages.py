@@ -8,12 +8,17 @@ nothing is changed which need not be.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from janflask.inference.parts import ReasoningPart, TextPart, ToolCallPart
 from janflask.inference.requests import ChatMessage
-from janflask.inference.template_probe import BLOCK, Forms, text_parts
+from janflask.inference.template_layouts import said_with_calls
+from janflask.inference.template_probe import BLOCK, CallForms, Forms, text_parts
 
 Conversation = tuple[ChatMessage, ...]
 GAP = "\n\n"  # between what was said in several turns and is one now
@@ -44,17 +49,30 @@ def shapes(messages: Sequence[ChatMessage], *, ask: bool) -> Iterator[Conversati
 
 
 def entries(conversation: Conversation, forms: Forms) -> list[dict[str, Any]]:
-    """The messages as the template reads them."""
-    return [_entry(message, forms) for message in conversation]
+    """The messages as the template reads them; a tool's result knows its tool's name by the call that it answers."""
+    names = {call.id: call.name for message in conversation for call in message.calls}
+    if not forms.calls.calls:
+        conversation = tuple(_in_words(message) for message in conversation)
+    return [_entry(message, forms, names) for message in conversation]
+
+
+def _in_words(message: ChatMessage) -> ChatMessage:
+    """Calls and their results as the models of most other templates write and read them."""
+    if message.calls:
+        words = said_with_calls(message.text, message.calls)
+        thoughts = tuple(part for part in message.parts if isinstance(part, ReasoningPart))
+        return replace(message, parts=(*thoughts, TextPart(words)))
+    return message
 
 
 def _joined(messages: Conversation) -> Conversation:
     """Turns of one side in a row become one; a turn in which nothing was said goes, unless there are no others."""
     joined: list[ChatMessage] = []
     for message in messages:
-        if not message.text and not message.reasoning and message.role != "tool":
+        if not (message.text or message.reasoning or message.calls) and message.role != "tool":
             continue
-        if joined and message.role != "tool" and joined[-1].role == message.role:
+        is_turn = message.role != "tool" and not message.calls
+        if joined and is_turn and joined[-1].role == message.role and not joined[-1].calls:
             joined[-1] = _both(joined[-1], message)
         else:
             joined.append(message)
@@ -90,7 +108,7 @@ def _silent_user() -> ChatMessage:
     return ChatMessage.of("user", "")
 
 
-def _entry(message: ChatMessage, forms: Forms) -> dict[str, Any]:
+def _entry(message: ChatMessage, forms: Forms, names: Mapping[str, str]) -> dict[str, Any]:
     content: Any = message.text
     in_block = message.reasoning is not None and forms.reasoning == BLOCK
     if in_block or message.role in forms.parts:
@@ -100,8 +118,36 @@ def _entry(message: ChatMessage, forms: Forms) -> dict[str, Any]:
     entry = {"role": message.role, "content": content}
     if message.reasoning is not None and not in_block:
         entry[forms.reasoning] = message.reasoning
-    if message.name is not None:
-        entry["name"] = message.name
-    if message.tool_call_id is not None:
-        entry["tool_call_id"] = message.tool_call_id
+    if message.calls:
+        entry["tool_calls"] = [_call(call, forms.calls) for call in message.calls]
+        if forms.calls.null_content and not message.text:
+            entry["content"] = None
+    call_id = message.tool_call_id
+    name = message.name or (names.get(call_id) if call_id else None)
+    if name is not None:
+        entry["name"] = name
+    if call_id is not None:
+        entry["tool_call_id"] = _short(call_id) if forms.calls.short_ids else call_id
     return entry
+
+
+def _call(call: ToolCallPart, forms: CallForms) -> dict[str, Any]:
+    arguments = call.arguments if forms.as_text else _object(call.arguments)
+    call_id = _short(call.id) if forms.short_ids else call.id
+    return {"id": call_id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+
+
+def _object(arguments: str) -> Any:
+    """What a model wrote and is no object (``max_tokens`` cut it) is shown as the text that it is."""
+    try:
+        value = json.loads(arguments or "{}")
+    except ValueError:
+        return {"arguments": arguments}
+    return value if isinstance(value, dict) else {"arguments": value}
+
+
+def _short(call_id: str) -> str:
+    """Nine letters and digits, the same ones for the same id."""
+    if re.fullmatch(r"[a-zA-Z0-9]{9}", call_id):
+        return call_id
+    return hashlib.sha256(call_id.encode()).hexdigest()[:9]

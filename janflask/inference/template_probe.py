@@ -8,9 +8,10 @@ what comes out.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from janflask.errors import InvalidRequestError
@@ -19,10 +20,26 @@ from janflask.inference.template_process import TemplateRenderer
 BLOCK = "thinking block"  # what was thought is a part of the content: {"type": "thinking", "thinking": ...}
 REASONING = ("reasoning_content", "reasoning", "thinking")  # a message's field for it, the usual one first
 ROLES = ("user", "system", "assistant", "tool")
+CALL_IDS = ("call_0123456789abcdef", "call00001")
 NEEDLE = "Qz7needle7zQ"
 LIST_AS_TEXT = re.compile(rf"""["'](?:text|thinking)["']:\s*["']{NEEDLE}""")  # it printed the list, and read no part
 
 Message = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CallForms:
+    """How a template reads tools and calls of them: whether it shows the tools, and the calls.
+
+    ``as_text``: a call's arguments are a string, and no object. ``null_content``: beside calls, no words are null.
+    ``short_ids``: ids have nine letters and digits, as Mistral's have.
+    """
+
+    tools: bool = False
+    calls: bool = False
+    as_text: bool = False
+    null_content: bool = False
+    short_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +52,7 @@ class Forms:
     parts: frozenset[str] = frozenset()
     reasoning: str = REASONING[0]
     answers: bool = True
+    calls: CallForms = CallForms()
 
 
 def text_parts(text: str) -> list[Message]:
@@ -43,12 +61,16 @@ def text_parts(text: str) -> list[Message]:
 
 
 def probe(renderer: TemplateRenderer, variables: Mapping[str, Any]) -> Forms:
-    """Some thirty small renderings in three frames. A template that has to be killed for them is taken as the usual."""
+    """Some forty small renderings in five frames. A template that has to be killed for them is taken as the usual."""
     try:
         parts, answers = _contents(renderer, variables)
-        return Forms(parts, _reasoning(renderer, variables, parts), answers)
+        forms = Forms(parts, _reasoning(renderer, variables, parts), answers)
     except InvalidRequestError:
         return Forms()
+    try:
+        return replace(forms, calls=_calls(renderer, variables, parts))
+    except InvalidRequestError:
+        return forms
 
 
 def _contents(renderer: TemplateRenderer, variables: Mapping[str, Any]) -> tuple[frozenset[str], bool]:
@@ -94,6 +116,37 @@ def _reasoning(renderer: TemplateRenderer, variables: Mapping[str, Any], parts: 
     shown |= _shown(renderer, {**variables, "add_generation_prompt": False}, questions)
     names = [name for name in (*REASONING, BLOCK) if {(name, "last"), (name, "earlier")} & shown]
     return names[0] if names else REASONING[0]
+
+
+def _calls(renderer: TemplateRenderer, variables: Mapping[str, Any], parts: frozenset[str]) -> CallForms:
+    """Objects and an empty text are asked for first: that is what most templates read."""
+    user = {"role": "user", "content": text_parts("Hi") if "user" in parts else "Hi"}
+    tools = bool(_shown(renderer, {**variables, "tools": [_tool(NEEDLE)]}, {"tools": [user]}))
+    questions = {
+        (as_text, null, call_id): [user, _caller(as_text, null, call_id)]
+        for as_text in (False, True)
+        for null in (False, True)
+        for call_id in CALL_IDS
+    }
+    shown = _shown(renderer, {**variables, "tools": [_tool("Asks.")], "add_generation_prompt": False}, questions)
+    for as_text, null, call_id in questions:
+        if (as_text, null, call_id) in shown:
+            short = (as_text, null, CALL_IDS[0]) not in shown
+            return CallForms(tools, True, as_text, null, short)
+    return CallForms(tools)
+
+
+def _tool(description: str) -> Message:
+    properties = {"words": {"type": "string", "description": "What to ask."}}
+    parameters = {"type": "object", "properties": properties, "required": ["words"]}
+    return {"type": "function", "function": {"name": "ask", "description": description, "parameters": parameters}}
+
+
+def _caller(as_text: bool, null: bool, call_id: str) -> Message:
+    arguments = {"words": NEEDLE}
+    function = {"name": "ask", "arguments": json.dumps(arguments) if as_text else arguments}
+    calls = [{"id": call_id, "type": "function", "function": function}]
+    return {"role": "assistant", "content": None if null else "", "tool_calls": calls}
 
 
 def _shown(

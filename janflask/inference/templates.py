@@ -18,6 +18,7 @@ from typing import Any
 
 from janflask.errors import InvalidRequestError
 from janflask.inference.gguf_template import GgufTemplate
+from janflask.inference.parsing.rules import PLAIN, AnswerRules
 from janflask.inference.requests import ChatMessage
 from janflask.inference.template_layouts import CHATML_STOPS, PLAIN_STOPS, render_chatml, render_jan, render_plain
 from janflask.inference.template_messages import as_given
@@ -92,11 +93,14 @@ class ChatTemplates:
         if jan_template:
             return render_jan(jan_template, as_given(messages), ask=ask), ()
         if info.chat_template:
-            tokens = {"bos_token": info.bos_token, "eos_token": info.eos_token}
-            return self._template(info.chat_template).text(messages, tokens, variables, ask=ask), ()
+            return self._template(info.chat_template).text(messages, _tokens(info), variables, ask=ask), ()
         if info.knows_chatml:
             return render_chatml(as_given(messages), ask=ask), CHATML_STOPS
         return render_plain(as_given(messages), ask=ask), PLAIN_STOPS
+
+    def answer_rules(self, info: EngineInfo) -> AnswerRules:
+        """How the model's answers are to be read: as its own chat template has them, whatever layout is used."""
+        return self._template(info.chat_template).answer_rules(_tokens(info)) if info.chat_template else PLAIN
 
     def close(self) -> None:
         """Ends the renderer processes."""
@@ -115,6 +119,10 @@ class ChatTemplates:
         if oldest is not None:
             oldest.close()
         return template
+
+
+def _tokens(info: EngineInfo) -> dict[str, str]:
+    return {"bos_token": info.bos_token, "eos_token": info.eos_token}
 
 
 def needs_special(text: str, info: EngineInfo) -> bool:

@@ -117,11 +117,6 @@ GENERATION: Mapping[str, Unsupported] = {
         ("thinking_token_budget", "thinking_budget", "thinking_budget_tokens", "reasoning_budget"), _THINKING_LIMIT
     ),
     "reasoning_budget_tokens": _THINKING_LIMIT,
-    "include_reasoning": Unsupported("must be true: thinking is part of the answer's text here", (True,)),
-    "reasoning_format": Unsupported(
-        "must be none: thinking is part of the answer's text here", ("none", "auto", "raw")
-    ),
-    "separate_reasoning": Unsupported("must be false: thinking is part of the answer's text here", (False,)),
     "verbosity": Unsupported("is not supported: say in the instructions how long an answer should be", ("medium",)),
 }
 
@@ -142,6 +137,18 @@ CONVERSATION: Mapping[str, Unsupported] = {
     "safe_prompt": Unsupported("is not supported: send a message with the role system"),
     **dict.fromkeys(("guideline", "tool_prompt"), Unsupported("is not supported: put its text into a message")),
     **dict.fromkeys(("think", "thinking", "reasoning"), _THINKING),
+    "reasoning_format": Unsupported(  # llama-server; a chat takes it
+        "must be auto: what a model thinks is told apart from its answer; only /chat/completions can leave it in",
+        ("auto", "deepseek"),
+    ),
+    "separate_reasoning": Unsupported(  # SGLang
+        "must be true: what a model thinks is told apart; /chat/completions leaves it in with `reasoning_format` none",
+        (True,),
+    ),
+    "include_reasoning": Unsupported(  # vLLM
+        "must be true: what a model thinks is told, in a field of its own; with `reasoning_effort` none many think not",
+        (True,),
+    ),
 }
 
 _IN_CONTENT = Unsupported("is not supported yet: the models here read text, and only what is in `content`")

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator, Mapping
 
 from janflask.errors import ConflictError
-from janflask.models.upstream import Upstream
+from janflask.models.upstream import KEY_EXTENSION, Upstream
 
 MAX_KEY = 4096  # characters
 
@@ -56,8 +56,13 @@ def upstream_problems(upstream: Upstream | None) -> Iterator[str]:
 
 def _read(path: str, where: str) -> str:
     """The file's text without the line break at its end."""
+    real = os.path.realpath(path)
+    if not real.endswith(KEY_EXTENSION):  # a folder from elsewhere may hold links
+        raise _unusable(
+            f"{where} is a link to one whose name does not end in {KEY_EXTENSION}: no such file is ever sent"
+        )
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe is not waited for
+        fd = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe is not waited for
         try:
             _check(os.fstat(fd).st_mode, where)
             data = os.read(fd, MAX_KEY + 3)  # a longer one is too long, whatever its end

@@ -41,6 +41,12 @@ class PromptTokensDetailsSchema(ma.Schema):
     cached_tokens = _whole("Prompt tokens taken from the prefix cache.")
 
 
+class CompletionTokensDetailsSchema(ma.Schema):
+    """What the completion's tokens were."""
+
+    reasoning_tokens = _whole("Tokens of what was thought before the answers, with the markers around it.")
+
+
 class UsageSchema(ma.Schema):
     """Counted tokens."""
 
@@ -48,6 +54,7 @@ class UsageSchema(ma.Schema):
     completion_tokens = _whole("Tokens of all choices.")
     total_tokens = _whole("Their sum.")
     prompt_tokens_details = fields.Nested(PromptTokensDetailsSchema)
+    completion_tokens_details = fields.Nested(CompletionTokensDetailsSchema)
 
 
 class TimingsSchema(ma.Schema):
@@ -80,7 +87,10 @@ class TokenLogprobSchema(TopLogprobSchema):
 class ChatLogprobsSchema(ma.Schema):
     """The log-probabilities of one choice."""
 
-    content = fields.List(fields.Nested(TokenLogprobSchema))
+    content = fields.List(
+        fields.Nested(TokenLogprobSchema),
+        metadata={"description": "Of every token that was generated, those of the reasoning and its markers too."},
+    )
     refusal = fields.List(fields.Nested(TokenLogprobSchema), metadata={"nullable": True})
 
 
@@ -90,6 +100,7 @@ class AssistantMessageSchema(ma.Schema):
     role = fields.String(validate=validate.OneOf(["assistant"]))
     content = _text("The answer.")
     refusal = _text("Always null.", nullable=True)
+    reasoning_content = _text("What the model thought before it answered; left out if it did not.")
 
 
 def _finish_reason() -> fields.String:

@@ -17,6 +17,8 @@ from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason,
 
 MAX_MESSAGES = 10_000
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # names of one field; the first that is given wins
+IN_CONTENT = "none"
+FORMATS = (IN_CONTENT, "auto", "deepseek")  # llama-server's words
 NO_TOOLS = "needs `tools`, and the request has none (they are not supported yet): leave it out, or set it to none"
 
 
@@ -211,7 +213,7 @@ class ChatRequestSchema(ConversationSchema, InferenceSchema):
 
     REFUSED: Mapping[str, Reason] = {
         **InferenceSchema.REFUSED,
-        **ConversationSchema.REFUSED,
+        **refusals(CONVERSATION, but=("reasoning_format",)),
         "functions": unless(([],), "are not supported yet: leave them out"),
         "function_call": unless(("none", "auto"), "needs `functions`, which are not supported yet: leave it out"),
         "response_format": lambda value: (
@@ -226,6 +228,15 @@ class ChatRequestSchema(ConversationSchema, InferenceSchema):
         allow_none=True,
         validate=between(1, MAX_TOKENS),
         metadata={"description": "The newer name of `max_tokens`; wins when both are given."},
+    )
+    reasoning_format = Text(
+        allow_none=True,
+        validate=validate.OneOf(FORMATS, error="must be one of {choices}, not {input!r}"),
+        metadata={
+            "description": "Where to tell what the model thinks before it answers: `auto` (or `deepseek`) in "
+            "`reasoning_content`, `none` in the content, as the model writes it.",
+            "default": "auto",
+        },
     )
     logprobs = optional_flag("Answer with the log-probability of each token.", default=False)
     top_logprobs = sampling_whole("top_logprobs", "With `logprobs`: so many of the likeliest tokens at each place.")
@@ -242,6 +253,7 @@ class ChatRequestSchema(ConversationSchema, InferenceSchema):
         top_logprobs = data.pop("top_logprobs", 0)
         if data.get("logprobs"):
             data["top_logprobs"] = top_logprobs
+        splits = data.get("reasoning_format") != IN_CONTENT
         common = common_arguments(data)
         common["max_tokens"] = data.get("max_completion_tokens", common["max_tokens"])
-        return ChatRequest(**self.conversation(data), **common)
+        return ChatRequest(**self.conversation(data), splits_reasoning=splits, **common)

@@ -208,6 +208,23 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
         upstream_key(upstream)
 
 
+def test_a_link_leads_to_a_key_only(tmp_path: Path) -> None:
+    """A model's folder may have come from elsewhere, with a link in it to another secret."""
+    token = tmp_path / "token"
+    token.write_text("hf_secret")
+    token.chmod(0o600)
+    (tmp_path / "model").mkdir()
+    link = tmp_path / "model" / "a.key"
+    link.symlink_to(token)
+    upstream = read_upstream({**LEAST, "api_key_file": "a.key"}, tmp_path / "model")
+    with pytest.raises(ConflictError, match=r"is a link to one whose name does not end in \.key"):
+        upstream_key(upstream)
+    token.rename(tmp_path / "token.key")  # as secrets are mounted in containers
+    link.unlink()
+    link.symlink_to(tmp_path / "token.key")
+    assert upstream_key(upstream) == "hf_secret"
+
+
 def test_a_key_from_the_environment() -> None:
     upstream = read_upstream({**LEAST, "api_key_env": "JANFLASK_UPSTREAM_BIG"}, FOLDER)
     assert upstream_key(upstream, {"JANFLASK_UPSTREAM_BIG": "sk-1234"}) == "sk-1234"

@@ -24,6 +24,7 @@ _USAGE = {
     "completion_tokens": 8,
     "total_tokens": 39,
     "prompt_tokens_details": {"cached_tokens": 20},
+    "completion_tokens_details": {"reasoning_tokens": 0},
 }
 _TIMINGS = {
     "queue_ms": 0.2,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError
@@ -13,6 +14,8 @@ from janflask.inference.local.embedding import embed
 from janflask.inference.local.engines import Endpoint, Engines
 from janflask.inference.local.generate import asked
 from janflask.inference.local.generation import Generations
+from janflask.inference.parsing.rules import PLAIN, AnswerRules
+from janflask.inference.parsing.stream import Reading, read
 from janflask.inference.requests import (
     ChatRequest,
     CompletionRequest,
@@ -33,7 +36,7 @@ from janflask.models.card import ModelCard
 from janflask.models.engine_info import EngineInfo
 from janflask.settings import Settings
 
-Prepare = Callable[[EngineInfo], list[GenerateRequest]]
+Prepare = Callable[[EngineInfo], tuple[list[GenerateRequest], Reading]]
 
 
 class LocalBackend:
@@ -56,18 +59,25 @@ class LocalBackend:
         ask = asked(self._card, request)
         further = template_kwargs(self._card, request.template_kwargs)
 
-        def prepare(info: EngineInfo) -> list[GenerateRequest]:
+        def prepare(info: EngineInfo) -> tuple[list[GenerateRequest], Reading]:
+            rules = self._templates.answer_rules(info) if request.splits_reasoning else PLAIN
             laid_out = request.laid_out
             if laid_out is not None and laid_out.tokens is not None:
-                return [ask.chat_tokens(laid_out.tokens, laid_out.stop)]
-            return [ask.chat(self._prompt(request, further, info), request.begun)]
+                generation = ask.chat_tokens(laid_out.tokens, laid_out.stop)
+                reading = Reading(rules, laid_out.prompt)
+            else:
+                prompt = self._prompt(request, further, info)
+                reading = _reading(rules, request, prompt.text)
+                generation = ask.chat(prompt, "" if request.continue_final_message else reading.begun)
+            return [replace(generation, markers=rules.markers)], reading
 
         yield from self._events(prepare, waiter, beat, tries or Tries())
 
     def complete(self, request: CompletionRequest, waiter: Waiter, beat: float) -> Events:
         """See ``Backend``, and ``chat``."""
         ask = asked(self._card, request)
-        yield from self._events(lambda info: ask.completions(request, info), waiter, beat, Tries())
+        reading = Reading(PLAIN, "")
+        yield from self._events(lambda info: (ask.completions(request, info), reading), waiter, beat, Tries())
 
     def _events(self, prepare: Prepare, waiter: Waiter, beat: float, tries: Tries) -> Events:
         heard = anew = False
@@ -95,8 +105,10 @@ class LocalBackend:
                 endpoint: Endpoint = found.value
                 break
             yield []
-        generations = Generations(endpoint.socket, prepare(endpoint.info), waiter)
-        yield from generations.events(beat, self._settings.request_timeout)
+        requests, reading = prepare(endpoint.info)
+        generations = Generations(endpoint.socket, requests, waiter)
+        with closing(generations.events(beat, self._settings.request_timeout)) as events:
+            yield from read(events, reading)
 
     def embed(self, request: EmbeddingRequest, waiter: Waiter) -> Embedded:
         """See ``Backend``."""
@@ -163,3 +175,11 @@ class LocalBackend:
             if error.status == InvalidRequestError.status:
                 error.param = param
             raise
+
+
+def _reading(rules: AnswerRules, request: ChatRequest, prompt: str) -> Reading:
+    """The beginning of the answer is what was said already, or the last message, which the prompt ends with."""
+    if request.continue_final_message:
+        last = request.messages[-1].text
+        return Reading(rules, prompt.removesuffix(last), last)
+    return Reading(rules, prompt, rules.written(prompt, request.begun_reasoning, request.begun))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from janflask.errors import JanflaskError, TimeoutExceededError
@@ -50,7 +50,7 @@ class Generations:
             self.close()
             raise
 
-    def events(self, beat: float, patience: float) -> Iterator[list[Event]]:
+    def events(self, beat: float, patience: float) -> Generator[list[Event]]:
         """Lists of events as they come; an empty list after each ``beat`` seconds without any.
 
         Raises what the engine answers, EngineCrashedError when it ends, ClientDisconnectedError, and

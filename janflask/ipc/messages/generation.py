@@ -13,6 +13,7 @@ class FinishReason(StrEnum):
 
     STOP = "stop"  # end-of-generation token or a stop string
     LENGTH = "length"  # max_tokens reached, or the context is full
+    TOOL_CALLS = "tool_calls"  # it stopped, and has called tools; whoever reads the answer says so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +22,8 @@ class GenerateRequest:
 
     ``prompt`` is text, or token ids that are taken as they are. ``add_special`` lets the tokenizer add BOS where the
     model wants one; ``parse_special`` turns text like ``<|im_end|>`` into its control token (true for a rendered chat
-    template, false for a user's plain text). Errors call the prompt and the biases what whoever asks calls them.
+    template, false for a user's plain text). ``markers`` are looked for in the answer: where one of them is made of
+    control tokens, these are text of it. Errors call the prompt and the biases what whoever asks calls them.
     """
 
     prompt: str | tuple[int, ...]
@@ -31,6 +33,7 @@ class GenerateRequest:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     add_special: bool = True
     parse_special: bool = True
+    markers: tuple[str, ...] = ()
     cache_prompt: bool = True  # false: compute the whole prompt, use no cached prefix
     conversation: str | None = None  # whose prompt it is: its KV state is kept on disk, and looked for there
     echo: bool = False  # the prompt comes before its answer, with log-probabilities where ``sampling`` asks for them
@@ -66,11 +69,12 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one generation; ``completion_tokens`` counts all its choices."""
+    """Tokens of one generation; ``completion_tokens`` counts all its choices, and what they thought."""
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int  # of the prompt, taken from the prefix cache
+    reasoning_tokens: int = 0  # of the completion; whoever reads the answer counts them
 
     @property
     def total_tokens(self) -> int:

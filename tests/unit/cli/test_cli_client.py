@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from contextlib import nullcontext
 
 import click
 import pytest
 
+from janflask.cli.chat import THINKING, Conversation
 from janflask.cli.client import Client, Event, error_of, model_path, parse_events, server_url
 from janflask.settings import Settings
 
@@ -79,3 +82,13 @@ def test_an_error_of_another_shape_falls_back(body: object) -> None:
 def test_an_openai_shaped_error_is_taken_apart() -> None:
     error = error_of({"error": {"message": "no", "code": "queue_full"}}, status=429, fallback="x")
     assert (error.message, error.code, error.status, error.exit_code) == ("no", "queue_full", 429, 1)
+
+
+def test_a_conversation_tells_that_the_model_thinks(monkeypatch: pytest.MonkeyPatch) -> None:
+    deltas = [{"role": "assistant", "content": ""}, {"reasoning_content": "Hm"}, {"content": "Hello"}]
+    lines = [Event(json.dumps({"choices": [{"delta": delta}]})) for delta in deltas]
+    client = Client("http://localhost:1")
+    monkeypatch.setattr(client, "stream", lambda path, body: nullcontext(lines))
+    conversation = Conversation(client, "tiny", None, {})
+    assert list(conversation.ask("Hi")) == [Event(THINKING, comment=True), Event("Hello")]
+    assert conversation.messages[-1] == {"role": "assistant", "content": "Hello"}

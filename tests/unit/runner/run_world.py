@@ -17,6 +17,7 @@ from janflask.inference.requests import ChatRequest, LaidOut, TemplateRequest, T
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
 from janflask.ipc.messages.generation import Timings, Usage
+from janflask.models.card import ModelCard
 from janflask.runner.live import Change
 from janflask.runner.runner import Runner
 from janflask.settings import Settings
@@ -92,8 +93,18 @@ class FakeModel:
     def info(self, waiter: Waiter, overrides: Mapping[str, Any]) -> BackendInfo:
         return BackendInfo(CONTEXT)
 
-    def card(self, model_id: str) -> Any:
-        return SimpleNamespace(id=model_id, parameters={}, settings={})
+    def card(self, model_id: str) -> ModelCard:
+        return ModelCard(
+            id=model_id,
+            name=model_id,
+            path=None,
+            size_bytes=0,
+            created=0,
+            settings={},
+            parameters={},
+            metadata={},
+            raw={},
+        )
 
 
 class RunWorld:

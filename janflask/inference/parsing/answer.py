@@ -1,0 +1,223 @@
+"""One answer as it grows: the model's own text in, deltas out, the same ones joined wherever the text is cut."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+from janflask.inference.deltas import Delta, ReasoningDelta, TextDelta, ToolCallDelta
+from janflask.inference.parsing.call_parser import CallParser, Schemas
+from janflask.inference.parsing.markers import Markers
+from janflask.inference.parsing.rules import AnswerRules
+
+_TAG = re.compile(r"<[^<>]*>|\[[^\[\]]*\]")
+
+
+class _State(Enum):
+    LEAD = 0  # at the beginning, or behind a block: another may begin
+    THOUGHT_LEAD = 1  # a block is open, and nothing was thought yet
+    THOUGHT = 2
+    TEXT = 3
+    CALLS = 4
+
+
+FENCE = "```"  # of code, in which no call is meant
+
+
+class AnswerParser:
+    """One choice. What it thinks comes without the blanks around it, and so does an answer behind thoughts or calls.
+
+    Calls are looked for where there are ``tools``; without ``parallel`` those behind the first are not told.
+    """
+
+    def __init__(
+        self, rules: AnswerRules, index: int = 0, tools: Schemas | None = None, *, parallel: bool = True
+    ) -> None:
+        self._index = index
+        self._rules = rules
+        self._tools = tools or {}
+        self._parallel = parallel
+        reasoning = rules.reasoning
+        self._start = "" if reasoning is None else reasoning.start
+        triggers = rules.calls.triggers if tools else ()
+        leading = triggers or (("{",) if tools else ())
+        self._triggers = frozenset(leading)
+        self._leading = Markers((self._start, *rules.wraps, *leading))
+        self._restart = Markers((self._start,))
+        self._thought_end = Markers(() if reasoning is None else (reasoning.end,))
+        self._in_text = Markers((*triggers, FENCE) if triggers else ())
+        self._in_wrap = Markers((*rules.ends, *self._in_text.all))
+        self._in_fence = Markers((FENCE,))
+        self._held = ""  # what may be the beginning of a marker
+        self._blank = ""  # what stands before what may be a call
+        self._state = _State.TEXT if rules.is_plain and not tools else _State.LEAD
+        self._has_lead = False  # a block was closed, or a wrap opened: blanks that follow are the layout's
+        self._is_wrapped = self._is_code = False
+        self._call_parser: CallParser | None = None
+        self.n_calls = 0
+
+    @property
+    def thinks(self) -> bool:
+        """Whether a block of thoughts is open."""
+        return self._state in (_State.THOUGHT_LEAD, _State.THOUGHT)
+
+    @property
+    def is_through(self) -> bool:
+        """Whether all that follows is text, to be handed on as it is."""
+        return self._state is _State.TEXT and not (self._is_wrapped or self._held or self._in_text.all)
+
+    def begin(self, prompt: str, begun: str = "") -> None:
+        """Goes on behind a prompt, and behind what of the answer follows it already, which is not told again."""
+        if self._rules.opens(prompt):
+            self._state = _State.THOUGHT_LEAD
+        self.feed(begun)
+        if self._state is _State.LEAD:
+            self._held = self._held.lstrip()
+
+    def feed(self, text: str) -> list[Delta]:
+        """What is certain by now."""
+        deltas: list[Delta] = []
+        self._held += text
+        while self._step(deltas):
+            pass
+        return deltas
+
+    def finish(self) -> list[Delta]:
+        """What was held back when nothing more comes: it was no marker."""
+        if self._state is _State.CALLS:
+            return self._finish_calls()
+        held, self._held = self._held, ""
+        if self._state is _State.LEAD:
+            held = held.lstrip() if self._has_lead else held
+        elif self._state is _State.TEXT and self._is_wrapped and _TAG.match(held):
+            return []  # the answer's end, of which the model's last token is never told
+        elif self.thinks:
+            held = held.strip() if self._state is _State.THOUGHT_LEAD else held.rstrip()
+        return [self._delta(held)] if held else []
+
+    def _step(self, deltas: list[Delta]) -> bool:
+        """Whether there is more to be done with what is held."""
+        if not self._held:
+            return False
+        match self._state:
+            case _State.LEAD:
+                return self._lead(deltas)
+            case _State.THOUGHT_LEAD:
+                return self._thought_lead()
+            case _State.THOUGHT:
+                return self._thought(deltas)
+            case _State.CALLS:
+                return self._calls(deltas)
+        return self._text(deltas)
+
+    def _lead(self, deltas: list[Delta]) -> bool:
+        said = self._held.lstrip()
+        found = self._leading.leading(said)
+        if found.start == 0 and found.marker is None:
+            return False
+        if found.marker is None:
+            self._held = said if self._has_lead else self._held
+            self._state = _State.TEXT
+            return True
+        if found.marker in self._triggers:
+            blank = "" if self._has_lead else self._held[: len(self._held) - len(said)]
+            return self._begin_calls(blank, said)
+        self._held = said[found.end :]
+        if found.marker == self._start:
+            self._state = _State.THOUGHT_LEAD
+        else:
+            self._state, self._is_wrapped = _State.TEXT, True
+        return True
+
+    def _thought_lead(self) -> bool:
+        """Some models open once more what the prompt opened."""
+        said = self._held.lstrip()
+        found = self._restart.leading(said)
+        if found.start == 0 and found.marker is None:
+            return False
+        self._held = said[found.end :] if found.marker else said
+        if not found.marker:
+            self._state = _State.THOUGHT
+        return True
+
+    def _thought(self, deltas: list[Delta]) -> bool:
+        found = self._thought_end.find(self._held)
+        thought = self._held[: found.start].rstrip()
+        if thought:
+            deltas.append(ReasoningDelta(self._index, thought))
+        if found.marker is None:
+            self._held = self._held[len(thought) :]
+            return False
+        self._held, self._state, self._has_lead = self._held[found.end :], _State.LEAD, True
+        return True
+
+    def _text(self, deltas: list[Delta]) -> bool:
+        if self.is_through_text:
+            self._say(deltas, self._held)
+            self._held = ""
+            return False
+        found = (self._in_fence if self._is_code else self._in_wrap if self._is_wrapped else self._in_text).find(
+            self._held
+        )
+        if found.marker == FENCE:
+            self._is_code = not self._is_code
+            self._say(deltas, self._held[: found.end])
+            self._held = self._held[found.end :]
+            return True
+        said = self._held[: found.start]
+        told = said.rstrip() if self._in_text.all else said  # blanks before a call are the layout's
+        self._say(deltas, told)
+        if found.marker is None:
+            self._held = self._held[len(told) :]
+            return False
+        if found.marker in self._triggers:
+            return self._begin_calls(said[len(told) :], self._held[found.start :])
+        self._say(deltas, said[len(told) :])
+        self._held = self._held[found.end :]
+        self._state, self._is_wrapped, self._has_lead = _State.LEAD, False, True
+        return True
+
+    @property
+    def is_through_text(self) -> bool:
+        """Whether nothing is looked for in the text under way."""
+        return not (self._is_wrapped or self._in_text.all)
+
+    def _say(self, deltas: list[Delta], text: str) -> None:
+        if text:
+            deltas.append(TextDelta(self._index, text))
+
+    # --- calls --------------------------------------------------------------------------------------------------
+
+    def _begin_calls(self, blank: str, text: str) -> bool:
+        self._call_parser = CallParser(self._rules.calls, self._tools, self._index, self.n_calls)
+        self._state, self._blank, self._held = _State.CALLS, blank, text
+        return True
+
+    def _calls(self, deltas: list[Delta], *, closed: bool = False) -> bool:
+        parser = self._call_parser
+        if parser is None:
+            raise RuntimeError("no calls were begun")
+        found, rest = parser.feed(self._held, closed=closed)
+        self._held = ""
+        deltas += [item for item in found if self._parallel or not isinstance(item, ToolCallDelta) or item.call == 0]
+        if rest is None:
+            return False
+        if parser.count > self.n_calls:
+            self.n_calls = parser.count
+            self._state, self._is_wrapped, self._has_lead, self._held = _State.LEAD, False, True, rest
+            return True
+        # It was none: its first word is text, and what is behind it is looked at.
+        word = next((len(trigger) for trigger in self._triggers if rest.startswith(trigger)), len(rest))
+        self._say(deltas, self._blank + rest[:word])
+        self._state, self._held = _State.TEXT, rest[word:]
+        return True
+
+    def _finish_calls(self) -> list[Delta]:
+        deltas: list[Delta] = []
+        self._calls(deltas, closed=True)
+        while self._step(deltas):
+            pass
+        return deltas + (self.finish() if self._held else [])
+
+    def _delta(self, text: str) -> Delta:
+        return ReasoningDelta(self._index, text) if self.thinks else TextDelta(self._index, text)

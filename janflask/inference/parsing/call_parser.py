@@ -1,0 +1,287 @@
+"""Calls of tools as they grow: the model's own text in, deltas out."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import string
+from collections.abc import Mapping
+from typing import Any
+
+from janflask.inference.deltas import Delta, ToolCallDelta
+from janflask.inference.parsing.calls import CallRules, Kind
+from janflask.inference.parsing.markers import Markers
+from janflask.inference.parsing.reader import Reader, Step
+
+Schemas = Mapping[str, Mapping[str, Any]]  # a tool's name and the schema of its arguments
+
+_NAME = re.compile(r"[\w.\-]{1,128}")
+_ALPHABET = string.ascii_letters + string.digits
+_IDS = ("id", "call_id", "tool_call_id")
+
+
+def new_call_id() -> str:
+    """Nine letters and digits: Mistral's templates take no other."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(9))
+
+
+class CallParser:
+    """The calls that stand together in one answer, from their first marker on.
+
+    Names that are no tool's are no calls. ``kept`` is how much of the text was used; the rest is for somebody else.
+    """
+
+    def __init__(self, rules: CallRules, tools: Schemas, index: int, first: int) -> None:
+        self._rules = rules
+        self._tools = tools
+        self._index = index
+        self._reader = Reader()
+        self._steps = self._run()
+        self._out: list[Delta] = []
+        self._begun = False  # the call under way has been told
+        self.count = first
+        self.kept = 0
+
+    def feed(self, text: str, *, closed: bool = False) -> tuple[list[Delta], str | None]:
+        """What is certain by now; and, at the end of the calls, the text that is none of them."""
+        self._reader.text += text
+        self._reader.closed = closed
+        try:
+            next(self._steps)
+            rest = None
+        except StopIteration:
+            rest = "" if self._begun else self._reader.text[self.kept :]
+        out, self._out = self._out, []
+        return out, rest
+
+    def _run(self) -> Step[None]:
+        rules, reader = self._rules, self._reader
+        if rules.section and (yield from reader.take(rules.section)) is None:
+            return
+        while True:
+            if rules.section_end and (yield from reader.take(rules.section_end)) is not None:
+                self.kept = reader.at
+                return
+            if rules.start and (yield from reader.take(rules.start, *rules.others)) is None:
+                return
+            match rules.kind:
+                case Kind.JSON:
+                    whole = yield from self._objects()
+                case Kind.NAMED:
+                    whole = yield from self._named()
+                case _:
+                    whole = yield from self._tagged()
+            if not whole:
+                return
+            if rules.end:
+                yield from reader.take(rules.end)
+            self._begun = False
+            self.kept = reader.at
+            if not rules.start:
+                return
+
+    # --- one call -----------------------------------------------------------------------------------------------
+
+    def _begin(self, name: str, call_id: str | None = None) -> bool:
+        if name not in self._tools:
+            return False
+        self._out.append(ToolCallDelta(self._index, self.count, call_id or new_call_id(), name))
+        self.count += 1
+        self._begun = True
+        return True
+
+    def _argue(self, text: str) -> None:
+        if text:
+            self._out.append(ToolCallDelta(self._index, self.count - 1, arguments=text))
+
+    def _object(self) -> Step[bool]:
+        """Arguments that are a JSON object, or one in a string."""
+        if (yield from self._reader.peek()) != "{":
+            return self._unpacked((yield from self._reader.value()))
+        pieces = self._reader.pieces()
+        while True:
+            try:
+                piece = next(pieces)
+            except StopIteration as end:
+                return bool(end.value)
+            if piece is None:
+                yield
+            else:
+                self._argue(piece)
+
+    def _unpacked(self, written: str | None) -> bool:
+        arguments = _object_text(written)
+        self._argue(arguments or "")
+        return arguments is not None
+
+    def _objects(self) -> Step[bool]:
+        reader = self._reader
+        yield from reader.take("```json")
+        listed = (yield from reader.take("[")) is not None
+        while True:
+            self._begun = False
+            if not (yield from self._call_object()):
+                return False
+            self.kept = reader.at
+            more = yield from reader.take(",", ";") if listed else reader.take(";")
+            if more is None and (yield from reader.peek()) != "{":
+                break
+        if listed:
+            yield from reader.take("]")
+        yield from reader.take("```")
+        return True
+
+    def _call_object(self) -> Step[bool]:
+        """One object with a name and arguments, whichever comes first."""
+        found: dict[str, str] = {}
+        if not (yield from self._members(found)):
+            return False
+        if self._begun:
+            return True
+        return self._begin(found.get("name", ""), found.get("id")) and self._unpacked(found.get("arguments", "{}"))
+
+    def _members(self, found: dict[str, str]) -> Step[bool]:
+        reader, rules = self._reader, self._rules
+        if (yield from reader.take("{")) is None:
+            return False
+        while (yield from reader.take("}")) is None:
+            key = _text((yield from reader.value()))
+            if key is None or (yield from reader.take(":")) is None:
+                return False
+            if not rules.name_key:
+                found["name"] = key
+            if not rules.name_key or key == rules.arguments_key:
+                whole = yield from self._arguments(found)
+            elif key == "function" and (yield from reader.peek()) == "{":
+                whole = yield from self._members(found)
+            else:
+                value = yield from reader.value()
+                whole = value is not None
+                text = _text(value)
+                if key == rules.name_key and text not in self._tools:
+                    return False
+                if text is not None and (key == rules.name_key or key in _IDS):
+                    found["name" if key == rules.name_key else "id"] = text
+            if not whole:
+                return False
+            yield from reader.take(",")
+        return True
+
+    def _arguments(self, found: dict[str, str]) -> Step[bool]:
+        if "name" in found:
+            return self._begin(found["name"], found.get("id")) and (yield from self._object())
+        written = yield from self._reader.value()
+        found["arguments"] = written or ""
+        return written is not None
+
+    def _named(self) -> Step[bool]:
+        head = yield from self._head()
+        if head is None or (yield from self._reader.peek()) not in ("{", '"'):
+            return False
+        return self._begin(*head) and (yield from self._object())
+
+    def _head(self) -> Step[tuple[str, str | None] | None]:
+        """The name, and the id if the model writes one."""
+        yield from self._reader.skip_blank()
+        name = yield from self._reader.word(_NAME)
+        if not name or name not in self._tools:
+            return None
+        if not self._rules.name_end:
+            return name, None
+        found = yield from self._reader.between(re.compile(rf"\s*{self._rules.name_end}"))
+        return None if found is None else (name, found.groupdict().get("id"))
+
+    def _tagged(self) -> Step[bool]:
+        reader, rules = self._reader, self._rules
+        head = yield from self._head()
+        if head is None:
+            return False
+        properties = self._tools[head[0]].get("properties")
+        known = properties if isinstance(properties, Mapping) else {}
+        first = True
+        while True:
+            marker = yield from reader.take(rules.key, rules.end or rules.section_end)
+            if not self._begun and not self._begin(*head):
+                return False
+            if marker != rules.key:
+                self._argue("{}" if first else "}")
+                if marker is not None:
+                    reader.at -= len(marker) if not rules.end else 0
+                return marker is not None
+            key = yield from reader.until(re.compile(rules.key_end))
+            if key is None:
+                return False
+            self._argue(("{" if first else ", ") + json.dumps(key.strip(), ensure_ascii=False) + ": ")
+            first = False
+            if not (yield from self._value(known.get(key.strip()))):
+                return False
+
+    def _value(self, schema: object) -> Step[bool]:
+        if not _is_text(schema):
+            text = yield from self._reader.until(re.compile(re.escape(self._rules.value_end)))
+            if text is not None:
+                self._argue(_as_json(text.strip(), schema))
+            return text is not None
+        return (yield from self._string())
+
+    def _string(self) -> Step[bool]:
+        """A text as it grows; the line breaks that a layout puts around it are no part of it."""
+        reader, end = self._reader, Markers((self._rules.value_end, "\n" + self._rules.value_end))
+        while reader.at == len(reader.text) and not reader.closed:
+            yield
+        framed = reader.text.startswith("\n", reader.at)
+        reader.at += framed
+        self._argue('"')
+        while True:
+            rest = reader.text[reader.at :]
+            found = end.find(rest)
+            said = rest[: found.start]
+            if found.marker and found.marker.startswith("\n") and not framed:
+                said += "\n"
+            self._argue(json.dumps(said, ensure_ascii=False)[1:-1])
+            reader.at += found.end
+            if found.marker or reader.closed:
+                self._argue('"')
+                return found.marker is not None
+            yield
+
+
+def _text(written: str | None) -> str | None:
+    """The text that a JSON string is."""
+    try:
+        value = json.loads(written) if written else None
+    except ValueError:
+        return None
+    return value if isinstance(value, str) else None
+
+
+def _object_text(written: str | None) -> str | None:
+    """The object in a string, an object as it is, or nothing's."""
+    try:
+        value = json.loads(written or "")
+        inner = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
+    if inner is None:
+        return "{}"
+    if not isinstance(inner, dict):
+        return None
+    return value if isinstance(value, str) else written
+
+
+def _is_text(schema: object) -> bool:
+    return isinstance(schema, Mapping) and schema.get("type") == "string"
+
+
+def _as_json(text: str, schema: object) -> str:
+    """A value that stands between tags as what it is; a text that is no JSON is a string."""
+    try:
+        json.loads(text, parse_constant=_no_constant)
+    except ValueError:
+        return json.dumps(text, ensure_ascii=False)
+    return text
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,58 @@
+"""How a model writes its calls of tools."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+ANY = "\x00"  # in a marker: an id, whatever it is
+_FIRST = re.compile(r"<[^<>\s]*>|\[[A-Z_]+\]|[^\s<\[]+|\S+")
+
+
+class Kind(Enum):
+    """What a call's name and arguments are."""
+
+    JSON = "json"  # one object: {"name": "f", "arguments": {"a": 1}}; several stand in a list, or one behind another
+    NAMED = "named"  # a name, and the arguments as an object behind it: <function=f>{"a": 1}</function>
+    TAGGED = "tagged"  # a name, and each argument between markers: <parameter=a>1</parameter>
+
+
+@dataclass(frozen=True, slots=True)
+class CallRules:
+    """The markers around calls; any of them may be empty, and blanks around them are of no account.
+
+    ``section`` and ``section_end`` stand around all calls, ``start`` (or one of ``others``) and ``end`` around each.
+    JSON has ``name_key`` and ``arguments_key`` (empty: the name is the arguments' key). Otherwise ``name_end``, a
+    regular expression, is what stands between name and arguments. TAGGED has ``key``, ``key_end`` (a regular
+    expression) and ``value_end``.
+    """
+
+    kind: Kind
+    section: str = ""
+    section_end: str = ""
+    start: str = ""
+    others: tuple[str, ...] = ()
+    end: str = ""
+    name_key: str = "name"
+    arguments_key: str = "arguments"
+    name_end: str = ""
+    key: str = ""
+    key_end: str = ""
+    value_end: str = ""
+
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """The first words of what calls begin with; none: a JSON object that an answer begins with."""
+        starts = (self.section,) if self.section else (self.start, *self.others)
+        return tuple(found.group() for start in starts if (found := _FIRST.match(start)))
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """Everything that is looked for as it is."""
+        found = (self.section, self.section_end, self.start, *self.others, self.end, self.key, self.value_end)
+        return tuple(dict.fromkeys(filter(None, (part for marker in found for part in marker.split(ANY)))))
+
+
+# For templates that show no tools: what the model is told to write (see ``template_layouts``), as most are trained to.
+GENERIC = CallRules(Kind.JSON, start="<tool_call>", end="</tool_call>")

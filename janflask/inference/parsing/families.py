@@ -1,0 +1,94 @@
+"""Markers that are known by name: of templates that never show what was thought, and so cannot be asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from janflask.inference.parsing.calls import GENERIC, CallRules, Kind
+from janflask.inference.parsing.rules import AnswerRules, Reasoning
+
+# In the order in which they are looked for in a template's source.
+THOUGHTS = (
+    ("[THINK]", "[/THINK]"),  # Mistral
+    ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command R, A
+    ("<|channel>thought", "<channel|>"),  # Gemma 4
+    ("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
+    ("<seed:think>", "</seed:think>"),  # Seed-OSS
+    ("<mm:think>", "</mm:think>"),  # MiniMax M3
+    ("<think>", "</think>"),  # DeepSeek, Qwen, and most others
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("◁think▷", "◁/think▷"),  # Kimi VL
+)
+FINAL = "[BEGIN FINAL RESPONSE]"  # Apriel
+APRIEL = "Here are my reasoning steps:"
+
+# What leads an answer's text, and what ends it, where a template does not show it; and a text that tells the template.
+WRAPS = (
+    ("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_RESPONSE|>"),  # Command R
+    ("<response>", "</response>", "<response></response>"),  # Granite 3.3
+)
+KIMI_K3 = AnswerRules(
+    Reasoning("<|open|>think<|sep|>", "<|close|>think<|sep|>", closing="<|close|>think<|sep|><|open|>response<|sep|>"),
+    wraps=("<|open|>response<|sep|>",),
+    ends=("<|close|>response<|sep|><|close|>message<|sep|>", "<|close|>response<|sep|>"),
+)
+KIMI_K3_SOURCE = "close_tag('think')"
+HARMONY = "<|channel|>"
+HARMONY_NEXT = "<|end|><|start|>assistant"
+HARMONY_TEXTS = ("<|channel|>final<|message|>", "<|channel|>commentary<|message|>")
+# The model writes the receiver before or behind the channel, and the type of the arguments in several ways.
+HARMONY_CALLS = CallRules(
+    Kind.NAMED,
+    start="to=functions.",
+    others=("<|channel|>commentary to=functions.", "<|channel|>analysis to=functions."),
+    name_end=r"(?:<\|channel\|>\w+)?\s*(?:<\|constrain\|>)?\s*(?:json)?\s*<\|message\|>",
+    end="<|call|>",
+)
+# Of templates that do not show calls, or in a way that tells nothing: a text that tells the template, and its calls.
+CALLS = (
+    ("<|channel|>commentary", HARMONY_CALLS),
+    (
+        "<|tool_calls_section_begin|>",
+        CallRules(
+            Kind.NAMED,
+            section="<|tool_calls_section_begin|>",
+            section_end="<|tool_calls_section_end|>",
+            start="<|tool_call_begin|>functions.",
+            end="<|tool_call_end|>",
+            name_end=r":\d+\s*<\|tool_call_argument_begin\|>",
+        ),
+    ),
+    ("Action:", CallRules(Kind.JSON, start="Action:", name_key="tool_name", arguments_key="parameters")),
+)
+
+
+def named_thoughts(source: str) -> Reasoning | None:
+    """The markers whose both names stand in a template's source."""
+    for start, end in THOUGHTS:
+        if start in source and end in source:
+            return Reasoning(start, end)
+    return None
+
+
+def completed(rules: AnswerRules, source: str) -> AnswerRules:
+    """``rules`` as a template's renderings show them, with what is known of its family."""
+    if APRIEL in source and FINAL in source:
+        return AnswerRules(Reasoning(APRIEL, FINAL, f"{APRIEL}\n", f"\n{FINAL}\n"))
+    if KIMI_K3_SOURCE in source:
+        return KIMI_K3
+    if HARMONY in source and rules.reasoning is not None and HARMONY in rules.reasoning.start:
+        return replace(rules, wraps=HARMONY_TEXTS, ends=(HARMONY_NEXT,))
+    known = rules if rules.reasoning is not None else replace(rules, reasoning=named_thoughts(source))
+    if known.wraps:
+        return known
+    found = [(start, end) for start, end, told in WRAPS if told in source]
+    return replace(known, wraps=tuple(start for start, _ in found), ends=tuple(end for _, end in found))
+
+
+def with_known_calls(rules: AnswerRules, source: str) -> AnswerRules:
+    """``rules`` with the calls of a family where the renderings showed none; gpt-oss has more ways than they show."""
+    for told, calls in CALLS:
+        if told in source and (rules.calls == GENERIC or calls is HARMONY_CALLS):
+            return replace(rules, calls=calls)
+    return rules

@@ -1,0 +1,160 @@
+"""What real templates say of their models' thoughts, and answers that they render themselves, cut at every place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from janflask.inference.parsing.answer import AnswerParser
+from janflask.inference.parsing.probe import answer_rules
+from janflask.inference.parsing.rules import AnswerRules
+from janflask.inference.requests import ChatMessage
+from janflask.inference.template_messages import entries
+from janflask.inference.template_probe import Forms, probe
+from janflask.inference.template_process import TemplateRenderer
+from tests.unit.inference.test_answer_parser import joined
+from tools.llama_templates import ensure
+
+TOKENS = {"bos_token": "<BOS>", "eos_token": "<EOS>"}
+THOUGHT = "The user says: hi.\n\nSo <b>greet</b> [them], 5 < 6."
+SAID = "Hello & welcome!\n\n- [a](b) <i>c</i>\n- ä€😀"
+ASKED = ChatMessage.of("user", "Hi")
+THINK = ("<think>", "</think>")
+NONE = {
+    "CohereForAI-c4ai-command-r-plus-tool_use",
+    "GigaChat3-10B-A1.8B",
+    "GigaChat3.1-10B-A1.8B",
+    "Kimi-K2-Instruct",
+    "LFM2-8B-A1B",
+    "LFM2.5-Instruct",
+    "MiMo-VL",
+    "MiniMax-M1",
+    "Mistral-Small-3.2-24B-Instruct-2506",
+    "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use",
+    "NousResearch-Hermes-3-Llama-3.1-8B-tool_use",
+    "Qwen-Qwen2.5-7B-Instruct",
+    "Qwen3-Coder",
+    "fireworks-ai-llama-3-firefunction-v2",
+    "google-gemma-2-2b-it",
+    "ibm-granite-granite-4.0",
+    "ibm-granite-granite-4.1",
+    "meetkai-functionary-medium-v3.1",
+    "meetkai-functionary-medium-v3.2",
+    "meta-llama-Llama-3.1-8B-Instruct",
+    "meta-llama-Llama-3.2-3B-Instruct",
+    "meta-llama-Llama-3.3-70B-Instruct",
+    "microsoft-Phi-3.5-mini-instruct",
+    "mistralai-Mistral-Nemo-Instruct-2407",
+    "moonshotai-Kimi-K2",
+    "unsloth-mistral-Devstral-Small-2507",
+}  # no word of thinking is in them
+OTHERS = {  # than <think>
+    "Apertus-8B-Instruct": ("<|inner_prefix|>", "<|inner_suffix|>"),
+    "Apriel-1.6-15b-Thinker-fixed": ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
+    "ByteDance-Seed-OSS": ("<seed:think>", "</seed:think>"),
+    "Cohere2MoE": ("<|START_THINKING|>", "<|END_THINKING|>"),
+    "CohereForAI-c4ai-command-r7b-12-2024-tool_use": ("<|START_THINKING|>", "<|END_THINKING|>"),
+    "Kimi-K3": ("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
+    "MiniMax-M3": ("<mm:think>", "</mm:think>"),
+    "google-gemma-4-31B-it": ("<|channel>thought", "<channel|>"),
+    "google-gemma-4-31B-it-interleaved": ("<|channel>thought", "<channel|>"),
+    "mistralai-Ministral-3-14B-Reasoning-2512": ("[THINK]", "[/THINK]"),
+    "muse-glimmer": ("to=self<|message|>", "<|eom|><|start|>assistant"),
+    "openai-gpt-oss-120b": ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant"),
+    "tencent-Hy3": ("<think:opensource>", "</think:opensource>"),
+    "unsloth-Apriel-1.5": ("<thinking>", "</thinking>"),
+    "upstage-Solar-Open-100B": ("<|think|>", "<|end|><|begin|>assistant"),
+}
+NAMES = sorted(path.stem for path in ensure(os.environ).glob("*.jinja"))
+
+
+class Layout:
+    """One real template, and what is known of it."""
+
+    def __init__(self, source: str) -> None:
+        self.renderer = TemplateRenderer(source)
+        self.forms: Forms = probe(self.renderer, {**TOKENS, "add_generation_prompt": True})
+        self.rules: AnswerRules = answer_rules(self.renderer, TOKENS, self.forms)
+
+    def text(self, *messages: ChatMessage, **variables: Any) -> str:
+        context = {**TOKENS, "add_generation_prompt": False, **variables, "messages": entries(messages, self.forms)}
+        return self.renderer.render([context])[0].text
+
+    def answers(self) -> Iterator[tuple[str, str]]:
+        """Prompts, and the answer with thoughts as the template writes it behind them, up to the last word."""
+        answer = ChatMessage.of("assistant", SAID, reasoning=THOUGHT)
+        for switch in ({"enable_thinking": True, "thinking": True}, {}):
+            text = self.text(ASKED, answer, **switch)
+            prompt = self.text(ASKED, add_generation_prompt=True, **switch)
+            if THOUGHT in text and SAID in text and text.startswith(prompt):
+                yield prompt, text[len(prompt) : text.index(SAID) + len(SAID)]
+
+
+@pytest.fixture(scope="module")
+def layouts(llama_templates: Path) -> Iterator[dict[str, Layout]]:
+    found = {name: Layout((llama_templates / f"{name}.jinja").read_text()) for name in NAMES}
+    yield found
+    for layout in found.values():
+        layout.renderer.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_markers(layouts: dict[str, Layout], name: str) -> None:
+    reasoning = layouts[name].rules.reasoning
+    found = None if reasoning is None else (reasoning.start, reasoning.end)
+    assert found == (None if name in NONE else OTHERS.get(name, THINK))
+
+
+def parsed(rules: AnswerRules, prompt: str, *pieces: str) -> tuple[str, str]:
+    parser = AnswerParser(rules)
+    parser.begin(prompt)
+    return joined([delta for piece in pieces for delta in parser.feed(piece)] + parser.finish())
+
+
+def test_an_answer_that_it_renders_is_taken_apart(layouts: dict[str, Layout]) -> None:
+    shown = set()
+    for name, layout in layouts.items():
+        for prompt, text in layout.answers():
+            for cut in range(len(text)):
+                assert parsed(layout.rules, prompt, text[:cut], text[cut:]) == (THOUGHT, SAID), (name, cut)
+            assert parsed(layout.rules, prompt, *text) == (THOUGHT, SAID), name
+            shown.add(name)
+    assert len(shown) >= 25
+
+
+def test_an_answer_without_thoughts_is_its_words(layouts: dict[str, Layout]) -> None:
+    for name, layout in layouts.items():
+        assert parsed(layout.rules, "", *SAID) == ("", SAID), name
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NONE])
+def test_thoughts_by_their_markers(layouts: dict[str, Layout], name: str) -> None:
+    """Many templates never show them; what opens a block in the prompt opens it for the answer, too."""
+    layout = layouts[name]
+    assert layout.rules.reasoning is not None
+    start, end = layout.rules.reasoning.start, layout.rules.reasoning.end
+    lead = layout.rules.wraps[0] if layout.rules.wraps else ""
+    prompt = layout.text(ASKED, add_generation_prompt=True, enable_thinking=True, thinking=True)
+    opening = "" if layout.rules.opens(prompt) else start
+    text = f"{opening}\n{THOUGHT}\n{end}{lead}{SAID}"
+    assert parsed(layout.rules, prompt, *text) == (THOUGHT, SAID)
+
+
+def test_an_answer_goes_on_where_it_broke_off(layouts: dict[str, Layout]) -> None:
+    """From the thoughts and words that are known, the text is made again as the model wrote it."""
+    for name, layout in layouts.items():
+        for prompt, text in layout.answers():
+            inside = [text.index(THOUGHT) + 5, text.index(THOUGHT) + 15, text.index(SAID) + 5, text.index(SAID) + 9]
+            for cut in inside:
+                before, rest = AnswerParser(layout.rules), AnswerParser(layout.rules)
+                before.begin(prompt)
+                known = joined(before.feed(text[:cut]))
+                written = layout.rules.written(prompt, *known)
+                assert text[:cut].startswith(written), (name, cut)
+                rest.begin(prompt, written)
+                more = joined(rest.feed(text[len(written) :]) + rest.finish())
+                assert (known[0] + more[0], known[1] + more[1]) == (THOUGHT, SAID), (name, cut)
