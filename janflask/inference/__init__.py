@@ -21,6 +21,7 @@
 ``template_renderer``: A process that renders one chat template, with limits of time and memory. Run as a script by
     ``templates.py``
 ``templates``: From messages to the prompt that a model was trained to see
+``totals``: Several generations of one request, as one
 ``tries``: How often one request is tried: the one policy
 ``waiting``: Waiting for an engine or the supervisor without losing sight of the client
 ``window``: Which of a conversation's messages a model is shown when not all of them fit its context

@@ -11,7 +11,7 @@ from janflask.container import Services
 from janflask.errors import ConflictError, ContextLengthExceededError, InvalidRequestError, TemplateGivenUpError
 from janflask.inference import leftovers
 from janflask.inference.backend import BackendInfo, Counted
-from janflask.inference.requests import ChatMessage, ChatRequest, LaidOut, TemplateRequest, TokenizeRequest
+from janflask.inference.requests import ChatMessage, ChatRequest, TemplateRequest, TokenizeRequest
 from janflask.inference.sampling import model_max_tokens
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
@@ -72,7 +72,7 @@ class Prompts:
         if most is None:
             most = model_max_tokens(self._models.card(run.model))
         limit = None if most == NO_LIMIT else most
-        window, laid_out = self._window(run, messages, limit, said, waiter)
+        window, counted = self._window(run, messages, limit, said, waiter)
         found = leftovers.of_messages(window.shown, {}, without_tools=run.tool_choice == leftovers.NO_TOOLS)
         leftovers.refuse(found, param="messages")
         shown = _chat(run, window.shown)
@@ -80,16 +80,23 @@ class Prompts:
             raise InvalidRequestError("the thread has no message that could be answered: add one", param="thread_id")
         out = set(window.left_out)
         left_out = tuple(message.id for message in messages if message.is_error or message.id in out)
-        rest = most if limit is None else max(0, limit - said)
+        rest = most if limit is None else self._rest(run, limit - said, counted, said, waiter)
         request = _request(run, given, shown, begun, rest)
-        if not begun:
-            request = replace(request, laid_out=laid_out)
+        if not begun and counted is not None:
+            request = replace(request, laid_out=counted.laid_out)
         return RunPrompt(request, left_out, said)
+
+    def _rest(self, run: Run, wanted: int, counted: Counted | None, said: int, waiter: Waiter) -> int:
+        """Tokens that the answer may still have: some upstreams refuse more than fit, rather than stop there."""
+        context = self._info(run, waiter).ctx_len
+        if counted is not None and context is not None:
+            wanted = min(wanted, context - counted.tokens - said)
+        return max(0, wanted)
 
     def _window(
         self, run: Run, messages: Sequence[Message], most: int | None, said: int, waiter: Waiter
-    ) -> tuple[Window, LaidOut | None]:
-        """What is shown, and its prompt if that had to be made to see whether it fits."""
+    ) -> tuple[Window, Counted | None]:
+        """What is shown, and how long its prompt is if that had to be seen."""
         texts = conversation(messages)
         if not texts and not run.instructions:
             return Window(()), None
@@ -111,7 +118,7 @@ class Prompts:
         budget = limit if run.max_prompt_tokens is None else min(limit, run.max_prompt_tokens)
         try:
             window = fitting(texts, lambda part: fits(budget, part), run.last_messages)
-            return window, _laid_out(tried, window)
+            return window, tried.get(len(window.shown))
         except ContextLengthExceededError as error:
             if run.max_prompt_tokens is not None and run.max_prompt_tokens <= limit:
                 raise PromptTooLongError(
@@ -122,7 +129,7 @@ class Prompts:
         tokens = self._length(run, _chat(run, newest.shown), waiter) + said
         if tokens >= context:
             raise ContextLengthExceededError.of(tokens, context, _TOO_LONG, param="messages")
-        return newest, _laid_out(tried, newest)
+        return newest, tried.get(len(newest.shown))
 
     def _info(self, run: Run, waiter: Waiter) -> BackendInfo:
         """A model that does not run is started with the run's settings."""
@@ -150,11 +157,6 @@ class Prompts:
             return 0
         request = TokenizeRequest(model=run.model, content=text, parse_special=False)
         return self._backends.of(run.model).count(request, waiter, self._tries).tokens
-
-
-def _laid_out(tried: Mapping[int, Counted], window: Window) -> LaidOut | None:
-    counted = tried.get(len(window.shown))
-    return None if counted is None else counted.laid_out
 
 
 def _parts(text: str) -> list[str]:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from janflask.errors import JanflaskError, TimeoutExceededError
 from janflask.inference.deltas import Event, TextDelta
+from janflask.inference.totals import total
 from janflask.inference.waiting import Waiter
 from janflask.ipc.clients.engine import Generation, open_generation
 from janflask.ipc.messages.engine import Chunk, Done, Echo, Finished, Started
-from janflask.ipc.messages.generation import GenerateRequest, Timings, Usage
+from janflask.ipc.messages.generation import GenerateRequest
 
 CONCURRENT = 8  # prompts of one request that are under way at once; a long list must not fill the engine's queue
 
@@ -65,7 +66,7 @@ class Generations:
                 elif time.monotonic() - last > patience:
                     raise TimeoutExceededError(f"the engine said nothing for {patience:g} s: the request is given up")
                 yield batch
-            yield [_merged(self._results)]
+            yield [total(self._results)]
         finally:
             self.close()
 
@@ -116,26 +117,3 @@ def _shifted(message: Started | Chunk | Finished, first_index: int) -> Event:
     if isinstance(message, Finished):
         return Finished(message.index + first_index, message.reason)
     return message
-
-
-def _merged(results: Sequence[Done]) -> Done:
-    """The sums over several generations; their times add up though they ran side by side."""
-    if len(results) == 1:
-        return results[0]
-    usages = [result.usage for result in results]
-    timings = [result.timings for result in results]
-    return Done(
-        Usage(
-            prompt_tokens=sum(usage.prompt_tokens for usage in usages),
-            completion_tokens=sum(usage.completion_tokens for usage in usages),
-            cached_tokens=sum(usage.cached_tokens for usage in usages),
-        ),
-        Timings(
-            cache_n=sum(timing.cache_n for timing in timings),
-            prompt_n=sum(timing.prompt_n for timing in timings),
-            prompt_ms=sum(timing.prompt_ms for timing in timings),
-            predicted_n=sum(timing.predicted_n for timing in timings),
-            predicted_ms=sum(timing.predicted_ms for timing in timings),
-            queue_ms=sum(timing.queue_ms for timing in timings),
-        ),
-    )

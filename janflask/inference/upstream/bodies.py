@@ -57,7 +57,7 @@ class Bodies:
         body = {**self._common(request, most), "prompt": prompt}
         if "top_logprobs" in request.sampling:
             body["logprobs"] = request.sampling["top_logprobs"]
-        if echoes(request, prompt):
+        if request.backend_echoes(prompt):
             if not self._traits.echo:
                 raise self._unknown("echo", "`echo` with log-probabilities or token ids", "echo")
             body["echo"] = True
@@ -177,8 +177,3 @@ class Bodies:
             f"{what}. Correct the file",
             param="model",
         )
-
-
-def echoes(request: CompletionRequest, prompt: str | tuple[int, ...]) -> bool:
-    """Whether an echoed prompt comes from the model: one that is token ids, or has log-probabilities."""
-    return request.echo and (not isinstance(prompt, str) or "top_logprobs" in request.sampling)

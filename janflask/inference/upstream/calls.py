@@ -15,6 +15,7 @@ from janflask.errors import (
     UpstreamUnavailableError,
 )
 from janflask.inference.deltas import Done, Event, Started
+from janflask.inference.totals import total
 from janflask.inference.tries import Tries
 from janflask.inference.upstream.call import Attempt, Call, Descriptor
 from janflask.inference.upstream.endpoint import Endpoint
@@ -22,7 +23,6 @@ from janflask.inference.upstream.pool import Ticket, UpstreamPool
 from janflask.inference.upstream.problems import NO_ROUTE
 from janflask.inference.upstream.reading import WholeReader
 from janflask.inference.waiting import Waiter
-from janflask.ipc.messages.generation import Timings, Usage
 
 CONCURRENT = 8  # calls of one request that are under way at once
 LINE_PAUSE = 0.05  # seconds between two looks at a line
@@ -73,7 +73,7 @@ class Calls:
                 if self._failure is not None:
                     raise self._failure
             if self._results:
-                yield [_sum(self._results)]
+                yield [total(self._results)]
         finally:
             self.close()
 
@@ -208,25 +208,3 @@ def ask(pool: UpstreamPool, call: Call, waiter: Waiter, beat: float, tries: Trie
     for _ in Calls(pool, [own], waiter, tries).events(beat):
         pass
     return readers[-1]
-
-
-def _sum(results: Sequence[Done]) -> Done:
-    """The sums over several calls; their times add up though they ran side by side."""
-    if len(results) == 1:
-        return results[0]
-    usages, timings = [done.usage for done in results], [done.timings for done in results]
-    return Done(
-        Usage(
-            prompt_tokens=sum(each.prompt_tokens for each in usages),
-            completion_tokens=sum(each.completion_tokens for each in usages),
-            cached_tokens=sum(each.cached_tokens for each in usages),
-        ),
-        Timings(
-            cache_n=sum(each.cache_n for each in timings),
-            prompt_n=sum(each.prompt_n for each in timings),
-            prompt_ms=sum(each.prompt_ms for each in timings),
-            predicted_n=sum(each.predicted_n for each in timings),
-            predicted_ms=sum(each.predicted_ms for each in timings),
-            queue_ms=sum(each.queue_ms for each in timings),
-        ),
-    )

@@ -294,6 +294,13 @@ def test_what_a_template_cannot_lay_out_in_time_is_left_out(
     assert [item.text for item in world.model.requests[0].messages] == shown
 
 
+def test_an_answer_is_never_asked_to_be_longer_than_what_the_context_leaves() -> None:
+    """Some servers refuse such a request, where an engine of ours would answer until its context is full."""
+    world = RunWorld(saying("ok"))
+    world.done(world.run(world.thread("one two three"), max_completion_tokens=CONTEXT - 1))
+    assert world.model.requests[0].max_tokens == CONTEXT - 3
+
+
 def test_a_newest_turn_over_the_runs_own_limit() -> None:
     world = RunWorld(saying("ok"))
     final = world.done(world.run(world.thread("new " * 20), max_prompt_tokens=5))
