@@ -10,10 +10,11 @@ import logging
 import time
 from array import array
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from janflask.engine.conversations import Conversations, StateMemory
 from janflask.engine.governor import Governor
+from janflask.engine.matcher import Masker, Matcher
 from janflask.engine.prefix_cache import PrefixCache
 from janflask.engine.scheduler import Limits, Memory, Scheduler, Slice
 from janflask.engine.sequence import Sampler, Sequence
@@ -58,7 +59,7 @@ class Backend(Memory, StateMemory, Protocol):
     @property
     def ctx_len(self) -> int: ...
     def decode(self) -> int: ...
-    def sample(self, rows: list[int], samplers: list[Sampler]) -> list[int]: ...
+    def sample(self, rows: list[int], samplers: list[Sampler], masks: list[Any] | None = None) -> list[int]: ...
     def score(self, row: int, tokens: array[int], start: int, count: int, sampler: Sampler) -> list[Scored]: ...
     def is_eog(self, token: int) -> bool: ...
 
@@ -71,6 +72,8 @@ class Loop(Worker):
         cache, limits: see ``Scheduler``.
         governor: sizes the slices.
         clock: seconds; a test's own.
+        snapshots: keeps conversations on the disk.
+        masker: computes the masks of sequences with a matcher; without one there are none.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Loop(Worker):
         governor: Governor | None = None,
         clock: Callable[[], float] = time.monotonic,
         snapshots: Snapshots | None = None,
+        masker: Masker | None = None,
     ) -> None:
         super().__init__(clock)
         self.backend = backend
@@ -88,6 +92,8 @@ class Loop(Worker):
         self.scheduler = Scheduler(cache, backend, limits, self.conversations)
         self.governor = governor or Governor(limits.slice_size, None)
         self.limits = limits
+        self.masker = masker
+        self.mask_seconds = 0.0  # waited for masks since the start
         self.capacity = min(backend.ctx_len, limits.kv_cells)  # tokens of one sequence
         self._counts = {"requests": 0, "prompt": 0, "generated": 0, "cancelled": 0, "steps": 0}
 
@@ -122,6 +128,7 @@ class Loop(Worker):
             cancelled=self._counts["cancelled"],
             steps=self._counts["steps"],
             idle_seconds=self.idle_seconds,
+            mask_seconds=self.mask_seconds,
         )
 
     # --- the loop -----------------------------------------------------------------------------------------------
@@ -224,15 +231,30 @@ class Loop(Worker):
     # --- tokens to text -----------------------------------------------------------------------------------------
 
     def _go_on(self, sequences: list[Sequence]) -> None:
-        """The next token of each; those that only wanted their prompt told are done."""
+        """The next token of each; those that only wanted their prompt told, or have nothing left to say, are done."""
+        self._await_masks(sequences)
         for sequence in sequences:
-            if sequence.is_exhausted():
-                sequence.first_token = sequence.last_token = self.clock()
-                self._finish(sequence, FinishReason.LENGTH)
+            matcher = sequence.matcher
+            if matcher is not None and matcher.error is not None:
+                self._fail(sequence, constraint_failed(matcher.error))
+            elif sequence.is_exhausted() or (matcher is not None and matcher.is_complete):
+                sequence.last_token = self.clock()
+                sequence.first_token = sequence.first_token or sequence.last_token
+                is_complete = matcher is not None and matcher.is_complete
+                self._finish(sequence, FinishReason.STOP if is_complete else FinishReason.LENGTH)
         self._sample([sequence for sequence in sequences if sequence.slot is not None])
 
+    def _await_masks(self, sequences: list[Sequence]) -> None:
+        """They were begun when the last tokens were drawn, a decode ago."""
+        if self.masker is not None and any(sequence.matcher is not None for sequence in sequences):
+            started = self.clock()
+            self.masker.wait()
+            self.mask_seconds += self.clock() - started
+
     def _sample(self, sequences: list[Sequence]) -> None:
-        tokens = self.backend.sample([s.row for s in sequences], [s.sampler for s in sequences])
+        masks = [None if s.matcher is None else s.matcher.mask for s in sequences]
+        tokens = self.backend.sample([s.row for s in sequences], [s.sampler for s in sequences], masks)
+        self._accept_drawn(sequences, tokens)
         now = self.clock()
         for sequence, token in zip(sequences, tokens, strict=True):
             if token < 0:
@@ -248,6 +270,19 @@ class Loop(Worker):
                 log.exception("a sequence could not be continued: %s", sequence.as_extra())
                 self._fail(sequence, EngineError("the engine failed on this request; its log says why"))
 
+    def _accept_drawn(self, sequences: list[Sequence], tokens: list[int]) -> None:
+        """Tells the matchers what was drawn; the masks of what comes next are computed while all else goes on."""
+        going_on: list[Matcher] = []
+        for sequence, token in zip(sequences, tokens, strict=True):
+            matcher = sequence.matcher
+            if matcher is None or token < 0 or self.backend.is_eog(token):
+                continue
+            matcher.accept(token)
+            if matcher.error is None and not matcher.is_complete:
+                going_on.append(matcher)
+        if self.masker is not None:
+            self.masker.begin(going_on)
+
     def _emit(self, sequence: Sequence, token: int) -> None:
         if self.backend.is_eog(token):
             if sequence.tells_end:
@@ -260,7 +295,16 @@ class Loop(Worker):
             logprobs = (self._logprob(sequence, token),)
         if text or logprobs:
             sequence.sink.chunk(sequence.index, text, logprobs)
+        self._end_if_over(sequence)
+
+    def _end_if_over(self, sequence: Sequence) -> None:
+        """Behind a token that went on with the answer."""
+        matcher = sequence.matcher
         if sequence.text.stopped:
+            self._finish(sequence, FinishReason.STOP)
+        elif matcher is not None and matcher.error is not None:
+            self._fail(sequence, constraint_failed(matcher.error))
+        elif matcher is not None and matcher.is_complete:
             self._finish(sequence, FinishReason.STOP)
         elif sequence.is_exhausted() or len(sequence.tokens) >= self.capacity:
             self._finish(sequence, FinishReason.LENGTH)
@@ -310,3 +354,11 @@ class Loop(Worker):
     def _end(self, error: JanflaskError) -> None:
         for sequence in [*self.scheduler.running, *self.scheduler.waiting]:
             self._fail(sequence, error)
+
+
+def constraint_failed(reason: str) -> EngineError:
+    """An answer that cannot be gone on with as it was asked for; it is no answer."""
+    return EngineError(
+        f"the answer could not be kept to its constraint ({reason}): make the schema or the grammar simpler",
+        code="constraint_failed",
+    )

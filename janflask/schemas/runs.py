@@ -9,12 +9,13 @@ import marshmallow as ma
 from marshmallow import fields, validate
 
 from janflask.inference.leftovers import holds_anything
+from janflask.models.known_fields import CONSTRAINTS
 from janflask.models.parameters import is_parameter
 from janflask.schemas.chat import NO_TOOLS, ChatRequestSchema, effort_field
 from janflask.schemas.fields import Text, Whole, between, optional_flag
 from janflask.schemas.messages import NewMessageSchema
 from janflask.schemas.objects import JsonObject, metadata_field
-from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, unless
+from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, refusals, unless
 from janflask.schemas.threads import MAX_INSTRUCTIONS, NewThreadSchema, text_field
 from janflask.storage.records import MessageDraft, RunDraft
 
@@ -56,6 +57,7 @@ class NewRunSchema(InferenceSchema):
 
     REFUSED: Mapping[str, Reason] = {
         **ChatRequestSchema.REFUSED,
+        **refusals(CONSTRAINTS),
         "add_generation_prompt": unless((True,), "must be true: a run gives a new message"),
         "continue_final_message": unless((False,), "is not supported in a run, which gives a new message"),
         "logprobs": unless((False, 0), "is not supported: a run tells no log-probabilities"),
