@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import downloads, latency, memory, models, runs, sampling, store, streaming, switching
+from benchmarks import downloads, latency, memory, models, runs, sampling, store, streaming, structured, switching
 from benchmarks.report import Row, cpu_name, save
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "sampling": sampling.run,
     "streaming": streaming.run,
+    "structured": structured.run,
     "long_prompts": latency.long_prompts,
     "shared_prefix": latency.shared_prefix,
     "stall": latency.stall,

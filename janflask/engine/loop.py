@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 REST_BEFORE_KEEPING = 3.0  # seconds: whoever talks on would only make it write the state again
 FINISH_TIME = 2.0  # seconds that keeping conversations may hold up the engine's end
 
+MOST_FORCED = 32  # tokens: others wait while they are computed
+
 NO_ROOM = 1  # llama_decode's code: no cells for the batch
 
 
@@ -93,7 +95,8 @@ class Loop(Worker):
         self.governor = governor or Governor(limits.slice_size, None)
         self.limits = limits
         self.masker = masker
-        self.mask_seconds = 0.0  # waited for masks since the start
+        self.mask_seconds = 0.0  # waited for masks, and for what is forced, since the start
+        self.most_forced = min(MOST_FORCED, limits.chunk_size // len(cache.slots))  # tokens of a sequence in one step
         self.capacity = min(backend.ctx_len, limits.kv_cells)  # tokens of one sequence
         self._counts = {"requests": 0, "prompt": 0, "generated": 0, "cancelled": 0, "steps": 0}
 
@@ -165,7 +168,8 @@ class Loop(Worker):
         if code != 0:
             self._fail_step(slices, code)
             return True
-        prompts = [part.count for part in slices if part.sequence.n_left > 1]
+        prompts = [part.count for part in slices if part.sequence.is_prefilling]
+        forced = sum(part.count - 1 for part in slices if not part.sequence.is_prefilling)
         for part in slices:
             self.scheduler.computed(part)
         self._tell([part for part in slices if part.sequence.is_scoring])
@@ -175,7 +179,7 @@ class Loop(Worker):
         # Booked after the tokens are out: whoever reads them works while this thread does.
         self._counts["steps"] += 1
         self._counts["prompt"] += sum(prompts)
-        self.scheduler.slice_size = self.governor.observe(step_ms, sum(prompts), len(slices) - len(prompts))
+        self.scheduler.slice_size = self.governor.observe(step_ms, sum(prompts) + forced, len(slices) - len(prompts))
         return True
 
     def _accept(self, sequences: list[Sequence]) -> None:
@@ -254,48 +258,75 @@ class Loop(Worker):
     def _sample(self, sequences: list[Sequence]) -> None:
         masks = [None if s.matcher is None else s.matcher.mask for s in sequences]
         tokens = self.backend.sample([s.row for s in sequences], [s.sampler for s in sequences], masks)
-        self._accept_drawn(sequences, tokens)
+        forced = self._accept_drawn(sequences, tokens)
         now = self.clock()
-        for sequence, token in zip(sequences, tokens, strict=True):
+        for sequence, token, more in zip(sequences, tokens, forced, strict=True):
             if token < 0:
                 self._fail(sequence, EngineError("no token is allowed here: the model's logits leave nothing to draw"))
                 continue
-            sequence.tokens.append(token)
             sequence.first_token = sequence.first_token or now
             sequence.last_token = now
-            self._counts["generated"] += 1
             try:
-                self._emit(sequence, token)
+                self._go_on_with(sequence, token, more)
             except Exception:
                 log.exception("a sequence could not be continued: %s", sequence.as_extra())
                 self._fail(sequence, EngineError("the engine failed on this request; its log says why"))
 
-    def _accept_drawn(self, sequences: list[Sequence], tokens: list[int]) -> None:
-        """Tells the matchers what was drawn; the masks of what comes next are computed while all else goes on."""
+    def _accept_drawn(self, sequences: list[Sequence], tokens: list[int]) -> list[list[int]]:
+        """Tells the matchers what was drawn; gives what each one forces behind it.
+
+        The masks of what comes then are computed while all else goes on.
+        """
+        forced: list[list[int]] = [[] for _ in sequences]
+        if self.masker is None or all(sequence.matcher is None for sequence in sequences):
+            return forced
+        started = self.clock()
         going_on: list[Matcher] = []
-        for sequence, token in zip(sequences, tokens, strict=True):
+        for sequence, token, more in zip(sequences, tokens, forced, strict=True):
             matcher = sequence.matcher
             if matcher is None or token < 0 or self.backend.is_eog(token):
                 continue
             matcher.accept(token)
             if matcher.error is None and not matcher.is_complete:
+                more += matcher.force(self._room_for_forced(sequence))
+            if matcher.error is None and not matcher.is_complete:
                 going_on.append(matcher)
-        if self.masker is not None:
-            self.masker.begin(going_on)
+        self.masker.begin(going_on)
+        self.mask_seconds += self.clock() - started
+        return forced
 
-    def _emit(self, sequence: Sequence, token: int) -> None:
+    def _room_for_forced(self, sequence: Sequence) -> int:
+        """Tokens that may come behind the one just drawn. None where they would need log-probabilities of their own."""
+        if sequence.wants_logprobs:
+            return 0
+        room = min(self.most_forced, self.capacity - len(sequence.tokens) - 1)
+        return room if sequence.max_tokens is None else min(room, sequence.max_tokens - sequence.n_generated - 1)
+
+    def _go_on_with(self, sequence: Sequence, token: int, forced: list[int]) -> None:
+        """The text of a token that was drawn and of those behind it, until a stop string ends it."""
+        sequence.n_forced = 0
+        self._append(sequence, token)
         if self.backend.is_eog(token):
             if sequence.tells_end:
                 sequence.sink.chunk(sequence.index, "", (self._logprob(sequence, token),))
             self._finish(sequence, FinishReason.STOP)
             return
         text = sequence.text.push(token)
-        logprobs: tuple[TokenLogprob, ...] = ()
-        if sequence.wants_logprobs:
-            logprobs = (self._logprob(sequence, token),)
+        for more in forced:
+            if sequence.text.stopped:
+                break
+            sequence.sampler.accept(more)
+            self._append(sequence, more)
+            sequence.n_forced += 1
+            text += sequence.text.push(more)
+        logprobs = (self._logprob(sequence, token),) if sequence.wants_logprobs else ()
         if text or logprobs:
             sequence.sink.chunk(sequence.index, text, logprobs)
         self._end_if_over(sequence)
+
+    def _append(self, sequence: Sequence, token: int) -> None:
+        sequence.tokens.append(token)
+        self._counts["generated"] += 1
 
     def _end_if_over(self, sequence: Sequence) -> None:
         """Behind a token that went on with the answer."""

@@ -28,6 +28,7 @@ class Matcher(Protocol):
     @property
     def is_complete(self) -> bool: ...
     def accept(self, token: int) -> None: ...
+    def force(self, most: int) -> list[int]: ...
 
 
 class Masker(Protocol):
@@ -56,6 +57,18 @@ class GrammarMatcher:
         """Takes the token that was drawn, but for one that ends the answer. From now on ``mask`` is out of date."""
         self.inner.consume_token(token)
         self.look()
+
+    def force(self, most: int) -> list[int]:
+        """Takes the tokens that have to come now, at most so many, and gives them: nothing is to be drawn there.
+
+        They are those into which llama.cpp's tokenizer cuts the text. What may become another token with what comes
+        behind it is left to be drawn.
+        """
+        forced = self.inner.compute_ff_tokens()[:most] if most > 0 else []
+        if forced:
+            self.inner.consume_tokens(forced)
+            self.look()
+        return forced
 
     def look(self) -> None:
         """Brings ``error`` and ``is_complete`` up to date."""

@@ -153,6 +153,21 @@ def test_keys_come_in_the_order_of_the_schema_and_without_white_space(engine: En
 
 
 @pytest.mark.model
+def test_forced_text_is_cut_into_tokens_as_the_model_reads_it(engine: Engine, compiler: Compiler) -> None:
+    """What is not drawn are the tokens that the tokenizer makes of the same text."""
+    keys: dict[str, Any] = {f"measured value {i}": {"const": f"naïve {i}: 数"} for i in range(4)}
+    constraint = compiled(compiler, of_schema({"type": "object", "properties": keys, "required": list(keys)}, "schema"))
+    sequence, sink = ask(engine, constraint, 200)
+    steps = engine.loop.stats().steps
+    engine.drain()
+    assert sink.reason is FinishReason.STOP
+    assert json.loads(sink.text) == {key: value["const"] for key, value in keys.items()}
+    tokens = sequence.tokens[sequence.n_prompt :]
+    assert tokens == engine.model.tokenize(sink.text, add_special=False, parse_special=False)
+    assert engine.loop.stats().steps - steps < len(tokens) / 4
+
+
+@pytest.mark.model
 def test_a_free_object_is_one(engine: Engine, compiler: Compiler) -> None:
     constraint = compiled(compiler, of_any_object("response_format"))
     for seed in range(4):
@@ -204,6 +219,7 @@ def test_a_user_defined_token_is_text_as_its_letters_are(load, tmp_path: Path) -
     whole = array("i", model.tokenize('"a<b>c"', add_special=False, parse_special=False))
     assert model.pieces.index(b"<b>") in whole
     single = [model.pieces.index(bytes([byte])) for byte in b'"a<b>c"']
+    assert constraint.matcher().force(99) == list(whole)
     for tokens in (whole, single):
         matcher = constraint.matcher()
         for token in tokens:

@@ -47,6 +47,10 @@ class FakeSampler:
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
+        self.accepted: list[int] = []  # beside those that were drawn
+
+    def accept(self, token: int) -> None:
+        self.accepted.append(token)
 
     def logprobs(self) -> tuple[float, list[tuple[int, float]]]:
         return -0.5, [(65, -0.5), (66, -1.5)]

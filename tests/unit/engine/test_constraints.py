@@ -14,8 +14,11 @@ ALL = frozenset(range(257))
 class ScriptedMatcher:
     """Allows one set of tokens after the other, and behind them the end alone; ``broken_at`` tokens it is in error."""
 
-    def __init__(self, *allowed: frozenset[int], stops: bool = True, broken_at: int | None = None) -> None:
+    def __init__(
+        self, *allowed: frozenset[int], stops: bool = True, broken_at: int | None = None, forces: bool = False
+    ) -> None:
         self._allowed = allowed
+        self.forces = forces
         self._stops = stops
         self._broken_at = broken_at
         self.taken: list[int] = []
@@ -31,6 +34,18 @@ class ScriptedMatcher:
         self.mask = None  # out of date: whoever draws by it makes the fake fail
         self.is_complete = self._stops and len(self.taken) == len(self._allowed)
         self.error = "it is broken" if len(self.taken) == self._broken_at else None
+
+    def force(self, most: int) -> list[int]:
+        """What is the only one allowed, as far as it goes."""
+        forced: list[int] = []
+        while self.forces and len(forced) < most and not self.is_complete:
+            allowed = self._allowed[len(self.taken)] if len(self.taken) < len(self._allowed) else frozenset()
+            if len(allowed) != 1:
+                break
+            forced += allowed
+            self.taken += allowed
+            self.is_complete = self._stops and len(self.taken) == len(self._allowed)
+        return forced
 
     def look(self) -> None:
         end = frozenset({EOG})
@@ -168,4 +183,91 @@ def test_waiting_for_masks_is_booked(make_bench):
     assert bench.loop.stats().mask_seconds == 0
     ask(bench, ScriptedMatcher(*letters("abc")), b"other")
     bench.drain()
-    assert bench.loop.stats().mask_seconds == 3  # a reading before and one after each wait
+    assert bench.loop.stats().mask_seconds == 6  # a reading before and one after each wait, and each token taken
+
+
+# --- tokens that have to come -----------------------------------------------------------------------------------------
+
+ANY = frozenset(range(97, 123))
+
+
+def test_what_is_forced_is_computed_in_one_step_and_not_drawn(make_bench):
+    bench = make_bench()
+    script = [*letters("abcdef"), ANY, *letters("xyz")]
+    sequence, sink = ask(bench, ScriptedMatcher(*script, forces=True))
+    bench.drain()
+    text = sink.texts[0]
+    assert (text[:6], text[7:]) == ("abcdef", "xyz")
+    assert sink.reasons == {0: FinishReason.STOP}
+    assert sequence.n_generated == len(script)
+    # The prompt; "a" with what follows it; the free letter, which ends it with what follows that.
+    assert [count for ((_, count),) in bench.backend.steps] == [5, 6]
+    assert sequence.sampler.accepted == [*b"bcdef", *b"xyz"], "penalties look back on them, too"
+
+
+def test_the_model_says_behind_forced_text_what_it_would_say(make_bench):
+    bench = make_bench()
+    script = [*letters("abc"), *[ALL] * 50]
+    _, sink = ask(bench, ScriptedMatcher(*script, forces=True, stops=False), max_tokens=30)
+    bench.drain()
+    assert sink.texts[0] == "abc" + expected_text(b"helloabc", 27)
+
+
+def test_max_tokens_counts_what_is_forced(make_bench):
+    for most in range(1, 8):
+        bench = make_bench()
+        sequence, sink = ask(bench, ScriptedMatcher(*letters("abcdef"), forces=True), max_tokens=most)
+        bench.drain()
+        assert sink.texts[0] == "abcdef"[:most]
+        assert sequence.n_generated == min(most, 6)
+        assert sink.reasons[0] is (FinishReason.LENGTH if most < 6 else FinishReason.STOP)
+
+
+def test_a_full_context_ends_among_forced_tokens(make_bench):
+    bench = make_bench(ctx_len=16)
+    sequence, sink = ask(bench, ScriptedMatcher(*letters("abcdefghijklmnopqrstuvwxyz"), forces=True), max_tokens=None)
+    bench.drain()
+    assert (sink.texts[0], sink.reasons[0]) == ("abcdefghijk", FinishReason.LENGTH)
+    assert len(sequence.tokens) == 16
+
+
+def test_a_stop_string_ends_among_forced_tokens(make_bench):
+    bench = make_bench()
+    sequence, sink = ask(bench, ScriptedMatcher(*letters("abcdef"), forces=True), stop=("cd",))
+    bench.drain()
+    assert sink.reasons == {0: FinishReason.STOP}
+    assert bytes(list(sequence.tokens[sequence.n_prompt :])) == b"abcd", "nothing behind it is counted"
+
+
+def test_with_log_probabilities_every_token_is_drawn(make_bench):
+    bench = make_bench()
+    sequence, sink = ask(bench, ScriptedMatcher(*letters("abcdef"), forces=True), wants_logprobs=True)
+    bench.drain()
+    assert (sink.texts[0], len(sink.logprobs), sequence.sampler.accepted) == ("abcdef", 6, [])
+
+
+def test_forced_tokens_and_prompts_share_a_step(make_bench):
+    """However many there are, a step stays within its size, and everybody says what he would have said alone."""
+    bench = make_bench(slots=4, chunk=16, slice_size=8, ctx_len=400)
+    word = "abcdefghijklmnopqrstuvwxyz"
+    script = [[*letters(word), ALL] * 4 for _ in range(3)]
+    asked = [
+        ask(bench, ScriptedMatcher(*script[i], forces=True, stops=False), bytes([65 + i]) * 30, max_tokens=90)
+        for i in range(3)
+    ]
+    free, sink = ask(bench, None, b"Z" * 100, max_tokens=20)
+    bench.drain()
+    assert sink.texts[0] == expected_text(b"Z" * 100, 20)
+    assert free.n_generated
+    assert all(other.texts[0].startswith(word) for _, other in asked)
+    assert max(sum(count for _, count in step) for step in bench.backend.steps) <= 16 + 4
+
+
+def test_a_preempted_answer_computes_forced_tokens_again(make_bench):
+    bench = make_bench(slots=4, kv_cells=120, ctx_len=120)
+    text = "abcdefghijklmnopqrstuvwxyz" * 2
+    script = [letter for i, letter in enumerate(letters(text))]
+    asked = [ask(bench, ScriptedMatcher(*script, forces=True), bytes([65 + i]) * 20, max_tokens=60) for i in range(3)]
+    bench.drain()
+    assert bench.loop.scheduler.preempted > 0
+    assert [sink.texts[0] for _, sink in asked] == [text] * 3
