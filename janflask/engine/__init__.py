@@ -32,6 +32,8 @@
 ``snapshots``: Conversations' KV state on disk, so that one that was stopped, evicted or restarted is not computed again
 ``sockets``: A server on a Unix socket: one thread reads and writes frames, others hand it what to send
 ``state_key``: The key by which an engine knows a KV state as one that this data folder's engines wrote
+``telling``: What is told of tokens beside an answer's text: their log-probabilities, and a prompt's own tokens with
+    theirs
 ``trial``: Times real decodes on a context opened for it
 ``tuning``: Which knobs are fastest here: measured once per machine, model and settings, then remembered
 ``vocabulary``: Which token ids a model has. The one place where ids that came from a client are held against it

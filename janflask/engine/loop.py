@@ -19,9 +19,10 @@ from janflask.engine.prefix_cache import PrefixCache
 from janflask.engine.scheduler import Limits, Memory, Scheduler, Slice
 from janflask.engine.sequence import Sampler, Sequence
 from janflask.engine.snapshots import Snapshots
+from janflask.engine.telling import Scorer, tell_prompt_part, token_logprob
 from janflask.engine.worker import Worker
 from janflask.errors import EngineError, JanflaskError, UnavailableError
-from janflask.ipc.messages.generation import FinishReason, TokenLogprob, TopLogprob
+from janflask.ipc.messages.generation import FinishReason
 from janflask.models.engine_info import EngineStats
 
 log = logging.getLogger(__name__)
@@ -34,9 +35,6 @@ MOST_FORCED = 32  # tokens: others wait while they are computed
 NO_ROOM = 1  # llama_decode's code: no cells for the batch
 
 
-Scored = tuple[float, list[tuple[int, float]]]  # a token's log-probability, and the likeliest tokens with theirs
-
-
 class Batch(Protocol):
     """The tokens of one decode."""
 
@@ -44,26 +42,15 @@ class Batch(Protocol):
     def add(self, tokens: array[int], start: int, count: int, seq: int, outputs: int) -> int: ...
 
 
-class Vocabulary(Protocol):
-    """Token ids to bytes."""
-
-    def piece(self, token: int) -> bytes: ...
-    def hides(self, token: int) -> bool: ...
-
-
-class Backend(Memory, StateMemory, Protocol):
+class Backend(Memory, StateMemory, Scorer, Protocol):
     """What the loop asks of llama.cpp; ``LlamaBackend``, or a fake in tests."""
 
-    @property
-    def vocab(self) -> Vocabulary: ...
     @property
     def batch(self) -> Batch: ...
     @property
     def ctx_len(self) -> int: ...
     def decode(self) -> int: ...
     def sample(self, rows: list[int], samplers: list[Sampler], masks: list[Any] | None = None) -> list[int]: ...
-    def score(self, row: int, tokens: array[int], start: int, count: int, sampler: Sampler) -> list[Scored]: ...
-    def is_eog(self, token: int) -> bool: ...
 
 
 class Loop(Worker):
@@ -209,28 +196,10 @@ class Loop(Worker):
         for part in parts:
             sequence = part.sequence
             try:
-                self._tell_part(sequence)
+                tell_prompt_part(self.backend, sequence)
             except Exception:
                 log.exception("a prompt could not be scored: %s", sequence.as_extra())
                 self._fail(sequence, EngineError("the engine failed on this request; its log says why"))
-
-    def _tell_part(self, sequence: Sequence) -> None:
-        echo = sequence.echo
-        if echo is None:
-            raise RuntimeError("a prompt that nobody wants to be told")
-        end = min(sequence.n_computed + 1, sequence.n_prompt)  # the row of a token predicts the next one
-        start = max(1, echo.done)
-        row = sequence.row - (sequence.n_computed - start)
-        scores: list[Scored | None] = [None] if echo.done == 0 else []
-        scores += self.backend.score(row, sequence.tokens, start, max(0, end - start), sequence.sampler)
-        texts: list[str] = []
-        told: list[TokenLogprob] = []
-        for score in scores:
-            token = sequence.tokens[echo.done]
-            texts.append(echo.text(token))
-            told.append(self._with_logprob(token, score, len(texts[-1])))
-        if told:
-            sequence.sink.echo("".join(texts), tuple(told))
 
     # --- tokens to text -----------------------------------------------------------------------------------------
 
@@ -308,7 +277,7 @@ class Loop(Worker):
         self._append(sequence, token)
         if self.backend.is_eog(token):
             if sequence.tells_end:
-                sequence.sink.chunk(sequence.index, "", (self._logprob(sequence, token),))
+                sequence.sink.chunk(sequence.index, "", (token_logprob(self.backend, sequence, token),))
             self._finish(sequence, FinishReason.STOP)
             return
         text = sequence.text.push(token)
@@ -319,7 +288,7 @@ class Loop(Worker):
             self._append(sequence, more)
             sequence.n_forced += 1
             text += sequence.text.push(more)
-        logprobs = (self._logprob(sequence, token),) if sequence.wants_logprobs else ()
+        logprobs = (token_logprob(self.backend, sequence, token),) if sequence.wants_logprobs else ()
         if text or logprobs:
             sequence.sink.chunk(sequence.index, text, logprobs)
         self._end_if_over(sequence)
@@ -339,21 +308,6 @@ class Loop(Worker):
             self._finish(sequence, FinishReason.STOP)
         elif sequence.is_exhausted() or len(sequence.tokens) >= self.capacity:
             self._finish(sequence, FinishReason.LENGTH)
-
-    def _logprob(self, sequence: Sequence, token: int) -> TokenLogprob:
-        hidden = self.backend.is_eog(token) or self.backend.vocab.hides(token)
-        return self._with_logprob(token, sequence.sampler.logprobs(), 0 if hidden else None)
-
-    def _with_logprob(self, token: int, score: Scored | None, width: int | None) -> TokenLogprob:
-        """``score`` None: nothing predicts the token."""
-        logprob, top = score or (None, [])
-        piece = self.backend.vocab.piece
-        candidates = []
-        for candidate, value in top:
-            raw = piece(candidate)
-            candidates.append(TopLogprob(raw.decode("utf-8", "replace"), raw, value, candidate))
-        raw = piece(token)
-        return TokenLogprob(raw.decode("utf-8", "replace"), raw, logprob, token, tuple(candidates), width)
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         rest = sequence.text.finish()
