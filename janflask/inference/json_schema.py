@@ -32,7 +32,7 @@ MAX_DEFINITIONS = 1000  # a reference to a reference is followed by recursion
 MAX_MULTIPLE = 10_000  # a divisor's automaton has that many states
 # In a pattern what no automaton can do: looking ahead or back, or at what a group held.
 BEYOND = re.compile(r"\(\?(?:[=!]|<[=!])|\\[bB1-9]")
-FAR = 1e15  # bounds of numbers beyond it are checked only
+FAR = 2**53  # bounds of numbers beyond it are checked only
 FINE = 1e-6  # as are those with more digits behind the point
 
 ANNOTATIONS = frozenset(

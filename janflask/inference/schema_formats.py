@@ -17,9 +17,8 @@ FORMATS: Mapping[str, bool] = {
     ),
     **dict.fromkeys(["uri-reference", "uri-template", "iri", "iri-reference", "idn-email", "idn-hostname"], False),
     **dict.fromkeys(["json-pointer", "relative-json-pointer", "regex"], False),
-    **dict.fromkeys(
-        ["password", "binary", "path", "file-path", "directory-path", "json-string", "ipvanynetwork"], False
-    ),
+    **dict.fromkeys(["password", "binary", "path", "file-path", "directory-path", "json-string"], False),
+    **dict.fromkeys(["ipvanynetwork", "ipvanyinterface"], False),
 }
 
 _HEX = "[0-9a-fA-F]"
@@ -35,6 +34,10 @@ PATTERNS: Mapping[str, str] = {
     **{f"uuid{number}": _uuid(str(number)) for number in range(1, 9)},
     "guid": f"^{_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}}$",
     "ipv4network": f"^{_BYTE}(?:\\.{_BYTE}){{3}}/(?:3[0-2]|[12]?[0-9])$",
+    "ipv4interface": f"^{_BYTE}(?:\\.{_BYTE}){{3}}(?:/(?:3[0-2]|[12]?[0-9]))?$",
+    "ipv6network": "^[0-9a-f:]{2,39}/[0-9]{1,3}$",
+    "ipv6interface": "^[0-9a-f:]{2,39}(?:/[0-9]{1,3})?$",
+    "cidrv6": "^[0-9a-f:]{2,39}/[0-9]{1,3}$",
     "cidrv4": f"^{_BYTE}(?:\\.{_BYTE}){{3}}/(?:3[0-2]|[12]?[0-9])$",
     "base64": "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
     "byte": "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
@@ -44,6 +47,10 @@ PATTERNS: Mapping[str, str] = {
     "cuid": "^[cC][0-9a-z]{8,}$",
     "cuid2": "^[0-9a-z]+$",
     "ulid": "^[0-7][0-9A-HJKMNP-TV-Z]{25}$",
+    "multi-host-uri": "^[a-z][a-z0-9+.-]*://[!-~]+$",
+    "jwt": "^[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]*$",
+    "ksuid": "^[A-Za-z0-9]{27}$",
+    "xid": "^[0-9a-vA-V]{20}$",
     "ipvanyaddress": f"^{_BYTE}(?:\\.{_BYTE}){{3}}$",
 }
 
@@ -77,7 +84,10 @@ def _matches(pattern: str) -> Callable[[str], bool]:
 
 # What the validator does not know by itself.
 CHECKS: Mapping[str, Callable[[str], bool]] = {
-    **{name: _matches(pattern) for name, pattern in PATTERNS.items() if name != "ipvanyaddress"},
+    **{name: _matches(pattern) for name, pattern in PATTERNS.items()},
+    **dict.fromkeys(("ipv6network", "cidrv6"), _accepts(ipaddress.IPv6Network)),
+    "ipv6interface": _accepts(ipaddress.IPv6Interface),
+    "ipvanyinterface": _accepts(ipaddress.ip_interface),
     "ipvanyaddress": _accepts(ipaddress.ip_address),
     "ipvanynetwork": _accepts(ipaddress.ip_network),
     "json-string": _accepts(json.loads),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import ipaddress
 import json
 import os
 import random
+import re
 import threading
+import uuid
 from array import array
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jsonschema
+import pydantic
 import pytest
 from gguf import TokenType
 
@@ -186,6 +192,42 @@ def test_choices_patterns_and_grammars(engine: Engine, compiler: Compiler) -> No
     sink = answer(engine, expression, 30, sampling={"temperature": 1.0}, prompt="1+(2+3)+")
     assert set(sink.text) <= set("0123456789+()")
     assert sink.text
+
+
+class Cat(pydantic.BaseModel):
+    kind: Literal["cat"]
+    lives: int
+
+
+class Dog(pydantic.BaseModel):
+    kind: Literal["dog"]
+    master: Person | None
+
+
+class Person(pydantic.BaseModel):
+    pets: list[Cat | Dog]
+
+
+TYPES: list[Any] = [
+    *(int, float, str, bool, bytes, None, Any, datetime.date, datetime.datetime, datetime.time, datetime.timedelta),
+    *(decimal.Decimal, uuid.UUID, pydantic.UUID1, pydantic.UUID4, Path, pydantic.FilePath, pydantic.NewPath),
+    *(ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network),
+    *(ipaddress.IPv4Interface, ipaddress.IPv6Interface, pydantic.IPvAnyAddress, pydantic.IPvAnyNetwork),
+    *(pydantic.IPvAnyInterface, pydantic.AnyUrl, pydantic.HttpUrl, pydantic.FileUrl, pydantic.PostgresDsn),
+    *(pydantic.SecretStr, pydantic.SecretBytes, pydantic.Json, pydantic.Base64Str, pydantic.Base64UrlStr),
+    *(set[int], frozenset[str], tuple[int, str], tuple[int, ...], list[Cat], dict[str, int], dict[int, str]),
+    *(dict[Annotated[str, pydantic.StringConstraints(pattern="^a")], int], dict[Literal["a", "b"], int]),
+    *(int | None, int | str, Literal["a", 1, None], Person, Annotated[Cat | Dog, pydantic.Field(discriminator="kind")]),
+    *(pydantic.PositiveInt, pydantic.AwareDatetime, pydantic.PastDate, pydantic.ByteSize, re.Pattern),
+    *(Annotated[int, pydantic.Field(multiple_of=3, gt=2, lt=100)], dict[str, list[dict[str, int | None]]]),
+    *(Annotated[str, pydantic.Field(min_length=1, max_length=3)], Annotated[list[int], pydantic.Field(max_length=3)]),
+]
+
+
+@pytest.mark.parametrize("kind", TYPES, ids=str)
+def test_what_pydantic_writes_can_be_had(compiler: Compiler, kind: Any) -> None:
+    schema = pydantic.create_model("Model", value=(kind, ...)).model_json_schema()
+    compiled(compiler, of_schema(schema, "schema"))
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------
