@@ -40,7 +40,9 @@ class Object(fields.Field[dict[str, Any]]):
 
 
 def _schema_field(description: str) -> AnyJson:
-    return AnyJson(allow_none=True, metadata={"description": description, "type": "object"})
+    return AnyJson(
+        allow_none=True, metadata={"description": description, "oneOf": [{"type": "object"}, {"type": "string"}]}
+    )
 
 
 class ConstraintFields(ma.Schema):

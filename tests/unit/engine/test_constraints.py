@@ -117,6 +117,14 @@ def test_an_error_of_the_matcher_is_never_an_end(make_bench):
     assert other.texts[0] == "xy"
 
 
+def test_an_error_with_the_last_token_is_no_cut_answer(make_bench):
+    bench = make_bench()
+    _, sink = ask(bench, ScriptedMatcher(*letters("abcdef"), broken_at=3), max_tokens=3)
+    bench.drain()
+    assert not sink.reasons
+    assert sink.errors
+
+
 def test_an_error_that_shows_with_the_mask_fails_before_anything_is_drawn(make_bench):
     class Broken(ScriptedMatcher):
         def look(self) -> None:
@@ -248,13 +256,15 @@ def test_with_log_probabilities_every_token_is_drawn(make_bench):
 
 def test_forced_tokens_and_prompts_share_a_step(make_bench):
     """However many there are, a step stays within its size, and everybody says what he would have said alone."""
-    bench = make_bench(slots=4, chunk=16, slice_size=8, ctx_len=400)
+    bench = make_bench(slots=4, chunk=16, slice_size=16, ctx_len=400)
     word = "abcdefghijklmnopqrstuvwxyz"
     script = [[*letters(word), ALL] * 4 for _ in range(3)]
     asked = [
         ask(bench, ScriptedMatcher(*script[i], forces=True, stops=False), bytes([65 + i]) * 30, max_tokens=90)
         for i in range(3)
     ]
+    while len(asked[-1][1].texts.get(0, "")) < 2:
+        bench.loop.step()
     free, sink = ask(bench, None, b"Z" * 100, max_tokens=20)
     bench.drain()
     assert sink.texts[0] == expected_text(b"Z" * 100, 20)
