@@ -22,6 +22,7 @@ from benchmarks import (
     sampling,
     store,
     streaming,
+    structured,
     switching,
     upstream,
 )
@@ -31,6 +32,7 @@ from benchmarks.report import Row, cpu_name, save
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "sampling": sampling.run,
     "streaming": streaming.run,
+    "structured": structured.run,
     "long_prompts": latency.long_prompts,
     "shared_prefix": latency.shared_prefix,
     "stall": latency.stall,

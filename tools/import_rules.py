@@ -31,7 +31,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
 }
 
 WEB = frozenset({"flask", "flask_smorest", "werkzeug", "marshmallow", "webargs", "apispec", "gunicorn"})
-NATIVE = frozenset({"llama_cpp", "janflask_ext", "numpy"})
+NATIVE = frozenset({"llama_cpp", "llguidance", "janflask_ext", "numpy"})
 
 # Libraries that a room must not touch.
 FORBIDDEN: Mapping[str, frozenset[str]] = {

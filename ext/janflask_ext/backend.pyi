@@ -3,7 +3,7 @@
 from array import array
 from typing import Any
 
-from janflask_ext.sampling import Sampler
+from janflask_ext.sampling import Buffer, Sampler
 
 WRITTEN_FOR: str
 
@@ -20,7 +20,9 @@ class Batch:
 class Context:
     def __init__(self, ctx: int, memory: int) -> None: ...
     def decode(self, batch: Batch) -> int: ...
-    def sample(self, rows: list[int], samplers: list[Sampler]) -> list[int]: ...
+    def sample(
+        self, rows: list[int], samplers: list[Sampler], masks: list[Buffer | None] | None = None
+    ) -> list[int]: ...
     def score(
         self, row: int, tokens: array[int], start: int, count: int, sampler: Sampler
     ) -> list[tuple[float, list[tuple[int, float]]]]: ...

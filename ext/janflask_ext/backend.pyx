@@ -12,7 +12,7 @@ import ctypes
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stddef cimport size_t
-from libc.stdint cimport int8_t, int32_t, uintptr_t
+from libc.stdint cimport int8_t, int32_t, uint32_t, uintptr_t
 
 from janflask_ext.llama cimport (
     jf_batch,
@@ -197,24 +197,35 @@ cdef class Context:
                 llama_synchronize(self.ctx)
         return code
 
-    def sample(self, list rows, list samplers):
+    def sample(self, list rows, list samplers, list masks=None):
         """One token for each (row, sampler): draws from the logits row in place and accepts what it drew.
 
-        Returns the token ids; -1 where a row allows no token.
+        ``masks``: for each row the bits of the tokens that it may give, as in ``Sampler.sample``, or None for all.
+        Returns the token ids; -1 where a row allows no token. Raises ValueError for a mask of another length.
         """
         cdef Py_ssize_t i, n = len(rows)
         cdef Sampler sampler
         cdef int32_t row, token
         cdef float *logits                  # IN/OUT: a draw writes into the row and puts it back
+        cdef const uint32_t[::1] words
+        cdef const uint32_t *allowed
         cdef list tokens = [-1] * n
+        if masks is not None and len(masks) != n:
+            raise ValueError(f"{len(masks)} masks for {n} rows")
         for i in range(n):
             sampler = samplers[i]
             row = rows[i]
+            allowed = NULL
+            if masks is not None and masks[i] is not None:
+                words = masks[i]
+                if words.shape[0] != (sampler.n_vocab + 31) // 32:
+                    raise ValueError(f"a mask of {words.shape[0]} words for a vocabulary of {sampler.n_vocab} tokens")
+                allowed = &words[0]
             with nogil:
                 logits = llama_get_logits_ith(self.ctx, row)
                 token = -1
                 if logits != NULL:
-                    token = sampler.draw(logits, NULL)
+                    token = sampler.draw(logits, allowed)
                     if token >= 0:
                         sampler.accept_token(token)
             tokens[i] = token

@@ -5,6 +5,7 @@
 ``backend``: A context over a model in llama.cpp: its KV memory, its batch, and the hot path through the extension
 ``builder``: From a model and its settings to a loop that is ready to run, and the description of what came out
 ``connection``: One client of an engine: the sink of its sequences, and a buffer for what its socket does not take yet
+``constraint``: Structured output: constraints are compiled to matchers by llguidance, beside the loop and within limits
 ``conversations``: Conversations' KV state beyond the slots: put away before a slot is lost, brought back before a
     prompt is computed
 ``cores``: How many cores there are for an engine
@@ -19,6 +20,8 @@
     knobs
 ``library_log``: llama.cpp's own log, on its way into ours
 ``loop``: The engine's loop: schedule -> one decode for everybody -> sample -> text -> sinks. One thread runs it
+``matcher``: What follows an answer that is under a constraint: which tokens may come next, computed while llama.cpp
+    computes
 ``model``: A model's weights and vocabulary in llama.cpp, loaded through llama-cpp-python's bindings
 ``prefix_cache``: What every sequence slot of the KV memory holds, and which slot serves a prompt best
 ``scheduler``: Who is computed in the next step: admission, prompt slices, and what gives way when the KV memory runs
@@ -29,6 +32,8 @@
 ``snapshots``: Conversations' KV state on disk, so that one that was stopped, evicted or restarted is not computed again
 ``sockets``: A server on a Unix socket: one thread reads and writes frames, others hand it what to send
 ``state_key``: The key by which an engine knows a KV state as one that this data folder's engines wrote
+``telling``: What is told of tokens beside an answer's text: their log-probabilities, and a prompt's own tokens with
+    theirs
 ``trial``: Times real decodes on a context opened for it
 ``tuning``: Which knobs are fastest here: measured once per machine, model and settings, then remembered
 ``vocabulary``: Which token ids a model has. The one place where ids that came from a client are held against it

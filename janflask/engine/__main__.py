@@ -90,6 +90,7 @@ def run(spec: EngineSpec, cord: Channel) -> None:
     """Loads, proves, listens and generates until the supervisor says stop."""
     # Imported here: they load llama.cpp, and a failure there must reach the supervisor as an ErrorReply.
     from janflask.engine.builder import build
+    from janflask.engine.constraint import Compiler, make_table
     from janflask.engine.library_log import LibraryLog
     from janflask.engine.model import Model
     from janflask.engine.server import EngineServer
@@ -113,7 +114,12 @@ def run(spec: EngineSpec, cord: Channel) -> None:
         spec.prompt_template,
     )
     engine = build(model, spec, report)
-    server = EngineServer(model, engine.loop, Path(spec.socket_path), spec.settings.queue_limit, engine.embedder)
+    compiler = None if engine.loop is None else Compiler(lambda: make_table(model), model.n_vocab)
+    if compiler is not None:
+        compiler.start()
+    server = EngineServer(
+        model, engine.loop, Path(spec.socket_path), spec.settings.queue_limit, engine.embedder, compiler
+    )
     info = replace(engine.info, load_seconds=round(time.monotonic() - started, 3))
     sys.setswitchinterval(SWITCH_INTERVAL)
     first, *others = engine.workers

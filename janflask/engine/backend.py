@@ -74,8 +74,9 @@ class LlamaBackend:
     def decode(self) -> int:
         return self._context.decode(self.batch)
 
-    def sample(self, rows: list[int], samplers: list[Any]) -> list[int]:
-        return self._context.sample(rows, samplers)
+    def sample(self, rows: list[int], samplers: list[Any], masks: list[Any] | None = None) -> list[int]:
+        """The next token of each; ``masks`` are those of ``matcher.py``, None for a sequence that is free."""
+        return self._context.sample(rows, samplers, masks)
 
     def score(
         self, row: int, tokens: array[int], start: int, count: int, sampler: Any

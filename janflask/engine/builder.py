@@ -20,6 +20,7 @@ from janflask.engine.embedding import (
 from janflask.engine.fingerprint import fingerprint
 from janflask.engine.governor import Governor
 from janflask.engine.loop import Loop
+from janflask.engine.matcher import MaskThread
 from janflask.engine.model import LLAMA_VERSION, Model
 from janflask.engine.prefix_cache import PrefixCache
 from janflask.engine.scheduler import Limits
@@ -186,7 +187,7 @@ def build_loop(
     )
     floor = FLASH_FLOOR if options.flash_attn and not backend.model.on_gpu else 8
     governor = Governor(knobs.slice_size, knobs.measurements.get("slice_ms"), floor)
-    return Loop(backend, cache, limits, governor, snapshots=snapshots)
+    return Loop(backend, cache, limits, governor, snapshots=snapshots, masker=MaskThread(backend.model.n_vocab))
 
 
 def describe(model: Model, plan: ContextPlan, spec: EngineSpec) -> EngineInfo:

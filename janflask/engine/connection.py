@@ -27,6 +27,7 @@ class Connection:
         self.channel = Channel(sock, "a client")  # it is read by; what is sent may have to wait, below
         self.sequences: list[Sequence] = []
         self.unfinished = 0
+        self.is_preparing = False  # its generation's constraint is being compiled
         self.tasks: set[EmbeddingTask] = set()  # embeddings under way
         self.closed = False
         self._out = bytearray()

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 # llama_token_attr
-UNKNOWN, NORMAL, CONTROL, USER_DEFINED, BYTE = 1 << 0, 1 << 2, 1 << 3, 1 << 4, 1 << 5
+UNKNOWN, UNUSED, NORMAL, CONTROL, USER_DEFINED, BYTE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 4, 1 << 5
 
 DECLARED = tuple(f"tokenizer.ggml.{kind}_token_id" for kind in ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep"))
 CHATML_END = "<|im_end|>"

@@ -10,17 +10,19 @@ import logging
 import time
 from array import array
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from janflask.engine.conversations import Conversations, StateMemory
 from janflask.engine.governor import Governor
+from janflask.engine.matcher import Masker, Matcher
 from janflask.engine.prefix_cache import PrefixCache
 from janflask.engine.scheduler import Limits, Memory, Scheduler, Slice
 from janflask.engine.sequence import Sampler, Sequence
 from janflask.engine.snapshots import Snapshots
+from janflask.engine.telling import Scorer, tell_prompt_part, token_logprob
 from janflask.engine.worker import Worker
 from janflask.errors import EngineError, JanflaskError, UnavailableError
-from janflask.ipc.messages.generation import FinishReason, TokenLogprob, TopLogprob
+from janflask.ipc.messages.generation import FinishReason
 from janflask.models.engine_info import EngineStats
 
 log = logging.getLogger(__name__)
@@ -28,10 +30,9 @@ log = logging.getLogger(__name__)
 REST_BEFORE_KEEPING = 3.0  # seconds: whoever talks on would only make it write the state again
 FINISH_TIME = 2.0  # seconds that keeping conversations may hold up the engine's end
 
+MOST_FORCED = 32  # tokens: others wait while they are computed
+
 NO_ROOM = 1  # llama_decode's code: no cells for the batch
-
-
-Scored = tuple[float, list[tuple[int, float]]]  # a token's log-probability, and the likeliest tokens with theirs
 
 
 class Batch(Protocol):
@@ -41,26 +42,15 @@ class Batch(Protocol):
     def add(self, tokens: array[int], start: int, count: int, seq: int, outputs: int) -> int: ...
 
 
-class Vocabulary(Protocol):
-    """Token ids to bytes."""
-
-    def piece(self, token: int) -> bytes: ...
-    def hides(self, token: int) -> bool: ...
-
-
-class Backend(Memory, StateMemory, Protocol):
+class Backend(Memory, StateMemory, Scorer, Protocol):
     """What the loop asks of llama.cpp; ``LlamaBackend``, or a fake in tests."""
 
-    @property
-    def vocab(self) -> Vocabulary: ...
     @property
     def batch(self) -> Batch: ...
     @property
     def ctx_len(self) -> int: ...
     def decode(self) -> int: ...
-    def sample(self, rows: list[int], samplers: list[Sampler]) -> list[int]: ...
-    def score(self, row: int, tokens: array[int], start: int, count: int, sampler: Sampler) -> list[Scored]: ...
-    def is_eog(self, token: int) -> bool: ...
+    def sample(self, rows: list[int], samplers: list[Sampler], masks: list[Any] | None = None) -> list[int]: ...
 
 
 class Loop(Worker):
@@ -71,6 +61,8 @@ class Loop(Worker):
         cache, limits: see ``Scheduler``.
         governor: sizes the slices.
         clock: seconds; a test's own.
+        snapshots: keeps conversations on the disk.
+        masker: computes the masks of sequences with a matcher; without one there are none.
     """
 
     def __init__(
@@ -81,6 +73,7 @@ class Loop(Worker):
         governor: Governor | None = None,
         clock: Callable[[], float] = time.monotonic,
         snapshots: Snapshots | None = None,
+        masker: Masker | None = None,
     ) -> None:
         super().__init__(clock)
         self.backend = backend
@@ -88,6 +81,9 @@ class Loop(Worker):
         self.scheduler = Scheduler(cache, backend, limits, self.conversations)
         self.governor = governor or Governor(limits.slice_size, None)
         self.limits = limits
+        self.masker = masker
+        self.mask_seconds = 0.0  # waited for masks, and for what is forced, since the start
+        self.most_forced = min(MOST_FORCED, limits.chunk_size // len(cache.slots))  # tokens of a sequence in one step
         self.capacity = min(backend.ctx_len, limits.kv_cells)  # tokens of one sequence
         self._counts = {"requests": 0, "prompt": 0, "generated": 0, "cancelled": 0, "steps": 0}
 
@@ -122,6 +118,7 @@ class Loop(Worker):
             cancelled=self._counts["cancelled"],
             steps=self._counts["steps"],
             idle_seconds=self.idle_seconds,
+            mask_seconds=self.mask_seconds,
         )
 
     # --- the loop -----------------------------------------------------------------------------------------------
@@ -158,7 +155,8 @@ class Loop(Worker):
         if code != 0:
             self._fail_step(slices, code)
             return True
-        prompts = [part.count for part in slices if part.sequence.n_left > 1]
+        prompts = [part.count for part in slices if part.sequence.is_prefilling]
+        forced = sum(part.count - 1 for part in slices if not part.sequence.is_prefilling)
         for part in slices:
             self.scheduler.computed(part)
         self._tell([part for part in slices if part.sequence.is_scoring])
@@ -168,7 +166,7 @@ class Loop(Worker):
         # Booked after the tokens are out: whoever reads them works while this thread does.
         self._counts["steps"] += 1
         self._counts["prompt"] += sum(prompts)
-        self.scheduler.slice_size = self.governor.observe(step_ms, sum(prompts), len(slices) - len(prompts))
+        self.scheduler.slice_size = self.governor.observe(step_ms, sum(prompts) + forced, len(slices) - len(prompts))
         return True
 
     def _accept(self, sequences: list[Sequence]) -> None:
@@ -198,87 +196,118 @@ class Loop(Worker):
         for part in parts:
             sequence = part.sequence
             try:
-                self._tell_part(sequence)
+                tell_prompt_part(self.backend, sequence)
             except Exception:
                 log.exception("a prompt could not be scored: %s", sequence.as_extra())
                 self._fail(sequence, EngineError("the engine failed on this request; its log says why"))
 
-    def _tell_part(self, sequence: Sequence) -> None:
-        echo = sequence.echo
-        if echo is None:
-            raise RuntimeError("a prompt that nobody wants to be told")
-        end = min(sequence.n_computed + 1, sequence.n_prompt)  # the row of a token predicts the next one
-        start = max(1, echo.done)
-        row = sequence.row - (sequence.n_computed - start)
-        scores: list[Scored | None] = [None] if echo.done == 0 else []
-        scores += self.backend.score(row, sequence.tokens, start, max(0, end - start), sequence.sampler)
-        texts: list[str] = []
-        told: list[TokenLogprob] = []
-        for score in scores:
-            token = sequence.tokens[echo.done]
-            texts.append(echo.text(token))
-            told.append(self._with_logprob(token, score, len(texts[-1])))
-        if told:
-            sequence.sink.echo("".join(texts), tuple(told))
-
     # --- tokens to text -----------------------------------------------------------------------------------------
 
     def _go_on(self, sequences: list[Sequence]) -> None:
-        """The next token of each; those that only wanted their prompt told are done."""
+        """The next token of each; those that only wanted their prompt told, or have nothing left to say, are done."""
+        self._await_masks(sequences)
         for sequence in sequences:
-            if sequence.is_exhausted():
-                sequence.first_token = sequence.last_token = self.clock()
-                self._finish(sequence, FinishReason.LENGTH)
+            matcher = sequence.matcher
+            if matcher is not None and matcher.error is not None:
+                self._fail(sequence, constraint_failed(matcher.error))
+            elif sequence.is_exhausted() or (matcher is not None and matcher.is_complete):
+                sequence.last_token = self.clock()
+                sequence.first_token = sequence.first_token or sequence.last_token
+                is_complete = matcher is not None and matcher.is_complete
+                self._finish(sequence, FinishReason.STOP if is_complete else FinishReason.LENGTH)
         self._sample([sequence for sequence in sequences if sequence.slot is not None])
 
+    def _await_masks(self, sequences: list[Sequence]) -> None:
+        """They were begun when the last tokens were drawn, a decode ago."""
+        if self.masker is not None and any(sequence.matcher is not None for sequence in sequences):
+            started = self.clock()
+            self.masker.wait()
+            self.mask_seconds += self.clock() - started
+
     def _sample(self, sequences: list[Sequence]) -> None:
-        tokens = self.backend.sample([s.row for s in sequences], [s.sampler for s in sequences])
+        masks = [None if s.matcher is None else s.matcher.mask for s in sequences]
+        tokens = self.backend.sample([s.row for s in sequences], [s.sampler for s in sequences], masks)
+        forced = self._accept_drawn(sequences, tokens)
         now = self.clock()
-        for sequence, token in zip(sequences, tokens, strict=True):
+        for sequence, token, more in zip(sequences, tokens, forced, strict=True):
             if token < 0:
                 self._fail(sequence, EngineError("no token is allowed here: the model's logits leave nothing to draw"))
                 continue
-            sequence.tokens.append(token)
             sequence.first_token = sequence.first_token or now
             sequence.last_token = now
-            self._counts["generated"] += 1
             try:
-                self._emit(sequence, token)
+                self._go_on_with(sequence, token, more)
             except Exception:
                 log.exception("a sequence could not be continued: %s", sequence.as_extra())
                 self._fail(sequence, EngineError("the engine failed on this request; its log says why"))
 
-    def _emit(self, sequence: Sequence, token: int) -> None:
+    def _accept_drawn(self, sequences: list[Sequence], tokens: list[int]) -> list[list[int]]:
+        """Tells the matchers what was drawn; gives what each one forces behind it.
+
+        The masks of what comes then are computed while all else goes on.
+        """
+        forced: list[list[int]] = [[] for _ in sequences]
+        if self.masker is None or all(sequence.matcher is None for sequence in sequences):
+            return forced
+        started = self.clock()
+        going_on: list[Matcher] = []
+        for sequence, token, more in zip(sequences, tokens, forced, strict=True):
+            matcher = sequence.matcher
+            if matcher is None or token < 0 or self.backend.is_eog(token):
+                continue
+            matcher.accept(token)
+            if matcher.error is None and not matcher.is_complete:
+                more += matcher.force(self._room_for_forced(sequence))
+            if matcher.error is None and not matcher.is_complete:
+                going_on.append(matcher)
+        self.masker.begin(going_on)
+        self.mask_seconds += self.clock() - started
+        return forced
+
+    def _room_for_forced(self, sequence: Sequence) -> int:
+        """Tokens that may come behind the one just drawn. None where they would need log-probabilities of their own."""
+        if sequence.wants_logprobs:
+            return 0
+        room = min(self.most_forced, self.capacity - len(sequence.tokens) - 1)
+        return room if sequence.max_tokens is None else min(room, sequence.max_tokens - sequence.n_generated - 1)
+
+    def _go_on_with(self, sequence: Sequence, token: int, forced: list[int]) -> None:
+        """The text of a token that was drawn and of those behind it, until a stop string ends it."""
+        sequence.n_forced = 0
+        self._append(sequence, token)
         if self.backend.is_eog(token):
             if sequence.tells_end:
-                sequence.sink.chunk(sequence.index, "", (self._logprob(sequence, token),))
+                sequence.sink.chunk(sequence.index, "", (token_logprob(self.backend, sequence, token),))
             self._finish(sequence, FinishReason.STOP)
             return
         text = sequence.text.push(token)
-        logprobs: tuple[TokenLogprob, ...] = ()
-        if sequence.wants_logprobs:
-            logprobs = (self._logprob(sequence, token),)
+        for more in forced:
+            if sequence.text.stopped:
+                break
+            sequence.sampler.accept(more)
+            self._append(sequence, more)
+            sequence.n_forced += 1
+            text += sequence.text.push(more)
+        logprobs = (token_logprob(self.backend, sequence, token),) if sequence.wants_logprobs else ()
         if text or logprobs:
             sequence.sink.chunk(sequence.index, text, logprobs)
+        self._end_if_over(sequence)
+
+    def _append(self, sequence: Sequence, token: int) -> None:
+        sequence.tokens.append(token)
+        self._counts["generated"] += 1
+
+    def _end_if_over(self, sequence: Sequence) -> None:
+        """Behind a token that went on with the answer."""
+        matcher = sequence.matcher
         if sequence.text.stopped:
+            self._finish(sequence, FinishReason.STOP)
+        elif matcher is not None and matcher.error is not None:
+            self._fail(sequence, constraint_failed(matcher.error))
+        elif matcher is not None and matcher.is_complete:
             self._finish(sequence, FinishReason.STOP)
         elif sequence.is_exhausted() or len(sequence.tokens) >= self.capacity:
             self._finish(sequence, FinishReason.LENGTH)
-
-    def _logprob(self, sequence: Sequence, token: int) -> TokenLogprob:
-        hidden = self.backend.is_eog(token) or self.backend.vocab.hides(token)
-        return self._with_logprob(token, sequence.sampler.logprobs(), 0 if hidden else None)
-
-    def _with_logprob(self, token: int, score: Scored | None, width: int | None) -> TokenLogprob:
-        """``score`` None: nothing predicts the token."""
-        logprob, top = score or (None, [])
-        piece = self.backend.vocab.piece
-        candidates = []
-        for candidate, value in top:
-            raw = piece(candidate)
-            candidates.append(TopLogprob(raw.decode("utf-8", "replace"), raw, value, candidate))
-        raw = piece(token)
-        return TokenLogprob(raw.decode("utf-8", "replace"), raw, logprob, token, tuple(candidates), width)
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         rest = sequence.text.finish()
@@ -310,3 +339,11 @@ class Loop(Worker):
     def _end(self, error: JanflaskError) -> None:
         for sequence in [*self.scheduler.running, *self.scheduler.waiting]:
             self._fail(sequence, error)
+
+
+def constraint_failed(reason: str) -> EngineError:
+    """An answer that cannot be gone on with as it was asked for; it is no answer."""
+    return EngineError(
+        f"the answer could not be kept to its constraint ({reason}): make the schema or the grammar simpler",
+        code="constraint_failed",
+    )

@@ -63,9 +63,9 @@ class Model:
         self.n_vocab: int = lib.llama_vocab_n_tokens(self.vocab_pointer)
         self.metadata = self._metadata()
         self.pieces = hot.pieces(self.vocab_address, self.n_vocab)
-        types = own_types(hot.attributes(self.vocab_address, self.n_vocab))
-        self.vocab = Vocab(self.pieces, types)
-        self.eog = self._ends(types, prompt_template)
+        self.token_types = own_types(hot.attributes(self.vocab_address, self.n_vocab))
+        self.vocab = Vocab(self.pieces, self.token_types)
+        self.eog = self._ends(self.token_types, prompt_template)
         self.ctx_train: int = lib.llama_model_n_ctx_train(pointer)
         self.notes = _notes(settings, library_log)
         self.lora_scale = settings.lora_scale

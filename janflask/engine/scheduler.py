@@ -1,6 +1,7 @@
 """Who is computed in the next step: admission, prompt slices, and what gives way when the KV memory runs short.
 
-A step is one ``llama_decode`` for everybody: each decoding sequence brings its newest token, and what is left of the
+A step is one ``llama_decode`` for everybody: each decoding sequence brings its newest token (and those that its
+constraint forces behind it), and what is left of the
 step's budget is filled with slices of the prompts in prefill. While somebody decodes, a step brings at most
 ``slice_size`` prompt tokens, so that nobody's stream stalls behind a long prompt; while nobody does, ``chunk_size``.
 
@@ -118,7 +119,7 @@ class Scheduler:
         prompt = sequence.tokens
         coming = 0
         for other in self.running:
-            if other.n_left > 1:
+            if other.is_prefilling:
                 coming = max(coming, min(common_prefix(other.tokens, prompt), len(prompt) - 1))
         if coming < SHARE_AT_LEAST:
             return False
@@ -195,10 +196,15 @@ class Scheduler:
 
     def plan(self) -> list[Slice]:
         """The next step, ordered by slot (llama.cpp computes neighbouring streams together)."""
-        slices = [Slice(sequence, 1) for sequence in self.running if sequence.n_left == 1]
-        prefills = [sequence for sequence in self.running if sequence.n_left > 1]
-        if prefills:
-            budget = self.slice_size if slices else self.limits.chunk_size
+        slices = [
+            Slice(sequence, sequence.n_left)
+            for sequence in self.running
+            if sequence.n_left and not sequence.is_prefilling
+        ]
+        prefills = [sequence for sequence in self.running if sequence.is_prefilling]
+        budget = self.slice_size if slices else self.limits.chunk_size
+        budget = min(budget, self.limits.chunk_size - sum(part.count - 1 for part in slices))
+        if prefills and budget > 0:
             slices += self._divide(budget, prefills)
         slices.sort(key=lambda part: part.sequence.slot or 0)
         return slices

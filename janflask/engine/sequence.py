@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from janflask.engine.echo import PromptEcho
+from janflask.engine.matcher import Matcher
 from janflask.engine.snapshots import Snapshot
 from janflask.errors import JanflaskError
 from janflask.ipc.messages.generation import FinishReason, TokenLogprob
@@ -15,6 +16,7 @@ from janflask.ipc.messages.generation import FinishReason, TokenLogprob
 class Sampler(Protocol):
     """Chooses tokens; the extension's, or a test's."""
 
+    def accept(self, token: int) -> None: ...
     def logprobs(self) -> tuple[float, list[tuple[int, float]]]: ...
 
 
@@ -41,8 +43,8 @@ class Sequence:
     """A prompt and what was generated after it.
 
     ``tokens`` holds both; the first ``n_computed`` of them are in the KV memory of ``slot``. While ``n_computed`` lags
-    behind by more than one token the sequence is in prefill, else in decode. After a preemption the generated tokens
-    are computed again like a prompt.
+    behind by more than the last step brought the sequence is in prefill, else in decode. After a preemption the
+    generated tokens are computed again like a prompt.
     """
 
     tokens: array[int]
@@ -57,6 +59,7 @@ class Sequence:
     conversation: str | None = None  # which one it goes on with; its KV state outlives its slot
     echo: PromptEcho | None = None  # its prompt is told with log-probabilities, and computed whole for that
     waits_for: Sequence | None = None  # the choice that tells the prompt, which comes before what the others say
+    matcher: Matcher | None = None  # where its answer is in its constraint
     tells_end: bool = False  # a token that ends the answer is told, too: who counts tokens behind a prompt's needs it
 
     slot: int | None = None
@@ -65,6 +68,7 @@ class Sequence:
     preempted: bool = False
     recalling: bool = False  # its conversation's state is being read from the disk
     snapshot: Snapshot | None = None  # the state that was read
+    n_forced: int = 0  # newest tokens that were not drawn: they came with the last one that was
     row: int = -1  # the batch row of its logits in the step under way
 
     arrived: float = 0.0  # clock readings, seconds
@@ -78,8 +82,13 @@ class Sequence:
 
     @property
     def n_left(self) -> int:
-        """Tokens that are not computed yet; 1 while it decodes."""
+        """Tokens that are not computed yet; while it decodes, the newest that was drawn and those forced behind it."""
         return len(self.tokens) - self.n_computed
+
+    @property
+    def is_prefilling(self) -> bool:
+        """There is more to compute than the last step has brought."""
+        return self.n_left > 1 + self.n_forced
 
     @property
     def is_scoring(self) -> bool:

@@ -9,11 +9,14 @@ import logging
 import secrets
 import socket
 from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from janflask.engine.connection import Connection
+from janflask.engine.constraint import Compiled, Compiler
 from janflask.engine.echo import PromptEcho
 from janflask.engine.embedder import Embedder, EmbeddingTask
 from janflask.engine.loop import Loop
@@ -71,14 +74,22 @@ class EngineServer(SocketServer):
         path: where to listen; the folder is private.
         queue_limit: requests that may wait beyond those that are computed at once.
         embedder: makes embeddings; None: the model serves none.
+        compiler: of constraints; None: answers cannot be constrained.
     """
 
     def __init__(
-        self, model: TextModel, loop: Loop | None, path: Path, queue_limit: int, embedder: Embedder | None = None
+        self,
+        model: TextModel,
+        loop: Loop | None,
+        path: Path,
+        queue_limit: int,
+        embedder: Embedder | None = None,
+        compiler: Compiler | None = None,
     ) -> None:
         super().__init__(path)
         self.model = model
         self.loop = loop
+        self.compiler = compiler
         self.embedder = embedder
         self.queue_limit = queue_limit
         self._workers = [worker for worker in (loop, embedder) if worker is not None]
@@ -98,7 +109,9 @@ class EngineServer(SocketServer):
     def is_busy(self) -> bool:
         """A request is under way, or its client has not left yet and may be about to make the next."""
         resting = all(worker.is_resting() for worker in self._workers)
-        return not resting or any(connection.sequences or connection.tasks for connection in self._connections)
+        return not resting or any(
+            connection.sequences or connection.tasks or connection.is_preparing for connection in self._connections
+        )
 
     def _stats(self) -> EngineStats:
         """Of loop and embedder together."""
@@ -123,7 +136,7 @@ class EngineServer(SocketServer):
         if isinstance(message, GetStats):
             connection.send(Stats(self._stats()))
         elif isinstance(message, Generate):
-            if connection.sequences:
+            if connection.sequences or connection.is_preparing:
                 raise ProtocolError("a connection is one generation; open another for the next")
             self._answer(connection, message)
         elif isinstance(message, Tokenize | Detokenize | Embed):
@@ -133,7 +146,7 @@ class EngineServer(SocketServer):
 
     def _answer(self, connection: Connection, message: Generate | Tokenize | Detokenize | Embed) -> None:
         """Whatever goes wrong with a request is its answer."""
-        try:
+        with self._told(connection):
             if isinstance(message, Generate):
                 self._generate(connection, message.request)
             elif isinstance(message, Embed):
@@ -142,6 +155,12 @@ class EngineServer(SocketServer):
                 for worker in self._workers:
                     worker.touch()
                 connection.send(self._tokens(message) if isinstance(message, Tokenize) else self._text(message))
+
+    @contextmanager
+    def _told(self, connection: Connection) -> Iterator[None]:
+        """Tells the client what goes wrong."""
+        try:
+            yield
         except JanflaskError as error:
             connection.send(ErrorReply.of(error))
         except Exception:
@@ -189,8 +208,36 @@ class EngineServer(SocketServer):
             raise InvalidRequestError("n must be at least 1", param="n")
         active = sum(connection.unfinished for connection in self._connections)
         self._check_queue(active, request.n, len(loop.scheduler.cache.slots))
+        if request.constraint is None:
+            self._begin(connection, loop, request, None)
+            return
+        if self.compiler is None:
+            raise InvalidRequestError("answers cannot be constrained here", param=request.constraint.name)
+        connection.is_preparing = True
+        connection.unfinished = request.n
+        self.compiler.compile(
+            request.constraint, lambda result: self.call(lambda: self._prepared(connection, loop, request, result))
+        )
+
+    def _prepared(
+        self, connection: Connection, loop: Loop, request: GenerateRequest, result: Compiled | JanflaskError
+    ) -> None:
+        """Goes on with a request whose constraint is compiled, unless its client has left meanwhile."""
+        connection.is_preparing = False
+        connection.unfinished = 0
+        if connection.closed:
+            return
+        with self._told(connection):
+            if isinstance(result, JanflaskError):
+                raise result
+            self._begin(connection, loop, request, result)
+
+    def _begin(self, connection: Connection, loop: Loop, request: GenerateRequest, constraint: Compiled | None) -> None:
         prompt = self._prompt(request, loop.capacity)
         sequences = [self._sequence(connection, loop, request, prompt, i) for i in range(request.n)]
+        if constraint is not None:
+            for sequence in sequences:
+                sequence.matcher = constraint.matcher()
         scored = request.echo and request.sampling.top_logprobs is not None
         if scored:
             tell_prompt(sequences, PromptEcho(request.prompt, prompt, self.model.piece))

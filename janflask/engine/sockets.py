@@ -15,6 +15,8 @@ import socket
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -48,6 +50,7 @@ class SocketServer(ABC):
         self._selector.register(self._wake_read, selectors.EVENT_READ)
         self._connections: set[Connection] = set()
         self._attention: set[Connection] = set()
+        self._calls: deque[Callable[[], None]] = deque()  # what others want done by this thread
         self._stopping = threading.Event()
         self._retiring: Future[bool] | None = None  # a question that waits for its answer
         self._retired = False
@@ -75,6 +78,11 @@ class SocketServer(ABC):
     def wants_attention(self, connection: Connection) -> None:
         """There is output that its socket did not take."""
         self._attention.add(connection)
+        self._wake()
+
+    def call(self, action: Callable[[], None]) -> None:
+        """Has ``action`` done by the server's thread, soon."""
+        self._calls.append(action)
         self._wake()
 
     def stop(self) -> None:
@@ -121,6 +129,8 @@ class SocketServer(ABC):
                     self._read(connection)
                 if events & selectors.EVENT_WRITE and connection in self._connections:
                     self._attention.add(connection)
+        while self._calls:
+            self._calls.popleft()()
         while self._attention:
             self._attend(self._attention.pop())
         self._answer_retire()

@@ -3,15 +3,22 @@
 ``backend``: The one door to a model, whatever runs it: what the API, the runs and everything above know of models that
     answer
 ``backends``: Which backend answers for a model
+``constrained``: What an answer must look like, from a request's fields to what an engine is asked, and by what the
+    answer is checked
 ``deltas``: What a backend says of an answer while it grows: pieces of text, of reasoning, of tool calls, and how it
     ends
+``gbnf``: llama.cpp's grammars (GBNF) in llguidance's dialect of Lark
 ``gguf_template``: The chat template inside a GGUF, over any conversation: as it is where the template takes it, else as
     it needs it
+``json_schema``: A client's JSON schema, made ready: what the model is held to while it writes, and what its answer is
+    checked by
 ``leftovers``: What of a conversation no model here is shown, by name: asked before it is answered, so that nothing gets
     lost
 ``parts``: What a message is made of
 ``requests``: What clients ask of models: a schema turns each body into one of these, and below it nobody sees a raw one
 ``sampling``: How a request is answered: its own fields over the model's ``parameters`` over the built-in defaults
+``schema_formats``: The formats of strings and numbers in JSON schemas: which a model can be held to, and by what
+    answers are checked
 ``template_check``: Whether all that was said is in the prompt: a chat template drops what it does not understand
     without a word
 ``template_layouts``: The layouts that are written down here: Jan's ``prompt_template``, ChatML, and plain text

@@ -9,7 +9,18 @@ import msgspec
 from janflask.ipc.messages.engine import Done, Finished, Started
 from janflask.ipc.messages.generation import TokenLogprob
 
-__all__ = ["Delta", "Done", "Event", "Events", "Finished", "ReasoningDelta", "Started", "TextDelta", "ToolCallDelta"]
+__all__ = [
+    "Delta",
+    "Done",
+    "Event",
+    "Events",
+    "Finished",
+    "ReasoningDelta",
+    "RefusalDelta",
+    "Started",
+    "TextDelta",
+    "ToolCallDelta",
+]
 
 
 class TextDelta(msgspec.Struct, frozen=True, gc=False):
@@ -37,7 +48,14 @@ class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):
     arguments: str = ""
 
 
-Delta = TextDelta | ReasoningDelta | ToolCallDelta
+class RefusalDelta(msgspec.Struct, frozen=True, gc=False):
+    """Why an answer that is finished is not what was asked for. Its text stands, and comes before."""
+
+    index: int  # of the choice
+    text: str
+
+
+Delta = TextDelta | ReasoningDelta | ToolCallDelta | RefusalDelta
 
 # ``index`` counts the choices of all prompts: the i-th prompt's start at i * n. Of each answer there is a Started, then
 # its deltas, a Finished for each choice, and one Done, the last event.

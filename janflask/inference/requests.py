@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from janflask.inference.constrained import Constrained
 from janflask.inference.parts import Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 
 COMPLETION_MAX_TOKENS = 16  # OpenAI's default for the legacy completions
@@ -77,6 +78,7 @@ class InferenceRequest:
     stop: tuple[str, ...] | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
     cache_prompt: bool | None = None
+    constraint: Constrained | None = None  # what each answer must look like
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,9 @@ ALIASES: Mapping[str, str] = {
     "rep_pen": "repeat_penalty",  # KoboldCpp
     "nsigma": "top_n_sigma",  # Aphrodite
     "n_cmpl": "n",  # llama-server
+    "grammar_string": "grammar",  # text-generation-webui
+    "regex_pattern": "regex",  # TabbyAPI
+    "ebnf": "grammar",  # SGLang
 }
 NEWER = frozenset({"max_completion_tokens"})  # wins over the name that it replaces, as OpenAI has it
 
@@ -62,12 +65,19 @@ _THINKING_LIMIT = Unsupported("is not supported: thinking has no limit of its ow
 _THINKING = Unsupported("is not supported: use `reasoning_effort` or `enable_thinking`")
 _NOT_OPTIONS = Unsupported("is not supported: give its fields as fields of the request, by their names here")
 
+# What an answer must look like: fields of a chat and a completion, and nowhere else yet.
+CONSTRAINTS: Mapping[str, Unsupported] = {
+    **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar"), _STRUCTURED),  # vLLM
+    **dict.fromkeys(("structured_outputs", "regex", "ebnf"), _STRUCTURED),  # vLLM, SGLang
+    **dict.fromkeys(("grammar", "json_schema"), _STRUCTURED),  # llama-server
+    **dict.fromkeys(("grammar_string", "regex_pattern"), _STRUCTURED),  # text-generation-webui, TabbyAPI
+}
+_FORM = Unsupported("is not supported: use `response_format`, `grammar` or `regex`")
+
 # What changes the text that is generated, or what is told of it.
 GENERATION: Mapping[str, Unsupported] = {
-    **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar"), _STRUCTURED),  # vLLM
-    **dict.fromkeys(("structured_outputs", "structural_tag", "regex", "ebnf"), _STRUCTURED),  # vLLM, SGLang
-    **dict.fromkeys(("grammar", "json_schema", "format"), _STRUCTURED),  # llama-server, Ollama
-    **dict.fromkeys(("grammar_string", "regex_pattern"), _STRUCTURED),  # text-generation-webui, TabbyAPI
+    **dict.fromkeys(("structural_tag", "format"), _FORM),  # SGLang, Ollama
+    "guided_whitespace_pattern": Unsupported("is not supported: an answer under a schema has no white space"),
     **dict.fromkeys(
         ("min_tokens", "min_new_tokens"), Unsupported("is not supported yet: an answer has no least length")
     ),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from janflask.models.known_fields import ALIASES, CONVERSATION, GENERATION, NEWER
+from janflask.models.known_fields import ALIASES, CONSTRAINTS, CONVERSATION, GENERATION, NEWER
 from janflask.models.sampling import SAMPLING_RANGES, SamplingParams
 
 NO_LIMIT = -1  # as ``max_tokens``: until the context is full
@@ -100,7 +100,7 @@ def read_parameters(given: object, *, jan: bool = False) -> Parameters:
 
 def objection(name: str, value: object) -> Problem | None:
     """The problem of a parameter that other servers know and that cannot be had here; none for a harmless value."""
-    known = GENERATION.get(name) or CONVERSATION.get(name)
+    known = GENERATION.get(name) or CONVERSATION.get(name) or CONSTRAINTS.get(name)
     reason = known.objection(value) if known is not None else None
     return None if reason is None else Problem(name, value, reason, unsupported=True)
 
@@ -124,7 +124,7 @@ def is_parameter(name: str) -> bool:
 
 def is_known(name: str) -> bool:
     """Whether this is a name that has a meaning here, be it that it cannot be had."""
-    return is_parameter(name) or name in _OF_JAN or name in GENERATION or name in CONVERSATION
+    return is_parameter(name) or name in _OF_JAN or name in GENERATION or name in CONVERSATION or name in CONSTRAINTS
 
 
 def shown(value: object) -> str:

@@ -99,7 +99,7 @@ class AssistantMessageSchema(ma.Schema):
 
     role = fields.String(validate=validate.OneOf(["assistant"]))
     content = _text("The answer.")
-    refusal = _text("Always null.", nullable=True)
+    refusal = _text("Why a finished answer is not what `response_format` asked for; null if it is.", nullable=True)
     reasoning_content = _text("What the model thought before it answered; left out if it did not.")
 
 

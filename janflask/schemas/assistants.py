@@ -8,7 +8,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask.models.known_fields import ALIASES, CONVERSATION, GENERATION
+from janflask.models.known_fields import ALIASES, CONSTRAINTS, CONVERSATION, GENERATION
 from janflask.models.parameters import NAMES
 from janflask.schemas.chat import effort_field
 from janflask.schemas.fields import Number, Text, between, kind, wrong_type
@@ -107,7 +107,7 @@ class ModifyAssistantSchema(Base):
 
     REFUSED: Mapping[str, Reason] = {
         **{name: unless((), _NOT_KEPT) for name in (*NAMES, *ALIASES, "parameters") if name not in _KEPT},
-        **refusals(GENERATION, CONVERSATION),
+        **refusals(GENERATION, CONVERSATION, CONSTRAINTS),
     }
 
     name = _text(MAX_NAME, "What it is called.", example="Math tutor")

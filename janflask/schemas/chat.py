@@ -12,6 +12,7 @@ from janflask.inference.leftovers import CALLS, ROLES, of_part
 from janflask.inference.requests import ChatMessage, ChatRequest
 from janflask.models.known_fields import CONVERSATION, MESSAGE
 from janflask.models.parameters import EFFORTS, template_kwargs
+from janflask.schemas.constraints import ConstraintFields
 from janflask.schemas.fields import Text, Whole, between, kind, optional_flag, sampling_whole, wrong_type
 from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, common_arguments, refusals, unless
 
@@ -208,7 +209,7 @@ class ConversationSchema(Base):
         }
 
 
-class ChatRequestSchema(ConversationSchema, InferenceSchema):
+class ChatRequestSchema(ConstraintFields, ConversationSchema, InferenceSchema):
     """A conversation to go on with, and how."""
 
     REFUSED: Mapping[str, Reason] = {
@@ -216,9 +217,6 @@ class ChatRequestSchema(ConversationSchema, InferenceSchema):
         **refusals(CONVERSATION, but=("reasoning_format",)),
         "functions": unless(([],), "are not supported yet: leave them out"),
         "function_call": unless(("none", "auto"), "needs `functions`, which are not supported yet: leave it out"),
-        "response_format": lambda value: (
-            None if value == {"type": "text"} else 'must be {"type": "text"}, nothing else is supported yet'
-        ),
         "modalities": unless(([], ["text"]), 'must be ["text"], nothing else is supported'),
         "audio": unless((), "is not supported: leave it out"),
         "web_search_options": unless((), "can't be used, there is no web search here: leave them out"),

@@ -10,6 +10,7 @@ from marshmallow import fields
 
 from janflask.inference.requests import CompletionRequest
 from janflask.models.known_fields import PROMPT
+from janflask.schemas.constraints import ConstraintFields
 from janflask.schemas.fields import Whole, between, kind, optional_flag, sampling_whole, wrong_type
 from janflask.schemas.sampling import (
     MAX_CHOICES,
@@ -77,16 +78,13 @@ def token_ids(items: list[Any]) -> tuple[int, ...]:
     return tuple(items)
 
 
-class CompletionRequestSchema(InferenceSchema):
+class CompletionRequestSchema(ConstraintFields, InferenceSchema):
     """Text to go on with, and how."""
 
     REFUSED: Mapping[str, Reason] = {
         **InferenceSchema.REFUSED,
         **refusals(PROMPT),
         "suffix": unless(("",), "is not supported yet (fill in the middle): leave it out"),
-        "response_format": lambda value: (
-            None if value == {"type": "text"} else 'must be {"type": "text"}, nothing else is supported yet'
-        ),
     }
 
     prompt = Prompts(

@@ -9,7 +9,7 @@ import marshmallow as ma
 from marshmallow import fields, validate
 
 from janflask.inference.leftovers import holds_anything
-from janflask.models.known_fields import CONVERSATION
+from janflask.models.known_fields import CONSTRAINTS, CONVERSATION
 from janflask.models.parameters import is_parameter
 from janflask.schemas.chat import NO_TOOLS, ChatRequestSchema, effort_field
 from janflask.schemas.fields import Text, Whole, between, optional_flag
@@ -58,6 +58,7 @@ class NewRunSchema(InferenceSchema):
     REFUSED: Mapping[str, Reason] = {
         **ChatRequestSchema.REFUSED,
         **refusals(CONVERSATION),
+        **refusals(CONSTRAINTS),
         "add_generation_prompt": unless((True,), "must be true: a run gives a new message"),
         "continue_final_message": unless((False,), "is not supported in a run, which gives a new message"),
         "logprobs": unless((False, 0), "is not supported: a run tells no log-probabilities"),

@@ -11,6 +11,7 @@ from marshmallow import fields, validate
 from janflask.models import parameters
 from janflask.models.known_fields import ALIASES, GENERATION, NEWER, Unsupported
 from janflask.models.sampling import SamplingParams
+from janflask.schemas.constraints import constraint_of
 from janflask.schemas.fields import (
     StopStrings,
     Text,
@@ -217,4 +218,5 @@ def common_arguments(data: Mapping[str, Any]) -> dict[str, Any]:
         "stop": data.get("stop"),
         "sampling": sampling,
         "cache_prompt": data.get("cache_prompt"),
+        "constraint": constraint_of(data),
     }

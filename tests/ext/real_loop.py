@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from janflask.engine.backend import ContextOptions, LlamaBackend
 from janflask.engine.builder import ContextPlan, build_loop
+from janflask.engine.constraint import Compiled
 from janflask.engine.model import Model
 from janflask.engine.sequence import Sequence
 from janflask.engine.snapshots import Snapshots
@@ -31,9 +32,11 @@ class Collector:
     text: str = ""
     reason: FinishReason | None = None
     errors: list[JanflaskError] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
 
     def chunk(self, index: int, text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
         self.text += text
+        self.logprobs.extend(logprobs)
 
     def finished(self, sequence: Sequence, reason: FinishReason) -> None:
         self.reason = reason
@@ -68,6 +71,9 @@ class Engine:
         *,
         cache: bool = True,
         conversation: str | None = None,
+        constraint: Compiled | None = None,
+        seed: int = 0,
+        stop: tuple[str, ...] = (),
     ) -> tuple[Sequence, Collector]:
         """Queues a prompt."""
         if isinstance(prompt, str):
@@ -78,11 +84,13 @@ class Engine:
             n_prompt=len(prompt),
             index=0,
             max_tokens=max_tokens,
-            sampler=self.model.make_sampler(params, 0, prompt, self.options.ctx_len),
-            text=self.model.make_text(()),
+            sampler=self.model.make_sampler(params, seed, prompt, self.options.ctx_len),
+            text=self.model.make_text(stop),
             sink=sink,
             cache_prompt=cache,
             conversation=conversation,
+            wants_logprobs=params.top_logprobs is not None,
+            matcher=None if constraint is None else constraint.matcher(),
         )
         self.loop.submit([sequence])
         return sequence, sink

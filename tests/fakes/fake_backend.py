@@ -47,6 +47,10 @@ class FakeSampler:
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
+        self.accepted: list[int] = []  # beside those that were drawn
+
+    def accept(self, token: int) -> None:
+        self.accepted.append(token)
 
     def logprobs(self) -> tuple[float, list[tuple[int, float]]]:
         return -0.5, [(65, -0.5), (66, -1.5)]
@@ -150,8 +154,16 @@ class FakeBackend:
         self.outputs.append(len(self._rows))
         return 0
 
-    def sample(self, rows: list[int], samplers: list[FakeSampler]) -> list[int]:
-        return [next_token(self._rows[row], sampler.seed) for row, sampler in zip(rows, samplers, strict=True)]
+    def sample(
+        self, rows: list[int], samplers: list[FakeSampler], masks: list[frozenset[int] | None] | None = None
+    ) -> list[int]:
+        """A mask is the set of tokens that may be drawn: the model's own, or else the lowest."""
+        drawn = [next_token(self._rows[row], sampler.seed) for row, sampler in zip(rows, samplers, strict=True)]
+        allowed = masks or [None] * len(rows)
+        return [
+            token if mask is None or token in mask else min(mask, default=-1)
+            for token, mask in zip(drawn, allowed, strict=True)
+        ]
 
     def score(
         self, row: int, tokens: array, start: int, count: int, sampler: FakeSampler

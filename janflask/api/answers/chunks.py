@@ -17,10 +17,11 @@ from janflask.api.answers.inference import (
     LegacyLogprobs,
     chat_logprobs,
     echoed,
+    not_as_asked,
     timings_object,
     usage_object,
 )
-from janflask.inference.deltas import Done, Finished, ReasoningDelta, TextDelta, ToolCallDelta
+from janflask.inference.deltas import Done, Finished, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from janflask.inference.requests import ChatRequest, CompletionRequest, InferenceRequest
 from janflask.ipc.messages.generation import TokenLogprob
 
@@ -71,7 +72,7 @@ class ChunkWriter(ABC):
         return data_line(content) + data_line(closing)
 
     @abstractmethod
-    def aside(self, delta: ReasoningDelta | ToolCallDelta) -> bytes:
+    def aside(self, delta: ReasoningDelta | ToolCallDelta | RefusalDelta) -> bytes:
         """What is no text of the answer."""
 
     @abstractmethod
@@ -113,11 +114,15 @@ class ChatChunks(ChunkWriter):
         ]
         return b"".join(data_line(self._object([choice])) for choice in choices)
 
-    def aside(self, delta: ReasoningDelta | ToolCallDelta) -> bytes:
-        """``reasoning_content``, or a piece of one of the ``tool_calls``."""
-        said = (
-            {"reasoning_content": delta.text} if isinstance(delta, ReasoningDelta) else {"tool_calls": [_call(delta)]}
-        )
+    def aside(self, delta: ReasoningDelta | ToolCallDelta | RefusalDelta) -> bytes:
+        """``reasoning_content``, a piece of one of the ``tool_calls``, or a ``refusal``."""
+        said: dict[str, Any]
+        if isinstance(delta, ReasoningDelta):
+            said = {"reasoning_content": delta.text}
+        elif isinstance(delta, RefusalDelta):
+            said = {"refusal": delta.text}
+        else:
+            said = {"tool_calls": [_call(delta)]}
         choice = {"index": delta.index, "delta": said, "logprobs": None, "finish_reason": None}
         return data_line(self._object([choice]))
 
@@ -144,8 +149,13 @@ class CompletionChunks(ChunkWriter):
         texts = [echoed(self._request, index) for index in range(len(self._request.prompts) * self._request.n)]
         return b"".join(self.text(TextDelta(index, text)) for index, text in enumerate(texts))
 
-    def aside(self, delta: ReasoningDelta | ToolCallDelta) -> bytes:
-        """Raises RuntimeError: a text that is continued has neither."""
+    def aside(self, delta: ReasoningDelta | ToolCallDelta | RefusalDelta) -> bytes:
+        """Raises EngineError for an answer that is not what was asked for: a completion has no place for saying so.
+
+        Raises RuntimeError for the others: a text that is continued has none of them.
+        """
+        if isinstance(delta, RefusalDelta):
+            raise not_as_asked(delta)
         raise RuntimeError(f"a completion has no {type(delta).__name__}")
 
     def _logprobs(self, index: int, tokens: Sequence[TokenLogprob]) -> dict[str, Any]:

@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from janflask import __version__
-from janflask.inference.deltas import Delta, Done, Event, Finished, ReasoningDelta, TextDelta, ToolCallDelta
+from janflask.errors import EngineError
+from janflask.inference.deltas import (
+    Delta,
+    Done,
+    Event,
+    Finished,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+)
 from janflask.inference.requests import CompletionRequest, InferenceRequest
 from janflask.ipc.messages.generation import Timings, TokenLogprob, TopLogprob, Usage
 
@@ -67,6 +77,7 @@ class _ChatChoice(_Choice):
         self.logprobs: list[TokenLogprob] = []
         self._thoughts: list[str] = []
         self._calls: list[dict[str, Any]] = []
+        self._refusal: str | None = None
 
     def add(self, delta: Delta) -> None:
         super().add(delta)
@@ -74,6 +85,8 @@ class _ChatChoice(_Choice):
             self.logprobs.extend(delta.logprobs)
         elif isinstance(delta, ReasoningDelta):
             self._thoughts.append(delta.text)
+        elif isinstance(delta, RefusalDelta):
+            self._refusal = delta.text
         else:
             self._add_call(delta)
 
@@ -81,7 +94,7 @@ class _ChatChoice(_Choice):
         """The assistant's message: its content is null where it only calls tools."""
         text = "".join(self.texts)
         message: dict[str, Any] = {"role": "assistant", "content": None if self._calls and not text else text}
-        message["refusal"] = None
+        message["refusal"] = self._refusal
         if self._thoughts:
             message["reasoning_content"] = "".join(self._thoughts)
         if self._calls:
@@ -105,6 +118,8 @@ class _CompletionChoice(_Choice):
 
     def add(self, delta: Delta) -> None:
         super().add(delta)
+        if isinstance(delta, RefusalDelta):
+            raise not_as_asked(delta)
         if isinstance(delta, TextDelta):
             for name, items in self._legacy.take(delta.logprobs).items():
                 self.logprobs[name] += items
@@ -165,6 +180,11 @@ def _collect(events: Iterable[Sequence[Event]], new: Callable[[], C]) -> tuple[d
     if done is None:
         raise RuntimeError("a generation's events ended without a Done")
     return choices, done
+
+
+def not_as_asked(delta: RefusalDelta) -> EngineError:
+    """The end of an answer whose form has no place for why it is not what was asked for."""
+    return EngineError(delta.text, code="answer_not_as_asked")
 
 
 def _tail(done: Done) -> dict[str, Any]:

@@ -80,6 +80,7 @@ MODEL = {
         "cancelled": 1,
         "steps": 2201,
         "idle_seconds": 0.0,
+        "mask_seconds": 0.0,
     },
 }
 START_SETTINGS = {"ctx_len": 4096, "n_parallel": 4}

@@ -46,6 +46,9 @@ def create_chat_completion(body: ChatRequest) -> Response:
     connection alive. A model that is on disk and not running is started. Closing the connection cancels. Fields that
     change an answer and cannot be had are refused by name, unknown ones are ignored.
 
+    `response_format` (or `json_schema`, `grammar`, `regex`, `structured_outputs`) holds the answer to a form while it
+    is generated. A finished answer that does not meet its JSON schema all the same has the reason in `refusal`.
+
     The conversation is laid out by the `prompt_template` in the model's settings, else by the chat template in its
     file, else as ChatML where its vocabulary has the words for it, else as plain text. A `prompt_template` is cut at
     `{system_message}` and `{prompt}`: its beginning and the system message come once, the rest for each turn with the
@@ -84,6 +87,9 @@ def create_completion(body: CompletionRequest) -> Response:
     With `echo` and `logprobs` the answer tells the prompt's own tokens first, each with its log-probability behind
     those before it; with `max_tokens` 0 it tells nothing else. A prompt so told is computed whole, and a token that
     ends the answer is listed, too.
+
+    `json_schema`, `grammar`, `regex` and the like hold the continuation to a form, as in a chat; one that is finished
+    and does not meet its JSON schema all the same is an error.
     """
     heading = Heading.new(body)
     events = services().backends.of(body.model).complete(body, waiter(), services().settings.keepalive)

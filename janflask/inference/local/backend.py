@@ -9,6 +9,7 @@ from typing import Any
 
 from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError
 from janflask.inference.backend import BackendInfo, Counted, Embedded
+from janflask.inference.constrained import checked
 from janflask.inference.deltas import Events
 from janflask.inference.local.embedding import embed
 from janflask.inference.local.engines import Endpoint, Engines
@@ -71,13 +72,14 @@ class LocalBackend:
                 generation = ask.chat(prompt, "" if request.continue_final_message else reading.begun)
             return [replace(generation, markers=rules.markers)], reading
 
-        yield from self._events(prepare, waiter, beat, tries or Tries())
+        yield from checked(self._events(prepare, waiter, beat, tries or Tries()), request.constraint)
 
     def complete(self, request: CompletionRequest, waiter: Waiter, beat: float) -> Events:
         """See ``Backend``, and ``chat``."""
         ask = asked(self._card, request)
         reading = Reading(PLAIN, "")
-        yield from self._events(lambda info: (ask.completions(request, info), reading), waiter, beat, Tries())
+        events = self._events(lambda info: (ask.completions(request, info), reading), waiter, beat, Tries())
+        yield from checked(events, request.constraint)
 
     def _events(self, prepare: Prepare, waiter: Waiter, beat: float, tries: Tries) -> Events:
         heard = anew = False

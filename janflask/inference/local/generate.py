@@ -60,6 +60,7 @@ def asked(card: ModelCard, request: ChatRequest | CompletionRequest) -> Asked:
         cache_prompt=model_cache_prompt(card) if request.cache_prompt is None else request.cache_prompt,
         conversation=request.conversation if isinstance(request, ChatRequest) else None,
         prompt_name="messages" if isinstance(request, ChatRequest) else "prompt",
+        constraint=None if request.constraint is None else request.constraint.constraint,
         bias_name="logit_bias" if "logit_bias" in request.sampling else f"logit_bias in {MODEL_FILE} of {card.id}",
     )
     return Asked(template)

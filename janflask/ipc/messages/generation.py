@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from janflask.ipc.messages.constraint import Constraint
 from janflask.models.sampling import SamplingParams
 
 
@@ -39,6 +40,7 @@ class GenerateRequest:
     echo: bool = False  # the prompt comes before its answer, with log-probabilities where ``sampling`` asks for them
     prompt_name: str = "prompt"  # the field that it was made of
     bias_name: str = "logit_bias"  # whose they are, where they are not the request's own
+    constraint: Constraint | None = None  # what each answer must look like
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,9 +279,8 @@ def test_an_upload_is_kept(client: FlaskClient, sdk: openai.OpenAI) -> None:
 def test_the_sdks_extra_fields(sdk: openai.OpenAI, world: World) -> None:
     messages: Any = CHAT["messages"]
     for extra in (
-        {"guided_json": {"type": "object"}},
-        {"guided_choice": ["a", "b"]},
-        {"structured_outputs": {"regex": "a+"}},
+        {"structural_tag": "{}"},
+        {"guided_whitespace_pattern": " "},
         {"format": "json"},
         {"min_tokens": 5},
         {"stop_token_ids": [5]},

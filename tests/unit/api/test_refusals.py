@@ -63,8 +63,8 @@ NAMED = {"type": "function", "function": {"name": "f"}}
         ({"tools": [], "tool_choice": "required"}, "tool_choice needs `tools`, and the request has none"),
         ({"functions": [{}], "function_call": {"name": "f"}}, "functions are not supported yet"),
         ({"function_call": {"name": "f"}}, "function_call needs `functions`"),
-        ({"grammar": "root ::= x"}, "grammar is not supported yet"),
-        ({"response_format": {"type": "json_object"}}, 'response_format must be {"type": "text"}'),
+        ({"grammar": "root ::= x"}, "grammar: the rule root uses x, which is not there"),
+        ({"response_format": {"type": "json"}}, "response_format.type must be one of text, json_object, json_schema"),
         ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages.0.tool_calls is not supported yet"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},

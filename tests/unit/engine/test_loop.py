@@ -273,7 +273,7 @@ class Saying(FakeBackend):
         self.words = words
         self.said = 0
 
-    def sample(self, rows: list[int], samplers: list[object]) -> list[int]:
+    def sample(self, rows: list[int], samplers: list[object], masks: object = None) -> list[int]:
         self.said += 1
         return [self.words[self.said - 1] if self.said <= len(self.words) else EOG]
 

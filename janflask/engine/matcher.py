@@ -1,0 +1,118 @@
+"""What follows an answer that is under a constraint: which tokens may come next, computed while llama.cpp computes.
+
+A matcher takes each token as it is drawn; that is a matter of microseconds, and done at once. The mask of the next
+token (tens of microseconds, milliseconds at worst) depends on nothing else, so it is computed by a thread of its own
+beside the decode, and is there when the logits are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+from llguidance import LLExecutor, LLMatcher
+from numpy.typing import NDArray
+
+Mask = NDArray[np.uint32]
+
+
+class Matcher(Protocol):
+    """Where one answer is in its constraint; ``GrammarMatcher``, or a fake in tests."""
+
+    @property
+    def mask(self) -> Any: ...
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def is_complete(self) -> bool: ...
+    def accept(self, token: int) -> None: ...
+    def force(self, most: int) -> list[int]: ...
+
+
+class Masker(Protocol):
+    """Computes the masks of matchers beside the loop; ``MaskThread``, or a fake in tests."""
+
+    def begin(self, matchers: Sequence[Any]) -> None: ...
+    def wait(self) -> None: ...
+
+
+class GrammarMatcher:
+    """llguidance's matcher, asked every time whether it is in error: in error it would allow the end, like an answer.
+
+    Args:
+        inner: belongs to this one alone.
+        mask: of the first token; uint32 of shape (ceil(n_vocab / 32),).
+    """
+
+    def __init__(self, inner: LLMatcher, mask: Mask) -> None:
+        self.inner = inner
+        self.mask = mask
+        self.error: str | None = None  # it is of no further use
+        self.is_complete = False  # nothing can come but the end
+        self.look()
+
+    def accept(self, token: int) -> None:
+        """Takes the token that was drawn, but for one that ends the answer. From now on ``mask`` is out of date."""
+        self.inner.consume_token(token)
+        self.look()
+
+    def force(self, most: int) -> list[int]:
+        """Takes the tokens that have to come now, at most so many, and gives them: nothing is to be drawn there.
+
+        They are those into which llama.cpp's tokenizer cuts the text. What may become another token with what comes
+        behind it is left to be drawn.
+        """
+        forced = self.inner.compute_ff_tokens()[:most] if most > 0 else []
+        if forced:
+            self.inner.consume_tokens(forced)
+            self.look()
+        return forced
+
+    def look(self) -> None:
+        """Brings ``error`` and ``is_complete`` up to date."""
+        if self.inner.is_error():
+            self.error = reason(self.inner.get_error())
+        else:
+            self.is_complete = self.inner.is_stopped()
+
+
+def reason(error: str) -> str:
+    """The part of llguidance's error that is about the constraint, not about its own state."""
+    lines = [line for line in error.splitlines() if line.strip() and line != "<non-verbose/>"]
+    return "\n".join(lines)[:500] or "no reason was given"
+
+
+class MaskThread:
+    """One thread for the masks of all sequences. Only one thread, the loop's, may call it.
+
+    Args:
+        n_vocab: tokens of the vocabulary.
+        threads: how many masks are computed at once; the cores are llama.cpp's.
+    """
+
+    def __init__(self, n_vocab: int, threads: int = 1) -> None:
+        self._words = (n_vocab + 31) // 32
+        self._executor = LLExecutor(threads)
+        self._thread = ThreadPoolExecutor(1, "masks")
+        self._last: Future[None] | None = None
+
+    def begin(self, matchers: Sequence[GrammarMatcher]) -> None:
+        """Starts computing each one's mask. Nobody else may use them until ``wait`` has returned."""
+        if matchers:
+            self._last = self._thread.submit(self._compute, list(matchers))
+
+    def wait(self) -> None:
+        """Until all masks are there; then each matcher's ``mask`` is up to date, or its ``error`` is set."""
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()  # the thread does one after the other, so those before it are done, too
+
+    def _compute(self, matchers: list[GrammarMatcher]) -> None:
+        rows = np.empty((len(matchers), self._words), np.uint32)
+        targets = [(matcher.inner, row) for row, matcher in enumerate(matchers)]
+        self._executor.unsafe_compute_mask_ptr(targets, rows.ctypes.data, rows.strides[0], len(matchers))
+        for matcher, row in zip(matchers, rows, strict=True):
+            matcher.mask = row
+            matcher.look()

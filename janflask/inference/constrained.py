@@ -1,0 +1,162 @@
+"""What an answer must look like, from a request's fields to what an engine is asked, and by what the answer is checked.
+
+An answer under a schema is checked when it is finished: llguidance holds the model to less than the schema where it
+has to (``json_schema.py``), and differs from a validator in a few places even where it does not.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import jsonschema_rs
+
+from janflask.errors import InvalidRequestError
+from janflask.inference.deltas import Event, Events, Finished, RefusalDelta, TextDelta
+from janflask.inference.gbnf import is_lark, lark_of
+from janflask.inference.json_schema import MAX_BYTES, prepare
+from janflask.inference.schema_formats import CHECKS
+from janflask.ipc.messages.constraint import Constraint, ConstraintKind
+from janflask.ipc.messages.generation import FinishReason
+
+MAX_RULES = 2000  # of a grammar: one that leads to the next is followed by recursion
+MAX_CHOICES = 10_000
+_RULE = re.compile(r"(?m)^[ \t]*[?!]?\w[\w.-]*\s*(?:\[[^\]\n]*\]\s*)?:")  # what begins one in Lark
+LOOSE_SPACE = r"[ \t]{1,4}|\r?\n[ \t]{0,16}"  # in a free JSON object: a model may indent, and not go on for ever
+_BACKTRACKING = 100_000  # steps that a pattern may take over an answer
+
+
+@dataclass(frozen=True, slots=True)
+class Constrained:
+    """``schema`` is JSON's, as text: a finished answer is checked by it. None: the answer needs no check."""
+
+    constraint: Constraint
+    schema: str | None = None
+
+
+def of_schema(schema: object, place: str) -> Constrained:
+    """Raises InvalidRequestError for a schema that is none, or that answers cannot be held to."""
+    text = _json(schema, place)
+    _check_size(text, place)
+    prepared = prepare(schema, place)
+    checked = json.dumps(prepared.checked)
+    _check_schema(checked, place)
+    constraint = Constraint(kind=ConstraintKind.JSON_SCHEMA, text=json.dumps(prepared.held), name=place)
+    return Constrained(constraint, checked)
+
+
+def of_any_object(place: str) -> Constrained:
+    """A JSON object with anything in it."""
+    schema = '{"type": "object"}'
+    constraint = Constraint(kind=ConstraintKind.JSON_SCHEMA, text=schema, whitespace=LOOSE_SPACE, name=place)
+    return Constrained(constraint, schema)
+
+
+def of_regex(pattern: str, place: str) -> Constrained:
+    """The whole answer matches."""
+    _check_size(pattern, place)
+    return Constrained(Constraint(kind=ConstraintKind.REGEX, text=pattern, name=place))
+
+
+def of_choice(choices: Sequence[str], place: str) -> Constrained:
+    """The answer is one of ``choices``."""
+    if not choices or len(choices) > MAX_CHOICES:
+        raise InvalidRequestError(f"{place} must hold from 1 to {MAX_CHOICES} texts", param=place)
+    return of_regex("|".join(re.escape(choice) for choice in choices), place)
+
+
+def of_grammar(text: str, place: str) -> Constrained:
+    """llama.cpp's GBNF, or llguidance's Lark. Raises InvalidRequestError for GBNF that is wrong."""
+    _check_size(text, place)
+    lark = text if is_lark(text) else lark_of(text, place)
+    if len(_RULE.findall(lark)) > MAX_RULES:
+        raise InvalidRequestError(f"{place} has too many rules: the limit is {MAX_RULES}", param=place)
+    return Constrained(Constraint(kind=ConstraintKind.GRAMMAR, text=lark, name=place))
+
+
+def parse(text: str) -> Any:
+    """JSON. Raises ValueError, RecursionError."""
+    return json.loads(text)
+
+
+def _json(schema: object, place: str) -> str:
+    try:
+        return json.dumps(schema, allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"{place} must be JSON: {error}", param=place) from error
+
+
+def _check_size(text: str, place: str) -> None:
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > MAX_BYTES:
+        raise InvalidRequestError(f"{place} is too long: {size} bytes, the limit is {MAX_BYTES}", param=place)
+
+
+# --- the check of an answer -------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=64)
+def _validator(schema: str) -> jsonschema_rs.Validator:
+    """Nothing is fetched, and no pattern runs for long."""
+    return jsonschema_rs.Draft202012Validator(
+        json.loads(schema),
+        validate_formats=True,
+        formats=dict(CHECKS),
+        offline=True,
+        pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACKING),
+    )
+
+
+def _check_schema(schema: str, place: str) -> None:
+    try:
+        _validator(schema)
+    except (jsonschema_rs.ValidationError, ValueError) as error:
+        path = getattr(error, "instance_path", [])
+        param = ".".join([place, *map(str, path)])
+        raise InvalidRequestError(
+            f"{param} is no valid JSON schema: {str(getattr(error, 'message', error))[:500]}",
+            param=param,
+            code="invalid_schema",
+        ) from error
+
+
+def objection(schema: str, answer: str) -> str | None:
+    """Why a finished answer does not meet the schema; None: it does."""
+    try:
+        document: Any = json.loads(answer)
+    except (ValueError, RecursionError) as error:
+        return f"the answer is not the JSON that was asked for: {error}"
+    found = next(_validator(schema).iter_errors(document), None)
+    if found is None:
+        return None
+    place = "/".join(map(str, found.instance_path))
+    return f"the answer does not meet the schema: {found.message[:300]}" + (f" (at {place})" if place else "")
+
+
+def checked(events: Events, constrained: Constrained | None) -> Events:
+    """The same events, with a ``RefusalDelta`` in front of the end of an answer that is not what was asked for.
+
+    An answer that its limit has cut is not finished, and is not checked.
+    """
+    if constrained is None or constrained.schema is None:
+        yield from events
+        return
+    texts: dict[int, list[str]] = {}
+    with closing(events):
+        for batch in events:
+            out: list[Event] = []
+            for event in batch:
+                if isinstance(event, TextDelta):
+                    texts.setdefault(event.index, []).append(event.text)
+                elif isinstance(event, Finished) and event.reason == FinishReason.STOP:
+                    reason = objection(constrained.schema, "".join(texts.pop(event.index, [])))
+                    if reason is not None:
+                        yield out  # what was said before is out, whatever becomes of the refusal
+                        out = [RefusalDelta(event.index, reason)]
+                out.append(event)
+            yield out

@@ -1,0 +1,187 @@
+"""The fields that say what an answer must look like, as OpenAI, llama.cpp and vLLM spell them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import marshmallow as ma
+from marshmallow import fields
+
+from janflask.errors import InvalidRequestError
+from janflask.inference import constrained
+from janflask.inference.constrained import Constrained
+from janflask.schemas.fields import Text, kind, wrong_type
+
+MAX_NAME = 64
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+TYPES = ("text", "json_object", "json_schema")
+
+Made = tuple[str, Constrained]  # the field that it came by
+
+
+class AnyJson(fields.Field[Any]):
+    """Whatever JSON there is."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        return value
+
+
+class Object(fields.Field[dict[str, Any]]):
+    """An object."""
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise wrong_type("an object", value)
+        return value
+
+
+def _schema_field(description: str) -> AnyJson:
+    return AnyJson(
+        allow_none=True, metadata={"description": description, "oneOf": [{"type": "object"}, {"type": "string"}]}
+    )
+
+
+class ConstraintFields(ma.Schema):
+    """Mixed into the schemas of requests for text. At most one of them may say something."""
+
+    response_format = Object(
+        allow_none=True,
+        metadata={
+            "description": 'What the answer must look like: `{"type": "text"}`, `{"type": "json_object"}`, or '
+            '`{"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}`. The answer is held to the schema '
+            "while it is generated, and checked when it is finished.",
+            "type": "object",
+            "properties": {"type": {"type": "string", "enum": list(TYPES)}, "json_schema": {"type": "object"}},
+            "example": {"type": "json_object"},
+        },
+    )
+    json_schema = _schema_field("llama.cpp's way to give a JSON schema.")
+    grammar = Text(allow_none=True, metadata={"description": "A grammar for the answer: llama.cpp's GBNF, or Lark."})
+    regex = Text(allow_none=True, metadata={"description": "A regular expression that the whole answer matches."})
+    structured_outputs = Object(
+        allow_none=True,
+        metadata={
+            "description": "vLLM's way: one of `json`, `regex`, `choice`, `grammar` and `json_object`.",
+            "type": "object",
+        },
+    )
+    guided_json = _schema_field("vLLM's older name of `structured_outputs.json`.")
+    guided_regex = Text(allow_none=True, metadata={"description": "vLLM's older name of `structured_outputs.regex`."})
+    guided_choice = fields.List(
+        Text(),
+        allow_none=True,
+        error_messages={"invalid": "must be a list of strings"},
+        metadata={"description": "vLLM's older name of `structured_outputs.choice`."},
+    )
+    guided_grammar = Text(
+        allow_none=True, metadata={"description": "vLLM's older name of `structured_outputs.grammar`."}
+    )
+
+
+def constraint_of(data: Mapping[str, Any]) -> Constrained | None:
+    """The one constraint of a loaded request. Raises InvalidRequestError, also where there are two."""
+    found = list(_found(data))
+    if len(found) > 1:
+        names = " and ".join(name for name, _ in found)
+        raise InvalidRequestError(f"{names} cannot be had together: send one of them", param=found[1][0])
+    return found[0][1]() if found else None
+
+
+Make = Callable[[], Constrained]
+
+
+def _found(data: Mapping[str, Any]) -> Iterator[tuple[str, Make]]:
+    form = data.get("response_format")
+    if form is not None and (make := of_format(form, "response_format")) is not None:
+        yield "response_format", make
+    for name, what in (("json_schema", "json"), ("grammar", "grammar"), ("regex", "regex")):
+        if data.get(name) not in (None, ""):
+            yield name, _maker(what, data[name], name)
+    outputs = data.get("structured_outputs")
+    if outputs is not None:
+        yield from _outputs(outputs)
+    for what in ("json", "regex", "choice", "grammar"):
+        if data.get(f"guided_{what}") not in (None, "", []):
+            yield f"guided_{what}", _maker(what, data[f"guided_{what}"], f"guided_{what}")
+
+
+def of_format(form: Mapping[str, Any], place: str) -> Make | None:
+    """What a ``response_format`` asks for; None: text. Raises InvalidRequestError for what it cannot ask for."""
+    name = form.get("type")
+    if name == "text":
+        return None
+    if name == "json_object":
+        schema = form.get("schema")  # llama.cpp's
+        return _maker("json_object", True, place) if schema is None else _maker("json", schema, f"{place}.schema")
+    if name != "json_schema":
+        raise InvalidRequestError(
+            f"{place}.type must be one of {', '.join(TYPES)}, not {str(name)[:40]!r}", param=f"{place}.type"
+        )
+    return _of_named(form.get("json_schema"), f"{place}.json_schema")
+
+
+def _of_named(named: object, place: str) -> Make:
+    if not isinstance(named, Mapping):
+        raise InvalidRequestError(f"{place} must be an object with name and schema, not {kind(named)}", param=place)
+    name = named.get("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidRequestError(
+            f"{place}.name must be a name of 1 to {MAX_NAME} letters, digits, _ and -", param=f"{place}.name"
+        )
+    if not isinstance(named.get("strict"), bool | None):
+        raise InvalidRequestError(f"{place}.strict must be true or false", param=f"{place}.strict")
+    if named.get("schema") is None:
+        raise InvalidRequestError(f"{place}.schema is required", param=f"{place}.schema")
+    return _maker("json", named["schema"], f"{place}.schema")
+
+
+_OTHERS = ("structural_tag",)  # of vLLM's
+_MODIFIERS = {  # what vLLM takes beside it, and what asks for nothing of it here
+    "disable_any_whitespace": (True,),
+    "disable_additional_properties": (True, False),
+    "disable_fallback": (True, False),
+    "whitespace_pattern": ("",),
+}
+
+
+def _outputs(outputs: Mapping[str, Any]) -> Iterator[tuple[str, Make]]:
+    for name, value in outputs.items():
+        place = f"structured_outputs.{name}"
+        if value is None or value is False or value in _MODIFIERS.get(name, ()):
+            continue
+        if name not in ("json", "regex", "choice", "grammar", "json_object"):
+            raise InvalidRequestError(f"{place} is not supported: leave it out", param=place)
+        yield place, _maker(name, value, place)
+
+
+def _maker(what: str, value: Any, place: str) -> Make:
+    """Makes the constraint when it is known to be the only one."""
+    if what == "json_object":
+        return lambda: constrained.of_any_object(place)
+    if what == "json":
+        return lambda: constrained.of_schema(_parsed(value, place), place)
+    if what == "choice":
+        return lambda: constrained.of_choice(_texts(value, place), place)
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"{place} must be a string, not {kind(value)}", param=place)
+    return lambda: (constrained.of_regex if what == "regex" else constrained.of_grammar)(value, place)
+
+
+def _parsed(value: Any, place: str) -> Any:
+    """A schema may come as JSON within a string."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return constrained.parse(value)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"{place} must be a JSON schema: {error}", param=place) from error
+
+
+def _texts(value: Any, place: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise InvalidRequestError(f"{place} must be a list of strings", param=place)
+    return value
