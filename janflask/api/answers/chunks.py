@@ -17,6 +17,7 @@ from janflask.api.answers.inference import (
     LegacyLogprobs,
     chat_logprobs,
     echoed,
+    finish_reason,
     timings_object,
     usage_object,
 )
@@ -104,6 +105,7 @@ class ChatChunks(ChunkWriter):
     def __init__(self, heading: Heading, request: ChatRequest) -> None:
         super().__init__(heading, request)
         self._n = request.n
+        self._request = request
 
     def opening(self) -> bytes:
         """The assistant's role, for each choice."""
@@ -115,9 +117,13 @@ class ChatChunks(ChunkWriter):
 
     def aside(self, delta: ReasoningDelta | ToolCallDelta) -> bytes:
         """``reasoning_content``, or a piece of one of the ``tool_calls``."""
-        said = (
-            {"reasoning_content": delta.text} if isinstance(delta, ReasoningDelta) else {"tool_calls": [_call(delta)]}
-        )
+        said: dict[str, Any]
+        if isinstance(delta, ReasoningDelta):
+            said = {"reasoning_content": delta.text}
+        elif self._request.calls_function:
+            said = {"function_call": _call(delta)["function"]}
+        else:
+            said = {"tool_calls": [_call(delta)]}
         choice = {"index": delta.index, "delta": said, "logprobs": None, "finish_reason": None}
         return data_line(self._object([choice]))
 
@@ -125,7 +131,8 @@ class ChatChunks(ChunkWriter):
         return chat_logprobs(tokens)
 
     def _last_choice(self, finished: Finished) -> dict[str, Any]:
-        return {"index": finished.index, "delta": {}, "logprobs": None, "finish_reason": finished.reason}
+        reason = finish_reason(finished.reason, self._request)
+        return {"index": finished.index, "delta": {}, "logprobs": None, "finish_reason": reason}
 
 
 class CompletionChunks(ChunkWriter):

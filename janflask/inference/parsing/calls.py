@@ -23,9 +23,9 @@ class CallRules:
     """The markers around calls; any of them may be empty, and blanks around them are of no account.
 
     ``section`` and ``section_end`` stand around all calls, ``start`` (or one of ``others``) and ``end`` around each.
-    JSON has ``name_key`` and ``arguments_key`` (empty: the name is the arguments' key). Otherwise ``name_end``, a regular
-    expression, is what stands between name and arguments. TAGGED has ``key``, ``key_end`` (a regular expression) and
-    ``value_end``.
+    JSON has ``name_key`` and ``arguments_key`` (empty: the name is the arguments' key). Otherwise ``name_end``, a
+    regular expression, is what stands between name and arguments. TAGGED has ``key``, ``key_end`` (a regular
+    expression) and ``value_end``.
     """
 
     kind: Kind
