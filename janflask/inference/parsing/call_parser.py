@@ -9,7 +9,7 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
-from janflask.inference.deltas import Delta, ToolCallDelta
+from janflask.inference.deltas import ToolCallDelta
 from janflask.inference.parsing.calls import CallRules, Kind
 from janflask.inference.parsing.markers import Markers
 from janflask.inference.parsing.reader import Reader, Step
@@ -38,12 +38,12 @@ class CallParser:
         self._index = index
         self._reader = Reader()
         self._steps = self._run()
-        self._out: list[Delta] = []
-        self._begun = False  # the call under way has been told
+        self._out: list[ToolCallDelta] = []
+        self.is_under_way = False  # of the last call its name has been told, and not its end
         self.count = first
         self.kept = 0
 
-    def feed(self, text: str, *, closed: bool = False) -> tuple[list[Delta], str | None]:
+    def feed(self, text: str, *, closed: bool = False) -> tuple[list[ToolCallDelta], str | None]:
         """What is certain by now; and, at the end of the calls, the text that is none of them."""
         self._reader.text += text
         self._reader.closed = closed
@@ -51,7 +51,7 @@ class CallParser:
             next(self._steps)
             rest = None
         except StopIteration:
-            rest = "" if self._begun else self._reader.text[self.kept :]
+            rest = "" if self.is_under_way else self._reader.text[self.kept :]
         out, self._out = self._out, []
         return out, rest
 
@@ -76,7 +76,7 @@ class CallParser:
                 return
             if rules.end:
                 yield from reader.take(rules.end)
-            self._begun = False
+            self.is_under_way = False
             self.kept = reader.at
             if not rules.start:
                 return
@@ -88,7 +88,7 @@ class CallParser:
             return False
         self._out.append(ToolCallDelta(self._index, self.count, call_id or new_call_id(), name))
         self.count += 1
-        self._begun = True
+        self.is_under_way = True
         return True
 
     def _argue(self, text: str) -> None:
@@ -120,7 +120,7 @@ class CallParser:
         yield from reader.take("```json")
         listed = (yield from reader.take("[")) is not None
         while True:
-            self._begun = False
+            self.is_under_way = False
             if not (yield from self._call_object()):
                 return False
             self.kept = reader.at
@@ -137,7 +137,7 @@ class CallParser:
         found: dict[str, str] = {}
         if not (yield from self._members(found)):
             return False
-        if self._begun:
+        if self.is_under_way:
             return True
         return self._begin(found.get("name", ""), found.get("id")) and self._unpacked(found.get("arguments", "{}"))
 
@@ -202,7 +202,7 @@ class CallParser:
         first = True
         while True:
             marker = yield from reader.take(rules.key, rules.end or rules.section_end)
-            if not self._begun and not self._begin(*head):
+            if not self.is_under_way and not self._begin(*head):
                 return False
             if marker != rules.key:
                 self._argue("{}" if first else "}")

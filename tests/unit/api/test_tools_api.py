@@ -116,6 +116,19 @@ def test_arguments_that_max_tokens_cut(client: FlaskClient, world: World) -> Non
     assert choice["message"]["tool_calls"][0]["function"]["arguments"] == '{"place": "Pa'
 
 
+def test_a_call_that_was_begun_is_told_whole(client: FlaskClient, world: World) -> None:
+    begun = {"role": "assistant", "content": f'{LINE}\n<tool_call>{{"name": "get_weather", "arguments": {{"place": "Pa'}
+    world.engine.script = say('ris"}}</tool_call>')
+    choice = whole(client, messages=[USER, begun], continue_final_message=True)
+    assert [call["function"] for call in choice["message"]["tool_calls"]] == [
+        {"name": "get_weather", "arguments": '{"place": "Paris"}'}
+    ]
+    assert choice["finish_reason"] == "tool_calls"
+    world.engine.script = say("Yes.")
+    choice = whole(client, messages=[USER, {**begun, "content": LINE}], continue_final_message=True)
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("Yes.", "stop")
+
+
 @pytest.mark.parametrize(
     "text",
     [
