@@ -231,9 +231,10 @@ class AnswerParser:
 
     def _finish_calls(self) -> list[Delta]:
         deltas: list[Delta] = []
-        self._calls(deltas, closed=True)
-        while self._step(deltas):
-            pass
+        while self._state is _State.CALLS:
+            self._calls(deltas, closed=True)
+            while self._step(deltas):
+                pass
         return deltas + (self.finish() if self._held else [])
 
     def _delta(self, text: str) -> Delta:

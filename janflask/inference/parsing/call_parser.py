@@ -11,12 +11,15 @@ from typing import Any
 
 from janflask.inference.deltas import ToolCallDelta
 from janflask.inference.parsing.calls import CallRules, Kind
+from janflask.inference.parsing.foreign import gemma_calls, python_calls
 from janflask.inference.parsing.markers import Markers
 from janflask.inference.parsing.reader import Reader, Step
 
 Schemas = Mapping[str, Mapping[str, Any]]  # a tool's name and the schema of its arguments
 
 _NAME = re.compile(r"[\w.\-]{1,128}")
+_AT_ONCE = {Kind.PYTHON: python_calls, Kind.GEMMA: gemma_calls}
+MAX_AT_ONCE = 50_000  # characters of calls that are read at once
 _ALPHABET = string.ascii_letters + string.digits
 _IDS = ("id", "call_id", "tool_call_id")
 
@@ -70,11 +73,13 @@ class CallParser:
                     whole = yield from self._objects()
                 case Kind.NAMED:
                     whole = yield from self._named()
+                case Kind.PYTHON | Kind.GEMMA:
+                    whole = yield from self._at_once()
                 case _:
                     whole = yield from self._tagged()
             if not whole:
                 return
-            if rules.end:
+            if rules.end and rules.kind not in _AT_ONCE:
                 yield from reader.take(rules.end)
             self.is_under_way = False
             self.kept = reader.at
@@ -191,6 +196,17 @@ class CallParser:
             return name, None
         found = yield from self._reader.between(re.compile(rf"\s*{self._rules.name_end}"))
         return None if found is None else (name, found.groupdict().get("id"))
+
+    def _at_once(self) -> Step[bool]:
+        """Calls that are read when their end has come."""
+        text = yield from self._reader.until(re.compile(re.escape(self._rules.end)), MAX_AT_ONCE)
+        found = None if text is None else _AT_ONCE[self._rules.kind](text)
+        if not found or any(name not in self._tools for name, _ in found):
+            return False
+        for name, arguments in found:
+            self._begin(name)
+            self._argue(arguments)
+        return True
 
     def _tagged(self) -> Step[bool]:
         reader, rules = self._reader, self._rules
