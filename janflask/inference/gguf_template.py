@@ -9,9 +9,9 @@ from typing import Any
 from janflask.errors import InvalidRequestError
 from janflask.inference.parsing.probe import answer_rules
 from janflask.inference.parsing.rules import AnswerRules
-from janflask.inference.requests import ChatMessage
+from janflask.inference.requests import ChatMessage, Tool
 from janflask.inference.template_check import left_out, marked, unmarked
-from janflask.inference.template_messages import Conversation, as_given, entries, shapes
+from janflask.inference.template_messages import Conversation, as_given, entries, shapes, with_told_tools
 from janflask.inference.template_probe import Forms, probe
 from janflask.inference.template_process import Rendered, TemplateRenderer, refusal
 
@@ -26,7 +26,13 @@ class GgufTemplate:
         self._rules: AnswerRules | None = None
 
     def text(
-        self, messages: Sequence[ChatMessage], tokens: Mapping[str, str], variables: Mapping[str, Any], *, ask: bool
+        self,
+        messages: Sequence[ChatMessage],
+        tokens: Mapping[str, str],
+        variables: Mapping[str, Any],
+        tools: Sequence[Tool] = (),
+        *,
+        ask: bool,
     ) -> str:
         """The prompt with every word of ``messages`` in it. ``tokens`` are the model's own, by the template's names.
 
@@ -34,6 +40,11 @@ class GgufTemplate:
         """
         forms = self._known_forms(tokens)
         common = {**variables, **tokens, "add_generation_prompt": ask}
+        n_given = len(messages)
+        if tools and forms.calls.tools:
+            common["tools"] = [tool.as_told() for tool in tools]
+        elif tools or (not forms.calls.calls and any(message.calls for message in messages)):
+            messages = with_told_tools(messages, tools)
         first: InvalidRequestError | None = None
         before: Conversation | None = None
         # The marked conversation takes the same steps: what a shape is depends on no words.
@@ -45,7 +56,7 @@ class GgufTemplate:
             refused = (
                 refusal(rendered.error)
                 if rendered.error is not None
-                else self._lost(rendered.text, messages, common, shape_marked, forms)
+                else self._lost(rendered.text, messages, common, shape_marked, forms, len(messages) - n_given)
             )
             if refused is None:
                 return rendered.text
@@ -80,17 +91,19 @@ class GgufTemplate:
         common: Mapping[str, Any],
         shape_marked: Conversation,
         forms: Forms,
+        n_added: int,
     ) -> InvalidRequestError | None:
-        """What to say of the first message that is not in the prompt."""
+        """What to say of the first message that is not in the prompt; ``n_added`` were put in front of those given."""
         number = left_out(text, as_given(messages))
         if number is None:
             number = self._unmarked(messages, common, shape_marked, forms)
         if number is None:
             return None
+        role, place = messages[number].role, max(0, number - n_added)
         return InvalidRequestError(
-            f"messages.{number}: the model's chat template leaves out what this {messages[number].role} message says; "
+            f"messages.{place}: the model's chat template leaves out what this {role} message says; "
             "give the model a settings.prompt_template, or leave the message out",
-            param=f"messages.{number}",
+            param=f"messages.{place}",
             code="chat_template_error",
         )
 

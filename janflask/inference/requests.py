@@ -113,8 +113,9 @@ class ChatRequest(InferenceRequest):
     behind these, still thinking where there is no answer yet. With ``continue_final_message`` it goes on behind the
     last message's words, without ``add_generation_prompt`` behind the end of the last message. ``splits_reasoning``:
     what it thinks is told apart from what it says. ``tools`` are those that it may call; without ``parallel_calls`` one
-    at most is told. ``conversation``: see ``GenerateRequest``. ``laid_out`` is the
-    prompt, if somebody has laid it out and cut it into tokens already; nothing was begun then.
+    call at most is told, and ``calls_function`` gives it the name that it had before there were tools.
+    ``conversation``: see ``GenerateRequest``. ``laid_out`` is the prompt, if somebody has laid it out and cut it into
+    tokens already; nothing was begun then.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -125,6 +126,7 @@ class ChatRequest(InferenceRequest):
     begun_reasoning: str = ""
     tools: tuple[Tool, ...] = ()
     parallel_calls: bool = True
+    calls_function: bool = False
     splits_reasoning: bool = True
     conversation: str | None = None
     laid_out: LaidOut | None = None

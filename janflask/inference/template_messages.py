@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import Any
 
 from janflask.inference.parts import ReasoningPart, TextPart, ToolCallPart
-from janflask.inference.requests import ChatMessage
-from janflask.inference.template_layouts import said_with_calls
+from janflask.inference.requests import ChatMessage, Tool
+from janflask.inference.template_layouts import said_with_calls, told_result, told_tools
 from janflask.inference.template_probe import BLOCK, CallForms, Forms, text_parts
 
 Conversation = tuple[ChatMessage, ...]
@@ -27,6 +27,19 @@ GAP = "\n\n"  # between what was said in several turns and is one now
 def as_given(messages: Sequence[ChatMessage]) -> Conversation:
     """With the role that templates know: OpenAI's newer name for system is developer."""
     return tuple(replace(message, role="system") if message.role == "developer" else message for message in messages)
+
+
+def with_told_tools(messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> Conversation:
+    """For a layout that has no place for tools: told by the system, called by the assistant, answered by the user."""
+    turns = [_in_words(message) for message in as_given(messages)]
+    if tools and turns[:1] and turns[0].role == "system":
+        turns[0] = turns[0].saying(GAP.join(filter(None, (turns[0].text, told_tools(tools)))))
+    elif tools:
+        turns.insert(0, ChatMessage.of("system", told_tools(tools)))
+    return tuple(
+        ChatMessage.of("user", told_result(turn.text), name=turn.name) if turn.role == "tool" else turn
+        for turn in turns
+    )
 
 
 def shapes(messages: Sequence[ChatMessage], *, ask: bool) -> Iterator[Conversation]:

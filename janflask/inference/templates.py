@@ -19,9 +19,9 @@ from typing import Any
 from janflask.errors import InvalidRequestError
 from janflask.inference.gguf_template import GgufTemplate
 from janflask.inference.parsing.rules import PLAIN, AnswerRules
-from janflask.inference.requests import ChatMessage
+from janflask.inference.requests import ChatMessage, Tool
 from janflask.inference.template_layouts import CHATML_STOPS, PLAIN_STOPS, render_chatml, render_jan, render_plain
-from janflask.inference.template_messages import as_given
+from janflask.inference.template_messages import as_given, with_told_tools
 from janflask.inference.template_process import refusal
 from janflask.models.engine_info import EngineInfo
 
@@ -56,14 +56,16 @@ class ChatTemplates:
         info: EngineInfo,
         jan_template: str | None,
         variables: Mapping[str, Any] | None = None,
+        tools: Sequence[Tool] = (),
         *,
         ask: bool = True,
         go_on: bool = False,
     ) -> Prompt:
         """The prompt that asks for the next assistant message; without ``ask`` only what was said so far.
 
-        (Jan's template cannot say the user's words without asking for an answer.) With ``go_on`` it ends in the middle
-        of the last message, behind its words.
+        (Jan's template cannot say the user's words without asking for an answer.) ``tools`` are told where the layout
+        has a place for them, else by the system. With ``go_on`` it ends in the middle of the last message, behind its
+        words.
 
         Raises InvalidRequestError with the template's own words when it refuses the conversation (or fails), or when it
         would leave out what was said, and ConflictError when the model's ``prompt_template`` has no ``{prompt}``.
@@ -74,7 +76,7 @@ class ChatTemplates:
             )
         if go_on:
             ask, messages = False, [*messages[:-1], messages[-1].saying(messages[-1].text + HERE)]
-        text, stop = self._laid_out(messages, info, jan_template, variables or {}, ask)
+        text, stop = self._laid_out(messages, info, jan_template, variables or {}, tools, ask)
         if go_on:
             text, found, _ = text.rpartition(HERE)
             if not found:
@@ -87,16 +89,20 @@ class ChatTemplates:
         info: EngineInfo,
         jan_template: str | None,
         variables: Mapping[str, Any],
+        tools: Sequence[Tool],
         ask: bool,
     ) -> tuple[str, tuple[str, ...]]:
         """The text, and what ends a turn in it."""
+        if info.chat_template and not jan_template:
+            return self._template(info.chat_template).text(messages, _tokens(info), variables, tools, ask=ask), ()
+        if tools or any(message.calls for message in messages):
+            messages = with_told_tools(messages, tools)
+        given = as_given(messages)
         if jan_template:
-            return render_jan(jan_template, as_given(messages), ask=ask), ()
-        if info.chat_template:
-            return self._template(info.chat_template).text(messages, _tokens(info), variables, ask=ask), ()
+            return render_jan(jan_template, given, ask=ask), ()
         if info.knows_chatml:
-            return render_chatml(as_given(messages), ask=ask), CHATML_STOPS
-        return render_plain(as_given(messages), ask=ask), PLAIN_STOPS
+            return render_chatml(given, ask=ask), CHATML_STOPS
+        return render_plain(given, ask=ask), PLAIN_STOPS
 
     def answer_rules(self, info: EngineInfo) -> AnswerRules:
         """How the model's answers are to be read: as its own chat template has them, whatever layout is used."""

@@ -22,4 +22,5 @@
 ``thread_answers``: Threads and messages as they are answered, for the OpenAPI document. They are built as plain objects
 ``threads``: The bodies of requests that make or change threads, and the query of their list
 ``tokens``: The bodies and answers of POST /tokenize, /detokenize and /apply-template
+``tools``: Tools in requests: what may be called, what was called, and who decides
 """

@@ -94,20 +94,42 @@ class ChatLogprobsSchema(ma.Schema):
     refusal = fields.List(fields.Nested(TokenLogprobSchema), metadata={"nullable": True})
 
 
+class FunctionCallSchema(ma.Schema):
+    """What to call, and with what."""
+
+    name = _text("The function's name.", example="get_weather")
+    arguments = _text("JSON, as the model wrote it.", example='{"place": "Paris"}')
+
+
+class MessageToolCallSchema(ma.Schema):
+    """One call."""
+
+    id = _text("The tool's result names it as its `tool_call_id`.")
+    type = fields.String(validate=validate.OneOf(["function"]))
+    function = fields.Nested(FunctionCallSchema)
+
+
 class AssistantMessageSchema(ma.Schema):
     """What the assistant says."""
 
     role = fields.String(validate=validate.OneOf(["assistant"]))
-    content = _text("The answer.")
+    content = _text("The answer; null where it only calls tools.", nullable=True)
     refusal = _text("Why a finished answer is not what `response_format` asked for; null if it is.", nullable=True)
     reasoning_content = _text("What the model thought before it answered; left out if it did not.")
+    tool_calls = fields.List(
+        fields.Nested(MessageToolCallSchema), metadata={"description": "What is to be called; left out if nothing is."}
+    )
+    function_call = fields.Nested(
+        FunctionCallSchema, metadata={"description": "In place of `tool_calls`, for a request with `functions`."}
+    )
 
 
 def _finish_reason() -> fields.String:
     return fields.String(
-        validate=validate.OneOf(["stop", "length"]),
+        validate=validate.OneOf(["stop", "length", "tool_calls", "function_call"]),
         metadata={
             "description": "`stop`: the model ended or a stop string was met. `length`: no more was allowed. "
+            "`tool_calls`, `function_call`: it waits for their results. "
             "A character that was not finished is left out."
         },
     )

@@ -8,19 +8,22 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask.inference.leftovers import CALLS, ROLES, of_part
+from janflask.inference.leftovers import ROLES, of_part
+from janflask.inference.parts import Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from janflask.inference.requests import ChatMessage, ChatRequest
-from janflask.models.known_fields import CONVERSATION, MESSAGE
+from janflask.models.known_fields import CONVERSATION, MESSAGE, NOTHING
 from janflask.models.parameters import EFFORTS, template_kwargs
 from janflask.schemas.constraints import ConstraintFields
 from janflask.schemas.fields import Text, Whole, between, kind, optional_flag, sampling_whole, wrong_type
 from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, common_arguments, refusals, unless
+from janflask.schemas.tools import CalledFunctionSchema, ToolCallSchema, ToolsSchema, chosen_tools
 
 MAX_MESSAGES = 10_000
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # names of one field; the first that is given wins
 IN_CONTENT = "none"
 FORMATS = (IN_CONTENT, "auto", "deepseek")  # llama-server's words
-NO_TOOLS = "needs `tools`, and the request has none (they are not supported yet): leave it out, or set it to none"
+FUNCTION = "function"  # the role of a tool's result before there were tools
+OLD_CALL = "call00000"  # the id of a call that has none
 
 
 class MessageContent(fields.Field[str]):
@@ -57,12 +60,18 @@ class MessageContent(fields.Field[str]):
 class MessageSchema(Base):
     """One message of a conversation."""
 
-    REFUSED = refusals(MESSAGE)
+    REFUSED: Mapping[str, Reason] = {
+        **refusals(MESSAGE),
+        "audio": unless(NOTHING, "is not supported yet in a message: leave it out"),
+    }
 
     role = Text(
         required=True,
-        validate=validate.OneOf(ROLES, error="must be one of {choices}, not {input!r}"),
-        metadata={"description": "Who speaks. `developer` is the same as `system`.", "example": "user"},
+        validate=validate.OneOf((*ROLES, FUNCTION), error="must be one of {choices}, not {input!r}"),
+        metadata={
+            "description": "Who speaks. `developer` is the same as `system`, `function` the older name of `tool`.",
+            "example": "user",
+        },
     )
     content = MessageContent(
         allow_none=True,
@@ -85,6 +94,18 @@ class MessageSchema(Base):
     )
     name = Text(allow_none=True, metadata={"description": "Handed to the chat template."})
     refusal = Text(allow_none=True, metadata={"description": "What an assistant said in place of an answer."})
+    tool_calls = fields.List(
+        fields.Nested(ToolCallSchema, error_messages={"type": "must be an object"}),
+        allow_none=True,
+        error_messages={"invalid": "must be a list of calls"},
+        metadata={"description": "What an assistant wanted to be called."},
+    )
+    function_call = fields.Nested(
+        CalledFunctionSchema,
+        allow_none=True,
+        error_messages={"type": "must be an object"},
+        metadata={"description": "The older form of `tool_calls`."},
+    )
     tool_call_id = Text(allow_none=True, metadata={"description": "Of a tool's message: the call that it answers."})
     reasoning_content = Text(
         allow_none=True,
@@ -99,19 +120,18 @@ class MessageSchema(Base):
     )
     thinking = Text(allow_none=True, metadata={"description": "Ollama's name of `reasoning_content`."})
 
-    @ma.pre_load
-    def refuse_calls(self, data: Any, **kwargs: Any) -> Any:
-        """Raises for tool calls and audio."""
-        for name in CALLS if isinstance(data, dict) else ():
-            if data.get(name):
-                raise ma.ValidationError("is not supported yet in a message: leave it out", name)
-        return data
-
     @ma.validates_schema
     def check_content(self, data: dict[str, Any], **kwargs: Any) -> None:
         """Only an assistant may have said nothing."""
         if "content" not in data and data["role"] != "assistant":
             raise ma.ValidationError(f"is required in a {data['role']} message", "content")
+
+    @ma.validates_schema
+    def check_calls(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """Only an assistant calls tools."""
+        for name in ("tool_calls", "function_call"):
+            if data.get(name) and data["role"] != "assistant":
+                raise ma.ValidationError(f"belongs to an assistant's message, not to a {data['role']} message", name)
 
     @ma.validates_schema
     def check_reasoning(self, data: dict[str, Any], **kwargs: Any) -> None:
@@ -123,13 +143,19 @@ class MessageSchema(Base):
     @ma.post_load
     def make(self, data: dict[str, Any], **kwargs: Any) -> ChatMessage:
         """The dataclass."""
-        return ChatMessage.of(
-            data["role"],
-            "\n".join(data[name] for name in ("content", "refusal") if data.get(name)),
-            name=data.get("name"),
-            tool_call_id=data.get("tool_call_id"),
-            reasoning=next((data[name] for name in THOUGHTS if data.get(name)), None),
-        )
+        text = "\n".join(data[name] for name in ("content", "refusal") if data.get(name))
+        role = "tool" if data["role"] == FUNCTION else data["role"]
+        call_id = data.get("tool_call_id")
+        if role == "tool" or call_id is not None:
+            return ChatMessage(role=role, parts=(ToolResultPart(text, call_id),), name=data.get("name"))
+        calls: list[ToolCallPart] = list(data.get("tool_calls") or ())
+        if not calls and data.get("function_call"):
+            calls = [ToolCallPart(OLD_CALL, *data["function_call"])]
+        thought = next((data[name] for name in THOUGHTS if data.get(name)), None)
+        parts: list[Part] = [] if thought is None else [ReasoningPart(thought)]
+        if text or not calls:
+            parts.append(TextPart(text))
+        return ChatMessage(role=role, parts=(*parts, *calls), name=data.get("name"))
 
 
 def effort_field() -> Text:
@@ -142,7 +168,7 @@ def effort_field() -> Text:
     )
 
 
-class ConversationSchema(Base):
+class ConversationSchema(ToolsSchema):
     """What a prompt is laid out from."""
 
     REFUSED: Mapping[str, Reason] = refusals(CONVERSATION)
@@ -175,17 +201,6 @@ class ConversationSchema(Base):
         default=False,
     )
 
-    @ma.pre_load
-    def refuse_tools(self, data: Any, **kwargs: Any) -> Any:
-        """Tools are fine as long as they must not be used. Without any, none can be asked for."""
-        if not isinstance(data, dict) or data.get("tool_choice") == "none":
-            return data
-        if data.get("tools"):
-            raise ma.ValidationError("are not supported yet: leave them out, or set `tool_choice` to none", "tools")
-        if data.get("tool_choice") not in (None, "auto"):
-            raise ma.ValidationError(NO_TOOLS, "tool_choice")
-        return data
-
     @ma.validates_schema
     def check_continuation(self, data: dict[str, Any], **kwargs: Any) -> None:
         """Only an assistant's message can be gone on with, and it is not to be answered at the same time."""
@@ -206,6 +221,7 @@ class ConversationSchema(Base):
             "template_kwargs": template_kwargs(data),
             "add_generation_prompt": data.pop("add_generation_prompt", True),
             "continue_final_message": data.pop("continue_final_message", False),
+            "tools": chosen_tools(data),
         }
 
 
@@ -215,8 +231,6 @@ class ChatRequestSchema(ConstraintFields, ConversationSchema, InferenceSchema):
     REFUSED: Mapping[str, Reason] = {
         **InferenceSchema.REFUSED,
         **refusals(CONVERSATION, but=("reasoning_format",)),
-        "functions": unless(([],), "are not supported yet: leave them out"),
-        "function_call": unless(("none", "auto"), "needs `functions`, which are not supported yet: leave it out"),
         "modalities": unless(([], ["text"]), 'must be ["text"], nothing else is supported'),
         "audio": unless((), "is not supported: leave it out"),
         "web_search_options": unless((), "can't be used, there is no web search here: leave them out"),
@@ -254,4 +268,17 @@ class ChatRequestSchema(ConstraintFields, ConversationSchema, InferenceSchema):
         splits = data.get("reasoning_format") != IN_CONTENT
         common = common_arguments(data)
         common["max_tokens"] = data.get("max_completion_tokens", common["max_tokens"])
-        return ChatRequest(**self.conversation(data), splits_reasoning=splits, **common)
+        conversation = self.conversation(data)
+        if common.get("constraint") is not None and conversation.get("tools"):
+            raise ma.ValidationError(
+                "cannot be had together with a form for the answer (`response_format` and its kin) yet: send one of "
+                "them, or set `tool_choice` to none",
+                "tools",
+            )
+        return ChatRequest(
+            **conversation,
+            parallel_calls=data.get("parallel_tool_calls", True) and not data.get("functions"),
+            calls_function=bool(data.get("functions")),
+            splits_reasoning=splits,
+            **common,
+        )

@@ -11,7 +11,7 @@ from marshmallow import fields, validate
 from janflask.inference.leftovers import holds_anything
 from janflask.models.known_fields import CONSTRAINTS, CONVERSATION
 from janflask.models.parameters import is_parameter
-from janflask.schemas.chat import NO_TOOLS, ChatRequestSchema, effort_field
+from janflask.schemas.chat import ChatRequestSchema, effort_field
 from janflask.schemas.fields import Text, Whole, between, optional_flag
 from janflask.schemas.messages import NewMessageSchema
 from janflask.schemas.objects import JsonObject, metadata_field
@@ -21,6 +21,7 @@ from janflask.storage.records import MessageDraft, RunDraft
 
 MAX_ADDED = 100
 
+NO_TOOLS = "needs `tools`, and a run has none (they are not supported yet): leave it out, or set it to none"
 _DRAFT_FIELDS = frozenset(RunDraft.__dataclass_fields__)
 _NOT_PARAMETERS = frozenset({"max_tokens", "temperature", "top_p"})  # those that a run keeps by themselves
 _TEXT_ONLY = 'must be "auto" or {"type": "text"}, nothing else is supported yet'
@@ -65,6 +66,8 @@ class NewRunSchema(InferenceSchema):
         "top_logprobs": unless((), "is not supported: a run tells no log-probabilities"),
         "n": unless((1,), "must be 1: a run makes one answer"),
         "tools": unless(([],), "are not supported yet: leave them out"),
+        "functions": unless(([],), "are not supported yet: leave them out"),
+        "function_call": unless(("none", "auto"), "needs `functions`, which are not supported yet: leave it out"),
         "tool_choice": unless(("none", "auto"), NO_TOOLS),  # behind tools: those are what is missing
         "response_format": unless(("auto", {"type": "text"}), _TEXT_ONLY),
         "tool_resources": _no_resources,

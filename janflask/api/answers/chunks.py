@@ -17,6 +17,7 @@ from janflask.api.answers.inference import (
     LegacyLogprobs,
     chat_logprobs,
     echoed,
+    finish_reason,
     not_as_asked,
     timings_object,
     usage_object,
@@ -105,6 +106,7 @@ class ChatChunks(ChunkWriter):
     def __init__(self, heading: Heading, request: ChatRequest) -> None:
         super().__init__(heading, request)
         self._n = request.n
+        self._request = request
 
     def opening(self) -> bytes:
         """The assistant's role, for each choice."""
@@ -115,12 +117,14 @@ class ChatChunks(ChunkWriter):
         return b"".join(data_line(self._object([choice])) for choice in choices)
 
     def aside(self, delta: ReasoningDelta | ToolCallDelta | RefusalDelta) -> bytes:
-        """``reasoning_content``, a piece of one of the ``tool_calls``, or a ``refusal``."""
+        """``reasoning_content``, a piece of one of the ``tool_calls`` (or a ``function_call``), or a ``refusal``."""
         said: dict[str, Any]
         if isinstance(delta, ReasoningDelta):
             said = {"reasoning_content": delta.text}
         elif isinstance(delta, RefusalDelta):
             said = {"refusal": delta.text}
+        elif self._request.calls_function:
+            said = {"function_call": _call(delta)["function"]}
         else:
             said = {"tool_calls": [_call(delta)]}
         choice = {"index": delta.index, "delta": said, "logprobs": None, "finish_reason": None}
@@ -130,7 +134,8 @@ class ChatChunks(ChunkWriter):
         return chat_logprobs(tokens)
 
     def _last_choice(self, finished: Finished) -> dict[str, Any]:
-        return {"index": finished.index, "delta": {}, "logprobs": None, "finish_reason": finished.reason}
+        reason = finish_reason(finished.reason, self._request)
+        return {"index": finished.index, "delta": {}, "logprobs": None, "finish_reason": reason}
 
 
 class CompletionChunks(ChunkWriter):

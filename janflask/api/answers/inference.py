@@ -21,8 +21,8 @@ from janflask.inference.deltas import (
     TextDelta,
     ToolCallDelta,
 )
-from janflask.inference.requests import CompletionRequest, InferenceRequest
-from janflask.ipc.messages.generation import Timings, TokenLogprob, TopLogprob, Usage
+from janflask.inference.requests import ChatRequest, CompletionRequest, InferenceRequest
+from janflask.ipc.messages.generation import FinishReason, Timings, TokenLogprob, TopLogprob, Usage
 
 FINGERPRINT = f"janflask-{__version__}"
 LEAST_LOGPROB = -9999.0  # JSON has no -inf; OpenAI's own answers use this number
@@ -90,14 +90,16 @@ class _ChatChoice(_Choice):
         else:
             self._add_call(delta)
 
-    def message(self) -> dict[str, Any]:
+    def message(self, *, calls_function: bool = False) -> dict[str, Any]:
         """The assistant's message: its content is null where it only calls tools."""
         text = "".join(self.texts)
         message: dict[str, Any] = {"role": "assistant", "content": None if self._calls and not text else text}
         message["refusal"] = self._refusal
         if self._thoughts:
             message["reasoning_content"] = "".join(self._thoughts)
-        if self._calls:
+        if self._calls and calls_function:
+            message["function_call"] = self._calls[0]["function"]
+        elif self._calls:
             message["tool_calls"] = self._calls
         return message
 
@@ -128,16 +130,22 @@ class _CompletionChoice(_Choice):
 C = TypeVar("C", bound=_Choice)
 
 
-def whole_chat(heading: Heading, request: InferenceRequest, events: Iterable[Sequence[Event]]) -> dict[str, Any]:
+def finish_reason(reason: str | None, request: InferenceRequest) -> str | None:
+    """Why a choice ended, in the words of the form that ``request`` has."""
+    old = isinstance(request, ChatRequest) and request.calls_function and reason == FinishReason.TOOL_CALLS
+    return "function_call" if old else reason
+
+
+def whole_chat(heading: Heading, request: ChatRequest, events: Iterable[Sequence[Event]]) -> dict[str, Any]:
     """A ``chat.completion``, once ``events`` has come to its end."""
     choices, done = _collect(events, _ChatChoice)
     logprobs = "top_logprobs" in request.sampling
     listed = [
         {
             "index": index,
-            "message": choice.message(),
+            "message": choice.message(calls_function=request.calls_function),
             "logprobs": chat_logprobs(choice.logprobs) if logprobs else None,
-            "finish_reason": choice.reason,
+            "finish_reason": finish_reason(choice.reason, request),
         }
         for index, choice in sorted(choices.items())
     ]

@@ -61,16 +61,19 @@ class LocalBackend:
         further = template_kwargs(self._card, request.template_kwargs)
 
         def prepare(info: EngineInfo) -> tuple[list[GenerateRequest], Reading]:
-            rules = self._templates.answer_rules(info) if request.splits_reasoning else PLAIN
+            rules = self._templates.answer_rules(info)
+            if not request.splits_reasoning or request.constraint is not None:  # that holds from the first token on
+                rules = AnswerRules(calls=rules.calls)
             laid_out = request.laid_out
             if laid_out is not None and laid_out.tokens is not None:
                 generation = ask.chat_tokens(laid_out.tokens, laid_out.stop)
-                reading = Reading(rules, laid_out.prompt)
+                reading = _reading(rules, request, laid_out.prompt)
             else:
                 prompt = self._prompt(request, further, info)
                 reading = _reading(rules, request, prompt.text)
                 generation = ask.chat(prompt, "" if request.continue_final_message else reading.begun)
-            return [replace(generation, markers=rules.markers)], reading
+            markers = rules.markers + (rules.calls.markers if request.tools else ())
+            return [replace(generation, markers=markers)], reading
 
         yield from checked(self._events(prepare, waiter, beat, tries or Tries()), request.constraint)
 
@@ -161,6 +164,7 @@ class LocalBackend:
             info,
             jan_template if isinstance(jan_template, str) else None,
             further,
+            request.tools,
             ask=request.add_generation_prompt,
             go_on=request.continue_final_message,
         )
@@ -181,7 +185,9 @@ class LocalBackend:
 
 def _reading(rules: AnswerRules, request: ChatRequest, prompt: str) -> Reading:
     """The beginning of the answer is what was said already, or the last message, which the prompt ends with."""
+    tools = {tool.name: tool.parameters for tool in request.tools}
     if request.continue_final_message:
         last = request.messages[-1].text
-        return Reading(rules, prompt.removesuffix(last), last)
-    return Reading(rules, prompt, rules.written(prompt, request.begun_reasoning, request.begun))
+        return Reading(rules, prompt.removesuffix(last), last, tools, request.parallel_calls)
+    begun = rules.written(prompt, request.begun_reasoning, request.begun)
+    return Reading(rules, prompt, begun, tools, request.parallel_calls)

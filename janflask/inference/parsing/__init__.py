@@ -5,6 +5,7 @@
 ``call_probe``: How a chat template's model writes its calls, found out by rendering an answer with calls in it
 ``calls``: How a model writes its calls of tools
 ``families``: Markers that are known by name: of templates that never show what was thought, and so cannot be asked
+``foreign``: Calls in other notations than JSON: names, and arguments as JSON
 ``markers``: Finding markers in a text that comes in pieces
 ``probe``: How a chat template's model writes its thoughts, found out by rendering answers with and without them
 ``reader``: A text that grows, read from its beginning on: every step waits until it can be told what comes

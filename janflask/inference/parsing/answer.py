@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from enum import Enum
 
+import msgspec
+
 from janflask.inference.deltas import Delta, ReasoningDelta, TextDelta, ToolCallDelta
 from janflask.inference.parsing.call_parser import CallParser, Schemas
 from janflask.inference.parsing.markers import Markers
@@ -54,7 +56,13 @@ class AnswerParser:
         self._has_lead = False  # a block was closed, or a wrap opened: blanks that follow are the layout's
         self._is_wrapped = self._is_code = False
         self._call_parser: CallParser | None = None
-        self.n_calls = 0
+        self._n_calls = self._calls_before = 0
+        self._told_again: list[Delta] = []
+
+    @property
+    def has_called(self) -> bool:
+        """Whether it has called a tool."""
+        return self._n_calls > self._calls_before
 
     @property
     def thinks(self) -> bool:
@@ -70,13 +78,17 @@ class AnswerParser:
         """Goes on behind a prompt, and behind what of the answer follows it already, which is not told again."""
         if self._rules.opens(prompt):
             self._state = _State.THOUGHT_LEAD
-        self.feed(begun)
+        calls = [delta for delta in self.feed(begun) if isinstance(delta, ToolCallDelta)]
+        is_under_way = self._call_parser is not None and self._call_parser.is_under_way
+        self._calls_before = len({delta.call for delta in calls}) - is_under_way
+        # A call that was broken off is told whole: without its name nobody could use the rest.
+        self._told_again = [self._numbered(delta) for delta in calls if is_under_way and delta.call == calls[-1].call]
         if self._state is _State.LEAD:
             self._held = self._held.lstrip()
 
     def feed(self, text: str) -> list[Delta]:
         """What is certain by now."""
-        deltas: list[Delta] = []
+        deltas, self._told_again = self._told_again, []
         self._held += text
         while self._step(deltas):
             pass
@@ -84,8 +96,9 @@ class AnswerParser:
 
     def finish(self) -> list[Delta]:
         """What was held back when nothing more comes: it was no marker."""
+        told, self._told_again = self._told_again, []
         if self._state is _State.CALLS:
-            return self._finish_calls()
+            return told + self._finish_calls()
         held, self._held = self._held, ""
         if self._state is _State.LEAD:
             held = held.lstrip() if self._has_lead else held
@@ -189,7 +202,7 @@ class AnswerParser:
     # --- calls --------------------------------------------------------------------------------------------------
 
     def _begin_calls(self, blank: str, text: str) -> bool:
-        self._call_parser = CallParser(self._rules.calls, self._tools, self._index, self.n_calls)
+        self._call_parser = CallParser(self._rules.calls, self._tools, self._index, self._n_calls)
         self._state, self._blank, self._held = _State.CALLS, blank, text
         return True
 
@@ -199,11 +212,12 @@ class AnswerParser:
             raise RuntimeError("no calls were begun")
         found, rest = parser.feed(self._held, closed=closed)
         self._held = ""
-        deltas += [item for item in found if self._parallel or not isinstance(item, ToolCallDelta) or item.call == 0]
+        numbered = [self._numbered(delta) for delta in found]
+        deltas += [delta for delta in numbered if self._parallel or delta.call == 0]
         if rest is None:
             return False
-        if parser.count > self.n_calls:
-            self.n_calls = parser.count
+        if parser.count > self._n_calls:
+            self._n_calls = parser.count
             self._state, self._is_wrapped, self._has_lead, self._held = _State.LEAD, False, True, rest
             return True
         # It was none: its first word is text, and what is behind it is looked at.
@@ -212,11 +226,15 @@ class AnswerParser:
         self._state, self._held = _State.TEXT, rest[word:]
         return True
 
+    def _numbered(self, delta: ToolCallDelta) -> ToolCallDelta:
+        return msgspec.structs.replace(delta, call=delta.call - self._calls_before) if self._calls_before else delta
+
     def _finish_calls(self) -> list[Delta]:
         deltas: list[Delta] = []
-        self._calls(deltas, closed=True)
-        while self._step(deltas):
-            pass
+        while self._state is _State.CALLS:
+            self._calls(deltas, closed=True)
+            while self._step(deltas):
+                pass
         return deltas + (self.finish() if self._held else [])
 
     def _delta(self, text: str) -> Delta:

@@ -9,14 +9,17 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
-from janflask.inference.deltas import Delta, ToolCallDelta
+from janflask.inference.deltas import ToolCallDelta
 from janflask.inference.parsing.calls import CallRules, Kind
+from janflask.inference.parsing.foreign import gemma_calls, python_calls
 from janflask.inference.parsing.markers import Markers
 from janflask.inference.parsing.reader import Reader, Step
 
 Schemas = Mapping[str, Mapping[str, Any]]  # a tool's name and the schema of its arguments
 
 _NAME = re.compile(r"[\w.\-]{1,128}")
+_AT_ONCE = {Kind.PYTHON: python_calls, Kind.GEMMA: gemma_calls}
+MAX_AT_ONCE = 50_000  # characters of calls that are read at once
 _ALPHABET = string.ascii_letters + string.digits
 _IDS = ("id", "call_id", "tool_call_id")
 
@@ -38,12 +41,12 @@ class CallParser:
         self._index = index
         self._reader = Reader()
         self._steps = self._run()
-        self._out: list[Delta] = []
-        self._begun = False  # the call under way has been told
+        self._out: list[ToolCallDelta] = []
+        self.is_under_way = False  # of the last call its name has been told, and not its end
         self.count = first
         self.kept = 0
 
-    def feed(self, text: str, *, closed: bool = False) -> tuple[list[Delta], str | None]:
+    def feed(self, text: str, *, closed: bool = False) -> tuple[list[ToolCallDelta], str | None]:
         """What is certain by now; and, at the end of the calls, the text that is none of them."""
         self._reader.text += text
         self._reader.closed = closed
@@ -51,7 +54,7 @@ class CallParser:
             next(self._steps)
             rest = None
         except StopIteration:
-            rest = "" if self._begun else self._reader.text[self.kept :]
+            rest = "" if self.is_under_way else self._reader.text[self.kept :]
         out, self._out = self._out, []
         return out, rest
 
@@ -70,13 +73,15 @@ class CallParser:
                     whole = yield from self._objects()
                 case Kind.NAMED:
                     whole = yield from self._named()
+                case Kind.PYTHON | Kind.GEMMA:
+                    whole = yield from self._at_once()
                 case _:
                     whole = yield from self._tagged()
             if not whole:
                 return
-            if rules.end:
+            if rules.end and rules.kind not in _AT_ONCE:
                 yield from reader.take(rules.end)
-            self._begun = False
+            self.is_under_way = False
             self.kept = reader.at
             if not rules.start:
                 return
@@ -88,7 +93,7 @@ class CallParser:
             return False
         self._out.append(ToolCallDelta(self._index, self.count, call_id or new_call_id(), name))
         self.count += 1
-        self._begun = True
+        self.is_under_way = True
         return True
 
     def _argue(self, text: str) -> None:
@@ -120,7 +125,7 @@ class CallParser:
         yield from reader.take("```json")
         listed = (yield from reader.take("[")) is not None
         while True:
-            self._begun = False
+            self.is_under_way = False
             if not (yield from self._call_object()):
                 return False
             self.kept = reader.at
@@ -137,7 +142,7 @@ class CallParser:
         found: dict[str, str] = {}
         if not (yield from self._members(found)):
             return False
-        if self._begun:
+        if self.is_under_way:
             return True
         return self._begin(found.get("name", ""), found.get("id")) and self._unpacked(found.get("arguments", "{}"))
 
@@ -192,6 +197,17 @@ class CallParser:
         found = yield from self._reader.between(re.compile(rf"\s*{self._rules.name_end}"))
         return None if found is None else (name, found.groupdict().get("id"))
 
+    def _at_once(self) -> Step[bool]:
+        """Calls that are read when their end has come."""
+        text = yield from self._reader.until(re.compile(re.escape(self._rules.end)), MAX_AT_ONCE)
+        found = None if text is None else _AT_ONCE[self._rules.kind](text)
+        if not found or any(name not in self._tools for name, _ in found):
+            return False
+        for name, arguments in found:
+            self._begin(name)
+            self._argue(arguments)
+        return True
+
     def _tagged(self) -> Step[bool]:
         reader, rules = self._reader, self._rules
         head = yield from self._head()
@@ -202,7 +218,7 @@ class CallParser:
         first = True
         while True:
             marker = yield from reader.take(rules.key, rules.end or rules.section_end)
-            if not self._begun and not self._begin(*head):
+            if not self.is_under_way and not self._begin(*head):
                 return False
             if marker != rules.key:
                 self._argue("{}" if first else "}")

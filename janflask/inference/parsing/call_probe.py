@@ -6,7 +6,6 @@ import json
 import re
 from dataclasses import dataclass
 
-from janflask.inference.deltas import ToolCallDelta
 from janflask.inference.parsing.call_parser import CallParser
 from janflask.inference.parsing.calls import ANY, CallRules, Kind
 from janflask.inference.parsing.texts import prefix, suffix
@@ -68,9 +67,9 @@ def parsed(rules: CallRules, text: str) -> list[tuple[str, object]]:
         parser = CallParser(rules, SCHEMAS, 0, len(calls))
         deltas, rest = parser.feed(text[start:], closed=True)
         for delta in deltas:
-            if isinstance(delta, ToolCallDelta) and delta.name is not None:
+            if delta.name is not None:
                 calls.append((delta.name, []))
-            elif isinstance(delta, ToolCallDelta):
+            else:
                 calls[-1][1].append(delta.arguments)
         again = rest is not None and parser.kept > 0 and rest.strip().startswith(rules.triggers or ("{",))
         text, start = (rest or "").strip(), 0 if again else -1

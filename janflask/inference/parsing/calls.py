@@ -15,6 +15,8 @@ class Kind(Enum):
 
     JSON = "json"  # one object: {"name": "f", "arguments": {"a": 1}}; several stand in a list, or one behind another
     NAMED = "named"  # a name, and the arguments as an object behind it: <function=f>{"a": 1}</function>
+    PYTHON = "python"  # a list of calls as Python has them: [f(a=1), g()]
+    GEMMA = "gemma"  # a name, and an object without quotes: f{a:1,b:<|"|>x<|"|>}
     TAGGED = "tagged"  # a name, and each argument between markers: <parameter=a>1</parameter>
 
 

@@ -45,6 +45,7 @@ HARMONY_CALLS = CallRules(
     name_end=r"(?:<\|channel\|>\w+)?\s*(?:<\|constrain\|>)?\s*(?:json)?\s*<\|message\|>",
     end="<|call|>",
 )
+LFM2_CALLS = CallRules(Kind.PYTHON, start="<|tool_call_start|>", end="<|tool_call_end|>")
 # Of templates that do not show calls, or in a way that tells nothing: a text that tells the template, and its calls.
 CALLS = (
     ("<|channel|>commentary", HARMONY_CALLS),
@@ -59,6 +60,9 @@ CALLS = (
             name_end=r":\d+\s*<\|tool_call_argument_begin\|>",
         ),
     ),
+    ("<|tool_call>call:", CallRules(Kind.GEMMA, start="<|tool_call>call:", end="<tool_call|>")),
+    ("<|tool_call_start|>", LFM2_CALLS),
+    ("<|tool_list_start|>", LFM2_CALLS),
     ("Action:", CallRules(Kind.JSON, start="Action:", name_key="tool_name", arguments_key="parameters")),
 )
 

@@ -78,10 +78,13 @@ class Reader:
                 return None
             yield
 
-    def until(self, pattern: re.Pattern[str]) -> Step[str | None]:
-        """What stands before ``pattern``, both read; None if it does not come."""
+    def until(self, pattern: re.Pattern[str], most: int | None = None) -> Step[str | None]:
+        """What stands before ``pattern``, both read; None if it does not come, within ``most`` characters."""
         while True:
             found = pattern.search(self.text, self.at)
+            length = (found.start() if found else len(self.text)) - self.at
+            if most is not None and length > most:
+                return None
             if found is not None:
                 text, self.at = self.text[self.at : found.start()], found.end()
                 return text

@@ -55,7 +55,7 @@ class _Answers:
             elif isinstance(event, Finished):
                 parser = self._parsers.get(event.index) or self._begin(event.index)
                 events += parser.finish()
-                is_call = parser.n_calls > 0 and event.reason == FinishReason.STOP
+                is_call = parser.has_called and event.reason == FinishReason.STOP
                 events.append(Finished(event.index, FinishReason.TOOL_CALLS) if is_call else event)
             elif isinstance(event, Done):
                 events.append(Done(replace(event.usage, reasoning_tokens=self._thought_tokens), event.timings))

@@ -55,17 +55,18 @@ NAMED = {"type": "function", "function": {"name": "f"}}
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tools": TOOLS}, "tools are not supported yet: leave them out, or set `tool_choice` to none"),
-        ({"tools": TOOLS, "tool_choice": "required"}, "tools are not supported yet"),
-        ({"tools": TOOLS, "tool_choice": NAMED}, "tools are not supported yet"),
+        ({"tools": TOOLS, "tool_choice": "required"}, "tool_choice is not supported yet with the value required: "),
+        ({"tools": TOOLS, "tool_choice": NAMED}, "tool_choice is not supported yet with the type function: "),
+        ({"tools": TOOLS, "response_format": {"type": "json_object"}}, "tools cannot be had together with a form"),
         ({"tool_choice": "required"}, "tool_choice needs `tools`, and the request has none"),
         ({"tool_choice": NAMED}, "tool_choice needs `tools`, and the request has none"),
         ({"tools": [], "tool_choice": "required"}, "tool_choice needs `tools`, and the request has none"),
-        ({"functions": [{}], "function_call": {"name": "f"}}, "functions are not supported yet"),
+        ({"functions": [{}]}, "functions.0.name is required"),
         ({"function_call": {"name": "f"}}, "function_call needs `functions`"),
         ({"grammar": "root ::= x"}, "grammar: the rule root uses x, which is not there"),
         ({"response_format": {"type": "json"}}, "response_format.type must be one of text, json_object, json_schema"),
-        ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages.0.tool_calls is not supported yet"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages.0.tool_calls.0.id is required"),
+        ({"messages": [{"role": "assistant", "audio": {"id": "x"}}]}, "messages.0.audio is not supported yet"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
             "messages.0.content.0.type must be text, the models here read nothing else, not a picture (image_url)",

@@ -75,7 +75,7 @@ def test_a_prompt_that_asks_for_nothing(client: FlaskClient, world: World) -> No
         ("detokenize", {"tokens": [1] * (schemas.MAX_TOKENS + 1)}, "tokens"),
         ("apply-template", {}, "messages"),
         ("apply-template", {"messages": []}, "messages"),
-        ("apply-template", {"messages": MESSAGES, "tools": [{}]}, "tools"),
+        ("apply-template", {"messages": MESSAGES, "tools": [{}]}, "tools.0.type"),
         (
             "apply-template",
             {"messages": MESSAGES, "chat_template_kwargs": {"messages": 1}},

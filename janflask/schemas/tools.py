@@ -1,0 +1,183 @@
+"""Tools in requests: what may be called, what was called, and who decides."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import marshmallow as ma
+from marshmallow import fields, validate
+
+from janflask.inference.parts import ToolCallPart
+from janflask.inference.requests import Tool
+from janflask.schemas.fields import Text, kind, optional_flag, wrong_type
+from janflask.schemas.sampling import Base
+
+MAX_TOOLS = 1024
+_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,128}")
+_NAME_ERROR = "must have 1 to 128 letters, digits, _, . or -"
+_NEEDS_TOOLS = "needs `tools`, and the request has none: leave it out, or set it to none"
+_NOT_YET = "is not supported yet with {}: nothing holds the model to it; set it to auto, or to none"
+_OBJECT: dict[str, Any] = {"type": "must be an object", "required": "is required", "null": "must not be null"}
+_WORDS = ("none", "auto", "required")
+
+
+def _name_field() -> Text:
+    return Text(
+        required=True,
+        validate=validate.Regexp(rf"^{_NAME.pattern}\Z", error=_NAME_ERROR),
+        metadata={"example": "get_weather"},
+    )
+
+
+class Arguments(fields.Field[str]):
+    """What a model wrote: a string with JSON in it; an object is taken, too."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        if isinstance(value, str):
+            return value
+        if isinstance(value, dict):
+            return json.dumps(value, ensure_ascii=False)
+        raise wrong_type("a string with a JSON object in it", value)
+
+
+class CalledFunctionSchema(Base):
+    """The function of a call."""
+
+    name = _name_field()
+    arguments = Arguments(
+        load_default="{}", metadata={"type": "string", "description": "JSON, as the model wrote it.", "example": "{}"}
+    )
+
+    @ma.post_load
+    def make(self, data: dict[str, Any], **kwargs: Any) -> tuple[str, str]:
+        """Name and arguments."""
+        return data["name"], data["arguments"]
+
+
+class ToolCallSchema(Base):
+    """A call that an assistant made."""
+
+    id = Text(required=True, validate=validate.Length(1, 256), metadata={"description": "The tool's result names it."})
+    type = Text(load_default="function", validate=validate.OneOf(["function"], error="must be function, not {input!r}"))
+    function = fields.Nested(CalledFunctionSchema, required=True, error_messages=_OBJECT)
+
+    @ma.post_load
+    def make(self, data: dict[str, Any], **kwargs: Any) -> ToolCallPart:
+        """The dataclass."""
+        return ToolCallPart(data["id"], *data["function"])
+
+
+class FunctionSchema(Base):
+    """A function that a model may call."""
+
+    name = _name_field()
+    description = Text(allow_none=True, metadata={"description": "What it does: read by the model."})
+    parameters = fields.Dict(
+        keys=Text(),
+        allow_none=True,
+        error_messages={"invalid": "must be an object"},
+        metadata={"description": "The JSON schema of its arguments. Left out: it has none."},
+    )
+    strict = optional_flag("Accepted; the arguments are what the model writes.", default=False)
+
+    @ma.validates_schema
+    def check_parameters(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """Arguments are an object."""
+        form = (data.get("parameters") or {}).get("type", "object")
+        if form != "object":
+            raise ma.ValidationError({"type": [f"must be object, not {form!r}"]}, "parameters")
+
+    @ma.post_load
+    def make(self, data: dict[str, Any], **kwargs: Any) -> Tool:
+        """The dataclass."""
+        parameters = data.get("parameters") or {"type": "object", "properties": {}}
+        return Tool(data["name"], data.get("description"), parameters, data.get("strict", False))
+
+
+class ToolSchema(Base):
+    """A tool."""
+
+    type = Text(
+        required=True,
+        validate=validate.OneOf(["function"], error="must be function, no other tools are known here, not {input!r}"),
+        metadata={"example": "function"},
+    )
+    function = fields.Nested(FunctionSchema, required=True, error_messages=_OBJECT)
+
+
+class ToolChoice(fields.Field[str]):
+    """``none`` and ``auto``. What would hold the model to a call is known, and refused."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        if isinstance(value, dict):
+            raise ma.ValidationError(_NOT_YET.format(f"the type {str(value.get('type') or 'function')[:40]}"))
+        if value not in _WORDS:
+            raise ma.ValidationError(
+                f"must be one of {', '.join(_WORDS)}, or an object, not {value!r}"
+                if isinstance(value, str)
+                else f"must be a string or an object, not {kind(value)}"
+            )
+        if value == "required":
+            raise ma.ValidationError(_NOT_YET.format("the value required"))
+        return str(value)
+
+
+def _choice_field(description: str) -> ToolChoice:
+    return ToolChoice(
+        allow_none=True,
+        metadata={"description": description, "type": "string", "enum": ["none", "auto"], "nullable": True},
+    )
+
+
+class ToolsSchema(Base):
+    """The fields of a request that are about tools."""
+
+    tools = fields.List(
+        fields.Nested(ToolSchema, error_messages={"type": "must be an object with type and function"}),
+        allow_none=True,
+        validate=validate.Length(max=MAX_TOOLS, error=f"must hold at most {MAX_TOOLS} tools"),
+        error_messages={"invalid": "must be a list of tools"},
+        metadata={"description": "What the model may call."},
+    )
+    tool_choice = _choice_field("`auto`: the model decides. `none`: it is shown no tools.")
+    parallel_tool_calls = optional_flag("False: no call but the first is told.", default=True)
+    functions = fields.List(
+        fields.Nested(FunctionSchema, error_messages={"type": "must be an object"}),
+        allow_none=True,
+        validate=validate.Length(max=MAX_TOOLS, error=f"must hold at most {MAX_TOOLS} functions"),
+        error_messages={"invalid": "must be a list of functions"},
+        metadata={"description": "The older form of `tools`; the answer has a `function_call`."},
+    )
+    function_call = _choice_field("The older form of `tool_choice`.")
+
+    @ma.validates_schema
+    def check_tools(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """Each name once, and not both forms."""
+        if data.get("tools") and data.get("functions"):
+            raise ma.ValidationError("cannot be given together with `tools`: leave them out", "functions")
+        seen: set[str] = set()
+        for number, tool in enumerate(data.get("tools") or ()):
+            name = tool["function"].name
+            if name in seen:
+                raise ma.ValidationError({number: {"function": {"name": [f"comes twice: {name}"]}}}, "tools")
+            seen.add(name)
+
+    @ma.pre_load
+    def choose(self, data: Any, **kwargs: Any) -> Any:
+        """Without tools that must not be called: nobody reads them. Of no tools, none can be asked for."""
+        if not isinstance(data, dict):
+            return data
+        for listed, choice in (("tools", "tool_choice"), ("functions", "function_call")):
+            if data.get(choice) == "none":
+                data = {name: value for name, value in data.items() if name != listed}
+            elif not data.get(listed) and data.get(choice) not in (None, "auto"):
+                raise ma.ValidationError(_NEEDS_TOOLS.replace("tools", listed, 1), choice)
+        return data
+
+
+def chosen_tools(data: Mapping[str, Any]) -> tuple[Tool, ...]:
+    """Those of a loaded request that the model is shown."""
+    return tuple(data.get("functions") or [tool["function"] for tool in data.get("tools") or ()])

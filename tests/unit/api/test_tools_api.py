@@ -1,0 +1,256 @@
+"""Tools in chats: shown to the model, called in its own format, told as OpenAI does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from flask.testing import FlaskClient
+
+from tests.fakes.scripted import INFO, say
+from tests.unit.api.conftest import World
+from tests.unit.api.stored import refused
+
+FUNCTION = {
+    "name": "get_weather",
+    "description": "The weather at a place.",
+    "parameters": {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]},
+}
+TOOLS = [{"type": "function", "function": FUNCTION}]
+USER = {"role": "user", "content": "Weather in Paris?"}
+CHAT: dict[str, Any] = {"model": "tiny", "messages": [USER], "tools": TOOLS}
+SAID = (
+    "I ",
+    "look.\n<tool",
+    '_call>\n{"name": "get_wea',
+    'ther", "arguments": {"pla',
+    'ce": "Paris"}}',
+    "\n</tool_call>",
+)
+CALL = {
+    "id": "call_0123456789",
+    "type": "function",
+    "function": {"name": "get_weather", "arguments": '{"place":"Paris"}'},
+}
+RESULT = {"role": "tool", "tool_call_id": CALL["id"], "content": "sunny"}
+LINE = '<tool_call>\n{"name": "get_weather", "arguments": {"place": "Paris"}}\n</tool_call>'
+
+
+@pytest.fixture(autouse=True)
+def _qwen(world: World, llama_templates: Path) -> None:
+    layout(world, (llama_templates / "Qwen-Qwen2.5-7B-Instruct.jinja").read_text())
+    world.engine.script = say(*SAID)
+
+
+def layout(world: World, template: str | None) -> None:
+    info = replace(INFO, chat_template=template)
+    world.supervisor.states["tiny"] = world.supervisor.run("tiny", world.engine, info)
+
+
+def whole(client: FlaskClient, **more: Any) -> dict[str, Any]:
+    answer = client.post("/v1/chat/completions", json={**CHAT, **more})
+    assert answer.status_code == 200, answer.json
+    choice = answer.get_json()["choices"][0]
+    assert isinstance(choice, dict)
+    return choice
+
+
+def prompt(client: FlaskClient, world: World, *messages: Any, **more: Any) -> str:
+    """What the engine is given, which is what apply-template says."""
+    body = {**CHAT, "messages": [USER, *messages], **more}
+    answer = client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 200, answer.json
+    found = world.engine.requests[-1].prompt
+    assert client.post("/v1/apply-template", json=body).json == {"prompt": found}
+    return str(found)
+
+
+def test_a_call_in_a_message(client: FlaskClient, world: World) -> None:
+    choice = whole(client)
+    call = choice["message"]["tool_calls"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] == "I look."
+    assert call == {
+        "id": call["id"],
+        "type": "function",
+        "function": {"name": "get_weather", "arguments": '{"place": "Paris"}'},
+    }
+    assert world.engine.requests[-1].markers == ("<tool_call>", "</tool_call>")
+    shown = str(world.engine.requests[-1].prompt)
+    assert '<tools>\n{"type": "function", "function": {"name": "get_weather"' in shown
+
+
+def test_a_call_alone_has_no_content(client: FlaskClient, world: World) -> None:
+    world.engine.script = say(LINE)
+    assert whole(client)["message"]["content"] is None
+
+
+def test_deltas_of_a_call(client: FlaskClient) -> None:
+    answer = client.post("/v1/chat/completions", json={**CHAT, "stream": True})
+    lines = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line.startswith("data: ")]
+    choices = [choice for line in lines[:-1] for choice in json.loads(line)["choices"]]
+    calls = [call for choice in choices for call in choice["delta"].get("tool_calls", ())]
+    assert calls[0]["function"] == {"name": "get_weather", "arguments": ""}
+    assert calls[0]["type"] == "function"
+    assert len(calls[0]["id"]) == 9
+    assert all(call == {"index": 0, "function": call["function"]} for call in calls[1:])
+    assert [call["function"]["arguments"] for call in calls] == ["", '{"pla', 'ce": "Paris"}']
+    assert "".join(choice["delta"].get("content") or "" for choice in choices) == "I look."
+    assert choices[-1]["finish_reason"] == "tool_calls"
+
+
+def test_two_calls_and_only_the_first(client: FlaskClient, world: World) -> None:
+    world.engine.script = say(f"{LINE}\n{LINE}")
+    assert [call["function"]["name"] for call in whole(client)["message"]["tool_calls"]] == ["get_weather"] * 2
+    assert len(whole(client, parallel_tool_calls=False)["message"]["tool_calls"]) == 1
+
+
+def test_arguments_that_max_tokens_cut(client: FlaskClient, world: World) -> None:
+    world.engine.script = say('<tool_call>{"name": "get_weather", "arguments": {"place": "Pa', reason="length")
+    choice = whole(client)
+    assert choice["finish_reason"] == "length"
+    assert choice["message"]["tool_calls"][0]["function"]["arguments"] == '{"place": "Pa'
+
+
+def test_a_call_that_was_begun_is_told_whole(client: FlaskClient, world: World) -> None:
+    begun = {"role": "assistant", "content": f'{LINE}\n<tool_call>{{"name": "get_weather", "arguments": {{"place": "Pa'}
+    world.engine.script = say('ris"}}</tool_call>')
+    choice = whole(client, messages=[USER, begun], continue_final_message=True)
+    assert [call["function"] for call in choice["message"]["tool_calls"]] == [
+        {"name": "get_weather", "arguments": '{"place": "Paris"}'}
+    ]
+    assert choice["finish_reason"] == "tool_calls"
+    world.engine.script = say("Yes.")
+    choice = whole(client, messages=[USER, {**begun, "content": LINE}], continue_final_message=True)
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("Yes.", "stop")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<tool_call>{"name": "nobody", "arguments": {}}</tool_call>',
+        f"```\n{LINE}\n```",
+        "<tool_call>Hm</tool_call>",
+        "<tool_call>",
+    ],
+)
+def test_what_is_no_call_is_text(client: FlaskClient, world: World, text: str) -> None:
+    world.engine.script = say(text)
+    choice = whole(client)
+    assert (choice["message"]["content"], choice["finish_reason"]) == (text, "stop")
+    assert "tool_calls" not in choice["message"]
+
+
+@pytest.mark.parametrize("more", [{"tool_choice": "none"}, {"tools": []}, {"tools": None, "tool_choice": "auto"}])
+def test_without_tools_nothing_is_a_call(client: FlaskClient, world: World, more: dict[str, Any]) -> None:
+    world.engine.script = say(LINE)
+    assert whole(client, **more)["message"]["content"] == LINE
+    assert "get_weather" not in str(world.engine.requests[-1].prompt)
+
+
+@pytest.mark.parametrize("content", [None, "", "I look."])
+def test_history_as_agents_send_it(client: FlaskClient, world: World, content: str | None) -> None:
+    called = {"role": "assistant", "content": content, "tool_calls": [CALL]}
+    result = {**RESULT, "content": [{"type": "text", "text": "sunny"}]}
+    shown = prompt(client, world, called, result)
+    words = f"{content}\n" if content else ""
+    assert shown.endswith(
+        f"<|im_start|>assistant\n{words}{LINE}<|im_end|>\n"
+        "<|im_start|>user\n<tool_response>\nsunny\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert prompt(client, world, {**called, "tools": []}, result) == shown
+
+
+def test_a_layout_without_a_place_for_tools(client: FlaskClient, world: World) -> None:
+    layout(world, "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}")  # fmt: skip # noqa: E501
+    shown = prompt(client, world, {"role": "assistant", "content": None, "tool_calls": [CALL]}, RESULT)
+    assert shown.startswith("<system># Tools\n\nYou may call one or more functions")
+    assert shown.endswith(
+        '<user>Weather in Paris?<assistant><tool_call>\n{"name": "get_weather", "arguments": {"place":"Paris"}}\n'
+        "</tool_call><user><tool_response>\nsunny\n</tool_response><assistant>"
+    )
+    assert whole(client)["message"]["tool_calls"][0]["function"]["name"] == "get_weather"
+    layout(world, None)
+    assert "# Tools" in prompt(client, world)
+    assert whole(client)["finish_reason"] == "tool_calls"
+
+
+def test_mistral_takes_ids_of_nine_characters_only(client: FlaskClient, world: World, llama_templates: Path) -> None:
+    layout(world, (llama_templates / "mistralai-Mistral-Nemo-Instruct-2407.jinja").read_text())
+    shown = prompt(client, world, {"role": "assistant", "content": "", "tool_calls": [CALL]}, RESULT)
+    ids = [piece.split('"')[0] for piece in shown.split('"id": "')[1:]]
+    assert len(ids) == 1
+    assert len(ids[0]) == 9
+    assert shown.count(ids[0]) == 2
+
+
+def test_functions_as_they_were(client: FlaskClient, world: World) -> None:
+    old: dict[str, Any] = {"tools": None, "functions": [FUNCTION]}
+    choice = whole(client, **old)
+    assert choice["finish_reason"] == "function_call"
+    assert choice["message"]["function_call"] == {"name": "get_weather", "arguments": '{"place": "Paris"}'}
+    shown = prompt(
+        client,
+        world,
+        {"role": "assistant", "content": None, "function_call": CALL["function"]},
+        {"role": "function", "name": "get_weather", "content": "sunny"},
+        **old,
+    )
+    assert LINE in shown
+    assert "<tool_response>\nsunny\n</tool_response>" in shown
+    assert "tool_calls" not in whole(client, **old, function_call="none")["message"]
+
+
+def test_the_sdk_finds_the_calls(server: str) -> None:
+    sdk = openai.OpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0)
+    arguments: dict[str, Any] = {"model": "tiny", "messages": [USER], "tools": TOOLS}
+    message = sdk.chat.completions.create(**arguments).choices[0].message
+    assert message.tool_calls is not None
+    with sdk.chat.completions.stream(**arguments) as stream:
+        streamed = stream.get_final_completion().choices[0].message
+    assert streamed.tool_calls is not None
+    found = [calls[0].function for calls in (message.tool_calls, streamed.tool_calls)]  # type: ignore[union-attr]
+    assert [(item.name, item.arguments) for item in found] == [("get_weather", '{"place": "Paris"}')] * 2
+
+
+NAMED = {"type": "function", "function": {"name": "get_weather"}}
+NOT_HIS = [USER, {**USER, "tool_calls": [CALL]}]
+NO_FUNCTION = [USER, {"role": "assistant", "tool_calls": [{"id": "x"}]}]
+NO_ID = [USER, {"role": "assistant", "tool_calls": [{**CALL, "id": None}]}]
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "words"),
+    [
+        ({"tools": [{"type": "web_search"}]}, "tools.0.type", "must be function"),
+        ({"tools": [{"type": "function"}]}, "tools.0.function", "is required"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function.name", "1 to 128 letters"),
+        ({"tools": TOOLS * 2}, "tools.1.function.name", "comes twice"),
+        ({"tools": {}}, "tools", "must be a list"),
+        (
+            {"tools": [{"type": "function", "function": {**FUNCTION, "parameters": {"type": "string"}}}]},
+            "tools.0.function.parameters.type",
+            "must be object",
+        ),
+        ({"tool_choice": "required"}, "tool_choice", "is not supported yet"),
+        ({"tool_choice": NAMED}, "tool_choice", "is not supported yet with the type function"),
+        ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice", "not supported yet with the type allowed_tools"),
+        ({"tool_choice": "always"}, "tool_choice", "must be one of"),
+        ({"tool_choice": 5}, "tool_choice", "must be a string or an object"),
+        ({"tools": None, "tool_choice": "required"}, "tool_choice", "needs `tools`"),
+        ({"functions": [FUNCTION]}, "functions", "together with `tools`"),
+        ({"messages": NOT_HIS}, "messages.1.tool_calls", "belongs to an assistant's message"),
+        ({"messages": NO_FUNCTION}, "messages.1.tool_calls.0.function", "is required"),
+        ({"messages": NO_ID}, "messages.1.tool_calls.0.id", "must not be null"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant(
+    client: FlaskClient, world: World, change: dict[str, Any], param: str, words: str
+) -> None:
+    error = refused(client.post("/v1/chat/completions", json={**CHAT, **change}), 400, param)
+    assert words in error["message"]
+    assert world.engine.requests == []
