@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from janflask.errors import InvalidRequestError
-from janflask.inference.schema_formats import FORMATS, NUMBER_FORMATS, PATTERNS
+from janflask.inference.schema_formats import FORMATS, NARROWER, NUMBER_FORMATS, PATTERNS
 
 Schema = dict[str, Any]
 
@@ -209,6 +209,8 @@ class _Walk:
         limits = NUMBER_FORMATS.get(name)
         if FORMATS.get(name):
             out["format"] = name
+            if name in NARROWER:
+                out.setdefault("pattern", NARROWER[name])
         elif name in PATTERNS:
             out.setdefault("pattern", PATTERNS[name])
         elif limits is not None:

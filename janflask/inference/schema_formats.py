@@ -54,6 +54,10 @@ PATTERNS: Mapping[str, str] = {
     "ipvanyaddress": f"^{_BYTE}(?:\\.{_BYTE}){{3}}$",
 }
 
+# What is a format's, and what is written besides: RFC 3339 has a year 0, which most calendars, Python's too, have not.
+YEAR = "^(?:[1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])"
+NARROWER: Mapping[str, str] = {"date": YEAR, "date-time": YEAR}
+
 # The least and the greatest number; None: any.
 NUMBER_FORMATS: Mapping[str, tuple[int, int] | None] = {
     "int8": (-(2**7), 2**7 - 1),

@@ -25,7 +25,7 @@ class Color(Enum):
 
 class Toy(BaseModel):
     name: str = Field(max_length=12)
-    price: float = Field(ge=0, le=100)
+    price: int = Field(ge=0, le=100)  # a small model may write the digits of a fraction for ever
 
 
 class Cat(BaseModel):

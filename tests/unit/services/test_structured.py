@@ -13,6 +13,7 @@ from janflask.inference.constrained import checked, objection, of_choice, of_gra
 from janflask.inference.deltas import Done, Event, Finished, RefusalDelta, TextDelta
 from janflask.inference.gbnf import is_lark, lark_of
 from janflask.inference.json_schema import prepare
+from janflask.inference.schema_formats import YEAR
 from tests.fakes.scripted import DONE
 
 STRING = {"type": "string"}
@@ -55,7 +56,9 @@ def test_an_object_that_lists_its_properties_has_no_others() -> None:
     [
         ({"type": "array", "uniqueItems": True}, {"type": "array"}),
         ({"format": "uri-reference", **STRING}, STRING),
-        ({"format": "date", **STRING}, {"format": "date", **STRING}),
+        ({"format": "uri", **STRING}, {"format": "uri", **STRING}),
+        ({"format": "date", **STRING}, {"format": "date", "pattern": YEAR, **STRING}),
+        ({"format": "date", "pattern": "^1", **STRING}, {"format": "date", "pattern": "^1", **STRING}),
         ({"format": "e164", **STRING}, {"pattern": "^\\+[1-9][0-9]{6,14}$", **STRING}),
         ({"format": "email", "pattern": "^(?!x)", **STRING}, {"format": "email", **STRING}),
         ({"type": "integer", "format": "uint8"}, {"type": "integer", "minimum": 0, "maximum": 255}),
