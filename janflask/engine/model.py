@@ -228,8 +228,12 @@ class Model:
 
         return process_dry_breakers(params.dry_sequence_breakers, self.pieces, tokenize)
 
-    def make_text(self, stop: tuple[str, ...]) -> TextStream:
-        return TextStream(self.vocab, stop)
+    def make_text(self, stop: tuple[str, ...], markers: tuple[str, ...] = ()) -> TextStream:
+        """Control tokens make text where one of ``markers`` is made of them: whoever looks for it has to see it."""
+        return TextStream(self.vocab, stop, render_special=any(map(self._is_hidden, markers)))
+
+    def _is_hidden(self, marker: str) -> bool:
+        return any(map(self.vocab.hides, self.tokenize(marker, add_special=False, parse_special=True)))
 
 
 def _goes_on(progress: Callable[[float], None]) -> Callable[[float, Any], bool]:

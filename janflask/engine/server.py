@@ -62,7 +62,7 @@ class TextModel(Protocol):
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> array[int]: ...
     def piece(self, token: int) -> bytes: ...
     def make_sampler(self, params: SamplingParams, seed: int, prompt: array[int], n_ctx: int) -> Sampler: ...
-    def make_text(self, stop: tuple[str, ...]) -> TextStream: ...
+    def make_text(self, stop: tuple[str, ...], markers: tuple[str, ...] = ()) -> TextStream: ...
 
 
 class EngineServer(SocketServer):
@@ -292,7 +292,7 @@ class EngineServer(SocketServer):
             index=index,
             max_tokens=request.max_tokens,
             sampler=self.model.make_sampler(params, _seed(params, index), prompt, loop.capacity),
-            text=self.model.make_text(request.stop),
+            text=self.model.make_text(request.stop, request.markers),
             sink=connection,
             cache_prompt=request.cache_prompt,
             wants_logprobs=params.top_logprobs is not None,

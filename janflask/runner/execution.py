@@ -24,7 +24,7 @@ from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
 from janflask.runner.events import log_event
 from janflask.runner.live import Halt, LiveRun
-from janflask.runner.prompts import Prompts, PromptTooLongError, RunPrompt
+from janflask.runner.prompts import Begun, Prompts, PromptTooLongError, RunPrompt
 from janflask.runner.titles import give_title
 from janflask.services.replies import reply_message
 from janflask.storage.base import EventWriter, Repository
@@ -104,7 +104,7 @@ class Execution:
                 self._tries.again(error, waiter)
 
     def _generate(self, writer: EventWriter, waiter: Waiter) -> Ending:
-        begun = self._live.text
+        begun = Begun(self._live.text, self._live.reasoning)
         prompt = self._prompts.of(self._live.run, self._messages(begun), begun, waiter)
         if prompt.request.max_tokens == 0:
             return _incomplete("max_completion_tokens")
@@ -124,7 +124,7 @@ class Execution:
                     return _ended(reason) | _usage(done, prompt)
         raise EngineCrashedError("the engine ended the answer without a word", retry_after=1)
 
-    def _messages(self, begun: str) -> list[Message]:
+    def _messages(self, begun: Begun) -> list[Message]:
         """The thread up to the reply."""
         run = self._live.run
         messages = [message for message in self._threads.all_messages(run.thread_id) if message.id != run.message_id]

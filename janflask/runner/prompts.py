@@ -31,6 +31,17 @@ UNKNOWN = sys.maxsize  # tokens of a context that nobody can tell: whoever answe
 _SAMPLING = frozenset(item.name for item in fields(SamplingParams))
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What an answer that broke off had said, and thought before that."""
+
+    text: str
+    reasoning: str
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.reasoning)
+
+
 class PromptTooLongError(ContextLengthExceededError):
     """The run's own ``max_prompt_tokens`` is too little for the newest turn."""
 
@@ -55,7 +66,7 @@ class Prompts:
         self._backends = services.backends
         self._models = services.models
 
-    def of(self, run: Run, messages: Sequence[Message], begun: str, waiter: Waiter) -> RunPrompt:
+    def of(self, run: Run, messages: Sequence[Message], begun: Begun, waiter: Waiter) -> RunPrompt:
         """Of ``messages`` as many as fit; the answer goes on behind ``begun``.
 
         What was laid out and cut into tokens to see whether it fits goes to the engine as it is, not once more.
@@ -65,9 +76,9 @@ class Prompts:
         what a backend does.
         """
         given = run_parameters(run)
-        if begun:
+        if begun.text:
             self._check_continues(run, waiter)
-        said = self._count(run, begun, waiter)
+        said = self._count(run, begun.reasoning, waiter) + self._count(run, begun.text, waiter)
         most = run.max_completion_tokens or given.get("max_tokens")
         if most is None:
             most = model_max_tokens(self._models.card(run.model))
@@ -176,7 +187,7 @@ def _turn(message: Message) -> ChatMessage:
 
 
 def _request(
-    run: Run, given: Mapping[str, Any], chat: tuple[ChatMessage, ...], begun: str, max_tokens: int | None
+    run: Run, given: Mapping[str, Any], chat: tuple[ChatMessage, ...], begun: Begun, max_tokens: int | None
 ) -> ChatRequest:
     return ChatRequest(
         model=run.model,
@@ -187,6 +198,7 @@ def _request(
         sampling={name: value for name, value in given.items() if name in _SAMPLING},
         cache_prompt=given.get("cache_prompt"),
         template_kwargs=given["chat_template_kwargs"],
-        begun=begun,
+        begun=begun.text,
+        begun_reasoning=begun.reasoning,
         conversation=run.thread_id,
     )

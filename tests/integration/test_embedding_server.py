@@ -47,7 +47,7 @@ class FakeModel(FakeEmbedding):
     def make_sampler(self, params, seed: int, prompt, n_ctx: int) -> FakeSampler:
         return FakeSampler(0)
 
-    def make_text(self, stop: tuple[str, ...]) -> FakeText:
+    def make_text(self, stop: tuple[str, ...], markers: tuple[str, ...] = ()) -> FakeText:
         return FakeText(stop)
 
 

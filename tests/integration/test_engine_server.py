@@ -41,7 +41,7 @@ class FakeModel:
             raise InvalidRequestError("top_p must not be negative", param="top_p")
         return FakeSampler(0 if params.temperature == 0 else seed)
 
-    def make_text(self, stop: tuple[str, ...]) -> FakeText:
+    def make_text(self, stop: tuple[str, ...], markers: tuple[str, ...] = ()) -> FakeText:
         return FakeText(stop)
 
 

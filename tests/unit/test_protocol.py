@@ -9,7 +9,7 @@ import pytest
 
 from janflask.errors import ConflictError, ContextLengthExceededError, JanflaskError, ProtocolError
 from janflask.ipc import frames
-from janflask.ipc.frames import FrameReader, Message, encode
+from janflask.ipc.frames import VERSION, FrameReader, Message, encode
 from janflask.ipc.messages import engine
 from janflask.ipc.messages.engine import (
     Chunk,
@@ -204,15 +204,15 @@ def test_every_kind_of_message_is_covered() -> None:
 @pytest.mark.parametrize(
     ("message", "frame"),
     [
-        (Started(12), b"JF\x01\x02\x00\x00\x00\x10\x81\xadprompt_tokens\x0c"),
-        (Chunk(0, "hé"), b"JF\x01\x03\x00\x00\x00\x07\x93\x00\xa3h\xc3\xa9\x90"),
-        (Finished(1, "stop"), b"JF\x01\x04\x00\x00\x00\x14\x82\xa5index\x01\xa6reason\xa4stop"),
-        (GetStats(), b"JF\x01\x07\x00\x00\x00\x01\x80"),
-        (StopModel("m"), b"JF\x01\x11\x00\x00\x00\x0c\x81\xa8model_id\xa1m"),
-        (Tokens([1, 300]), b"JF\x01\x0a\x00\x00\x00\x12\x82\xa3ids\x92\x01\xcd\x01\x2c\xa6pieces\xc0"),
-        (Detokenize((1,)), b"JF\x01\x0b\x00\x00\x00\x0a\x81\xa6tokens\x91\x01"),
-        (Text("h\u00e9"), b"JF\x01\x0c\x00\x00\x00\x0a\x81\xa4text\xa3h\xc3\xa9"),
-        (Shutdown(), b"JF\x01\x23\x00\x00\x00\x01\x80"),
+        (Started(12), b"JF\x02\x02\x00\x00\x00\x10\x81\xadprompt_tokens\x0c"),
+        (Chunk(0, "hé"), b"JF\x02\x03\x00\x00\x00\x07\x93\x00\xa3h\xc3\xa9\x90"),
+        (Finished(1, "stop"), b"JF\x02\x04\x00\x00\x00\x14\x82\xa5index\x01\xa6reason\xa4stop"),
+        (GetStats(), b"JF\x02\x07\x00\x00\x00\x01\x80"),
+        (StopModel("m"), b"JF\x02\x11\x00\x00\x00\x0c\x81\xa8model_id\xa1m"),
+        (Tokens([1, 300]), b"JF\x02\x0a\x00\x00\x00\x12\x82\xa3ids\x92\x01\xcd\x01\x2c\xa6pieces\xc0"),
+        (Detokenize((1,)), b"JF\x02\x0b\x00\x00\x00\x0a\x81\xa6tokens\x91\x01"),
+        (Text("h\u00e9"), b"JF\x02\x0c\x00\x00\x00\x0a\x81\xa4text\xa3h\xc3\xa9"),
+        (Shutdown(), b"JF\x02\x23\x00\x00\x00\x01\x80"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -242,7 +242,9 @@ def test_byte_by_byte() -> None:
     assert got == EVERY_MESSAGE
 
 
-def frame(payload: bytes, magic: bytes = b"JF", version: int = 1, kind: int = 2, length: int | None = None) -> bytes:
+def frame(
+    payload: bytes, magic: bytes = b"JF", version: int = VERSION, kind: int = 2, length: int | None = None
+) -> bytes:
     return frames.HEADER.pack(magic, version, kind, len(payload) if length is None else length) + payload
 
 
@@ -254,7 +256,7 @@ GOOD = msgspec.msgpack.encode({"prompt_tokens": 1})
     [
         (b"GET / HTTP/1.1\r\n\r\n", "not a janflask frame"),
         (frame(GOOD, magic=b"fJ"), "not a janflask frame"),
-        (frame(GOOD, version=2), "version 2"),
+        (frame(GOOD, version=VERSION + 1), f"version {VERSION + 1}"),
         (frame(GOOD, version=0), "version 0"),
         (frame(GOOD, kind=0), "unknown frame kind 0"),
         (frame(GOOD, kind=255), "unknown frame kind 255"),

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from janflask.errors import ConflictError, InvalidRequestError, JanflaskError
+from janflask.inference.parts import ToolCallPart
 from janflask.inference.requests import ChatMessage, ChatRequest, CompletionRequest, InferenceRequest, TemplateRequest
 from janflask.inference.sampling import (
     chosen_sampling,
@@ -42,6 +43,8 @@ class Bodies:
 
     def chat(self, request: ChatRequest) -> bytes:
         """The body of POST /chat/completions."""
+        if not request.splits_reasoning:
+            raise _not_yet("reasoning_format", "`reasoning_format` none")
         most = model_max_tokens(self._card) if request.max_tokens is None else request.max_tokens
         body = {**self._common(request, most), **self.conversation(request, request.begun)}
         top = request.sampling.get("top_logprobs")
@@ -66,6 +69,11 @@ class Bodies:
     def conversation(self, request: ChatRequest | TemplateRequest, begun: str = "") -> dict[str, Any]:
         """The fields that say what a prompt is laid out from; the answer goes on behind ``begun``."""
         messages, continued = request.messages, request.continue_final_message
+        if request.tools:
+            raise _not_yet("tools", "`tools`")
+        for number, message in enumerate(messages):
+            if any(isinstance(part, ToolCallPart) for part in message.parts):
+                raise _not_yet(f"messages.{number}.tool_calls", "a tool's call")
         if begun:
             self._check_begun(request)
             messages = begun_with(messages, begun, in_last=continued)
@@ -78,6 +86,9 @@ class Bodies:
         }
 
     def _common(self, request: InferenceRequest, max_tokens: int | None) -> dict[str, Any]:
+        if request.constraint is not None:
+            name = request.constraint.constraint.name.split(".")[0]
+            raise _not_yet(name, f"`{name}`")
         body: dict[str, Any] = {"model": self._upstream.model, "stream": True}
         if self._traits.stream_usage:
             body["stream_options"] = {"include_usage": True}
@@ -177,3 +188,10 @@ class Bodies:
             f"{what}. Correct the file",
             param="model",
         )
+
+
+def _not_yet(param: str, what: str) -> JanflaskError:
+    return InvalidRequestError(
+        f"{what} cannot be had yet of a model that an upstream runs: leave it out, or use a model of this machine",
+        param=param,
+    )

@@ -102,6 +102,26 @@ def test_what_a_model_thinks_is_heard_logged_and_kept_beside_the_reply() -> None
     assert events[7:11] == said
 
 
+@pytest.mark.parametrize("words", ["", "Yes and"])
+def test_a_run_goes_on_behind_what_it_had_thought_and_said(words: str) -> None:
+    """A model that broke off while it thought goes on thinking, and does not begin anew."""
+
+    def dying(request: ChatRequest, waiter: Waiter) -> Iterator[list[Event]]:
+        yield [Started(7), ReasoningDelta(0, "Hm, so"), TextDelta(0, words)]
+        raise EngineCrashedError("gone")
+
+    world = RunWorld(dying, saying(" no"))
+    run = world.run(world.thread("hi"), max_completion_tokens=10)
+    final = world.done(run)
+    again = world.model.requests[1]
+    assert (again.begun_reasoning, again.begun, again.laid_out) == ("Hm, so", words, None)
+    said = 2 + len(words.split())
+    assert again.max_tokens == 10 - said
+    assert final.completion_tokens == 1 + said
+    (reply,) = world.messages(run)
+    assert (reply.text, reply.extra) == (words + " no", {"reasoning_content": "Hm, so"})
+
+
 def test_what_comes_together_with_the_end_is_not_lost() -> None:
     def at_once(request: ChatRequest, waiter: Waiter) -> Iterator[list[Event]]:
         _, *batches = saying("all", " at once")(request, waiter)

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from janflask.errors import ConflictError, InvalidRequestError
-from janflask.inference.requests import ChatMessage, ChatRequest, CompletionRequest
+from janflask.inference.constrained import of_any_object, of_schema
+from janflask.inference.parts import ToolCallPart
+from janflask.inference.requests import ChatMessage, ChatRequest, CompletionRequest, Tool
 from janflask.inference.upstream.bodies import Bodies
 from janflask.inference.upstream.kinds import OPENAI_SAMPLING, TRAITS, asks_nothing
 from janflask.models.sampling import SamplingParams
@@ -17,6 +19,7 @@ from tests.integration.upstream_world import card
 
 KINDS = tuple(ServerKind)
 USER = ChatMessage.of("user", "Hi")
+CALLING = ChatMessage(role="assistant", parts=(ToolCallPart(id="call_1", name="look", arguments="{}"),))
 PLAIN = {"model": "there", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
 
 
@@ -285,3 +288,20 @@ def test_completions(kind: ServerKind) -> None:
     else:
         with pytest.raises(InvalidRequestError, match=r"^prompt is not supported: .* token ids"):
             complete(kind, (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "param"),
+    [
+        ({"tools": (Tool(name="look"),)}, "tools"),
+        ({"messages": (USER, CALLING)}, "messages.1.tool_calls"),
+        ({"constraint": of_any_object("response_format")}, "response_format"),
+        ({"constraint": of_schema({"type": "object"}, "response_format.json_schema.schema")}, "response_format"),
+        ({"splits_reasoning": False}, "reasoning_format"),
+    ],
+)
+def test_what_is_not_handed_on_yet_is_refused_by_name(request_fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        chat(ServerKind.VLLM, **request_fields)
+    assert caught.value.param == param
+    assert "cannot be had yet" in caught.value.message
