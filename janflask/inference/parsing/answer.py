@@ -9,6 +9,7 @@ import msgspec
 
 from janflask.inference.deltas import Delta, ReasoningDelta, TextDelta, ToolCallDelta
 from janflask.inference.parsing.call_parser import CallParser, Schemas
+from janflask.inference.parsing.calls import CallRules
 from janflask.inference.parsing.markers import Markers
 from janflask.inference.parsing.rules import AnswerRules
 
@@ -24,6 +25,7 @@ class _State(Enum):
 
 
 FENCE = "```"  # of code, in which no call is meant
+BARE = "{"  # begins a call without markers, which only an answer's beginning can be
 
 
 class AnswerParser:
@@ -42,7 +44,8 @@ class AnswerParser:
         reasoning = rules.reasoning
         self._start = "" if reasoning is None else reasoning.start
         triggers = rules.calls.triggers if tools else ()
-        leading = triggers or (("{",) if tools else ())
+        self._bare = rules.calls.bare if triggers else None
+        leading = (*triggers, BARE) if self._bare or (tools and not triggers) else triggers
         self._triggers = frozenset(leading)
         self._leading = Markers((self._start, *rules.wraps, *leading))
         self._restart = Markers((self._start,))
@@ -134,7 +137,8 @@ class AnswerParser:
             return True
         if found.marker in self._triggers:
             blank = "" if self._has_lead else self._held[: len(self._held) - len(said)]
-            return self._begin_calls(blank, said)
+            bare = self._bare if found.marker == BARE else None
+            return self._begin_calls(blank, said, bare)
         self._held = said[found.end :]
         if found.marker == self._start:
             self._state = _State.THOUGHT_LEAD
@@ -201,8 +205,8 @@ class AnswerParser:
 
     # --- calls --------------------------------------------------------------------------------------------------
 
-    def _begin_calls(self, blank: str, text: str) -> bool:
-        self._call_parser = CallParser(self._rules.calls, self._tools, self._index, self._n_calls)
+    def _begin_calls(self, blank: str, text: str, rules: CallRules | None = None) -> bool:
+        self._call_parser = CallParser(rules or self._rules.calls, self._tools, self._index, self._n_calls)
         self._state, self._blank, self._held = _State.CALLS, blank, text
         return True
 

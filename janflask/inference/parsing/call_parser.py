@@ -154,6 +154,8 @@ class CallParser:
             key = _text((yield from reader.value()))
             if key is None or (yield from reader.take(":")) is None:
                 return False
+            if rules.is_bare and not found and key != rules.name_key:
+                return False
             if not rules.name_key:
                 found["name"] = key
             if not rules.name_key or key == rules.arguments_key:

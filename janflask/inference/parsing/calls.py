@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 ANY = "\x00"  # in a marker: an id, whatever it is
@@ -27,7 +27,8 @@ class CallRules:
     ``section`` and ``section_end`` stand around all calls, ``start`` (or one of ``others``) and ``end`` around each.
     JSON has ``name_key`` and ``arguments_key`` (empty: the name is the arguments' key). Otherwise ``name_end``, a
     regular expression, is what stands between name and arguments. TAGGED has ``key``, ``key_end`` (a regular
-    expression) and ``value_end``.
+    expression) and ``value_end``. ``is_bare``: there are no markers, so that only a tool's name, which comes first,
+    tells that it is a call.
     """
 
     kind: Kind
@@ -42,6 +43,14 @@ class CallRules:
     key: str = ""
     key_end: str = ""
     value_end: str = ""
+    is_bare: bool = False
+
+    @property
+    def bare(self) -> CallRules | None:
+        """The same without markers, as small models often write their calls; None for kinds that need them."""
+        if self.kind is not Kind.JSON or not self.name_key:
+            return None
+        return replace(self, section="", section_end="", start="", others=(), end="", is_bare=True)
 
     @property
     def triggers(self) -> tuple[str, ...]:
