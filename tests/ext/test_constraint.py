@@ -142,8 +142,9 @@ def test_every_finished_answer_meets_its_schema(engine: Engine, compiler: Compil
         finished += 1
         ours = objection(constrained.schema or "", sink.text)
         theirs = next(_check(schema).iter_errors(json.loads(sink.text)), None)
-        # What llguidance can be held to it is held to; the rest is told.
-        if (ours is None) != (theirs is None) or (ours and "uniqueItems" not in json.dumps(schema)):
+        # What llguidance can hold the model to it holds it to. The rest (29 February, a leap second) is told.
+        is_checked_only = "uniqueItems" in json.dumps(schema) or "date" in schema.get("format", "")
+        if (theirs is not None and ours is None) or (ours is not None and not is_checked_only):
             wrong.append((schema, sink.text, ours, theirs))
     assert not wrong
     assert finished > len(asked) / 2
