@@ -28,9 +28,9 @@ class BareLoop:
     def __init__(
         self, model: Any, *, flash_attn: bool, kv_unified: bool, ctx_len: int, n_seq: int, threads: int
     ) -> None:
-        from janflask.engine.backend import ContextOptions, LlamaBackend
+        from janflask.engine.context import ContextOptions, LlamaContext
 
-        self.backend = LlamaBackend(
+        self.context = LlamaContext(
             model,
             ContextOptions(
                 ctx_len=ctx_len,
@@ -48,26 +48,26 @@ class BareLoop:
         """Seconds for the prompts and ``new_tokens`` each."""
         from janflask_ext.sampling import Sampler
 
-        backend = self.backend
+        context = self.context
         tokens = [array("i", prompt) for prompt in prompts]
-        samplers = [Sampler(self.model.n_vocab, temperature=0.0, seed=0, n_ctx=backend.ctx_len) for _ in prompts]
+        samplers = [Sampler(self.model.n_vocab, temperature=0.0, seed=0, n_ctx=context.ctx_len) for _ in prompts]
         started = time.perf_counter()
         for slot, sequence in enumerate(tokens):
-            sequence.append(backend.sample([self._prefill(slot, sequence)], [samplers[slot]])[0])
+            sequence.append(context.sample([self._prefill(slot, sequence)], [samplers[slot]])[0])
         for _ in range(new_tokens - 1):
-            backend.batch.clear()
-            rows = [backend.batch.add(seq, len(seq) - 1, 1, slot, True) for slot, seq in enumerate(tokens)]
+            context.batch.clear()
+            rows = [context.batch.add(seq, len(seq) - 1, 1, slot, True) for slot, seq in enumerate(tokens)]
             self._decode()
-            for sequence, token in zip(tokens, backend.sample(rows, samplers), strict=True):
+            for sequence, token in zip(tokens, context.sample(rows, samplers), strict=True):
                 sequence.append(token)
         elapsed = time.perf_counter() - started
         for slot in range(len(prompts)):
-            backend.trim(slot, 0)
+            context.trim(slot, 0)
         return elapsed
 
     def _prefill(self, slot: int, tokens: array[int]) -> int:
         """Computes a prompt; returns the row of its logits."""
-        batch = self.backend.batch
+        batch = self.context.batch
         row = -1
         for start in range(0, len(tokens), 512):
             count = min(512, len(tokens) - start)
@@ -77,12 +77,12 @@ class BareLoop:
         return row
 
     def _decode(self) -> None:
-        code = self.backend.decode()
+        code = self.context.decode()
         if code != 0:
             raise RuntimeError(f"llama_decode gave {code}")
 
     def close(self) -> None:
-        self.backend.close()
+        self.context.close()
 
 
 def main() -> None:

@@ -2,10 +2,10 @@
 
 ``__main__``: An engine process: ``python -m janflask.engine``, started by the supervisor with a socket pair as its
     birth cord
-``backend``: A context over a model in llama.cpp: its KV memory, its batch, and the hot path through the extension
 ``builder``: From a model and its settings to a loop that is ready to run, and the description of what came out
 ``connection``: One client of an engine: the sink of its sequences, and a buffer for what its socket does not take yet
 ``constraint``: Structured output: constraints are compiled to matchers by llguidance, beside the loop and within limits
+``context``: A context over a model in llama.cpp: its KV memory, its batch, and the hot path through the extension
 ``conversations``: Conversations' KV state beyond the slots: put away before a slot is lost, brought back before a
     prompt is computed
 ``cores``: How many cores there are for an engine

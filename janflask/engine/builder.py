@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from janflask.engine.backend import ContextOptions, LlamaBackend
+from janflask.engine.context import ContextOptions, LlamaContext
 from janflask.engine.embedder import Embedder
 from janflask.engine.embedding import (
     PACK_TOKENS,
-    EmbeddingBackend,
+    EmbeddingContext,
     EmbeddingPlan,
     is_made_for_embeddings,
     plan_embeddings,
@@ -74,10 +74,10 @@ def build(model: Model, spec: EngineSpec, report: Callable[[str, float], None]) 
     if is_made_for_embeddings(model) and spec.settings.embedding is not False:
         return _build_embedder(model, spec, report)
     plan = prepare(model, spec, lambda fraction: report("measuring", fraction))
-    backend = LlamaBackend(model, plan.options)
+    context = LlamaContext(model, plan.options)
     report("proving", 0.0)
     snapshots, forgetful = _snapshots(model, spec, plan)
-    loop = build_loop(backend, plan, spec.settings, snapshots)
+    loop = build_loop(context, plan, spec.settings, snapshots)
     info = describe(model, plan, spec)
     notes = model.notes + plan.notes + forgetful + _without_template(info)
     if not spec.settings.embedding:
@@ -113,7 +113,7 @@ def _build_embedder(model: Model, spec: EngineSpec, report: Callable[[str, float
     """Embeddings alone. Nothing is measured: their steps are all alike."""
     embeddings = plan_embeddings(model, spec.settings)
     report("proving", 0.0)
-    backend = _open_embedding(model, embeddings)
+    context = _open_embedding(model, embeddings)
     options = embeddings.options
     knobs = Knobs(
         flash_attn=options.flash_attn,
@@ -123,22 +123,22 @@ def _build_embedder(model: Model, spec: EngineSpec, report: Callable[[str, float
         source="fixed",
     )
     plan = ContextPlan(options, knobs, min_copy=1, notes=embeddings.notes)
-    info = replace(describe(model, plan, spec), embedding_width=backend.width)
-    return Engine(None, _embedder(model, embeddings, lambda: backend), info, model.notes + embeddings.notes)
+    info = replace(describe(model, plan, spec), embedding_width=context.width)
+    return Engine(None, _embedder(model, embeddings, lambda: context), info, model.notes + embeddings.notes)
 
 
-def _open_embedding(model: Model, plan: EmbeddingPlan) -> EmbeddingBackend:
-    backend = EmbeddingBackend(model, plan)
+def _open_embedding(model: Model, plan: EmbeddingPlan) -> EmbeddingContext:
+    context = EmbeddingContext(model, plan)
     try:
-        backend.prove()
+        context.prove()
     except EngineError:
-        backend.close()  # the next request tries again
+        context.close()  # the next request tries again
         raise
-    return backend
+    return context
 
 
-def _embedder(model: Model, plan: EmbeddingPlan, open_backend: Callable[[], EmbeddingBackend]) -> Embedder:
-    return Embedder(open_backend, model.embedding_width, plan.options.n_seq, PACK_TOKENS, model.n_vocab)
+def _embedder(model: Model, plan: EmbeddingPlan, open_context: Callable[[], EmbeddingContext]) -> Embedder:
+    return Embedder(open_context, model.embedding_width, plan.options.n_seq, PACK_TOKENS, model.n_vocab)
 
 
 def prepare(model: Model, spec: EngineSpec, report: Callable[[float], None]) -> ContextPlan:
@@ -166,28 +166,28 @@ def _min_copy(options: ContextOptions, knobs: Knobs, kv_bytes: int | None) -> in
 
 
 def build_loop(
-    backend: LlamaBackend, plan: ContextPlan, settings: EngineSettings, snapshots: Snapshots | None = None
+    context: LlamaContext, plan: ContextPlan, settings: EngineSettings, snapshots: Snapshots | None = None
 ) -> Loop:
     """Proves the context with one decode and puts scheduler, cache and governor around it."""
-    prove(backend)
+    prove(context)
     options, knobs = plan.options, plan.knobs
     cache = PrefixCache(
         options.n_seq,
         enabled=settings.prefix_cache,
-        can_trim=backend.model.can_trim,
+        can_trim=context.model.can_trim,
         min_copy=plan.min_copy,
     )
-    prompt_tokens = backend.step_tokens - options.n_seq  # of a step, beside one token for each sequence
+    prompt_tokens = context.step_tokens - options.n_seq  # of a step, beside one token for each sequence
     limits = Limits(
         kv_cells=options.kv_cells,
         shared_cells=options.kv_unified,
         chunk_size=min(options.batch_size, prompt_tokens),
         slice_size=min(knobs.slice_size, prompt_tokens),
-        scored_rows=max(1, SCORED_BYTES // (4 * backend.model.n_vocab)),
+        scored_rows=max(1, SCORED_BYTES // (4 * context.model.n_vocab)),
     )
-    floor = FLASH_FLOOR if options.flash_attn and not backend.model.on_gpu else 8
+    floor = FLASH_FLOOR if options.flash_attn and not context.model.on_gpu else 8
     governor = Governor(knobs.slice_size, knobs.measurements.get("slice_ms"), floor)
-    return Loop(backend, cache, limits, governor, snapshots=snapshots, masker=MaskThread(backend.model.n_vocab))
+    return Loop(context, cache, limits, governor, snapshots=snapshots, masker=MaskThread(context.model.n_vocab))
 
 
 def describe(model: Model, plan: ContextPlan, spec: EngineSpec) -> EngineInfo:

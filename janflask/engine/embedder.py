@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 PREPARE_CHARACTERS = 65_536  # to be made tokens between two decodes
 
 
-class VectorBackend(Protocol):
-    """What is asked of llama.cpp; ``embedding.EmbeddingBackend``, or a fake in tests."""
+class VectorContext(Protocol):
+    """What is asked of llama.cpp; ``embedding.EmbeddingContext``, or a fake in tests."""
 
     capacity: int  # tokens of one input
 
@@ -67,7 +67,7 @@ class Embedder(Worker):
     """Everything but ``submit``, ``cancel``, ``stop``, ``touch`` and what only tells is its thread's.
 
     Args:
-        open_backend: called by its thread before the first decode; what it raises fails the requests that wait.
+        open_context: called by its thread before the first decode; what it raises fails the requests that wait.
         width: numbers of a vector.
         n_inputs: inputs of a decode, at most.
         pack_tokens: tokens of a decode of several inputs, at most.
@@ -77,7 +77,7 @@ class Embedder(Worker):
 
     def __init__(
         self,
-        open_backend: Callable[[], VectorBackend],
+        open_context: Callable[[], VectorContext],
         width: int,
         n_inputs: int,
         pack_tokens: int,
@@ -87,10 +87,10 @@ class Embedder(Worker):
         super().__init__(clock)
         self.width = width
         self.n_inputs = n_inputs
-        self._open_backend = open_backend
+        self._open_context = open_context
         self._pack_tokens = pack_tokens
         self._n_vocab = n_vocab
-        self._backend: VectorBackend | None = None
+        self._context: VectorContext | None = None
         self._arrived: deque[EmbeddingTask] = deque()
         self._ready: deque[EmbeddingTask] = deque()
         self._counts = {"requests": 0, "tokens": 0, "cancelled": 0, "steps": 0}
@@ -135,19 +135,19 @@ class Embedder(Worker):
         if not self._arrived and not self._ready:
             return False
         try:
-            backend = self._opened()
+            context = self._opened()
         except JanflaskError as error:
             self._end(error)
             return True
-        self._prepare(backend)
-        self._compute(backend, self._pack())
+        self._prepare(context)
+        self._compute(context, self._pack())
         self._active_at = self.clock()
         return True
 
-    def _opened(self) -> VectorBackend:
-        if self._backend is None:
-            self._backend = self._open_backend()
-        return self._backend
+    def _opened(self) -> VectorContext:
+        if self._context is None:
+            self._context = self._open_context()
+        return self._context
 
     def _accept(self, task: EmbeddingTask) -> None:
         self._counts["requests"] += 1
@@ -166,14 +166,14 @@ class Embedder(Worker):
 
     # --- texts to tokens ----------------------------------------------------------------------------------------
 
-    def _prepare(self, backend: VectorBackend) -> None:
+    def _prepare(self, context: VectorContext) -> None:
         """A text of each request in turn, until they have been many characters."""
         room = PREPARE_CHARACTERS
         while self._arrived and room > 0:
             task = self._arrived[0]
             number = len(task.tokens)
             try:
-                task.tokens.append(self._tokens(backend, task.question.inputs[number]))
+                task.tokens.append(self._tokens(context, task.question.inputs[number]))
             except JanflaskError as error:
                 error.param = task.name(number)
                 error.message = f"{error.param}: {error.message}"
@@ -186,9 +186,9 @@ class Embedder(Worker):
             else:
                 self._arrived.rotate(-1)
 
-    def _tokens(self, backend: VectorBackend, given: str | tuple[int, ...]) -> array[int]:
+    def _tokens(self, context: VectorContext, given: str | tuple[int, ...]) -> array[int]:
         if isinstance(given, str):
-            tokens = backend.tokenize(given) if given else array("i")
+            tokens = context.tokenize(given) if given else array("i")
         else:
             for token in given:
                 if not 0 <= token < self._n_vocab:
@@ -198,8 +198,8 @@ class Embedder(Worker):
             tokens = array("i", given)
         if not tokens:
             raise InvalidRequestError("it is empty, it must hold at least one token")
-        if len(tokens) > backend.capacity:
-            raise ContextLengthExceededError.of(len(tokens), backend.capacity, "Send it in parts")
+        if len(tokens) > context.capacity:
+            raise ContextLengthExceededError.of(len(tokens), context.capacity, "Send it in parts")
         return tokens
 
     # --- tokens to vectors --------------------------------------------------------------------------------------
@@ -221,11 +221,11 @@ class Embedder(Worker):
                 self._ready.remove(task)
         return parts
 
-    def _compute(self, backend: VectorBackend, parts: list[tuple[EmbeddingTask, array[int]]]) -> None:
+    def _compute(self, context: VectorContext, parts: list[tuple[EmbeddingTask, array[int]]]) -> None:
         if not parts:
             return
         try:
-            vectors = backend.embed([tokens for _, tokens in parts])
+            vectors = context.embed([tokens for _, tokens in parts])
         except JanflaskError as error:
             log.error("%s", error.message)
             for task in dict.fromkeys(task for task, _ in parts):

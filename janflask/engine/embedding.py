@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 from llama_cpp import llama_cpp as lib
 
-from janflask.engine.backend import ContextOptions, context_params
+from janflask.engine.context import ContextOptions, context_params
 from janflask.engine.cores import usable_cores
 from janflask.engine.model import Model
 from janflask.errors import EngineError, ModelLoadError
@@ -126,7 +126,7 @@ def _longest_input(model: Model, settings: EngineSettings, in_slices: bool, note
     return min(wanted, fits)
 
 
-class EmbeddingBackend:
+class EmbeddingContext:
     """The context. Not thread-safe.
 
     Raises ModelLoadError when llama.cpp cannot make it.

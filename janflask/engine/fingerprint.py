@@ -15,7 +15,7 @@ from pathlib import Path
 import llama_cpp
 from llama_cpp import llama_cpp as lib
 
-from janflask.engine.backend import ContextOptions
+from janflask.engine.context import ContextOptions
 from janflask.engine.devices import gpus
 from janflask.engine.model import LLAMA_VERSION
 from janflask.models.engine_settings import EngineSettings

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from janflask.engine.backend import ContextOptions
+from janflask.engine.context import ContextOptions
 from janflask.engine.cores import usable_cores
 from janflask.engine.model import LLAMA_VERSION, Model
 from janflask.files import by_path

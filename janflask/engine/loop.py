@@ -42,8 +42,8 @@ class Batch(Protocol):
     def add(self, tokens: array[int], start: int, count: int, seq: int, outputs: int) -> int: ...
 
 
-class Backend(Memory, StateMemory, Scorer, Protocol):
-    """What the loop asks of llama.cpp; ``LlamaBackend``, or a fake in tests."""
+class Context(Memory, StateMemory, Scorer, Protocol):
+    """What the loop asks of llama.cpp; ``LlamaContext``, or a fake in tests."""
 
     @property
     def batch(self) -> Batch: ...
@@ -57,7 +57,7 @@ class Loop(Worker):
     """Owns scheduler and prefix cache; everything but ``submit``, ``cancel``, ``stop`` and ``stats`` is its thread's.
 
     Args:
-        backend: the model.
+        context: the model, and its KV memory.
         cache, limits: see ``Scheduler``.
         governor: sizes the slices.
         clock: seconds; a test's own.
@@ -67,7 +67,7 @@ class Loop(Worker):
 
     def __init__(
         self,
-        backend: Backend,
+        context: Context,
         cache: PrefixCache,
         limits: Limits,
         governor: Governor | None = None,
@@ -76,15 +76,15 @@ class Loop(Worker):
         masker: Masker | None = None,
     ) -> None:
         super().__init__(clock)
-        self.backend = backend
-        self.conversations = None if snapshots is None else Conversations(snapshots, backend, self._post)
-        self.scheduler = Scheduler(cache, backend, limits, self.conversations)
+        self.context = context
+        self.conversations = None if snapshots is None else Conversations(snapshots, context, self._post)
+        self.scheduler = Scheduler(cache, context, limits, self.conversations)
         self.governor = governor or Governor(limits.slice_size, None)
         self.limits = limits
         self.masker = masker
         self.mask_seconds = 0.0  # waited for masks, and for what is forced, since the start
         self.most_forced = min(MOST_FORCED, limits.chunk_size // len(cache.slots))  # tokens of a sequence in one step
-        self.capacity = min(backend.ctx_len, limits.kv_cells)  # tokens of one sequence
+        self.capacity = min(context.ctx_len, limits.kv_cells)  # tokens of one sequence
         self._counts = {"requests": 0, "prompt": 0, "generated": 0, "cancelled": 0, "steps": 0}
 
     # --- from other threads -------------------------------------------------------------------------------------
@@ -180,14 +180,14 @@ class Loop(Worker):
                 self.scheduler.finish(sequence)
 
     def _decode(self, slices: list[Slice]) -> int:
-        batch = self.backend.batch
+        batch = self.context.batch
         batch.clear()
         for part in slices:
             sequence = part.sequence
             if sequence.slot is None:
                 raise RuntimeError("a sequence without a slot in a step")
             sequence.row = batch.add(sequence.tokens, sequence.n_computed, part.count, sequence.slot, part.outputs)
-        return self.backend.decode()
+        return self.context.decode()
 
     # --- prompts that are told ----------------------------------------------------------------------------------
 
@@ -196,7 +196,7 @@ class Loop(Worker):
         for part in parts:
             sequence = part.sequence
             try:
-                tell_prompt_part(self.backend, sequence)
+                tell_prompt_part(self.context, sequence)
             except Exception:
                 log.exception("a prompt could not be scored: %s", sequence.as_extra())
                 self._fail(sequence, EngineError("the engine failed on this request; its log says why"))
@@ -226,7 +226,7 @@ class Loop(Worker):
 
     def _sample(self, sequences: list[Sequence]) -> None:
         masks = [None if s.matcher is None else s.matcher.mask for s in sequences]
-        tokens = self.backend.sample([s.row for s in sequences], [s.sampler for s in sequences], masks)
+        tokens = self.context.sample([s.row for s in sequences], [s.sampler for s in sequences], masks)
         forced = self._accept_drawn(sequences, tokens)
         now = self.clock()
         for sequence, token, more in zip(sequences, tokens, forced, strict=True):
@@ -253,7 +253,7 @@ class Loop(Worker):
         going_on: list[Matcher] = []
         for sequence, token, more in zip(sequences, tokens, forced, strict=True):
             matcher = sequence.matcher
-            if matcher is None or token < 0 or self.backend.is_eog(token):
+            if matcher is None or token < 0 or self.context.is_eog(token):
                 continue
             matcher.accept(token)
             if matcher.error is None and not matcher.is_complete:
@@ -275,9 +275,9 @@ class Loop(Worker):
         """The text of a token that was drawn and of those behind it, until a stop string ends it."""
         sequence.n_forced = 0
         self._append(sequence, token)
-        if self.backend.is_eog(token):
+        if self.context.is_eog(token):
             if sequence.tells_end:
-                sequence.sink.chunk(sequence.index, "", (token_logprob(self.backend, sequence, token),))
+                sequence.sink.chunk(sequence.index, "", (token_logprob(self.context, sequence, token),))
             self._finish(sequence, FinishReason.STOP)
             return
         text = sequence.text.push(token)
@@ -288,7 +288,7 @@ class Loop(Worker):
             self._append(sequence, more)
             sequence.n_forced += 1
             text += sequence.text.push(more)
-        logprobs = (token_logprob(self.backend, sequence, token),) if sequence.wants_logprobs else ()
+        logprobs = (token_logprob(self.context, sequence, token),) if sequence.wants_logprobs else ()
         if text or logprobs:
             sequence.sink.chunk(sequence.index, text, logprobs)
         self._end_if_over(sequence)

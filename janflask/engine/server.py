@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 
 class TextModel(Protocol):
-    """What a request needs of a model before the loop sees it; ``backend.Model``, or a fake in tests."""
+    """What a request needs of a model before the loop sees it; ``context.Model``, or a fake in tests."""
 
     @property
     def n_vocab(self) -> int: ...

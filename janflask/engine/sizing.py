@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from janflask.engine.backend import ContextOptions
+from janflask.engine.context import ContextOptions
 from janflask.engine.cores import usable_cores
 from janflask.engine.model import Model
 from janflask.errors import InvalidRequestError

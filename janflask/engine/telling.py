@@ -19,7 +19,7 @@ class Vocabulary(Protocol):
 
 
 class Scorer(Protocol):
-    """What of a backend knows of tokens and their scores."""
+    """What of a context knows of tokens and their scores."""
 
     @property
     def vocab(self) -> Vocabulary: ...
@@ -27,7 +27,7 @@ class Scorer(Protocol):
     def is_eog(self, token: int) -> bool: ...
 
 
-def tell_prompt_part(backend: Scorer, sequence: Sequence) -> None:
+def tell_prompt_part(context: Scorer, sequence: Sequence) -> None:
     """Tells the prompt's tokens that the rows of the last step predict, with their log-probabilities."""
     echo = sequence.echo
     if echo is None:
@@ -36,27 +36,27 @@ def tell_prompt_part(backend: Scorer, sequence: Sequence) -> None:
     start = max(1, echo.done)
     row = sequence.row - (sequence.n_computed - start)
     scores: list[Scored | None] = [None] if echo.done == 0 else []
-    scores += backend.score(row, sequence.tokens, start, max(0, end - start), sequence.sampler)
+    scores += context.score(row, sequence.tokens, start, max(0, end - start), sequence.sampler)
     texts: list[str] = []
     told: list[TokenLogprob] = []
     for score in scores:
         token = sequence.tokens[echo.done]
         texts.append(echo.text(token))
-        told.append(_with_logprob(backend, token, score, len(texts[-1])))
+        told.append(_with_logprob(context, token, score, len(texts[-1])))
     if told:
         sequence.sink.echo("".join(texts), tuple(told))
 
 
-def token_logprob(backend: Scorer, sequence: Sequence, token: int) -> TokenLogprob:
+def token_logprob(context: Scorer, sequence: Sequence, token: int) -> TokenLogprob:
     """Of the token that was just drawn."""
-    hidden = backend.is_eog(token) or backend.vocab.hides(token)
-    return _with_logprob(backend, token, sequence.sampler.logprobs(), 0 if hidden else None)
+    hidden = context.is_eog(token) or context.vocab.hides(token)
+    return _with_logprob(context, token, sequence.sampler.logprobs(), 0 if hidden else None)
 
 
-def _with_logprob(backend: Scorer, token: int, score: Scored | None, width: int | None) -> TokenLogprob:
+def _with_logprob(context: Scorer, token: int, score: Scored | None, width: int | None) -> TokenLogprob:
     """``score`` None: nothing predicts the token."""
     logprob, top = score or (None, [])
-    piece = backend.vocab.piece
+    piece = context.vocab.piece
     candidates = []
     for candidate, value in top:
         raw = piece(candidate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from array import array
 
-from janflask.engine.backend import ContextOptions, LlamaBackend
+from janflask.engine.context import ContextOptions, LlamaContext
 from janflask.engine.model import Model
 from janflask.errors import EngineError
 
@@ -17,7 +17,7 @@ class Trial:
     """A context opened for measuring, with a prompt of ``depth`` tokens in every slot."""
 
     def __init__(self, model: Model, options: ContextOptions) -> None:
-        self.backend = LlamaBackend(model, options)
+        self.context = LlamaContext(model, options)
         self.n_seq = options.n_seq
         self._filled: memoryview | None = None  # a filled slot's state, where the memory cannot forget an end
         self.spread = 1.0  # the worst ratio of a figure's median to its best: how much others disturbed
@@ -27,24 +27,24 @@ class Trial:
 
     def step(self, parts: list[tuple[int, int, int]]) -> float:
         """Milliseconds of one decode of (slot, start, count) parts."""
-        batch = self.backend.batch
+        batch = self.context.batch
         batch.clear()
         for slot, start, count in parts:
             batch.add(self.tokens, start, count, slot, True)
         started = time.perf_counter()
-        code = self.backend.decode()
+        code = self.context.decode()
         if code != 0:
             raise EngineError(f"the start-up proof failed: llama_decode gave {code}")
         return (time.perf_counter() - started) * 1e3
 
     def fill(self, depth: int) -> None:
         """A prompt of ``depth`` tokens in every slot, each in cells of its own, as real conversations are."""
-        chunk = self.backend.options.batch_size
+        chunk = self.context.options.batch_size
         for start in range(0, depth, chunk):
             self.step([(0, start, min(chunk, depth - start))])
-        self.backend.clone(0, range(1, self.n_seq))
-        if not self.backend.model.can_trim:
-            self._filled = self.backend.state(0)
+        self.context.clone(0, range(1, self.n_seq))
+        if not self.context.model.can_trim:
+            self._filled = self.context.state(0)
 
     def decode(self, depth: int, slots: int) -> float:
         """Milliseconds of a step in which ``slots`` sequences decode one token; the best of some tries.
@@ -69,10 +69,10 @@ class Trial:
     def _go_back(self, slot: int, depth: int) -> None:
         """The slot is as ``fill`` left it."""
         if self._filled is None:
-            self.backend.trim(slot, depth)
+            self.context.trim(slot, depth)
         else:
-            self.backend.trim(slot, 0)
-            self.backend.put(slot, self._filled)
+            self.context.trim(slot, 0)
+            self.context.put(slot, self._filled)
 
     def close(self) -> None:
-        self.backend.close()
+        self.context.close()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from janflask.engine.backend import ContextOptions, LlamaBackend
+from janflask.engine.context import ContextOptions, LlamaContext
 from janflask.engine.cores import usable_cores
 from janflask.engine.knob_cache import fingerprint, recall, remember
 from janflask.engine.model import Model
@@ -89,17 +89,17 @@ def tune(model: Model, settings: EngineSettings, options: ContextOptions, cache_
     return knobs
 
 
-def prove(backend: LlamaBackend) -> None:
+def prove(context: LlamaContext) -> None:
     """One decode on the context that will serve: a library that crashes on this machine crashes here, not in a request.
 
     Raises EngineError when llama.cpp refuses it.
     """
-    backend.batch.clear()
-    backend.batch.add(array("i", [0]), 0, 1, 0, True)
-    code = backend.decode()
+    context.batch.clear()
+    context.batch.add(array("i", [0]), 0, 1, 0, True)
+    code = context.decode()
     if code != 0:
         raise EngineError(f"the start-up proof failed: llama_decode gave {code}")
-    backend.trim(0, 0)
+    context.trim(0, 0)
 
 
 def measure(model: Model, settings: EngineSettings, options: ContextOptions, report: Report, deadline: float) -> Knobs:
@@ -153,10 +153,10 @@ def _time_slices(
         candidates = thread_candidates(settings)
         by_threads = {candidates[0]: step_ms}
         for count in candidates[1:]:
-            trial.backend.set_threads(count)
+            trial.context.set_threads(count)
             by_threads[count] = trial.decode(depth, trial.n_seq)
         threads = min(by_threads, key=lambda count: by_threads[count])
-        trial.backend.set_threads(threads)
+        trial.context.set_threads(threads)
         sizes = [settings.slice_size] if settings.slice_size else list(SLICES)
         slices = {size: trial.slice(depth, size) for size in sizes if size <= options.batch_size}
     figures = {f"slice of {size}": ms for size, ms in slices.items()}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 
-from janflask.engine.backend import ContextOptions, LlamaBackend
 from janflask.engine.builder import ContextPlan, build_loop
 from janflask.engine.constraint import Compiled
+from janflask.engine.context import ContextOptions, LlamaContext
 from janflask.engine.model import Model
 from janflask.engine.sequence import Sequence
 from janflask.engine.snapshots import Snapshots
@@ -53,7 +53,7 @@ class Engine:
     ) -> None:
         self.model = model
         self.options = made_with or options()
-        self.backend = LlamaBackend(model, self.options)
+        self.context = LlamaContext(model, self.options)
         knobs = Knobs(
             flash_attn=self.options.flash_attn,
             kv_unified=self.options.kv_unified,
@@ -61,7 +61,7 @@ class Engine:
             cpu_threads=1,
             source="pinned",
         )
-        self.loop = build_loop(self.backend, ContextPlan(self.options, knobs, 1, ()), EngineSettings(), snapshots)
+        self.loop = build_loop(self.context, ContextPlan(self.options, knobs, 1, ()), EngineSettings(), snapshots)
 
     def ask(
         self,

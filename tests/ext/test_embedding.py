@@ -10,7 +10,7 @@ import llama_cpp
 import numpy as np
 import pytest
 
-from janflask.engine.embedding import PACK_TOKENS, EmbeddingBackend, EmbeddingPlan, plan_embeddings
+from janflask.engine.embedding import PACK_TOKENS, EmbeddingContext, EmbeddingPlan, plan_embeddings
 from janflask.engine.model import Model
 from janflask.errors import EngineError, ModelLoadError
 from janflask.models.engine_settings import EngineSettings
@@ -28,12 +28,12 @@ TEXTS = [
 TOLERANCE = 1e-4  # of a number: another batch is summed in another order, and GELU goes by a coarse table
 
 
-def opened(model: Model, **settings: object) -> EmbeddingBackend:
-    return EmbeddingBackend(model, plan_embeddings(model, EngineSettings(cpu_threads=1, **settings)))
+def opened(model: Model, **settings: object) -> EmbeddingContext:
+    return EmbeddingContext(model, plan_embeddings(model, EngineSettings(cpu_threads=1, **settings)))
 
 
-def embedded(backend: EmbeddingBackend, texts: Sequence[str]) -> np.ndarray:
-    return vectors(backend.embed([backend.tokenize(text) for text in texts]))
+def embedded(context: EmbeddingContext, texts: Sequence[str]) -> np.ndarray:
+    return vectors(context.embed([context.tokenize(text) for text in texts]))
 
 
 def vectors(raw: Sequence[bytes | None]) -> np.ndarray:
@@ -72,19 +72,19 @@ def test_pooling_is_the_files(tiny_models: TinyModels, load: Load) -> None:
 
 def test_a_model_made_for_text_gives_its_last_tokens(tiny_models: TinyModels, load: Load) -> None:
     model = load(tiny_models.chat)
-    backend = opened(model)
-    assert (backend.plan.pooling, backend.plan.in_slices) == ("last", True)
-    ours = embedded(backend, TEXTS)
+    context = opened(model)
+    assert (context.plan.pooling, context.plan.in_slices) == ("last", True)
+    ours = embedded(context, TEXTS)
     theirs = reference(tiny_models.chat, TEXTS, llama_cpp.LLAMA_POOLING_TYPE_LAST)
     assert np.abs(ours - theirs).max() < TOLERANCE
 
 
 @pytest.mark.parametrize("which", ["embedding", "cls_embedding", "chat"])
 def test_a_batch_is_as_each_by_itself_and_in_order(tiny_models: TinyModels, load: Load, which: str) -> None:
-    backend = opened(load(getattr(tiny_models, which)))
-    together = embedded(backend, TEXTS)
-    alone = np.concatenate([embedded(backend, [text]) for text in TEXTS])
-    backwards = embedded(backend, TEXTS[::-1])[::-1]
+    context = opened(load(getattr(tiny_models, which)))
+    together = embedded(context, TEXTS)
+    alone = np.concatenate([embedded(context, [text]) for text in TEXTS])
+    backwards = embedded(context, TEXTS[::-1])[::-1]
     assert np.abs(together - alone).max() < TOLERANCE
     assert np.abs(together - backwards).max() < TOLERANCE
     assert len(np.unique(together.round(3), axis=0)) == len(TEXTS)
@@ -92,18 +92,18 @@ def test_a_batch_is_as_each_by_itself_and_in_order(tiny_models: TinyModels, load
 
 def test_a_long_input_in_slices_is_as_in_one(load: Load, tmp_path: Path) -> None:
     path = write_chat(tmp_path / "long.gguf", context=2048)
-    backend = opened(load(path))
+    context = opened(load(path))
     text = "the dog ran and " * 90
-    tokens = backend.tokenize(text)
-    assert backend.plan.options.batch_size < len(tokens) < backend.capacity
-    ours = vectors(backend.embed([tokens]))
+    tokens = context.tokenize(text)
+    assert context.plan.options.batch_size < len(tokens) < context.capacity
+    ours = vectors(context.embed([tokens]))
     llama = llama_cpp.Llama(
         str(path), embedding=True, n_ctx=2048, n_batch=2048, n_ubatch=2048, n_threads=1, pooling_type=3
     )
     theirs = np.array(llama.embed(text, normalize=True), np.float32)
     llama.close()
     assert np.abs(ours[0] - theirs).max() < TOLERANCE
-    assert np.abs(vectors(backend.embed([tokens]))[0] - ours[0]).max() == 0  # nothing is left of the first time
+    assert np.abs(vectors(context.embed([tokens]))[0] - ours[0]).max() == 0  # nothing is left of the first time
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
@@ -112,21 +112,21 @@ def test_a_long_input_is_pooled_over_all_of_it(load: Load, tmp_path: Path, pooli
     """MEAN and CLS of llama.cpp are those of the last micro-batch, 512 tokens by default. Here: by hand."""
     write = write_chat if causal else write_embedding
     path = write(tmp_path / "long.gguf", context=2048, pooling=pooling)
-    backend = opened(load(path))
-    assert backend.plan.pooling == pooling
+    context = opened(load(path))
+    assert context.plan.pooling == pooling
     text = "".join(
         words * (25 if causal else 75) for words in ("the cat sat on ", "blue 1 2 3 ", "un,good?! ", "red dog ran ")
     )
-    tokens = backend.tokenize(text)
-    assert 2 * PACK_TOKENS < len(tokens) < backend.capacity
+    tokens = context.tokenize(text)
+    assert 2 * PACK_TOKENS < len(tokens) < context.capacity
     llama = llama_cpp.Llama(
         str(path), embedding=True, n_ctx=2048, n_batch=2048, n_ubatch=2048, n_threads=1, pooling_type=0
     )
     each = np.array(llama.embed(text, normalize=False), np.float64)
     llama.close()
-    assert each.shape == (len(tokens), backend.width)
+    assert each.shape == (len(tokens), context.width)
     expected = {"mean": each.mean(0), "cls": each[0], "last": each[-1]}[pooling]
-    ours = vectors(backend.embed([tokens]))[0]
+    ours = vectors(context.embed([tokens]))[0]
     assert np.abs(ours - expected / np.linalg.norm(expected)).max() < 2e-3
     if pooling != "last":
         tail = each[-512:].mean(0) if pooling == "mean" else each[-512]
@@ -140,9 +140,9 @@ def test_flash_attention_changes_nothing_that_matters(tiny_models: TinyModels, l
 
 
 def test_an_input_of_the_whole_context_fits(tiny_models: TinyModels, load: Load) -> None:
-    backend = opened(load(tiny_models.embedding))
-    assert backend.capacity == 128
-    assert vectors(backend.embed([array("i", [5 + i % 60 for i in range(128)])])).shape == (1, 32)
+    context = opened(load(tiny_models.embedding))
+    assert context.capacity == 128
+    assert vectors(context.embed([array("i", [5 + i % 60 for i in range(128)])])).shape == (1, 32)
 
 
 def test_a_table_of_positions_is_not_overrun(tiny_models: TinyModels, load: Load) -> None:
@@ -180,10 +180,10 @@ def test_a_context_that_would_fill_the_memory_is_made_smaller(
 def test_numbers_that_are_none_are_told(load: Load, tmp_path: Path) -> None:
     """A vector without a direction cannot be compared with anything."""
     path = write_embedding(tmp_path / "zeros.gguf", constant=0.0)
-    backend = opened(load(path))
-    assert backend.embed([array("i", [7, 8])]) == [None]
+    context = opened(load(path))
+    assert context.embed([array("i", [7, 8])]) == [None]
     with pytest.raises(EngineError, match="computes no numbers"):
-        backend.prove()
+        context.prove()
 
 
 def test_what_ranks_does_not_embed(tiny_models: TinyModels, load: Load) -> None:
@@ -192,8 +192,8 @@ def test_what_ranks_does_not_embed(tiny_models: TinyModels, load: Load) -> None:
 
 
 def test_a_refused_batch_is_an_error(tiny_models: TinyModels, load: Load) -> None:
-    backend = opened(load(tiny_models.embedding))
+    context = opened(load(tiny_models.embedding))
     with pytest.raises(EngineError, match="could not compute"):
-        backend.embed([array("i", [1 << 20])])
-    assert isinstance(backend.plan, EmbeddingPlan)
-    assert np.isfinite(embedded(backend, ["the next one"])).all()
+        context.embed([array("i", [1 << 20])])
+    assert isinstance(context.plan, EmbeddingPlan)
+    assert np.isfinite(embedded(context, ["the next one"])).all()

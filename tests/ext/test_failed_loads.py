@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from llama_cpp import llama_cpp as lib
 
-from janflask.engine.backend import LlamaBackend
 from janflask.engine.builder import build
+from janflask.engine.context import LlamaContext
 from janflask.engine.model import Model
 from janflask.errors import EngineError, ModelLoadError
 from janflask.ipc.messages.launch import EngineSpec
@@ -56,7 +56,7 @@ def answer(tiny_models: TinyModels, load: Load) -> Callable[[], tuple[str, str]]
         model = load(tiny_models.chat)
         engine = Engine(model)
         said = engine.answer("hello", 12)
-        engine.backend.close()
+        engine.context.close()
         lib.llama_model_free(model.pointer)
         return said
 
@@ -87,7 +87,7 @@ def test_an_embedder_that_is_asked_for_text_leaves_no_context(
 ) -> None:
     model = load(tiny_models.embedding)
     with pytest.raises(ModelLoadError, match="makes embeddings"):
-        LlamaBackend(model, options())
+        LlamaContext(model, options())
     assert books.contexts == 0
 
 
@@ -97,7 +97,7 @@ def test_an_adapter_that_a_context_does_not_take_leaves_none(
     model = load(tiny_models.chat, lora=str(tiny_models.lora))
     monkeypatch.setattr(lib, "llama_set_adapters_lora", lambda *args: -1)
     with pytest.raises(ModelLoadError, match="adapter"):
-        LlamaBackend(model, options())
+        LlamaContext(model, options())
     assert books.contexts == 0
 
 

@@ -39,7 +39,7 @@ def alone(model: Model, prompt: str | array[int], count: int = 12) -> tuple[str,
     """The answer of an engine that has seen nothing else."""
     fresh = Engine(model, options(n_seq=1, kv_cells=512))
     answer = fresh.answer(prompt, count)
-    fresh.backend.close()
+    fresh.context.close()
     return answer
 
 

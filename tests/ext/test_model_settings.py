@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from janflask.engine.backend import ContextOptions, LlamaBackend
 from janflask.engine.builder import build
+from janflask.engine.context import ContextOptions, LlamaContext
 from janflask.engine.model import Model
 from janflask.errors import InvalidRequestError, ModelLoadError
 from janflask.ipc.messages.launch import EngineSpec
@@ -35,17 +35,17 @@ def options(**changes: object) -> ContextOptions:
 
 def answer(model: Model, made_with: ContextOptions | None = None, count: int = 24) -> list[int]:
     """Greedy tokens after ``PROMPT``."""
-    backend = LlamaBackend(model, made_with or options())
+    context = LlamaContext(model, made_with or options())
     tokens = model.tokenize(PROMPT, add_special=True, parse_special=False)
     sampler = Sampler(model.n_vocab, temperature=0.0, seed=0, n_ctx=256)
     done = 0
     while len(tokens) < count + 8:
-        backend.batch.clear()
-        row = backend.batch.add(tokens, done, len(tokens) - done, 0, True)
-        assert backend.decode() == 0
+        context.batch.clear()
+        row = context.batch.add(tokens, done, len(tokens) - done, 0, True)
+        assert context.decode() == 0
         done = len(tokens)
-        tokens.append(backend.sample([row], [sampler])[0])
-    backend.close()
+        tokens.append(context.sample([row], [sampler])[0])
+    context.close()
     return tokens.tolist()
 
 
@@ -130,16 +130,16 @@ def test_types_of_cache_weigh_what_they_say(tiny_models: TinyModels, load: Load,
     counted = estimate(header, 0, ctx_len=256, n_parallel=1, cache_type_k=k, cache_type_v=v).kv
     assert counted == 256 * 2 * 32 * (CACHE_TYPES[k].value_bytes + CACHE_TYPES[v].value_bytes)
     model = load(tiny_models.chat)
-    backend = LlamaBackend(model, options(cache_type_k=k, cache_type_v=v, flash_attn=True))
+    context = LlamaContext(model, options(cache_type_k=k, cache_type_v=v, flash_attn=True))
     sizes = []
     for count in (16, 48):
-        backend.trim(0, 0)
-        backend.batch.clear()
-        backend.batch.add(array("i", [5] * count), 0, count, 0, 1)
-        assert backend.decode() == 0
-        sizes.append(len(backend.state(0)))
+        context.trim(0, 0)
+        context.batch.clear()
+        context.batch.add(array("i", [5] * count), 0, count, 0, 1)
+        assert context.decode() == 0
+        sizes.append(len(context.state(0)))
     cell = sizes[1] - sizes[0]
-    backend.close()
+    context.close()
     assert 0 <= cell / 32 - counted / 256 <= 16, "and a cell's position and sequence"
 
 

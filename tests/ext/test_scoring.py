@@ -11,7 +11,7 @@ import pytest
 from llama_cpp import llama_cpp as lib
 from numpy.typing import NDArray
 
-from janflask.engine.backend import ContextOptions, LlamaBackend
+from janflask.engine.context import ContextOptions, LlamaContext
 from janflask.engine.model import Model
 from janflask_ext import backend as hot
 from janflask_ext.sampling import Sampler
@@ -91,10 +91,10 @@ def model(load: Load, starter_gguf: Path) -> Model:
 
 
 @pytest.fixture
-def backend(model: Model) -> Iterator[LlamaBackend]:
-    backend = LlamaBackend(model, OPTIONS)
-    yield backend
-    backend.close()
+def context(model: Model) -> Iterator[LlamaContext]:
+    context = LlamaContext(model, OPTIONS)
+    yield context
+    context.close()
 
 
 def reference(model: Model, tokens: array[int]) -> NDArray[np.float64]:
@@ -117,20 +117,20 @@ def reference(model: Model, tokens: array[int]) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("slice_size", [64, 7])
-def test_a_prompts_scores_are_those_of_llama_cpps_logits(model: Model, backend: LlamaBackend, slice_size: int) -> None:
+def test_a_prompts_scores_are_those_of_llama_cpps_logits(model: Model, context: LlamaContext, slice_size: int) -> None:
     tokens = model.tokenize(TEXT, add_special=True, parse_special=False)
     expected = reference(model, tokens)
     sampler = Sampler(model.n_vocab, top_logprobs=3, n_ctx=256)
     scores: list[tuple[float, list[tuple[int, float]]]] = []
     for start in range(0, len(tokens), slice_size):
         count = min(slice_size, len(tokens) - start)
-        backend.batch.clear()
+        context.batch.clear()
         if start == 0:  # somebody else's rows come before them
-            backend.batch.add(array("i", [5, 6]), 0, 2, 1, 1)
-        last = backend.batch.add(tokens, start, count, 0, count)
-        assert backend.decode() == 0
+            context.batch.add(array("i", [5, 6]), 0, 2, 1, 1)
+        last = context.batch.add(tokens, start, count, 0, count)
+        assert context.decode() == 0
         known = min(start + count + 1, len(tokens)) - start - 1
-        scores += backend.score(last - count + 1, tokens, start + 1, known, sampler)
+        scores += context.score(last - count + 1, tokens, start + 1, known, sampler)
     assert len(scores) == len(tokens) - 1
     for place, (logprob, top) in enumerate(scores):
         assert logprob == pytest.approx(expected[place][tokens[place + 1]], abs=2e-3)
@@ -138,22 +138,22 @@ def test_a_prompts_scores_are_those_of_llama_cpps_logits(model: Model, backend: 
         assert top[0][1] == pytest.approx(expected[place][best], abs=2e-3)
 
 
-def test_rows_without_logits_and_slices_outside(model: Model, backend: LlamaBackend) -> None:
+def test_rows_without_logits_and_slices_outside(model: Model, context: LlamaContext) -> None:
     tokens = array("i", [1, 2, 3, 4])
     sampler = Sampler(model.n_vocab, top_logprobs=0)
-    backend.batch.add(tokens, 0, 4, 0, 2)  # rows 2 and 3
-    assert backend.decode() == 0
-    assert len(backend.score(2, tokens, 2, 2, sampler)) == 2
-    assert backend.score(-5, tokens, 1, 0, sampler) == []
+    context.batch.add(tokens, 0, 4, 0, 2)  # rows 2 and 3
+    assert context.decode() == 0
+    assert len(context.score(2, tokens, 2, 2, sampler)) == 2
+    assert context.score(-5, tokens, 1, 0, sampler) == []
     with pytest.raises(ValueError, match="row 1 has no logits"):
-        backend.score(1, tokens, 2, 1, sampler)
+        context.score(1, tokens, 2, 1, sampler)
     for start, count in [(-1, 1), (3, 2), (0, -1)]:
         with pytest.raises(ValueError, match="outside"):
-            backend.score(2, tokens, start, count, sampler)
+            context.score(2, tokens, start, count, sampler)
     with pytest.raises(ValueError, match="not in the vocabulary"):
-        backend.score(2, array("i", [model.n_vocab]), 0, 1, sampler)
+        context.score(2, array("i", [model.n_vocab]), 0, 1, sampler)
     with pytest.raises(ValueError, match="top_logprobs"):
-        backend.score(2, tokens, 2, 1, Sampler(model.n_vocab))
+        context.score(2, tokens, 2, 1, Sampler(model.n_vocab))
 
 
 def test_outputs_of_a_batch() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from llama_cpp import llama_cpp as lib
 
-from janflask.engine.backend import LlamaBackend
 from janflask.engine.builder import build
+from janflask.engine.context import LlamaContext
 from janflask.engine.sequence import Sequence
 from janflask.ipc.messages.launch import EngineSpec
 from janflask.models.engine_settings import EngineSettings
@@ -69,9 +69,9 @@ def test_the_smallest_sizes_serve(
 def test_a_step_takes_what_was_planned_and_a_slot_its_context(
     tiny_models: TinyModels, load: Load, ctx_len: int, unified: bool
 ) -> None:
-    backend = LlamaBackend(
+    context = LlamaContext(
         load(tiny_models.chat), options(ctx_len=ctx_len, kv_cells=3 * ctx_len, kv_unified=unified, batch_size=256)
     )
-    assert backend.step_tokens == (256 + 3 if ctx_len > 100 else 256)
-    assert lib.llama_n_ctx_seq(backend._pointer) >= ctx_len
-    backend.close()
+    assert context.step_tokens == (256 + 3 if ctx_len > 100 else 256)
+    assert lib.llama_n_ctx_seq(context._pointer) >= ctx_len
+    context.close()

@@ -27,7 +27,7 @@ from janflask.ipc.clients.engine import (
 from janflask.ipc.frames import encode
 from janflask.ipc.messages.engine import Embed, Embeddings, Tokenize
 from janflask.ipc.messages.generation import GenerateRequest
-from tests.fakes.fake_backend import FakeBackend, FakeSampler, FakeText
+from tests.fakes.fake_context import FakeContext, FakeSampler, FakeText
 from tests.fakes.fake_embedding import N_VOCAB, WIDTH, FakeEmbedding, vector_of
 
 LIMIT = 20.0
@@ -92,7 +92,7 @@ def engine(tmp_path: Path, with_text: bool) -> Iterator[Engine]:
     loop = None
     if with_text:
         limits = Limits(kv_cells=256, shared_cells=False, chunk_size=64, slice_size=16)
-        loop = Loop(FakeBackend(slots=2, ctx_len=128, capacity=66), PrefixCache(2, enabled=True, can_trim=True), limits)
+        loop = Loop(FakeContext(slots=2, ctx_len=128, capacity=66), PrefixCache(2, enabled=True, can_trim=True), limits)
     server = EngineServer(model, loop, tmp_path / "engine.sock", 3, embedder)
     workers = [worker for worker in (embedder, loop) if worker is not None]
     threads = [threading.Thread(target=run) for run in (server.serve, *(worker.run for worker in workers))]

@@ -41,12 +41,12 @@ def test_an_idle_engine_goes(engine: Engine) -> None:
 
 
 def test_one_with_a_request_under_way_stays(engine: Engine) -> None:
-    engine.backend.gate.clear()
+    engine.context.gate.clear()
     with open_generation(engine.path, greedy("first", max_tokens=3)) as generation:
         engine.wait_for(lambda: engine.loop.scheduler.running, "a generation")
         assert not engine.server.retire()
         assert engine.stats().idle_seconds == 0
-        engine.backend.gate.set()
+        engine.context.gate.set()
         collect(generation)
     with open_generation(engine.path, greedy("next", max_tokens=3)) as generation:
         collect(generation)

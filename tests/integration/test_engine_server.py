@@ -22,7 +22,7 @@ from janflask.ipc.messages.engine import Chunk, Done, Echo, Finished, Started, T
 from janflask.ipc.messages.generation import GenerateRequest
 from janflask.models.engine_info import EngineStats
 from janflask.models.sampling import SamplingParams
-from tests.fakes.fake_backend import N_VOCAB, FakeBackend, FakeSampler, FakeText, expected_scores, expected_text
+from tests.fakes.fake_context import N_VOCAB, FakeContext, FakeSampler, FakeText, expected_scores, expected_text
 
 LIMIT = 20.0  # seconds any wait may take here
 
@@ -45,7 +45,7 @@ class FakeModel:
         return FakeText(stop)
 
 
-class SlowBackend(FakeBackend):
+class SlowBackend(FakeContext):
     """Takes ``pause`` seconds a step, or waits for ``gate`` to open."""
 
     pause = 0.0
@@ -65,7 +65,7 @@ class SlowBackend(FakeBackend):
 class Engine:
     path: str
     loop: Loop
-    backend: SlowBackend
+    context: SlowBackend
     server: EngineServer
 
     def stats(self) -> EngineStats:
@@ -81,16 +81,16 @@ class Engine:
 
 @pytest.fixture
 def engine(tmp_path: Path):
-    backend = SlowBackend(slots=2, ctx_len=100_000, capacity=128)
+    context = SlowBackend(slots=2, ctx_len=100_000, capacity=128)
     limits = Limits(kv_cells=200_000, shared_cells=False, chunk_size=64, slice_size=16)
-    loop = Loop(backend, PrefixCache(2), limits)
+    loop = Loop(context, PrefixCache(2), limits)
     path = tmp_path / "engine.sock"
     server = EngineServer(FakeModel(), loop, path, queue_limit=2)
     threads = [threading.Thread(target=loop.run), threading.Thread(target=server.serve)]
     for thread in threads:
         thread.start()
-    yield Engine(str(path), loop, backend, server)
-    backend.gate.set()
+    yield Engine(str(path), loop, context, server)
+    context.gate.set()
     loop.stop()
     server.stop()
     for thread in threads:
@@ -249,7 +249,7 @@ def test_max_tokens_zero_answers_with_nothing(engine):
 
 
 def test_a_full_queue_is_refused_with_retry_after_and_the_others_are_served(engine):
-    engine.backend.gate.clear()
+    engine.context.gate.clear()
     prompts = [f"queue {i}" for i in range(4)]
     generations = [open_generation(engine.path, greedy(prompt, max_tokens=5)) for prompt in prompts]  # 2 slots + 2
     engine.wait_for(lambda: sum(c.unfinished for c in engine.server._connections) == 4, "queueing")
@@ -257,14 +257,14 @@ def test_a_full_queue_is_refused_with_retry_after_and_the_others_are_served(engi
         collect(extra)
     assert (caught.value.status, caught.value.code) == (429, "queue_full")
     assert caught.value.retry_after
-    engine.backend.gate.set()
+    engine.context.gate.set()
     for prompt, generation in zip(prompts, generations, strict=True):
         assert text_of(collect(generation)) == expected_text(prompt.encode(), 5)
         generation.close()
 
 
 def test_closing_the_connection_cancels(engine):
-    engine.backend.pause = 0.002
+    engine.context.pause = 0.002
     generation = open_generation(engine.path, greedy(endless("go on ", 120), max_tokens=None))
     engine.wait_for(lambda: engine.stats().generated_tokens > 3, "generating")
     generation.close()
@@ -273,12 +273,12 @@ def test_closing_the_connection_cancels(engine):
 
 
 def test_a_waiting_request_is_cancelled_too(engine):
-    engine.backend.gate.clear()
+    engine.context.gate.clear()
     running = [open_generation(engine.path, greedy(f"{i} runs", max_tokens=3)) for i in range(2)]
     waiting = open_generation(engine.path, greedy("waits", max_tokens=3))
     engine.wait_for(lambda: sum(c.unfinished for c in engine.server._connections) == 3, "queueing")
     waiting.close()
-    engine.backend.gate.set()
+    engine.context.gate.set()
     for generation in running:
         collect(generation)
         generation.close()
@@ -326,7 +326,7 @@ def test_garbage_closes_that_connection_only(engine):
 
 
 def test_stop_ends_running_and_waiting_requests_with_a_reason(engine):
-    engine.backend.pause = 0.002
+    engine.context.pause = 0.002
     generations = [open_generation(engine.path, greedy(endless(f"{i} ", 150), max_tokens=None)) for i in range(4)]
     engine.wait_for(lambda: engine.stats().generated_tokens > 2, "generating")
     engine.loop.stop()
@@ -338,7 +338,7 @@ def test_stop_ends_running_and_waiting_requests_with_a_reason(engine):
 
 
 def test_tokens_are_told_while_the_loop_is_busy(engine: Engine) -> None:
-    engine.backend.gate.clear()
+    engine.context.gate.clear()
     with open_generation(engine.path, greedy("busy", max_tokens=1)):
         engine.wait_for(lambda: engine.loop.scheduler.running, "a generation")
         question = Tokenize("é!", add_special=False, parse_special=True, pieces=True)
@@ -346,7 +346,7 @@ def test_tokens_are_told_while_the_loop_is_busy(engine: Engine) -> None:
         assert engine_tokens(engine.path, Tokenize("", False, True), LIMIT) == Tokens([])
         assert engine_text(engine.path, (0xC3, 0xA9, 0xC3, 256), LIMIT) == "é\ufffd<end>"
         assert engine_text(engine.path, (), LIMIT) == ""
-        engine.backend.gate.set()
+        engine.context.gate.set()
 
 
 @pytest.mark.parametrize("token", [-1, N_VOCAB])

@@ -1,4 +1,4 @@
-"""A loop over the fake backend, and a sink that collects."""
+"""A loop over the fake context, and a sink that collects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from janflask.engine.sequence import Sequence, tell_prompt
 from janflask.engine.snapshots import Snapshots
 from janflask.errors import JanflaskError
 from janflask.ipc.messages.generation import FinishReason, TokenLogprob
-from tests.fakes.fake_backend import FakeBackend, FakeSampler, FakeText
+from tests.fakes.fake_context import FakeContext, FakeSampler, FakeText
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Collector:
 class Bench:
     """A loop with its parts in reach."""
 
-    backend: FakeBackend
+    context: FakeContext
     loop: Loop
 
     def sequence(
@@ -81,7 +81,7 @@ class Bench:
             conversation=conversation,
         )
         if echo:
-            tell_prompt([sequence], PromptEcho(prompt.decode(), sequence.tokens[:], self.backend.vocab.piece))
+            tell_prompt([sequence], PromptEcho(prompt.decode(), sequence.tokens[:], self.context.vocab.piece))
         return sequence, sink
 
     def ask(self, prompt: bytes, **options: object) -> tuple[Sequence, Collector]:
@@ -111,7 +111,7 @@ def make_bench():
         scored_rows: int = 64,
         snapshots: Snapshots | None = None,
     ) -> Bench:
-        backend = FakeBackend(
+        context = FakeContext(
             slots=slots, ctx_len=ctx_len, kv_cells=kv_cells, capacity=chunk + slots, can_trim=can_trim
         )
         cache = PrefixCache(slots, enabled=enabled, can_trim=can_trim, min_copy=min_copy)
@@ -122,6 +122,6 @@ def make_bench():
             slice_size=slice_size,
             scored_rows=scored_rows,
         )
-        return Bench(backend, Loop(backend, cache, limits, snapshots=snapshots))
+        return Bench(context, Loop(context, cache, limits, snapshots=snapshots))
 
     return make

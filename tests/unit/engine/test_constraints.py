@@ -1,4 +1,4 @@
-"""The loop with answers under constraints, on the fake backend: a mask is a set of tokens, a matcher plays a script."""
+"""The loop with answers under constraints, on the fake context: a mask is a set of tokens, a matcher plays a script."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from janflask.errors import EngineError
 from janflask.ipc.messages.generation import FinishReason
-from tests.fakes.fake_backend import EOG, expected_text
+from tests.fakes.fake_context import EOG, expected_text
 
 ALL = frozenset(range(257))
 
@@ -209,7 +209,7 @@ def test_what_is_forced_is_computed_in_one_step_and_not_drawn(make_bench):
     assert sink.reasons == {0: FinishReason.STOP}
     assert sequence.n_generated == len(script)
     # The prompt; "a" with what follows it; the free letter, which ends it with what follows that.
-    assert [count for ((_, count),) in bench.backend.steps] == [5, 6]
+    assert [count for ((_, count),) in bench.context.steps] == [5, 6]
     assert sequence.sampler.accepted == [*b"bcdef", *b"xyz"], "penalties look back on them, too"
 
 
@@ -270,7 +270,7 @@ def test_forced_tokens_and_prompts_share_a_step(make_bench):
     assert sink.texts[0] == expected_text(b"Z" * 100, 20)
     assert free.n_generated
     assert all(other.texts[0].startswith(word) for _, other in asked)
-    assert max(sum(count for _, count in step) for step in bench.backend.steps) <= 16 + 4
+    assert max(sum(count for _, count in step) for step in bench.context.steps) <= 16 + 4
 
 
 def test_a_preempted_answer_computes_forced_tokens_again(make_bench):

@@ -12,7 +12,7 @@ import pytest
 from janflask.engine import loop as loops
 from janflask.engine.conversations import WORTHWHILE
 from janflask.engine.snapshots import Snapshots
-from tests.fakes.fake_backend import expected_text
+from tests.fakes.fake_context import expected_text
 
 LIMIT = 20.0  # seconds
 HISTORY = bytes(random.Random(1).choices(range(97, 123), k=400))
@@ -63,10 +63,10 @@ def test_an_evicted_conversation_is_not_computed_again(make):
     ask(bench, HISTORY, "a")
     ask(bench, OTHER, "b")  # takes the only slot
     kept(bench)
-    before = bench.backend.computed
+    before = bench.context.computed
     sequence = ask(bench, HISTORY + b"and then?", "a")
     assert sequence.n_cached >= len(HISTORY)
-    assert bench.backend.computed - before < 40
+    assert bench.context.computed - before < 40
     assert bench.loop.conversations.restored == 1
 
 
@@ -78,7 +78,7 @@ def test_it_outlives_its_engine(make):
     second = make()
     sequence = ask(second, HISTORY + b"and then?", "a")
     assert sequence.n_cached >= len(HISTORY)
-    assert second.backend.computed < 40
+    assert second.context.computed < 40
 
 
 def test_an_edited_history_uses_what_is_still_the_same(make):
@@ -129,7 +129,7 @@ def test_a_state_that_llama_refuses_is_computed(make):
     ask(bench, HISTORY, "a")
     ask(bench, OTHER, "b")
     kept(bench)
-    bench.backend.refuses_states = True
+    bench.context.refuses_states = True
     sequence = ask(bench, HISTORY + b"and then?", "a")
     assert sequence.n_cached == 0
 

@@ -10,7 +10,7 @@ import pytest
 from janflask.engine.echo import PromptEcho
 from janflask.engine.sequence import Sequence, tell_prompt
 from janflask.ipc.messages.generation import FinishReason
-from tests.fakes.fake_backend import EOG, expected_scores, expected_text, next_token
+from tests.fakes.fake_context import EOG, expected_scores, expected_text, next_token
 from tests.unit.engine.conftest import Bench, Collector
 
 PROMPT = b"the quick brown fox jumps over the lazy dog, and so on; " * 3
@@ -64,7 +64,7 @@ def test_no_step_has_more_rows_than_there_is_memory_for(make_bench):
     bench.drain()
     for prompt, sink in zip(prompts, sinks, strict=True):
         check(prompt, sink)
-    assert max(bench.backend.outputs) <= 10 + 4  # and one for each that decodes
+    assert max(bench.context.outputs) <= 10 + 4  # and one for each that decodes
 
 
 def test_a_short_one_is_not_held_up_by_a_long_one(make_bench):
@@ -106,7 +106,7 @@ def test_the_other_choices_come_after_the_prompt_that_the_first_one_tells(make_b
     bench = make_bench(scored_rows=16, **options)
     sink = Collector()
     choices = [bench.sequence(PROMPT, max_tokens=6, seed=i + 1, index=i, sink=sink)[0] for i in range(4)]
-    tell_prompt(choices, PromptEcho(PROMPT.decode(), choices[0].tokens[:], bench.backend.vocab.piece))
+    tell_prompt(choices, PromptEcho(PROMPT.decode(), choices[0].tokens[:], bench.context.vocab.piece))
     bench.loop.submit(choices)
     bench.drain()
     check(PROMPT, sink)

@@ -20,7 +20,7 @@ class Bench:
     """An embedder whose steps a test takes, and the answers that came."""
 
     def __init__(self, *, n_inputs: int = 4, pack_tokens: int = 40, capacity: int = 64) -> None:
-        self.backend = FakeEmbedding(capacity)
+        self.context = FakeEmbedding(capacity)
         self.now = 100.0
         self.opened = 0
         self.embedder = Embedder(self._open, WIDTH, n_inputs, pack_tokens, N_VOCAB, clock=lambda: self.now)
@@ -28,7 +28,7 @@ class Bench:
 
     def _open(self) -> FakeEmbedding:
         self.opened += 1
-        return self.backend
+        return self.context
 
     def ask(self, *inputs: str | tuple[int, ...], dimensions: int | None = None, first: int = 0) -> EmbeddingTask:
         task = EmbeddingTask(Embed(inputs, dimensions, first), self._answered)
@@ -70,13 +70,13 @@ def test_tokens_are_taken_as_they_are(bench: Bench) -> None:
     task = bench.ask((1, 2, 3), "ab", (7,))
     bench.drain()
     assert bench.answers[task] == Embeddings([vector_of((1, 2, 3)), vector_of((97, 98)), vector_of((7,))], 6)
-    assert bench.backend.tokenized == ["ab"]
+    assert bench.context.tokenized == ["ab"]
 
 
 def test_inputs_of_several_requests_share_a_decode(bench: Bench) -> None:
     tasks = [bench.ask(letter * 3) for letter in "abc"]
     assert bench.embedder.step()
-    assert bench.backend.batches == [["aaa", "bbb", "ccc"]]
+    assert bench.context.batches == [["aaa", "bbb", "ccc"]]
     assert set(bench.answers) == set(tasks)
     assert not bench.embedder.step()
 
@@ -96,13 +96,13 @@ def test_requests_are_taken_in_turn(bench: Bench) -> None:
     bench.ask(*["a" * 10] * 4)
     bench.ask(*["b" * 10] * 4)
     bench.drain()
-    assert ["".join(text[0] for text in batch) for batch in bench.backend.batches] == ["abab", "abab"]
+    assert ["".join(text[0] for text in batch) for batch in bench.context.batches] == ["abab", "abab"]
 
 
 def test_a_decode_holds_no_more_than_it_may(bench: Bench) -> None:
     bench.ask(*["a" * 15] * 3, *["b"] * 9)
     bench.drain()
-    assert all(len(batch) <= 4 and sum(map(len, batch)) <= 40 for batch in bench.backend.batches)
+    assert all(len(batch) <= 4 and sum(map(len, batch)) <= 40 for batch in bench.context.batches)
 
 
 def test_a_long_input_is_computed_by_itself_and_soon(bench: Bench) -> None:
@@ -110,7 +110,7 @@ def test_a_long_input_is_computed_by_itself_and_soon(bench: Bench) -> None:
     long = bench.ask("x" * 60)
     bench.ask(*["b"] * 6)
     bench.drain()
-    assert ["x" * 60] in bench.backend.batches[:2]
+    assert ["x" * 60] in bench.context.batches[:2]
     assert long in bench.answers
 
 
@@ -138,7 +138,7 @@ def test_a_bad_input_is_named_before_anything_is_computed(
     error = bench.error(task)
     assert (error.status, error.code, error.param) == (400, code, "input.2")
     assert says in error.message
-    assert bench.backend.batches == [["unharmed"]]
+    assert bench.context.batches == [["unharmed"]]
     assert isinstance(bench.answers[other], Embeddings)
 
 
@@ -156,11 +156,11 @@ def test_an_input_of_exactly_the_context_is_taken(bench: Bench) -> None:
 
 def test_many_texts_are_made_tokens_between_decodes(bench: Bench) -> None:
     """A client that is there already does not wait until a large request is all tokens."""
-    size = bench.backend.capacity
+    size = bench.context.capacity
     count = 2 * PREPARE_CHARACTERS // size
     bench.ask(*["x" * size] * count)
     bench.embedder.step()
-    assert len(bench.backend.tokenized) == count // 2
+    assert len(bench.context.tokenized) == count // 2
     small = bench.ask("y")
     bench.embedder.step()
     assert small in bench.answers
@@ -193,16 +193,16 @@ def test_a_cancelled_request_is_not_computed(bench: Bench) -> None:
     bench.embedder.cancel(done)
     bench.drain()
     assert set(bench.answers) == {done}
-    assert sum(map(len, bench.backend.batches)) == 3  # two of the cancelled one, before it was
+    assert sum(map(len, bench.context.batches)) == 3  # two of the cancelled one, before it was
     assert bench.embedder.stats().cancelled == 2
 
 
 def test_a_refused_decode_fails_those_in_it_only(bench: Bench) -> None:
-    bench.backend.failure = EngineError("llama.cpp could not compute these inputs")
+    bench.context.failure = EngineError("llama.cpp could not compute these inputs")
     tasks = [bench.ask(letter) for letter in "abcd"]
     later = bench.ask("e")
     bench.embedder.step()
-    bench.backend.failure = None
+    bench.context.failure = None
     bench.drain()
     assert all("could not compute" in bench.error(task).message for task in tasks)
     assert isinstance(bench.answers[later], Embeddings)
@@ -225,12 +225,12 @@ def test_an_answer_too_long_for_a_frame_is_an_error(bench: Bench, monkeypatch: p
 def test_a_model_that_opens_late_fails_who_waits_and_is_tried_again(bench: Bench) -> None:
     reasons: list[JanflaskError] = [ModelLoadError("no memory for a context")]
 
-    def open_backend() -> FakeEmbedding:
+    def open_context() -> FakeEmbedding:
         if reasons:
             raise reasons.pop()
-        return bench.backend
+        return bench.context
 
-    bench.embedder._open_backend = open_backend
+    bench.embedder._open_context = open_context
     tasks = [bench.ask("a"), bench.ask("b")]
     bench.drain()
     assert [bench.error(task).message for task in tasks] == ["no memory for a context"] * 2
@@ -253,16 +253,16 @@ def test_it_is_opened_once_and_only_when_needed(bench: Bench) -> None:
 
 def test_it_rests_between_requests_and_ends_them_when_stopped() -> None:
     bench = Bench(n_inputs=1)
-    bench.backend.gate.clear()
+    bench.context.gate.clear()
     thread = threading.Thread(target=bench.embedder.run)
     thread.start()
     task = bench.ask(*"abcdef")
-    assert bench.backend.entered.wait(LIMIT)
+    assert bench.context.entered.wait(LIMIT)
     assert not bench.embedder.is_resting()
     assert bench.embedder.idle_seconds == 0
     bench.embedder.stop()
     late = bench.ask("late")
-    bench.backend.gate.set()
+    bench.context.gate.set()
     thread.join(LIMIT)
     assert not thread.is_alive()
     assert {bench.error(task).code, bench.error(late).code} == {"model_stopped"}

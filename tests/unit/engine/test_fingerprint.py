@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from janflask.engine import fingerprint as module
-from janflask.engine.backend import ContextOptions
+from janflask.engine.context import ContextOptions
 from janflask.engine.fingerprint import NEUTRAL, content, fingerprint
 from janflask.models.engine_settings import EngineSettings
 

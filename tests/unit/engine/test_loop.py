@@ -1,4 +1,4 @@
-"""The loop on the fake backend: whatever the schedule, everybody's text is what they would have got alone."""
+"""The loop on the fake context: whatever the schedule, everybody's text is what they would have got alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from janflask.errors import ModelStoppedError
 from janflask.ipc.messages.generation import FinishReason
 from janflask_ext.stream import TextStream, Vocab
-from tests.fakes.fake_backend import EOG, FakeBackend, expected_text
+from tests.fakes.fake_context import EOG, FakeContext, expected_text
 
 NORMAL = 1 << 2  # llama.cpp's attribute of an ordinary token
 
@@ -64,11 +64,11 @@ def test_a_finished_prompt_is_not_computed_again(make_bench):
     bench = make_bench()
     bench.ask(SYSTEM + b"first", max_tokens=5)
     bench.drain()
-    before = bench.backend.computed
+    before = bench.context.computed
     sequence, sink = bench.ask(SYSTEM + b"second", max_tokens=5)
     bench.drain()
     assert sequence.n_cached == len(SYSTEM)
-    assert bench.backend.computed - before <= len(b"second") + 5
+    assert bench.context.computed - before <= len(b"second") + 5
     assert sink.texts[0] == expected_text(SYSTEM + b"second", 5)
 
 
@@ -77,8 +77,8 @@ def test_a_running_sequences_prefix_is_shared_while_it_runs(make_bench):
     sinks = [bench.ask(SYSTEM + bytes([97 + i]) * 5, max_tokens=8) for i in range(4)]
     bench.drain()
     # The first computes the prefix, the other three wait for it, copy it and compute their own ends only.
-    assert bench.backend.computed <= len(SYSTEM) + 4 * (5 + 8)
-    assert len(bench.backend.copies) == 3
+    assert bench.context.computed <= len(SYSTEM) + 4 * (5 + 8)
+    assert len(bench.context.copies) == 3
     for i, (_, sink) in enumerate(sinks):
         assert sink.texts[0] == expected_text(SYSTEM + bytes([97 + i]) * 5, 8)
 
@@ -88,7 +88,7 @@ def test_the_prefix_cache_can_be_switched_off(make_bench):
     for _ in range(3):
         bench.ask(SYSTEM, max_tokens=1)
         bench.drain()
-    assert bench.backend.computed == 3 * len(SYSTEM)
+    assert bench.context.computed == 3 * len(SYSTEM)
 
 
 def test_cache_prompt_false_computes_the_whole_prompt(make_bench):
@@ -98,14 +98,14 @@ def test_cache_prompt_false_computes_the_whole_prompt(make_bench):
     sequence, _ = bench.ask(SYSTEM, max_tokens=1, cache_prompt=False)
     bench.drain()
     assert sequence.n_cached == 0
-    assert bench.backend.computed == 2 * len(SYSTEM)
+    assert bench.context.computed == 2 * len(SYSTEM)
 
 
 def test_memory_that_cannot_forget_a_part_continues_only_where_it_ends(make_bench):
     bench = make_bench(can_trim=False)
     _first, _ = bench.ask(SYSTEM, max_tokens=3)
     bench.drain()
-    held = bytes(bench.backend.memory[0])
+    held = bytes(bench.context.memory[0])
     again, sink = bench.ask(held + b"more", max_tokens=5)  # continues exactly
     bench.drain()
     assert again.n_cached == len(held)
@@ -122,7 +122,7 @@ def test_several_choices_compute_their_prompt_once_and_differ_by_seed(make_bench
     choices = [sequence] + [bench.sequence(SYSTEM, max_tokens=10, seed=i + 1, index=i, sink=sink)[0] for i in (1, 2)]
     bench.loop.submit(choices)
     bench.drain()
-    assert bench.backend.computed <= len(SYSTEM) + 2 + 3 * 10
+    assert bench.context.computed <= len(SYSTEM) + 2 + 3 * 10
     for i in range(3):
         assert sink.texts[i] == expected_text(SYSTEM, 10, seed=i + 1)
 
@@ -133,11 +133,11 @@ def test_a_long_prompt_comes_in_slices_and_the_other_stream_gets_a_token_every_s
     while not talker.n_generated:
         bench.loop.step()
     bench.ask(SYSTEM * 4, max_tokens=1)
-    before, steps = talker.n_generated, len(bench.backend.steps)
+    before, steps = talker.n_generated, len(bench.context.steps)
     for _ in range(10):
         bench.loop.step()
-    assert talker.slot is None or talker.n_generated - before == len(bench.backend.steps) - steps
-    assert all(sum(count for _, count in step) <= 16 + 1 for step in bench.backend.steps[steps:])
+    assert talker.slot is None or talker.n_generated - before == len(bench.context.steps) - steps
+    assert all(sum(count for _, count in step) <= 16 + 1 for step in bench.context.steps[steps:])
 
 
 def test_a_short_prompt_overtakes_a_long_one(make_bench):
@@ -183,7 +183,7 @@ def test_when_cells_run_short_one_waits_and_all_get_their_text(make_bench):
 
 def test_no_room_that_nobody_can_make_fails_by_name(make_bench):
     bench = make_bench(slots=1)
-    bench.backend.fail_at = {0: 1}
+    bench.context.fail_at = {0: 1}
     _, sink = bench.ask(b"no room", max_tokens=5)
     bench.drain()
     assert [error.code for error in sink.errors] == ["kv_cache_full"]
@@ -194,7 +194,7 @@ def test_no_room_that_nobody_can_make_fails_by_name(make_bench):
 
 def test_a_decode_error_fails_the_step_and_the_engine_goes_on(make_bench):
     bench = make_bench()
-    bench.backend.fail_at = {3: -2}
+    bench.context.fail_at = {3: -2}
     sinks = [bench.ask(bytes([65 + i]) * 5, max_tokens=20)[1] for i in range(3)]
     bench.drain()
     assert all(sink.errors and sink.errors[0].code == "engine_error" for sink in sinks if not sink.reasons)
@@ -265,7 +265,7 @@ def test_a_sequence_whose_text_breaks_fails_alone(make_bench):
 WORDS = "né €5 𝄞🎉!"
 
 
-class Saying(FakeBackend):
+class Saying(FakeContext):
     """Says these bytes, a token each, and then ends, whatever it is asked."""
 
     def __init__(self, words: bytes) -> None:
@@ -281,8 +281,8 @@ class Saying(FakeBackend):
 def said(make_bench, words: bytes, max_tokens: int) -> tuple[str, FinishReason, bytes]:
     """The text that went out piece by piece, why it ended, and the bytes of all its tokens by their logprobs."""
     bench = make_bench()
-    backend = Saying(words)
-    backend.memory, bench.loop.backend, bench.loop.scheduler.memory = bench.backend.memory, backend, backend
+    context = Saying(words)
+    context.memory, bench.loop.context, bench.loop.scheduler.memory = bench.context.memory, context, context
     sequence, sink = bench.sequence(b"?", max_tokens=max_tokens, wants_logprobs=True)
     sequence.text = TextStream(Vocab([bytes([value]) for value in range(256)], [NORMAL] * 256))
     bench.loop.submit([sequence])

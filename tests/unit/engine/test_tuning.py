@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from janflask.engine import tuning
-from janflask.engine.backend import ContextOptions
+from janflask.engine.context import ContextOptions
 from janflask.engine.knob_cache import recall, remember
 from janflask.engine.tuning import Timing, best_slice, fastest, thread_candidates, tune
 from janflask.models.engine_info import Knobs

@@ -104,7 +104,7 @@ def expected_text(prompt: bytes, max_tokens: int, seed: int = 0) -> str:
     return text
 
 
-class FakeBackend:
+class FakeContext:
     """See the module. ``fail_at`` makes decode number so-and-so give a code; ``computed`` counts tokens decoded."""
 
     def __init__(

@@ -47,7 +47,7 @@ class ContextOptions:
     rope_scaling: str | None = None
 
 
-class LlamaBackend:
+class LlamaContext:
     """A context over a model: the KV memory, the batch, decode and sample."""
 
     def __init__(self, model: Model, options: ContextOptions) -> None:

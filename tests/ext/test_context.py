@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from llama_cpp import llama_cpp as lib
 
-from janflask.engine.backend import ContextOptions, LlamaBackend
+from janflask.engine.context import ContextOptions, LlamaContext
 from janflask.engine.library_log import LibraryLog
 from janflask.engine.model import Model
 from janflask.errors import InvalidRequestError, ModelLoadError
@@ -49,26 +49,26 @@ def test_the_vocabulary_is_llama_cpps(model: Model) -> None:
 
 
 @pytest.fixture
-def backend(model: Model):
-    backend = LlamaBackend(model, OPTIONS)
-    yield backend
-    backend.close()
+def context(model: Model):
+    context = LlamaContext(model, OPTIONS)
+    yield context
+    context.close()
 
 
-def greedy(model: Model, backend: LlamaBackend, slot: int, tokens: array, count: int, chunk: int = 64) -> list[int]:
+def greedy(model: Model, context: LlamaContext, slot: int, tokens: array, count: int, chunk: int = 64) -> list[int]:
     """Prefill in chunks, then ``count`` greedy tokens in one slot."""
     sampler = Sampler(model.n_vocab, temperature=0.0, seed=0, n_ctx=256)
     tokens = array("i", tokens)
     done = 0
     out: list[int] = []
     while len(out) < count:
-        backend.batch.clear()
+        context.batch.clear()
         size = min(chunk, len(tokens) - done)
-        row = backend.batch.add(tokens, done, size, slot, done + size == len(tokens))
-        assert backend.decode() == 0
+        row = context.batch.add(tokens, done, size, slot, done + size == len(tokens))
+        assert context.decode() == 0
         done += size
         if done == len(tokens):
-            [token] = backend.sample([row], [sampler])
+            [token] = context.sample([row], [sampler])
             out.append(token)
             tokens.append(token)
     return out
@@ -164,77 +164,77 @@ def test_a_lone_surrogate_is_a_bad_request(model: Model):
 # --- decode and memory --------------------------------------------------------------------------------------------
 
 
-def test_logits_are_read_in_place(model: Model, backend: LlamaBackend):
+def test_logits_are_read_in_place(model: Model, context: LlamaContext):
     tokens = model.tokenize("The capital of France is", add_special=True, parse_special=False)
-    row = backend.batch.add(tokens, 0, len(tokens), 0, True)
-    assert backend.decode() == 0
-    address = backend._context.logits_address(row)
+    row = context.batch.add(tokens, 0, len(tokens), 0, True)
+    assert context.decode() == 0
+    address = context._context.logits_address(row)
     logits = np.ctypeslib.as_array((ctypes.c_float * model.n_vocab).from_address(address))
     sampler = Sampler(model.n_vocab, temperature=0.0, seed=0, n_ctx=256)
-    assert backend.sample([row], [sampler]) == [int(logits.argmax())]
+    assert context.sample([row], [sampler]) == [int(logits.argmax())]
     assert model.pieces[int(logits.argmax())] == b" Paris"
 
 
-def test_slices_slots_copies_and_trims_do_not_change_the_text(model: Model, backend: LlamaBackend):
+def test_slices_slots_copies_and_trims_do_not_change_the_text(model: Model, context: LlamaContext):
     prompt = model.tokenize("Once upon a time there was a small dragon who", add_special=True, parse_special=False)
-    expected = greedy(model, backend, 0, prompt, 12)
-    assert greedy(model, backend, 1, prompt, 12, chunk=3) == expected
+    expected = greedy(model, context, 0, prompt, 12)
+    assert greedy(model, context, 1, prompt, 12, chunk=3) == expected
     # Slot 2 takes the prompt over from slot 0, without what slot 0 generated.
-    backend.copy(0, 2, len(prompt) - 1)
+    context.copy(0, 2, len(prompt) - 1)
     sampler = Sampler(model.n_vocab, temperature=0.0, seed=0, n_ctx=256)
-    backend.batch.clear()
-    row = backend.batch.add(prompt, len(prompt) - 1, 1, 2, True)
-    assert backend.decode() == 0
-    assert backend.sample([row], [sampler]) == expected[:1]
+    context.batch.clear()
+    row = context.batch.add(prompt, len(prompt) - 1, 1, 2, True)
+    assert context.decode() == 0
+    assert context.sample([row], [sampler]) == expected[:1]
     # Trimmed to nothing, a slot starts anew.
-    assert backend.trim(0, 0)
-    assert greedy(model, backend, 0, prompt, 12) == expected
+    assert context.trim(0, 0)
+    assert greedy(model, context, 0, prompt, 12) == expected
 
 
 def test_a_clone_has_cells_of_its_own(model: Model):
-    backend = LlamaBackend(
+    context = LlamaContext(
         model,
         ContextOptions(
             ctx_len=64, n_seq=2, kv_cells=512, flash_attn=False, kv_unified=True, cpu_threads=2, batch_size=64
         ),
     )
     prompt = model.tokenize("One two three four five six seven", add_special=True, parse_special=False)
-    expected = greedy(model, backend, 0, prompt, 4)
-    backend.trim(0, len(prompt) - 1)
-    backend.clone(0, [1])
-    backend.trim(0, 0)
-    backend.batch.clear()
-    row = backend.batch.add(prompt, len(prompt) - 1, 1, 1, True)
-    assert backend.decode() == 0
+    expected = greedy(model, context, 0, prompt, 4)
+    context.trim(0, len(prompt) - 1)
+    context.clone(0, [1])
+    context.trim(0, 0)
+    context.batch.clear()
+    row = context.batch.add(prompt, len(prompt) - 1, 1, 1, True)
+    assert context.decode() == 0
     sampler = Sampler(model.n_vocab, temperature=0.0, seed=0, n_ctx=256)
-    assert backend.sample([row], [sampler]) == expected[:1]
-    backend.close()
+    assert context.sample([row], [sampler]) == expected[:1]
+    context.close()
 
 
-def test_a_row_without_logits_gives_no_token(model: Model, backend: LlamaBackend):
+def test_a_row_without_logits_gives_no_token(model: Model, context: LlamaContext):
     tokens = array("i", [1, 2, 3])
-    backend.batch.add(tokens, 0, 3, 0, False)
-    row = backend.batch.add(tokens, 0, 3, 1, True)
-    assert backend.decode() == 0
+    context.batch.add(tokens, 0, 3, 0, False)
+    row = context.batch.add(tokens, 0, 3, 1, True)
+    assert context.decode() == 0
     sampler = Sampler(model.n_vocab, temperature=0.0, seed=0, n_ctx=256)
-    assert backend.sample([0], [sampler]) == [-1]
-    assert backend.sample([row], [sampler])[0] >= 0
+    assert context.sample([0], [sampler]) == [-1]
+    assert context.sample([row], [sampler])[0] >= 0
 
 
 def test_a_full_memory_is_told_by_its_code(model: Model):
-    backend = LlamaBackend(
+    context = LlamaContext(
         model,
         ContextOptions(
             ctx_len=256, n_seq=1, kv_cells=256, flash_attn=False, kv_unified=True, cpu_threads=2, batch_size=256
         ),
     )
     tokens = array("i", [5] * 400)
-    backend.batch.add(tokens, 0, 200, 0, True)
-    assert backend.decode() == 0
-    backend.batch.clear()
-    backend.batch.add(tokens, 200, 100, 0, True)
-    assert backend.decode() == 1
-    backend.close()
+    context.batch.add(tokens, 0, 200, 0, True)
+    assert context.decode() == 0
+    context.batch.clear()
+    context.batch.add(tokens, 200, 100, 0, True)
+    assert context.decode() == 1
+    context.close()
 
 
 def test_sampling_parameters_out_of_range_are_a_bad_request(model: Model):
