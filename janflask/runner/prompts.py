@@ -10,7 +10,7 @@ from typing import Any
 from janflask.container import Services
 from janflask.errors import ConflictError, ContextLengthExceededError, InvalidRequestError, TemplateGivenUpError
 from janflask.inference import leftovers
-from janflask.inference.backend import BackendInfo, Counted
+from janflask.inference.backend import Counted
 from janflask.inference.requests import ChatMessage, ChatRequest, TemplateRequest, TokenizeRequest
 from janflask.inference.sampling import model_max_tokens
 from janflask.inference.tries import Tries
@@ -76,43 +76,39 @@ class Prompts:
         what a backend does.
         """
         given = run_parameters(run)
-        if begun.text:
-            self._check_continues(run, waiter)
-        said = self._count(run, begun.reasoning, waiter) + self._count(run, begun.text, waiter)
         most = run.max_completion_tokens or given.get("max_tokens")
         if most is None:
             most = model_max_tokens(self._models.card(run.model))
         limit = None if most == NO_LIMIT else most
-        window, counted = self._window(run, messages, limit, said, waiter)
+        texts = conversation(messages)
+        if not texts and not run.instructions:
+            raise InvalidRequestError("the thread has no message that could be answered: add one", param="thread_id")
+        # First of all that asks the model: one that does not run is started with the run's settings.
+        info = self._backends.of(run.model).info(waiter, overrides=run.settings)
+        if begun.text and not info.continues:
+            raise ConflictError(
+                f"the answer broke off, and what runs {run.model} cannot continue one that was begun: make another run"
+            )
+        said = self._count(run, begun.reasoning, waiter) + self._count(run, begun.text, waiter)
+        context = info.ctx_len or UNKNOWN
+        window, counted = self._window(run, texts, context, limit, said, waiter)
         found = leftovers.of_messages(window.shown, {}, without_tools=run.tool_choice == leftovers.NO_TOOLS)
         leftovers.refuse(found, param="messages")
-        shown = _chat(run, window.shown)
-        if not shown:
-            raise InvalidRequestError("the thread has no message that could be answered: add one", param="thread_id")
         out = set(window.left_out)
         left_out = tuple(message.id for message in messages if message.is_error or message.id in out)
-        rest = most if limit is None else self._rest(run, limit - said, counted, said, waiter)
-        request = _request(run, given, shown, begun, rest)
+        rest = most
+        if limit is not None:  # some upstreams refuse more than fits, rather than stop there
+            rest = max(0, min(limit, context - (counted.tokens if counted else 0)) - said)
+        request = _request(run, given, _chat(run, window.shown), begun, rest)
         if not begun and counted is not None:
             request = replace(request, laid_out=counted.laid_out)
         return RunPrompt(request, left_out, said)
 
-    def _rest(self, run: Run, wanted: int, counted: Counted | None, said: int, waiter: Waiter) -> int:
-        """Tokens that the answer may still have: some upstreams refuse more than fit, rather than stop there."""
-        context = self._info(run, waiter).ctx_len
-        if counted is not None and context is not None:
-            wanted = min(wanted, context - counted.tokens - said)
-        return max(0, wanted)
-
     def _window(
-        self, run: Run, messages: Sequence[Message], most: int | None, said: int, waiter: Waiter
+        self, run: Run, texts: Sequence[Message], context: int, most: int | None, said: int, waiter: Waiter
     ) -> tuple[Window, Counted | None]:
-        """What is shown, and how long its prompt is if that had to be seen."""
-        texts = conversation(messages)
-        if not texts and not run.instructions:
-            return Window(()), None
+        """What of ``texts`` is shown, and its prompt unless that is too long to be laid out."""
         tried: dict[int, Counted] = {}  # by how many messages, always the newest ones
-        context = self._info(run, waiter).ctx_len or UNKNOWN
         room = min(most, context // 2) if most else min(LEAST_ROOM, context // 4)
         limit = context - max(room, said + 1)
 
@@ -137,20 +133,11 @@ class Prompts:
                 ) from error
         # A short answer to the newest turn is better than none.
         newest = fitting(texts, lambda part: True, most=1)
-        tokens = self._length(run, _chat(run, newest.shown), waiter) + said
-        if tokens >= context:
-            raise ContextLengthExceededError.of(tokens, context, _TOO_LONG, param="messages")
-        return newest, tried.get(len(newest.shown))
-
-    def _info(self, run: Run, waiter: Waiter) -> BackendInfo:
-        """A model that does not run is started with the run's settings."""
-        return self._backends.of(run.model).info(waiter, overrides=run.settings)
-
-    def _check_continues(self, run: Run, waiter: Waiter) -> None:
-        if not self._info(run, waiter).continues:
-            raise ConflictError(
-                f"the answer broke off, and what runs {run.model} cannot continue one that was begun: make another run"
-            )
+        counted = tried.get(len(newest.shown))
+        length = self._length(run, _chat(run, newest.shown), waiter) if counted is None else counted.tokens
+        if length + said >= context:
+            raise ContextLengthExceededError.of(length + said, context, _TOO_LONG, param="messages")
+        return newest, counted
 
     def _length(self, run: Run, chat: tuple[ChatMessage, ...], waiter: Waiter) -> int:
         """Tokens of the prompt; of its words alone, counted in parts, where these are too many to be laid out."""

@@ -22,7 +22,7 @@ from janflask.ipc.clients.supervisor import STATES_TIMEOUT, SupervisorClient
 from janflask.models.card import ModelCard
 from janflask.models.catalog import ModelCatalog, is_model_id
 from janflask.models.state import ModelState, ModelStatus
-from janflask.models.upstream_health import NobodyAsked, UpstreamHealth
+from janflask.models.upstream_health import UpstreamHealth
 from janflask.services.downloads import DownloadService
 from janflask.services.model import Model, coming, joined
 from janflask.services.model_changes import ALIVE, ModelChanges, ModelChangeService, check_idle
@@ -48,13 +48,13 @@ class ModelService:
         supervisor: SupervisorClient,
         downloads: DownloadService,
         engines: Engines,
-        upstreams: UpstreamHealth | None = None,
+        upstreams: UpstreamHealth,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
         self._supervisor = supervisor
         self._downloads = downloads
-        self._upstreams = UpstreamModels(upstreams or NobodyAsked())
+        self._upstreams = UpstreamModels(upstreams)
         self._changes = ModelChangeService(settings, catalog)
         self._engines = engines
 

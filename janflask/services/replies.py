@@ -5,6 +5,8 @@ from __future__ import annotations
 from janflask.storage.records import Message, Run, RunStatus
 from janflask.storage.run_log import ended_ms
 
+REASONING = "reasoning_content"  # the field of a message that holds what the model thought before it
+
 # OpenAI's words for why a message is not whole.
 _REASONS = {
     RunStatus.INCOMPLETE: "max_tokens",
@@ -12,10 +14,6 @@ _REASONS = {
     RunStatus.EXPIRED: "run_expired",
     RunStatus.FAILED: "run_failed",
 }
-
-
-REASONING = "reasoning_content"  # the field of a message that holds what the model thought before it
-
 
 def reply_message(run: Run, text: str, reasoning: str = "") -> Message:
     """The reply of ``run`` with the ``text`` that it has so far, and what the model thought before it."""

@@ -229,9 +229,6 @@ class RunStore(Protocol):
         ``run_log.missing`` completes what a crash cut short. Raises StoreDamagedError for what is no event.
         """
 
-    def said(self, thread_id: str, run_id: str) -> Sequence[str]:
-        """The pieces of text among them."""
-
 
 @dataclass(frozen=True, slots=True)
 class Repository:

@@ -26,7 +26,7 @@ from janflask.storage.base import Page, Slice
 from janflask.storage.paging import cut
 from janflask.storage.records import Run
 from janflask.storage.run_json import decode_run
-from janflask.storage.run_log import LogEvent, texts_of
+from janflask.storage.run_log import LogEvent
 from janflask.storage.run_log_file import FileEventWriter, complete_log, logs_in, read_log
 
 RUNS, OPEN = "runs", "open"
@@ -170,10 +170,6 @@ class FileRunStore:
         """See ``RunStore``."""
         with self._runs(thread_id, run_id) as fd:
             return read_log(fd, run_id)
-
-    def said(self, thread_id: str, run_id: str) -> Sequence[str]:
-        """See ``RunStore``."""
-        return texts_of(self.events(thread_id, run_id))
 
     # --- folders ------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from janflask.storage.base import Page, Slice
 from janflask.storage.memory_threads import MemoryThreadStore
 from janflask.storage.paging import Key, cut
 from janflask.storage.records import Run
-from janflask.storage.run_log import LogEvent, missing, texts_of
+from janflask.storage.run_log import LogEvent, missing
 
 
 class _EventWriter:
@@ -97,6 +97,3 @@ class MemoryRunStore:
     def events(self, thread_id: str, run_id: str) -> Sequence[LogEvent]:
         self.get(thread_id, run_id)
         return list(self._logs.get((thread_id, run_id), []))
-
-    def said(self, thread_id: str, run_id: str) -> Sequence[str]:
-        return texts_of(self.events(thread_id, run_id))

@@ -15,6 +15,7 @@ from janflask.storage import open_repository
 from janflask.storage.base import Page, Repository
 from janflask.storage.doctor.examination import examine
 from janflask.storage.records import Message, Run, RunStatus, Thread
+from janflask.storage.run_log import texts_of
 from tests.unit.runner import run_world
 from tests.unit.runner.run_world import RunWorld, hanging, saying
 
@@ -69,7 +70,7 @@ def test_runs_and_what_they_said(repository: Repository, kind: str, statuses: li
     thread = thread_of(repository, kind)
     runs = repository.runs.list(thread.id, Page(order="asc")).items
     assert [run.status for run in runs] == statuses
-    said = "".join(repository.runs.said(thread.id, runs[-1].id))
+    said = "".join(texts_of(repository.runs.events(thread.id, runs[-1].id)))
     texts = {message.id: message.text for message in messages(repository, thread)}
     assert said == (texts.get(runs[-1].message_id, "") if kind != "open" else said)
     assert bool(said) == (kind != "failed")
@@ -105,7 +106,7 @@ def set_expiry(world: RunWorld, run: Run, expires_ms: int) -> None:
 def test_a_run_that_was_under_way_goes_on_behind_what_it_said(world: RunWorld) -> None:
     thread = thread_of(world.repository, "open")
     (run,) = world.repository.runs.list(thread.id, Page()).items
-    before = "".join(world.repository.runs.said(thread.id, run.id))
+    before = "".join(texts_of(world.repository.runs.events(thread.id, run.id)))
     set_expiry(world, run, ids.now_ms() + 60_000)
     world.new_runner().recover()
     final = world.done(run)
@@ -117,7 +118,7 @@ def test_a_run_that_was_under_way_goes_on_behind_what_it_said(world: RunWorld) -
 def test_its_time_is_over_where_it_comes_too_late(world: RunWorld) -> None:
     thread = thread_of(world.repository, "open")
     (run,) = world.repository.runs.list(thread.id, Page()).items
-    before = "".join(world.repository.runs.said(thread.id, run.id))
+    before = "".join(texts_of(world.repository.runs.events(thread.id, run.id)))
     set_expiry(world, run, ids.now_ms())
     world.model.scripts = [hanging()]
     world.new_runner().recover()

@@ -75,22 +75,26 @@ class FakeModel:
 
     scripts: list[Script] = field(default_factory=list)
     requests: list[ChatRequest] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)  # what it was asked, in order
 
     def of(self, model_id: str) -> FakeModel:
         return self
 
     def chat(self, request: ChatRequest, waiter: Waiter, beat: float, tries: Tries) -> Events:
+        self.calls.append("chat")
         self.requests.append(request)
         script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
         yield from script(request, waiter)
 
     def count(self, request: TemplateRequest | TokenizeRequest, waiter: Waiter, tries: Tries) -> Counted:
+        self.calls.append("count")
         if isinstance(request, TokenizeRequest):
             return Counted(len(request.content.split()))
         tokens = (0,) * sum(len(message.text.split()) for message in request.messages)
         return Counted(len(tokens), LaidOut("", (), tokens))
 
     def info(self, waiter: Waiter, overrides: Mapping[str, Any]) -> BackendInfo:
+        self.calls.append("info")
         return BackendInfo(CONTEXT)
 
     def card(self, model_id: str) -> ModelCard:

@@ -120,6 +120,8 @@ def test_a_run_goes_on_behind_what_it_had_thought_and_said(words: str) -> None:
     assert final.completion_tokens == 1 + said
     (reply,) = world.messages(run)
     assert (reply.text, reply.extra) == (words + " no", {"reasoning_content": "Hm, so"})
+    again_from = world.model.calls.index("chat") + 1
+    assert world.model.calls[again_from] == "info", "it is started with the run's settings, if it must be"
 
 
 def test_what_comes_together_with_the_end_is_not_lost() -> None:
@@ -319,6 +321,14 @@ def test_an_answer_is_never_asked_to_be_longer_than_what_the_context_leaves() ->
     world = RunWorld(saying("ok"))
     world.done(world.run(world.thread("one two three"), max_completion_tokens=CONTEXT - 1))
     assert world.model.requests[0].max_tokens == CONTEXT - 3
+
+
+def test_a_newest_turn_that_leaves_little_room_is_laid_out_once() -> None:
+    world = RunWorld(saying("ok"))
+    final = world.done(world.run(world.thread("new " * (CONTEXT - 4))))
+    assert final.status is RunStatus.COMPLETED
+    assert world.model.calls == ["info", "count", "chat"]
+    assert world.model.requests[0].laid_out is not None
 
 
 def test_a_newest_turn_over_the_runs_own_limit() -> None:

@@ -17,7 +17,7 @@ from janflask.files.locks import FolderLocks
 from janflask.storage.base import Page
 from janflask.storage.file_runs import MAX_NEW_RUN, FileRunStore
 from janflask.storage.records import Run, RunStatus
-from janflask.storage.run_log import TextEvent
+from janflask.storage.run_log import TextEvent, texts_of
 
 
 def new_run(thread_id: str = "t1", **fields: object) -> Run:
@@ -77,10 +77,10 @@ def test_an_ended_run_makes_room_for_the_next(store: FileRunStore, root: Path) -
     assert store.get("t1", run.id).status is RunStatus.COMPLETED
     assert store.open_run("t1") is None
     assert list(store.all_open()) == []
-    assert store.said("t1", run.id) == ["hello"], "whoever was cut off may still hear it"
+    assert texts_of(store.events("t1", run.id)) == ["hello"], "whoever was cut off may still hear it"
     second = new_run()
     assert store.create(second)
-    assert store.said("t1", run.id) == []
+    assert texts_of(store.events("t1", run.id)) == []
     files = {path.name for path in (root / "threads" / "t1" / "runs").iterdir()}
     assert files == {f"{run.id}.json", f"{second.id}.json", "open"}
 
@@ -119,15 +119,15 @@ def test_a_change_is_kept(store: FileRunStore) -> None:
 def test_what_is_said_is_there_at_once_and_goes_on(store: FileRunStore) -> None:
     run = new_run()
     store.create(run)
-    assert store.said("t1", run.id) == []
+    assert texts_of(store.events("t1", run.id)) == []
     with store.event_log("t1", run.id) as writer:
         writer.add([TextEvent("Once\n")])
-        assert store.said("t1", run.id) == ["Once\n"]
+        assert texts_of(store.events("t1", run.id)) == ["Once\n"]
         writer.add([TextEvent("\u2028 “upon”")])
         writer.sync()
     with store.event_log("t1", run.id) as writer:
         writer.add([TextEvent(" a time")])
-    assert store.said("t1", run.id) == ["Once\n", "\u2028 “upon”", " a time"]
+    assert texts_of(store.events("t1", run.id)) == ["Once\n", "\u2028 “upon”", " a time"]
 
 
 def test_a_piece_that_was_cut_short_counts_for_nothing(store: FileRunStore, root: Path) -> None:
@@ -137,10 +137,10 @@ def test_a_piece_that_was_cut_short_counts_for_nothing(store: FileRunStore, root
         writer.add([TextEvent("whole")])
     file = root / "threads" / "t1" / "runs" / f"{run.id}.reply"
     file.write_bytes(file.read_bytes() + b'"cut sh')
-    assert store.said("t1", run.id) == ["whole"]
+    assert texts_of(store.events("t1", run.id)) == ["whole"]
     with store.event_log("t1", run.id) as writer:
         writer.add([TextEvent(" again")])
-    assert store.said("t1", run.id) == ["whole", " again"]
+    assert texts_of(store.events("t1", run.id)) == ["whole", " again"]
 
 
 @pytest.mark.parametrize("thread_id", ["nobody", "../t1", ""])

@@ -10,7 +10,7 @@ from janflask.errors import NotFoundError
 from janflask.files import ids
 from janflask.storage.base import Repository
 from janflask.storage.records import Run, RunStatus, Thread
-from janflask.storage.run_log import LogEvent, ReasoningEvent, TextEvent, ToolCallEvent, missing
+from janflask.storage.run_log import LogEvent, ReasoningEvent, TextEvent, ToolCallEvent, missing, texts_of
 
 SAID: list[LogEvent] = [ReasoningEvent("Hm."), TextEvent("Hel"), ToolCallEvent(0, "call_1", "look"), TextEvent("lo")]
 
@@ -49,7 +49,7 @@ def test_events_are_there_at_once_and_in_their_order(repository: Repository) -> 
         writer.add(SAID[1:])
         writer.sync()
     assert list(repository.runs.events("t", run.id)) == [*missing(run, []), *SAID]
-    assert list(repository.runs.said("t", run.id)) == ["Hel", "lo"]
+    assert list(texts_of(repository.runs.events("t", run.id))) == ["Hel", "lo"]
 
 
 def test_the_end_of_a_run_completes_its_log_once(repository: Repository) -> None:
@@ -79,7 +79,7 @@ def test_the_threads_next_run_forgets_it_for_good(repository: Repository) -> Non
     repository.runs.close("t", first.id, ended)
     assert list(repository.runs.events("t", first.id)) == [], "whoever is late brings nothing back"
     assert list(repository.runs.events("t", second.id)) == []
-    assert list(repository.runs.said("other", other.id)) == ["Hel", "lo"]
+    assert list(texts_of(repository.runs.events("other", other.id))) == ["Hel", "lo"]
 
 
 def test_no_run_no_events(repository: Repository) -> None:
