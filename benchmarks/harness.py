@@ -173,6 +173,13 @@ def in_turns(
 # --- the client ---------------------------------------------------------------------------------------------------
 
 
+def post_request(path: str, body: dict[str, Any]) -> bytes:
+    """As it goes over a socket; the server closes it behind its answer."""
+    payload = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    return f"{head}Content-Length: {len(payload)}\r\n\r\n".encode() + payload
+
+
 @dataclass
 class Stream:
     """One streamed completion: when each chunk came, and the last one's usage."""
@@ -193,25 +200,20 @@ class Stream:
         return [b - a for a, b in zip(self.arrivals, self.arrivals[1:], strict=False)]
 
     def open(self, port: int) -> socket.socket:
-        body = json.dumps(
-            {
-                "model": MODEL,
-                "prompt": self.prompt,
-                "max_tokens": self.max_tokens,
-                "temperature": 0,
-                "ignore_eos": True,
-                "stream": True,
-                "stream_options": {"include_usage": True},
-                **self.extra,
-            }
-        ).encode()
-        head = (
-            f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
+        body = {
+            "model": MODEL,
+            "prompt": self.prompt,
+            "max_tokens": self.max_tokens,
+            "temperature": 0,
+            "ignore_eos": True,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **self.extra,
+        }
+        request = post_request("/v1/completions", body)
         self._sock = socket.create_connection(("127.0.0.1", port), timeout=30)
         self.started = time.perf_counter()
-        self._sock.sendall(head.encode() + body)
+        self._sock.sendall(request)
         self._sock.setblocking(False)
         return self._sock
 

@@ -14,7 +14,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.harness import MODEL, REPLY_LIMIT, ROOT, Server, in_turns, linked_data, serving, serving_store
+from benchmarks.harness import (
+    MODEL,
+    REPLY_LIMIT,
+    ROOT,
+    Server,
+    in_turns,
+    linked_data,
+    post_request,
+    serving,
+    serving_store,
+)
 from benchmarks.report import Row
 
 SHARE = 0.97  # of the tokens a second of plain chats
@@ -38,13 +48,7 @@ def streamed_runs() -> list[Row]:
     with serving(**settings) as server, serving(checkout=ROOT, **settings, **server.knobs()) as other:
         chats(server), _runs(other)  # fill the prefix cache
         times = in_turns("chats and runs", lambda _: chats(server), lambda _: _runs(other), ROUNDS)
-    rate = CLIENTS * TOKENS
-    ratio = median(chat / run for chat, run in times)
-    detail = {
-        "tokens_per_second": round(rate / median(run for _, run in times)),
-        "chat_tokens_per_second": round(rate / median(chat for chat, _ in times)),
-    }
-    return [Row(f"{CLIENTS} streamed runs' tokens/s, vs {CLIENTS} streamed chats", ratio, SHARE, "x", detail=detail)]
+    return [rates_row(f"{CLIENTS} streamed runs' tokens/s, vs {CLIENTS} streamed chats", times, SHARE, "chat")]
 
 
 def rejoined_runs() -> list[Row]:
@@ -66,12 +70,22 @@ def chats(server: Server, model: str = MODEL) -> float:
     """Seconds of ``CLIENTS`` streamed chats at once, ``TOKENS`` tokens each."""
     body = _body(model=model, max_tokens=TOKENS, stream_options={"include_usage": True})
     body["messages"] = [{"role": "user", "content": QUESTION}]
-    return _all(server, [_request("/v1/chat/completions", body)] * CLIENTS)
+    return _all(server, [post_request("/v1/chat/completions", body)] * CLIENTS)
+
+
+def rates_row(name: str, times: list[tuple[float, float]], share: float, first: str) -> Row:
+    """Tokens a second of the rounds' second kind against the first, called ``first``; of ``CLIENTS`` answers each."""
+    tokens = CLIENTS * TOKENS
+    detail = {
+        "tokens_per_second": round(tokens / median(second for _, second in times)),
+        f"{first}_tokens_per_second": round(tokens / median(before for before, _ in times)),
+    }
+    return Row(name, median(before / second for before, second in times), share, "x", detail=detail)
 
 
 def _runs(server: Server) -> float:
     body = _body(max_completion_tokens=TOKENS) | {"instructions": ""}
-    return _all(server, [_request(f"/v1/threads/{_thread(server)}/runs", body) for _ in range(CLIENTS)])
+    return _all(server, [post_request(f"/v1/threads/{_thread(server)}/runs", body) for _ in range(CLIENTS)])
 
 
 def _thread(server: Server) -> str:
@@ -81,12 +95,6 @@ def _thread(server: Server) -> str:
 
 def _body(**fields: Any) -> dict[str, Any]:
     return {"model": MODEL, "stream": True, "temperature": 0, "ignore_eos": True, **fields}
-
-
-def _request(path: str, body: dict[str, Any]) -> bytes:
-    payload = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
-    return f"{head}Content-Length: {len(payload)}\r\n\r\n".encode() + payload
 
 
 def _all(server: Server, requests: Sequence[bytes]) -> float:
@@ -177,7 +185,7 @@ def first_token(server: Server, thread: str, **fields: Any) -> float:
     body = _body(max_completion_tokens=2) | {"instructions": "", "additional_messages": added} | fields
     started, first, heard = time.perf_counter(), 0.0, b""
     with socket.create_connection(("127.0.0.1", server.port), timeout=REPLY_LIMIT) as sock:
-        sock.sendall(_request(f"/v1/threads/{thread}/runs", body))
+        sock.sendall(post_request(f"/v1/threads/{thread}/runs", body))
         while data := sock.recv(1 << 16):
             heard += data
             if not first and b"thread.message.delta" in heard:

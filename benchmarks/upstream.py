@@ -7,11 +7,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 
 from benchmarks.harness import MODEL, Server, in_turns, serving, serving_store
 from benchmarks.report import Row
-from benchmarks.runs import CLIENTS, TOKENS, chats
+from benchmarks.runs import CLIENTS, chats, rates_row
 
 SHARE = 0.9  # of the tokens a second straight from the server that runs the model
 ROUNDS = 9
@@ -23,13 +22,8 @@ def upstream() -> list[Row]:
     with serving(ctx_len=1024, n_parallel=CLIENTS) as server, _beside(server) as beside:
         chats(server), chats(beside, THROUGH)  # fill the prefix cache, open connections
         times = in_turns("straight and through", lambda _: chats(server), lambda _: chats(beside, THROUGH), ROUNDS)
-    rate = CLIENTS * TOKENS
-    detail = {
-        "tokens_per_second": round(rate / median(through for _, through in times)),
-        "straight_tokens_per_second": round(rate / median(straight for straight, _ in times)),
-    }
-    ratio = median(straight / through for straight, through in times)
-    return [Row(f"tokens/s of {CLIENTS} streams through an upstream, vs straight", ratio, SHARE, "x", detail=detail)]
+    name = f"tokens/s of {CLIENTS} streams through an upstream, vs straight"
+    return [rates_row(name, times, SHARE, "straight")]
 
 
 @contextmanager

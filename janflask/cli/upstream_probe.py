@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 import click
 
 from janflask.models.upstream import ServerKind, Upstream
+from janflask.models.upstream_key import shown
 
 CONNECT_TIMEOUT = 5.0  # seconds
 SILENCE = 10.0  # seconds without a byte of the answer
@@ -119,7 +120,7 @@ class UpstreamProbe:
 
     def _refusal(self, base_url: str, path: str, status: int, location: str, body: bytes) -> str:
         if 300 <= status < 400:
-            return f"{base_url} redirects to {self._shown(location.encode()) or 'elsewhere'}: give the URL it leads to"
+            return f"{base_url} redirects to {self._shown(location) or 'elsewhere'}: give the URL it leads to"
         if status in (401, 403):
             if self._key is None:
                 return f"{base_url} wants a key ({status}): name it with --api-key-file or --api-key-env"
@@ -128,12 +129,9 @@ class UpstreamProbe:
             return f"{base_url} has no {path} (404): a base URL ends in /v1 at most servers"
         return f"{base_url} answers {status}: {self._shown(body) or 'without a reason'}"
 
-    def _shown(self, text: bytes) -> str:
+    def _shown(self, text: str | bytes) -> str:
         """What the server says, short, and without the key if it repeats that."""
-        told = text[: 8 * MAX_SHOWN].decode("utf-8", "replace")
-        told = told.replace(self._key, "***") if self._key else told
-        line = " ".join(told.split())
-        return line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]}…"
+        return shown(text, self._key, MAX_SHOWN)
 
 
 def kind_of(entry: Mapping[str, Any]) -> ServerKind:

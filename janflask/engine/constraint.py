@@ -25,7 +25,7 @@ from llama_cpp import llama_cpp as lib
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from janflask.engine.ends import CONTROL, UNKNOWN, UNUSED
-from janflask.engine.matcher import GrammarMatcher, Mask, reason
+from janflask.engine.matcher import GrammarMatcher, Mask, mask_words, reason
 from janflask.engine.model import Model
 from janflask.errors import EngineError, InvalidRequestError, JanflaskError, UnavailableError
 from janflask.ipc.messages.constraint import Constraint, ConstraintKind
@@ -51,6 +51,7 @@ LIMITS = LLParserLimits(
 SPECIAL = b"\xff"  # in front of a token's bytes: no text
 
 Done = Callable[["Compiled | JanflaskError"], None]
+_Key = tuple[ConstraintKind, str, str | None]  # all of a constraint but the name of its field
 
 
 def make_table(model: Model) -> LLTokenizer:
@@ -118,11 +119,11 @@ class Compiler:
 
     def __init__(self, make: Callable[[], LLTokenizer], n_vocab: int) -> None:
         self._make = make
-        self._words = (n_vocab + 31) // 32
+        self._words = mask_words(n_vocab)
         self._table: LLTokenizer | None = None
         self._ready = threading.Event()
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self._cache: OrderedDict[tuple[str, ...], Compiled] = OrderedDict()
+        self._cache: OrderedDict[_Key, Compiled] = OrderedDict()
         self._cached_bytes = 0
         self._lock = threading.Lock()
 
@@ -160,7 +161,8 @@ class Compiler:
                 self._table = self._make()
             except Exception:
                 log.exception("llguidance made no table of this vocabulary: answers cannot be constrained")
-            log.info("ready for constraints after %.2f s", time.monotonic() - started)
+            else:
+                log.info("ready for constraints after %.2f s", time.monotonic() - started)
             self._ready.set()
         self._ready.wait()
         while True:
@@ -226,8 +228,8 @@ class Compiler:
                 self._cached_bytes -= len(oldest[1])
 
 
-def _key(constraint: Constraint) -> tuple[str, ...]:
-    return (constraint.kind, constraint.text, constraint.whitespace or "")
+def _key(constraint: Constraint) -> _Key:
+    return constraint.kind, constraint.text, constraint.whitespace
 
 
 def grammar(constraint: Constraint) -> str:

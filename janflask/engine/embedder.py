@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
+from janflask.engine.vocabulary import check_tokens
 from janflask.engine.worker import Worker
 from janflask.errors import (
     ContextLengthExceededError,
@@ -190,11 +191,7 @@ class Embedder(Worker):
         if isinstance(given, str):
             tokens = context.tokenize(given) if given else array("i")
         else:
-            for token in given:
-                if not 0 <= token < self._n_vocab:
-                    raise InvalidRequestError(
-                        f"{token} is no token of this model, its ids go from 0 to {self._n_vocab - 1}"
-                    )
+            check_tokens(given, self._n_vocab, "token {}")
             tokens = array("i", given)
         if not tokens:
             raise InvalidRequestError("it is empty, it must hold at least one token")

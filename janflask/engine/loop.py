@@ -208,12 +208,12 @@ class Loop(Worker):
         self._await_masks(sequences)
         for sequence in sequences:
             matcher = sequence.matcher
+            is_complete = matcher is not None and matcher.is_complete
             if matcher is not None and matcher.error is not None:
                 self._fail(sequence, constraint_failed(matcher.error))
-            elif sequence.is_exhausted() or (matcher is not None and matcher.is_complete):
+            elif is_complete or sequence.is_exhausted():
                 sequence.last_token = self.clock()
                 sequence.first_token = sequence.first_token or sequence.last_token
-                is_complete = matcher is not None and matcher.is_complete
                 self._finish(sequence, FinishReason.STOP if is_complete else FinishReason.LENGTH)
         self._sample([sequence for sequence in sequences if sequence.slot is not None])
 

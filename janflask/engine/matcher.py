@@ -15,7 +15,7 @@ import numpy as np
 from llguidance import LLExecutor, LLMatcher
 from numpy.typing import NDArray
 
-Mask = NDArray[np.uint32]
+Mask = NDArray[np.uint32]  # a bit for each token that may come; of shape (mask_words(n_vocab),)
 
 
 class Matcher(Protocol):
@@ -43,7 +43,7 @@ class GrammarMatcher:
 
     Args:
         inner: belongs to this one alone.
-        mask: of the first token; uint32 of shape (ceil(n_vocab / 32),).
+        mask: of the first token.
     """
 
     def __init__(self, inner: LLMatcher, mask: Mask) -> None:
@@ -78,6 +78,11 @@ class GrammarMatcher:
             self.is_complete = self.inner.is_stopped()
 
 
+def mask_words(n_vocab: int) -> int:
+    """Words of 32 bits that a mask takes."""
+    return (n_vocab + 31) // 32
+
+
 def reason(error: str) -> str:
     """The part of llguidance's error that is about the constraint, not about its own state."""
     lines = [line for line in error.splitlines() if line.strip() and line != "<non-verbose/>"]
@@ -93,7 +98,7 @@ class MaskThread:
     """
 
     def __init__(self, n_vocab: int, threads: int = 1) -> None:
-        self._words = (n_vocab + 31) // 32
+        self._words = mask_words(n_vocab)
         self._executor = LLExecutor(threads)
         self._thread = ThreadPoolExecutor(1, "masks")
         self._last: Future[None] | None = None

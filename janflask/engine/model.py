@@ -6,6 +6,7 @@ import ctypes
 import logging
 from array import array
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from janflask_ext.sampling import Sampler, process_dry_breakers
 from janflask_ext.stream import TextStream, Vocab
 
 log = logging.getLogger(__name__)
+
+KNOWN_MARKERS = 64  # of which it is remembered whether they are hidden: each request of a model has the same few
 
 LLAMA_VERSION = f"llama-cpp-python {llama_cpp.__version__}"
 
@@ -65,6 +68,7 @@ class Model:
         self.pieces = hot.pieces(self.vocab_address, self.n_vocab)
         self.token_types = own_types(hot.attributes(self.vocab_address, self.n_vocab))
         self.vocab = Vocab(self.pieces, self.token_types)
+        self._is_hidden = lru_cache(KNOWN_MARKERS)(self._find_hidden)
         self.eog = self._ends(self.token_types, prompt_template)
         self.ctx_train: int = lib.llama_model_n_ctx_train(pointer)
         self.notes = _notes(settings, library_log)
@@ -232,7 +236,7 @@ class Model:
         """Control tokens make text where one of ``markers`` is made of them: whoever looks for it has to see it."""
         return TextStream(self.vocab, stop, render_special=any(map(self._is_hidden, markers)))
 
-    def _is_hidden(self, marker: str) -> bool:
+    def _find_hidden(self, marker: str) -> bool:
         return any(map(self.vocab.hides, self.tokenize(marker, add_special=False, parse_special=True)))
 
 

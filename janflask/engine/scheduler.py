@@ -1,9 +1,9 @@
 """Who is computed in the next step: admission, prompt slices, and what gives way when the KV memory runs short.
 
 A step is one ``llama_decode`` for everybody: each decoding sequence brings its newest token (and those that its
-constraint forces behind it), and what is left of the
-step's budget is filled with slices of the prompts in prefill. While somebody decodes, a step brings at most
-``slice_size`` prompt tokens, so that nobody's stream stalls behind a long prompt; while nobody does, ``chunk_size``.
+constraint forces behind it), and what is left of the step's budget is filled with slices of the prompts in prefill.
+While somebody decodes, a step brings at most ``slice_size`` prompt tokens, so that nobody's stream stalls behind a long
+prompt; while nobody does, ``chunk_size``.
 
 Half of the budget goes to the prompt that was admitted first, the rest to those with the fewest tokens left: a long
 prompt cannot hold a short one back, and is itself never starved.

@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 
 class TextModel(Protocol):
-    """What a request needs of a model before the loop sees it; ``context.Model``, or a fake in tests."""
+    """What a request needs of a model before the loop sees it; ``model.Model``, or a fake in tests."""
 
     @property
     def n_vocab(self) -> int: ...
@@ -234,6 +234,8 @@ class EngineServer(SocketServer):
 
     def _begin(self, connection: Connection, loop: Loop, request: GenerateRequest, constraint: Compiled | None) -> None:
         prompt = self._prompt(request, loop.capacity)
+        biased = (token for token, _ in request.sampling.logit_bias)
+        check_tokens(biased, self.model.n_vocab, request.bias_name, param="logit_bias")
         sequences = [self._sequence(connection, loop, request, prompt, i) for i in range(request.n)]
         if constraint is not None:
             for sequence in sequences:
@@ -284,8 +286,6 @@ class EngineServer(SocketServer):
         self, connection: Connection, loop: Loop, request: GenerateRequest, prompt: array[int], index: int
     ) -> Sequence:
         params = request.sampling
-        biased = (token for token, _ in params.logit_bias)
-        check_tokens(biased, self.model.n_vocab, request.bias_name, param="logit_bias")
         return Sequence(
             tokens=array("i", prompt),
             n_prompt=len(prompt),

@@ -26,7 +26,7 @@
 ``template_probe``: Which form of a message a chat template reads, found out by rendering small conversations with it
 ``template_process``: One chat template in a process of its own, which can be killed; see ``template_renderer``
 ``template_renderer``: A process that renders one chat template, with limits of time and memory. Run as a script by
-    ``templates.py``
+    ``template_process.py``
 ``templates``: From messages to the prompt that a model was trained to see
 ``totals``: Several generations of one request, as one
 ``tries``: How often one request is tried: the one policy

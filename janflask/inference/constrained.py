@@ -79,11 +79,6 @@ def of_grammar(text: str, place: str) -> Constrained:
     return Constrained(Constraint(kind=ConstraintKind.GRAMMAR, text=lark, name=place))
 
 
-def parse(text: str) -> Any:
-    """JSON. Raises ValueError, RecursionError."""
-    return json.loads(text)
-
-
 def _json(schema: object, place: str) -> str:
     try:
         return json.dumps(schema, allow_nan=False)

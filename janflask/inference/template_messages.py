@@ -154,7 +154,7 @@ def _object(arguments: str) -> Any:
     """What a model wrote and is no object (``max_tokens`` cut it) is shown as the text that it is."""
     try:
         value = json.loads(arguments or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"arguments": arguments}
     return value if isinstance(value, dict) else {"arguments": value}
 

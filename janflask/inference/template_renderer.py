@@ -1,4 +1,4 @@
-"""A process that renders one chat template, with limits of time and memory. Run as a script by ``templates.py``.
+"""A process that renders one chat template, with limits of time and memory. Run as a script by ``template_process.py``.
 
 A chat template is a program that came with a download. Jinja2's sandbox keeps it from the machine, but nothing in a
 sandbox keeps it from looping for ever or from filling the memory, and a thread can't be ended from outside. So it runs

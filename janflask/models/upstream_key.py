@@ -12,6 +12,7 @@ from janflask.errors import ConflictError
 from janflask.models.upstream import KEY_EXTENSION, Upstream
 
 MAX_KEY = 4096  # characters
+MAX_READ = 1 << 16  # characters or bytes of a foreign text that are looked at
 
 _KEY = re.compile("[!-~]+")  # what may stand in a header, without spaces
 
@@ -36,6 +37,21 @@ def upstream_key(upstream: Upstream, env: Mapping[str, str] | None = None) -> st
             f"{where} must hold the upstream's key alone: one line of 1 to {MAX_KEY} visible ASCII characters"
         )
     return key
+
+
+def hidden(text: str | bytes, key: str | None) -> str:
+    """A foreign text without the key. To be cut afterwards only: of a key that was cut before, a part would remain."""
+    told = text[:MAX_READ]
+    if isinstance(told, bytes):
+        told = told.decode("utf-8", "replace")
+    return told.replace(key, "***") if key else told
+
+
+def shown(text: str | bytes, key: str | None, most: int) -> str:
+    """A foreign text for our messages: without the key, in one line, of at most ``most`` characters."""
+    told = hidden(text, key)[: 4 * most]
+    told = " ".join("".join(character if character.isprintable() else " " for character in told).split())
+    return told if len(told) <= most else f"{told[: most - 1]}…"
 
 
 def upstream_problems(upstream: Upstream | None) -> Iterator[str]:

@@ -127,18 +127,14 @@ class MessageSchema(Base):
             raise ma.ValidationError(f"is required in a {data['role']} message", "content")
 
     @ma.validates_schema
-    def check_calls(self, data: dict[str, Any], **kwargs: Any) -> None:
-        """Only an assistant calls tools."""
-        for name in ("tool_calls", "function_call"):
-            if data.get(name) and data["role"] != "assistant":
-                raise ma.ValidationError(f"belongs to an assistant's message, not to a {data['role']} message", name)
-
-    @ma.validates_schema
-    def check_reasoning(self, data: dict[str, Any], **kwargs: Any) -> None:
-        """Only an assistant thinks aloud."""
-        for name in THOUGHTS:
-            if data.get(name) and data["role"] != "assistant":
-                raise ma.ValidationError(f"belongs to an assistant's message, not to a {data['role']} message", name)
+    def check_speaker(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """Only an assistant calls tools, and thinks aloud."""
+        if data["role"] == "assistant":
+            return
+        wrong = f"belongs to an assistant's message, not to a {data['role']} message"
+        errors = {name: [wrong] for name in ("tool_calls", "function_call", *THOUGHTS) if data.get(name)}
+        if errors:
+            raise ma.ValidationError(errors)
 
     @ma.post_load
     def make(self, data: dict[str, Any], **kwargs: Any) -> ChatMessage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -15,17 +16,9 @@ from janflask.inference.constrained import Constrained
 from janflask.schemas.fields import Text, kind, wrong_type
 
 MAX_NAME = 64
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_NAME = re.compile(rf"[a-zA-Z0-9_-]{{1,{MAX_NAME}}}")
 TYPES = ("text", "json_object", "json_schema")
-
-Made = tuple[str, Constrained]  # the field that it came by
-
-
-class AnyJson(fields.Field[Any]):
-    """Whatever JSON there is."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
-        return value
+KINDS = ("json", "regex", "choice", "grammar")  # of constraints, by vLLM's names
 
 
 class Object(fields.Field[dict[str, Any]]):
@@ -39,8 +32,8 @@ class Object(fields.Field[dict[str, Any]]):
         return value
 
 
-def _schema_field(description: str) -> AnyJson:
-    return AnyJson(
+def _schema_field(description: str) -> fields.Raw:
+    return fields.Raw(
         allow_none=True, metadata={"description": description, "oneOf": [{"type": "object"}, {"type": "string"}]}
     )
 
@@ -104,7 +97,7 @@ def _found(data: Mapping[str, Any]) -> Iterator[tuple[str, Make]]:
     outputs = data.get("structured_outputs")
     if outputs is not None:
         yield from _outputs(outputs)
-    for what in ("json", "regex", "choice", "grammar"):
+    for what in KINDS:
         if data.get(f"guided_{what}") not in (None, "", []):
             yield f"guided_{what}", _maker(what, data[f"guided_{what}"], f"guided_{what}")
 
@@ -139,7 +132,6 @@ def _of_named(named: object, place: str) -> Make:
     return _maker("json", named["schema"], f"{place}.schema")
 
 
-_OTHERS = ("structural_tag",)  # of vLLM's
 _MODIFIERS = {  # what vLLM takes beside it, and what asks for nothing of it here
     "disable_any_whitespace": (True,),
     "disable_additional_properties": (True, False),
@@ -153,7 +145,7 @@ def _outputs(outputs: Mapping[str, Any]) -> Iterator[tuple[str, Make]]:
         place = f"structured_outputs.{name}"
         if value is None or value is False or value in _MODIFIERS.get(name, ()):
             continue
-        if name not in ("json", "regex", "choice", "grammar", "json_object"):
+        if name not in (*KINDS, "json_object"):
             raise InvalidRequestError(f"{place} is not supported: leave it out", param=place)
         yield place, _maker(name, value, place)
 
@@ -176,7 +168,7 @@ def _parsed(value: Any, place: str) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return constrained.parse(value)
+        return json.loads(value)
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError(f"{place} must be a JSON schema: {error}", param=place) from error
 

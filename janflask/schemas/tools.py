@@ -16,9 +16,9 @@ from janflask.schemas.fields import Text, kind, optional_flag, wrong_type
 from janflask.schemas.sampling import Base
 
 MAX_TOOLS = 1024
-_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,128}")
+_NAME = re.compile(r"^[A-Za-z0-9_.\-]{1,128}\Z")
 _NAME_ERROR = "must have 1 to 128 letters, digits, _, . or -"
-_NEEDS_TOOLS = "needs `tools`, and the request has none: leave it out, or set it to none"
+_NEEDS = "needs `{}`, and the request has none: leave it out, or set it to none"
 _NOT_YET = "is not supported yet with {}: nothing holds the model to it; set it to auto, or to none"
 _OBJECT: dict[str, Any] = {"type": "must be an object", "required": "is required", "null": "must not be null"}
 _WORDS = ("none", "auto", "required")
@@ -27,7 +27,7 @@ _WORDS = ("none", "auto", "required")
 def _name_field() -> Text:
     return Text(
         required=True,
-        validate=validate.Regexp(rf"^{_NAME.pattern}\Z", error=_NAME_ERROR),
+        validate=validate.Regexp(_NAME, error=_NAME_ERROR),
         metadata={"example": "get_weather"},
     )
 
@@ -159,11 +159,13 @@ class ToolsSchema(Base):
         if data.get("tools") and data.get("functions"):
             raise ma.ValidationError("cannot be given together with `tools`: leave them out", "functions")
         seen: set[str] = set()
-        for number, tool in enumerate(data.get("tools") or ()):
-            name = tool["function"].name
-            if name in seen:
-                raise ma.ValidationError({number: {"function": {"name": [f"comes twice: {name}"]}}}, "tools")
-            seen.add(name)
+        for number, tool in enumerate(chosen_tools(data)):
+            if tool.name in seen:
+                twice: dict[str, Any] = {"name": [f"comes twice: {tool.name}"]}
+                if data.get("functions"):
+                    raise ma.ValidationError({number: twice}, "functions")
+                raise ma.ValidationError({number: {"function": twice}}, "tools")
+            seen.add(tool.name)
 
     @ma.pre_load
     def choose(self, data: Any, **kwargs: Any) -> Any:
@@ -174,7 +176,7 @@ class ToolsSchema(Base):
             if data.get(choice) == "none":
                 data = {name: value for name, value in data.items() if name != listed}
             elif not data.get(listed) and data.get(choice) not in (None, "auto"):
-                raise ma.ValidationError(_NEEDS_TOOLS.replace("tools", listed, 1), choice)
+                raise ma.ValidationError(_NEEDS.format(listed), choice)
         return data
 
 

@@ -15,6 +15,7 @@ _REASONS = {
     RunStatus.FAILED: "run_failed",
 }
 
+
 def reply_message(run: Run, text: str, reasoning: str = "") -> Message:
     """The reply of ``run`` with the ``text`` that it has so far, and what the model thought before it."""
     status = "in_progress"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -213,19 +212,13 @@ def test_places_are_those_of_all_workers_and_of_runs(near: Server, fake: FakeUps
     body = {"model": "bad", "messages": MESSAGES, "stream": True}
     with raw_request(near, body), raw_request(near, body) as waiting:
         wait_for(lambda: fake.held == 2, "a chat to be under way")
-        socks = [waiting]
         assert len(fake.posts) == 2
         refused = near.post("/v1/chat/completions", json=body)
         assert refused.status_code == 429
         assert refused.json()["error"]["code"] == "queue_full"
-        _close(socks)
+        waiting.close()
         fake.release.set()
     assert ended(near, thread, run_id)["status"] == "completed"
-
-
-def _close(socks: list[socket.socket]) -> None:
-    for sock in socks:
-        sock.close()
 
 
 def test_an_error_in_mid_stream_is_the_last_event(near: Server, fake: FakeUpstream) -> None:

@@ -134,3 +134,12 @@ def test_where_ends_are_ignored_text_is_not_banned(load: Load, tmp_path: Path) -
     biased = (*forced(model, "</s>").logit_bias, (model.pieces.index(b"<|im_end|>"), 2000.0))
     params = SamplingParams(temperature=0.0, logit_bias=biased, ignore_eos=True)
     assert engine.answer("a", 2, params) == ("</s></s>", "length")
+
+
+def test_a_control_token_is_text_for_whoever_looks_for_it(load: Load, tmp_path: Path) -> None:
+    model = load(write_chat(tmp_path / "m.gguf"))
+    (token,) = model.tokenize("<|im_end|>", add_special=False, parse_special=True)
+    for _ in range(2):  # what is remembered of a marker is the same
+        assert model.make_text((), ("<|im_end|>",)).push(token) == "<|im_end|>"
+        assert model.make_text((), ("</think>",)).push(token) == ""
+        assert model.make_text(()).push(token) == ""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
-CERTIFICATE = Path(__file__).with_name("localhost.pem")
+from tests.fakes.openai_server import running
 
 # Entries of GET /v1/models: vLLM 0.33.0, llama.cpp of llama-cpp-python 0.3.36, that one's own server, janflask 0.1.0.
 VLLM: dict[str, Any] = {
@@ -103,19 +101,9 @@ def listing_server(
     """A running one on a free port; with ``tls`` by CERTIFICATE, its own authority, for localhost and 127.0.0.1."""
     fake = FakeOpenAI(*models, key=key)
     server = _Server((host, 0), type("Handler", (_Handler,), {"fake": fake}))
-    if tls:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(CERTIFICATE)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
     fake.url = f"{'https' if tls else 'http'}://{host}:{server.server_address[1]}/v1"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with running(server, secure=tls):
         yield fake
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @contextmanager

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
-CERTIFICATE = Path(__file__).with_name("localhost.pem")  # for localhost and 127.0.0.1, with its key
+from tests.fakes.file_server import CERTIFICATE
+
 PATIENCE = 20.0  # seconds after which a fake gives up; no test waits for it unless something is wrong
 
 
@@ -278,6 +278,16 @@ def serving(
     fake = FakeUpstream(list(script), host=host, secure=secure)
     server = _Server(fake, (host, port))
     fake.port = server.server_address[1]
+    with running(server, secure=secure):
+        try:
+            yield fake
+        finally:
+            fake.closing.set()
+
+
+@contextmanager
+def running(server: ThreadingHTTPServer, *, secure: bool) -> Iterator[None]:
+    """``server`` in a thread until the end of the block; ``secure``: by CERTIFICATE, which is its own authority."""
     if secure:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(CERTIFICATE)
@@ -285,9 +295,8 @@ def serving(
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
-        yield fake
+        yield
     finally:
-        fake.closing.set()
         server.shutdown()
         server.server_close()
         thread.join()

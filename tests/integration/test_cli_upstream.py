@@ -18,7 +18,8 @@ from janflask.models.catalog import ModelCatalog
 from janflask.models.upstream import ServerKind
 from janflask.settings import Settings
 from tests.fakes import listing_server as fake
-from tests.fakes.listing_server import CERTIFICATE, FakeOpenAI, listing_server, speaking
+from tests.fakes.file_server import CERTIFICATE
+from tests.fakes.listing_server import FakeOpenAI, listing_server, speaking
 
 KEY = "sk-very-secret"
 
@@ -280,6 +281,9 @@ def test_a_key_that_the_server_repeats_is_not_shown(root: Path, key_file: Path) 
     with listing_server(fake.VLLM) as server:
         server.answers["/v1/models"] = (500, {}, f"no such key: {KEY}".encode())
         assert refused(server.url, "--api-key-file", key_file) == f"{server.url} answers 500: no such key: ***"
+        for blank in (*range(780, 804, 4), *range(1580, 1604, 4)):  # wherever it is cut, no part of the key remains
+            server.answers["/v1/models"] = (500, {}, b" " * blank + f"x\x1b {KEY}".encode())
+            assert KEY[:4] not in refused(server.url, "--api-key-file", key_file)
         server.answers["/v1/models"] = (302, {"Location": f"http://h.example/?k={KEY}"}, b"")
         assert "redirects to http://h.example/?k=***" in refused(server.url, "--api-key-file", key_file)
 

@@ -35,8 +35,8 @@ from janflask.inference.requests import (
 )
 from janflask.inference.waiting import Waiter
 from janflask.models.upstream import ServerKind
+from tests.fakes.file_server import CERTIFICATE
 from tests.fakes.openai_server import (
-    CERTIFICATE,
     USAGE,
     Handler,
     answers,
@@ -581,6 +581,20 @@ def test_vllms_token_routes() -> None:
         assert (laid_out.prompt, laid_out.tokens) == ("text of [1, 2, 3]", (1, 2, 3))
         assert backend.count(template, Waiter()).tokens == 3
     assert fake.posts[0].body == {"model": "far", "prompt": "hi", "add_special_tokens": False}
+
+
+def test_a_text_of_tokens_that_is_not_told() -> None:
+    with serving([answers({"tokens": [4, 5]})]) as fake, backend_for(fake) as backend:
+        with pytest.raises(UpstreamError, match="did not answer with what /detokenize should give"):
+            backend.detokenize(DetokenizeRequest(model="far", tokens=(4, 5)), Waiter())
+
+
+@pytest.mark.parametrize("tokens", [[1, 2], [{"id": 1, "piece": [256]}]], ids=["no pieces", "no bytes"])
+def test_pieces_that_are_asked_for_and_not_told(tokens: list[Any]) -> None:
+    asked = TokenizeRequest(model="far", content="hi", with_pieces=True)
+    with serving([answers({"tokens": tokens})]) as fake, backend_for(fake, kind=ServerKind.LLAMA_SERVER) as backend:
+        with pytest.raises(UpstreamError, match="did not answer with what /tokenize should give"):
+            backend.tokenize(asked, Waiter())
 
 
 def test_a_count_where_the_route_is_missing_is_an_estimate() -> None:

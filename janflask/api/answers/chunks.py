@@ -105,16 +105,12 @@ class ChatChunks(ChunkWriter):
 
     def __init__(self, heading: Heading, request: ChatRequest) -> None:
         super().__init__(heading, request)
-        self._n = request.n
         self._request = request
 
     def opening(self) -> bytes:
         """The assistant's role, for each choice."""
         delta = {"role": "assistant", "content": "", "refusal": None}
-        choices = [
-            {"index": index, "delta": delta, "logprobs": None, "finish_reason": None} for index in range(self._n)
-        ]
-        return b"".join(data_line(self._object([choice])) for choice in choices)
+        return b"".join(data_line(self._object([_choice(index, delta)])) for index in range(self._request.n))
 
     def aside(self, delta: ReasoningDelta | ToolCallDelta | RefusalDelta) -> bytes:
         """``reasoning_content``, a piece of one of the ``tool_calls`` (or a ``function_call``), or a ``refusal``."""
@@ -127,15 +123,13 @@ class ChatChunks(ChunkWriter):
             said = {"function_call": _call(delta)["function"]}
         else:
             said = {"tool_calls": [_call(delta)]}
-        choice = {"index": delta.index, "delta": said, "logprobs": None, "finish_reason": None}
-        return data_line(self._object([choice]))
+        return data_line(self._object([_choice(delta.index, said)]))
 
     def _logprobs(self, index: int, tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
         return chat_logprobs(tokens)
 
     def _last_choice(self, finished: Finished) -> dict[str, Any]:
-        reason = finish_reason(finished.reason, self._request)
-        return {"index": finished.index, "delta": {}, "logprobs": None, "finish_reason": reason}
+        return _choice(finished.index, {}, finish_reason(finished.reason, self._request))
 
 
 class CompletionChunks(ChunkWriter):
@@ -168,6 +162,10 @@ class CompletionChunks(ChunkWriter):
 
     def _last_choice(self, finished: Finished) -> dict[str, Any]:
         return {"index": finished.index, "text": "", "logprobs": None, "finish_reason": finished.reason}
+
+
+def _choice(index: int, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
 
 
 def _call(delta: ToolCallDelta) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 
 import msgspec
@@ -10,10 +9,8 @@ import msgspec
 from janflask.inference.deltas import Delta, ReasoningDelta, TextDelta, ToolCallDelta
 from janflask.inference.parsing.call_parser import CallParser, Schemas
 from janflask.inference.parsing.calls import CallRules
-from janflask.inference.parsing.markers import Markers
+from janflask.inference.parsing.markers import TAG, Markers
 from janflask.inference.parsing.rules import AnswerRules
-
-_TAG = re.compile(r"<[^<>]*>|\[[^\[\]]*\]")
 
 
 class _State(Enum):
@@ -75,7 +72,7 @@ class AnswerParser:
     @property
     def is_through(self) -> bool:
         """Whether all that follows is text, to be handed on as it is."""
-        return self._state is _State.TEXT and not (self._is_wrapped or self._held or self._in_text.all)
+        return self._state is _State.TEXT and not self._held and self._looks_for_nothing
 
     def begin(self, prompt: str, begun: str = "") -> None:
         """Goes on behind a prompt, and behind what of the answer follows it already, which is not told again."""
@@ -105,7 +102,7 @@ class AnswerParser:
         held, self._held = self._held, ""
         if self._state is _State.LEAD:
             held = held.lstrip() if self._has_lead else held
-        elif self._state is _State.TEXT and self._is_wrapped and _TAG.match(held):
+        elif self._state is _State.TEXT and self._is_wrapped and TAG.match(held):
             return []  # the answer's end, of which the model's last token is never told
         elif self.thinks:
             held = held.strip() if self._state is _State.THOUGHT_LEAD else held.rstrip()
@@ -169,13 +166,12 @@ class AnswerParser:
         return True
 
     def _text(self, deltas: list[Delta]) -> bool:
-        if self.is_through_text:
+        if self._looks_for_nothing:
             self._say(deltas, self._held)
             self._held = ""
             return False
-        found = (self._in_fence if self._is_code else self._in_wrap if self._is_wrapped else self._in_text).find(
-            self._held
-        )
+        markers = self._in_fence if self._is_code else self._in_wrap if self._is_wrapped else self._in_text
+        found = markers.find(self._held)
         if found.marker == FENCE:
             self._is_code = not self._is_code
             self._say(deltas, self._held[: found.end])
@@ -195,8 +191,8 @@ class AnswerParser:
         return True
 
     @property
-    def is_through_text(self) -> bool:
-        """Whether nothing is looked for in the text under way."""
+    def _looks_for_nothing(self) -> bool:
+        """Whether no marker can come in the text under way."""
         return not (self._is_wrapped or self._in_text.all)
 
     def _say(self, deltas: list[Delta], text: str) -> None:

@@ -100,25 +100,13 @@ class CallParser:
         if text:
             self._out.append(ToolCallDelta(self._index, self.count - 1, arguments=text))
 
-    def _object(self) -> Step[bool]:
-        """Arguments that are a JSON object, or one in a string."""
-        if (yield from self._reader.peek()) != "{":
-            return self._unpacked((yield from self._reader.value()))
-        pieces = self._reader.pieces()
-        while True:
-            try:
-                piece = next(pieces)
-            except StopIteration as end:
-                return bool(end.value)
-            if piece is None:
-                yield
-            else:
-                self._argue(piece)
-
-    def _unpacked(self, written: str | None) -> bool:
+    def _whole(self, name: str, call_id: str | None, written: str | None) -> bool:
+        """A call whose arguments are there already; it is none if they are no object, nor one in a string."""
         arguments = _object_text(written)
-        self._argue(arguments or "")
-        return arguments is not None
+        if arguments is None or not self._begin(name, call_id):
+            return False
+        self._argue(arguments)
+        return True
 
     def _objects(self) -> Step[bool]:
         reader = self._reader
@@ -144,7 +132,7 @@ class CallParser:
             return False
         if self.is_under_way:
             return True
-        return self._begin(found.get("name", ""), found.get("id")) and self._unpacked(found.get("arguments", "{}"))
+        return self._whole(found.get("name", ""), found.get("id"), found.get("arguments", "{}"))
 
     def _members(self, found: dict[str, str]) -> Step[bool]:
         reader, rules = self._reader, self._rules
@@ -176,17 +164,22 @@ class CallParser:
         return True
 
     def _arguments(self, found: dict[str, str]) -> Step[bool]:
-        if "name" in found:
-            return self._begin(found["name"], found.get("id")) and (yield from self._object())
+        if "name" in found and (yield from self._reader.peek()) == "{":
+            return self._begin(found["name"], found.get("id")) and (yield from self._reader.pieces(self._argue))
         written = yield from self._reader.value()
         found["arguments"] = written or ""
         return written is not None
 
     def _named(self) -> Step[bool]:
         head = yield from self._head()
-        if head is None or (yield from self._reader.peek()) not in ("{", '"'):
+        if head is None:
             return False
-        return self._begin(*head) and (yield from self._object())
+        match (yield from self._reader.peek()):
+            case "{":
+                return self._begin(*head) and (yield from self._reader.pieces(self._argue))
+            case '"':
+                return self._whole(*head, (yield from self._reader.value()))
+        return False
 
     def _head(self) -> Step[tuple[str, str | None] | None]:
         """The name, and the id if the model writes one."""
@@ -269,7 +262,7 @@ def _text(written: str | None) -> str | None:
     """The text that a JSON string is."""
     try:
         value = json.loads(written) if written else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, str) else None
 
@@ -279,7 +272,7 @@ def _object_text(written: str | None) -> str | None:
     try:
         value = json.loads(written or "")
         inner = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if inner is None:
         return "{}"
@@ -296,7 +289,7 @@ def _as_json(text: str, schema: object) -> str:
     """A value that stands between tags as what it is; a text that is no JSON is a string."""
     try:
         json.loads(text, parse_constant=_no_constant)
-    except ValueError:
+    except (ValueError, RecursionError):
         return json.dumps(text, ensure_ascii=False)
     return text
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from janflask.inference.parsing.call_parser import CallParser
 from janflask.inference.parsing.calls import ANY, CallRules, Kind
+from janflask.inference.parsing.markers import TAG
 from janflask.inference.parsing.texts import prefix, suffix
 
 NAMES = ("Qz7first7zQ", "Qz8second8zQ")
@@ -23,9 +24,7 @@ _NAME_KEY = re.compile(r'\{\s*(?:"\w+":\s*"[^"]*",\s*)*"(\w+)":\s*"$')
 _ARGUMENTS_KEY = re.compile(r'^",\s*"(\w+)":\s*$')
 _IN_LIST = re.compile(r"^(.*?)\s*(?:```json\s*)?\[?\s*$", re.DOTALL)
 _OUT_OF_LIST = re.compile(r"^(?:,\s*\"\w+\":\s*\"[^\"]*\")*\s*\}\s*\]?\s*(?:```)?\s*")
-
-
-_TAG_START, _TAG_END, _TAG = re.compile(r"[<\[]"), re.compile(r"[>\]]"), re.compile(r"<[^<>]*>|\[[^\[\]]*\]")
+_TAG_START, _TAG_END = re.compile(r"[<\[]"), re.compile(r"[>\]]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +82,20 @@ def _loaded(arguments: str) -> object:
         return arguments
 
 
-def _json(shown: Shown) -> CallRules | None:
-    arguments = _OBJECT.search(shown.one)
-    name = shown.one.rfind(NAMES[0], 0, arguments.start()) if arguments else -1
+def _found(text: str) -> tuple[str, str, re.Match[str]] | None:
+    """What stands before a call's name, what between it and the arguments, and these, as one object."""
+    arguments = _OBJECT.search(text)
+    name = text.rfind(NAMES[0], 0, arguments.start()) if arguments else -1
     if arguments is None or name < 0:
         return None
-    before, between = shown.one[:name], shown.one[name + len(NAMES[0]) : arguments.start()]
+    return text[:name], text[name + len(NAMES[0]) : arguments.start()], arguments
+
+
+def _json(shown: Shown) -> CallRules | None:
+    found = _found(shown.one)
+    if found is None:
+        return None
+    before, between, arguments = found
     named, keyed = _NAME_KEY.search(before), _ARGUMENTS_KEY.match(between)
     if named and keyed:
         keys, place = (named[1], keyed[1]), named.start()
@@ -104,12 +111,10 @@ def _json(shown: Shown) -> CallRules | None:
 
 
 def _named(shown: Shown) -> CallRules | None:
-    arguments = _OBJECT.search(shown.one)
-    name = shown.one.rfind(NAMES[0], 0, arguments.start()) if arguments else -1
-    if arguments is None or name < 0:
+    found = _found(shown.one)
+    if found is None:
         return None
-    start = shown.one[:name]
-    name_end = shown.one[name + len(NAMES[0]) : arguments.start()]
+    start, name_end, arguments = found
     after = _without_turn_end(shown.one[arguments.end() :], shown.turn_end)
     between = _between(shown.two, arguments.group())
     section, start, end, section_end = _sections(start, after, between)
@@ -169,7 +174,7 @@ def _sections(start: str, after: str, between: str) -> tuple[str, str, str, str]
 
 
 def _first_tag(text: str) -> str:
-    found = _TAG.match(text)
+    found = TAG.match(text)
     return found.group() if found else ""
 
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+TAG = re.compile(r"<[^<>]*>|\[[^\[\]]*\]")  # what most markers look like
+
 
 class Found(NamedTuple):
     """The first marker in a text. ``marker`` None: there is none, and from ``start`` on one may have begun."""

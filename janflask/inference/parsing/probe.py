@@ -68,11 +68,7 @@ def _calls(render: Render, rules: AnswerRules) -> CallRules | None:
 
 def _behind(header: str, text: str, rules: AnswerRules) -> str:
     """What stands behind the assistant's header and thoughts."""
-    place = len(prefix(header, text))
-    tag = max(text.rfind("<", 0, place), text.rfind("[", 0, place))
-    if tag >= 0 and not _TAG_ENDS.search(text, tag, place):
-        place = tag
-    rest = text[place:]
+    rest = text[_tag_start(text, len(prefix(header, text))) :]
     for marker in () if rules.reasoning is None else (rules.reasoning.start, rules.reasoning.end):
         rest = rest.strip().removeprefix(marker)
     return rest
@@ -103,14 +99,17 @@ def _opening(before: str, without: str, asked: str) -> str:
     """
     if before.startswith(asked) and before[len(asked) :].strip():
         return before[len(asked) :]
-    same = len(prefix(before, without))
-    open_tag = max(before.rfind("<", 0, same), before.rfind("[", 0, same))
-    if open_tag >= 0 and not _TAG_ENDS.search(before, open_tag, same):
-        same = open_tag
+    same = _tag_start(before, len(prefix(before, without)))
     if before[same:].strip():
         return before[same:]
     tag = _LAST_TAG.search(before)
     return "" if tag is None else tag.group()
+
+
+def _tag_start(text: str, place: int) -> int:
+    """Where the tag begins that ``place`` is in the middle of; ``place`` itself if it is in none."""
+    tag = max(text.rfind("<", 0, place), text.rfind("[", 0, place))
+    return tag if tag >= 0 and not _TAG_ENDS.search(text, tag, place) else place
 
 
 def _lead(without: str, header: str, between: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TypeVar
 
 from janflask.inference.parsing.calls import ANY
@@ -95,22 +95,13 @@ class Reader:
     def value(self) -> Step[str | None]:
         """A whole JSON value as it is written, or None."""
         pieces: list[str] = []
-        pieces_of = self.pieces()
-        while True:
-            try:
-                piece = next(pieces_of)
-            except StopIteration as end:
-                return "".join(pieces) if end.value else None
-            if piece is None:
-                yield
-            else:
-                pieces.append(piece)
+        return "".join(pieces) if (yield from self.pieces(pieces.append)) else None
 
-    def pieces(self) -> Generator[str | None, None, bool]:
-        """A JSON value as it grows, None where more text is needed; true at its end, false if it does not come."""
+    def pieces(self, tell: Callable[[str], None]) -> Step[bool]:
+        """Tells a JSON value as it grows; true at its end, false if it does not come."""
         start = yield from self.peek()
         if start not in ("{", "[", '"'):
-            return (yield from self._scalar(start))
+            return (yield from self._scalar(start, tell))
         depth, quoted = 0, False
         while True:
             place = begin = self.at
@@ -127,27 +118,27 @@ class Reader:
                         depth -= 1
                 if depth == 0 and not quoted and place <= len(self.text):
                     self.at = place
-                    yield self.text[begin:place]
+                    tell(self.text[begin:place])
                     return True
                 if place > len(self.text):
                     break
             end = len(self.text) - (place > len(self.text))  # half an escape waits
             self.at = end
             if end > begin:
-                yield self.text[begin:end]
+                tell(self.text[begin:end])
             if self.closed:
                 return False
-            yield None
+            yield
 
-    def _scalar(self, start: str) -> Generator[str | None, None, bool]:
+    def _scalar(self, start: str, tell: Callable[[str], None]) -> Step[bool]:
         while start and (found := _SCALAR_END.search(self.text, self.at)) is None and not self.closed:
-            yield None
+            yield
         if not start:
             return False
         end = found.start() if found else len(self.text)
         text, self.at = self.text[self.at : end], end
         if text:
-            yield text
+            tell(text)
         return bool(text)
 
     def _match(self, marker: str) -> int | None:

@@ -47,13 +47,13 @@ class _Answers:
         events: list[Event] = []
         for event in batch:
             if isinstance(event, TextDelta):
-                parser = self._parsers.get(event.index) or self._begin(event.index)
+                parser = self._parser(event.index)
                 if parser.is_through:
                     events.append(event)
                 else:
                     events += self._parsed(parser, event)
             elif isinstance(event, Finished):
-                parser = self._parsers.get(event.index) or self._begin(event.index)
+                parser = self._parser(event.index)
                 events += parser.finish()
                 is_call = parser.has_called and event.reason == FinishReason.STOP
                 events.append(Finished(event.index, FinishReason.TOOL_CALLS) if is_call else event)
@@ -63,7 +63,10 @@ class _Answers:
                 events.append(event)
         return events
 
-    def _begin(self, index: int) -> AnswerParser:
+    def _parser(self, index: int) -> AnswerParser:
+        """The one of a choice, begun with its first event."""
+        if index in self._parsers:
+            return self._parsers[index]
         parser = self._parsers[index] = AnswerParser(
             self._reading.rules, index, self._reading.tools, parallel=self._reading.parallel
         )

@@ -154,7 +154,6 @@ class JanModel(msgspec.Struct, frozen=True):
 
     runtime: Runtime | None = None
     settings: dict[str, Any] = {}
-    metadata: dict[str, Any] = {}
 
 
 class GenerationSettings(msgspec.Struct, frozen=True):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -29,7 +30,7 @@ from janflask.inference.upstream.calls import Calls, ask
 from janflask.inference.upstream.kinds import TRAITS, Continues
 from janflask.inference.upstream.pool import UpstreamPool
 from janflask.inference.upstream.problems import NO_ROUTE, nonsense
-from janflask.inference.upstream.reading import StreamReader, WholeReader
+from janflask.inference.upstream.reading import StreamReader
 from janflask.inference.upstream.tokens import BEAT, TokenRoutes, decoded
 from janflask.inference.upstream.vectors import vectors_of
 from janflask.inference.waiting import Waiter
@@ -109,12 +110,8 @@ class UpstreamBackend:
     # --- how ----------------------------------------------------------------------------------------------------
 
     def _events(self, calls: list[Call], waiter: Waiter, beat: float, tries: Tries | None, param: str) -> Events:
-        try:
+        with _naming(param):
             yield from Calls(self.pool, calls, waiter, tries).events(beat)
-        except JanflaskError as error:
-            if error.param in ("prompt", "messages"):
-                error.param = param
-            raise
 
     def _completion(self, request: CompletionRequest, prompt: str | tuple[int, ...], first_index: int) -> Call:
         tokens = estimate.tokens_of_prompt(prompt)
@@ -133,13 +130,9 @@ class UpstreamBackend:
             body["encoding_format"] = "base64"
         if dimensions is not None:
             body["dimensions"] = dimensions
-        call = Call(path="/embeddings", reader=WholeReader, body=encode(body))
-        try:
+        call = Call(path="/embeddings", body=encode(body))
+        with _naming("input"):
             answer = ask(self.pool, call, waiter, BEAT)
-        except JanflaskError as error:
-            if error.param in ("prompt", "messages"):
-                error.param = "input"
-            raise
         found = decoded(answer, Vectors, "/embeddings")
         try:
             vectors = vectors_of(found, len(inputs))
@@ -187,7 +180,7 @@ class UpstreamBackend:
         return None
 
     def _told(self, path: str, expected: type[Any], waiter: Waiter, *, at_root: bool = False) -> Any:
-        call = Call(path=path, reader=WholeReader, at_root=at_root, counted=False)
+        call = Call(path=path, at_root=at_root, counted=False)
         return decoded(ask(self.pool, call, waiter, BEAT), expected, path)
 
     def _unknown(self, name: str, more: str = "") -> JanflaskError:
@@ -196,3 +189,14 @@ class UpstreamBackend:
             "not know it",
             param=name,
         )
+
+
+@contextmanager
+def _naming(param: str) -> Iterator[None]:
+    """An error about what was asked names the client's own field for it."""
+    try:
+        yield
+    except JanflaskError as error:
+        if error.param in ("prompt", "messages"):
+            error.param = param
+        raise

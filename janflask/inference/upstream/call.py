@@ -35,7 +35,7 @@ class Call:
     """
 
     path: str
-    reader: Callable[[], Reader]
+    reader: Callable[[], Reader] = WholeReader
     body: bytes | None = None  # None: a GET
     at_root: bool = False
     counted: bool = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from janflask.errors import (
     JanflaskError,
@@ -204,7 +204,6 @@ def ask(pool: UpstreamPool, call: Call, waiter: Waiter, beat: float, tries: Trie
         readers.append(WholeReader())
         return readers[-1]
 
-    own = Call(path=call.path, reader=reader, body=call.body, at_root=call.at_root, counted=call.counted)
-    for _ in Calls(pool, [own], waiter, tries).events(beat):
+    for _ in Calls(pool, [replace(call, reader=reader)], waiter, tries).events(beat):
         pass
     return readers[-1]

@@ -74,7 +74,7 @@ class Endpoint:
     def health(self) -> BaseUrlHealth:
         """How it is now, as this process has seen it."""
         with self._lock:
-            wait = max(0.0, self._out_until - time.monotonic()) if self._reachable is False else None
+            wait = max(0.0, self._out_until - time.monotonic()) if self.is_out else None
             return BaseUrlHealth(
                 base_url=self.address.url,
                 reachable=self._reachable,

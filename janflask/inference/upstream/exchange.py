@@ -22,7 +22,6 @@ class Link:
 
     def __init__(self, address: Address, tls: ssl.SSLContext | None) -> None:
         """Raises OSError."""
-        self.address = address
         self.connection = Connection(address, tls)
         self.http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADERS)
         self.used = False  # for an exchange before

@@ -21,7 +21,6 @@ from janflask.inference.upstream.endpoint import Endpoint
 from janflask.inference.upstream.kinds import TRAITS
 from janflask.inference.upstream.places import Places, open_places
 from janflask.inference.upstream.problems import Where
-from janflask.inference.upstream.reading import WholeReader
 from janflask.models.upstream import Upstream
 from janflask.models.upstream_health import BaseUrlHealth
 from janflask.models.upstream_key import upstream_key
@@ -169,7 +168,7 @@ class UpstreamPool:
 
     def check(self, endpoint: Endpoint, timeout: float) -> bool:
         """Asks ``endpoint`` for its models; whether it answered is remembered."""
-        call = Call(path="/models", reader=WholeReader, counted=False)
+        call = Call(path="/models", counted=False)
         try:
             self._attempt(call, endpoint, None).finish(timeout)
         except JanflaskError as error:

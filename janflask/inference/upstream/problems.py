@@ -21,7 +21,10 @@ from janflask.errors import (
     UpstreamSetupError,
     UpstreamUnavailableError,
 )
+from janflask.inference.upstream.answers import NULL
+from janflask.models.upstream_key import hidden, shown
 
+NO_ROUTE = "upstream_no_route"  # the code of an error
 MAX_SHOWN = 300  # characters of a foreign text in our messages
 MAX_WAIT = 3600  # seconds of a Retry-After that are believed
 
@@ -34,9 +37,6 @@ _LATER = frozenset({408, 425, 502, 503, 504})
 _PARAMS = frozenset({"messages", "prompt", "input"})
 
 
-NULL = msgspec.Raw(b"null")
-
-
 @dataclass(frozen=True, slots=True)
 class Where:
     """Which upstream an answer came from; ``secret`` is the key, which no message shows."""
@@ -47,12 +47,7 @@ class Where:
 
     def shown(self, text: str | bytes) -> str:
         """A foreign text for our messages: in one line, not too long, without the key."""
-        told = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-        if self.secret:
-            told = told.replace(self.secret, "***")
-        told = "".join(character if character.isprintable() else " " for character in told[: 4 * MAX_SHOWN])
-        told = " ".join(told.split())
-        return told if len(told) <= MAX_SHOWN else f"{told[: MAX_SHOWN - 1]}…"
+        return shown(text, self.secret, MAX_SHOWN)
 
 
 class _Told(msgspec.Struct, frozen=True):
@@ -74,7 +69,7 @@ class _Body(msgspec.Struct, frozen=True):
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes, where: Where) -> JanflaskError:
     """The error for an answer of that status, which is not 200."""
-    told = _told(body)
+    told = _told(body, where)
     text = where.shown(told.message or "") or "no reason given"
     server = f"the upstream {where.base_url}"
     if 300 <= status < 400:
@@ -98,7 +93,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, where: Where) 
 
 def stream_error(raw: bytes, where: Where) -> JanflaskError:
     """The error for an error event in the middle of a stream; ``raw`` is its data."""
-    told = _told(raw)
+    told = _told(raw, where)
     text = where.shown(told.message or raw)
     code = told.code if isinstance(told.code, int) else None
     if code is not None and 400 <= code < 500:
@@ -112,8 +107,8 @@ def stream_error(raw: bytes, where: Where) -> JanflaskError:
 
 def nonsense(what: str, found: bytes, where: Where) -> UpstreamError:
     """``what`` was expected; ``found`` came."""
-    shown = where.shown(found[: 4 * MAX_SHOWN])
-    return UpstreamError(f"the upstream {where.base_url} did not answer with {what}: {shown or 'an empty answer'}")
+    told = where.shown(found) or "an empty answer"
+    return UpstreamError(f"the upstream {where.base_url} did not answer with {what}: {told}")
 
 
 def retry_seconds(headers: Mapping[str, str]) -> int | None:
@@ -158,28 +153,27 @@ def _clients_fault(status: int, told: _Told, text: str, where: Where) -> Janflas
     return InvalidRequestError(f"{server} refused the request ({status}): {text}", param=param)
 
 
-NO_ROUTE = "upstream_no_route"
-
-
 def _is_about_context(told: _Told) -> bool:
     words = {told.code, told.type}
     return bool(words & _CONTEXT_WORDS) or bool(_CONTEXT.search(told.message or ""))
 
 
-def _told(body: bytes) -> _Told:
+def _told(body: bytes, where: Where) -> _Told:
     try:
         found = msgspec.json.decode(body, type=_Body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return _Told(message=body[: 4 * MAX_SHOWN].decode("utf-8", "replace"))
+        return _Told(message=_beginning(body, where))
     if isinstance(found.error, _Told):
         return found.error
     if isinstance(found.error, str):
         return _Told(message=found.error)
     if found.message is not None:
         return _Told(message=found.message, type=found.type, code=found.code)
-    return _Told(
-        message=bytes(body if found.detail == NULL else found.detail)[: 4 * MAX_SHOWN].decode("utf-8", "replace")
-    )
+    return _Told(message=_beginning(body if found.detail == NULL else bytes(found.detail), where))
+
+
+def _beginning(body: bytes, where: Where) -> str:
+    return hidden(body, where.secret)[: 4 * MAX_SHOWN]
 
 
 def _location(headers: Mapping[str, str], where: Where) -> str:

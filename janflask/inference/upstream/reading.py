@@ -10,11 +10,12 @@ import msgspec
 
 from janflask.errors import UpstreamError, UpstreamUnavailableError
 from janflask.inference.deltas import Done, Event, Finished, ReasoningDelta, Started, TextDelta, ToolCallDelta
-from janflask.inference.upstream.answers import Choice, Chunk
+from janflask.inference.upstream.answers import NULL, Choice, Chunk
 from janflask.inference.upstream.logprobs import token_logprobs
 from janflask.inference.upstream.problems import Where, nonsense, stream_error
 from janflask.inference.upstream.sse import EventReader, TooLongError
 from janflask.ipc.messages.generation import Timings, Usage
+from janflask.models.upstream_key import MAX_READ
 
 MAX_EVENT = 32 << 20  # bytes; a long prompt's log-probabilities come in one
 MAX_BODY = 64 << 20
@@ -62,7 +63,7 @@ class WholeReader:
         """Raises UpstreamError when it gets too long."""
         self.body += piece
         if len(self.body) > MAX_BODY:
-            raise nonsense(f"less than {MAX_BODY >> 20} MiB", bytes(self.body[:200]), self.where)
+            raise nonsense(f"less than {MAX_BODY >> 20} MiB", bytes(self.body[:MAX_READ]), self.where)
 
     def end(self, events: list[Event]) -> None:
         """It is whole."""
@@ -103,7 +104,7 @@ class StreamReader:
         try:
             found = self._events.feed(piece)
         except TooLongError as error:
-            raise nonsense(f"events of a length that can be read: {error}", piece[:200], self._where) from None
+            raise nonsense(f"events of a length that can be read: {error}", piece, self._where) from None
         self._read(found, events)
 
     def end(self, events: list[Event]) -> None:
@@ -135,7 +136,7 @@ class StreamReader:
             chunk = _decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise nonsense("a chunk of an answer", data, self._where) from None
-        if chunk.object == "error" or bytes(chunk.error) != b"null":
+        if chunk.object == "error" or chunk.error != NULL:
             raise stream_error(data, self._where)
         for choice in chunk.choices or ():
             if not 0 <= choice.index < self._n:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -28,19 +28,28 @@ T = TypeVar("T")
 
 class _Piece(msgspec.Struct, frozen=True):
     id: int
-    piece: str | list[int]
+    piece: str | list[Annotated[int, msgspec.Meta(ge=0, le=255)]]
 
 
 class _Tokenized(msgspec.Struct, frozen=True):
     """The tokens, by whichever server."""
 
-    tokens: list[int | _Piece]
+    tokens: list[int]
+
+
+class _WithPieces(msgspec.Struct, frozen=True):
+    tokens: list[_Piece]
 
 
 class _Detokenized(msgspec.Struct, frozen=True):
     content: str | None = None  # llama-server, janflask
     prompt: str | None = None  # vLLM
     text: str | None = None  # llama-cpp-python
+
+    def __post_init__(self) -> None:
+        """An answer without any of them is refused where it is decoded."""
+        if self.content is self.prompt is self.text is None:
+            raise ValueError("no text")
 
 
 class _Prompt(msgspec.Struct, frozen=True):
@@ -58,11 +67,13 @@ class TokenRoutes:
 
     def tokenize(self, request: TokenizeRequest, waiter: Waiter, tries: Tries | None) -> Tokens:
         """The tokens of a text."""
+        found: _Tokenized | _WithPieces
         match self._kind:
             case ServerKind.JANFLASK | ServerKind.LLAMA_SERVER:
+                expected: type[_Tokenized | _WithPieces] = _WithPieces if request.with_pieces else _Tokenized
                 found = self._told(
                     "/tokenize",
-                    _Tokenized,
+                    expected,
                     waiter,
                     tries,
                     content=request.content,
@@ -89,7 +100,13 @@ class TokenRoutes:
                         found = _Tokenized(found.tokens[len(added) :])
             case _:
                 raise self._none("tokenize texts")
-        return _as_tokens(found, request.with_pieces)
+        if isinstance(found, _Tokenized):
+            return Tokens(found.tokens)
+        pieces = [token.piece for token in found.tokens]
+        return Tokens(
+            [token.id for token in found.tokens],
+            [piece.encode() if isinstance(piece, str) else bytes(piece) for piece in pieces],
+        )
 
     def detokenize(self, request: DetokenizeRequest, waiter: Waiter) -> str:
         """The text of tokens."""
@@ -158,15 +175,14 @@ class TokenRoutes:
 
     def _tokens_of(self, prompt: str, waiter: Waiter, tries: Tries | None) -> list[int]:
         found = self._told("/tokenize", _Tokenized, waiter, tries, content=prompt, add_special=True, parse_special=True)
-        return _as_tokens(found, False).ids
+        return found.tokens
 
     def _vllm_tokens(self, fields: dict[str, Any], waiter: Waiter, tries: Tries | None) -> list[int]:
-        return _as_tokens(self._told("/tokenize", _Tokenized, waiter, tries, **fields), False).ids
+        return self._told("/tokenize", _Tokenized, waiter, tries, **fields).tokens
 
     def _told(self, path: str, expected: type[T], waiter: Waiter, tries: Tries | None, **body: Any) -> T:
         call = Call(
             path=path,
-            reader=WholeReader,
             body=encode({"model": self._pool.upstream.model, **body}),
             at_root=self._kind is not ServerKind.JANFLASK,
             counted=TRAITS[self._kind].one_at_a_time,
@@ -191,11 +207,3 @@ def decoded(answer: WholeReader, expected: type[T], path: str) -> T:
         return msgspec.json.decode(answer.body, type=expected)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise nonsense(f"what {path} should give", bytes(answer.body), answer.where) from None
-
-
-def _as_tokens(found: _Tokenized, with_pieces: bool) -> Tokens:
-    ids = [item.id if isinstance(item, _Piece) else item for item in found.tokens]
-    if not with_pieces:
-        return Tokens(ids)
-    pieces = [item.piece for item in found.tokens if isinstance(item, _Piece)]
-    return Tokens(ids, [piece.encode() if isinstance(piece, str) else bytes(piece) for piece in pieces])

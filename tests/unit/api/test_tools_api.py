@@ -230,6 +230,7 @@ NO_ID = [USER, {"role": "assistant", "tool_calls": [{**CALL, "id": None}]}]
         ({"tools": [{"type": "function"}]}, "tools.0.function", "is required"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function.name", "1 to 128 letters"),
         ({"tools": TOOLS * 2}, "tools.1.function.name", "comes twice"),
+        ({"tools": None, "functions": [FUNCTION] * 2}, "functions.1.name", "comes twice"),
         ({"tools": {}}, "tools", "must be a list"),
         (
             {"tools": [{"type": "function", "function": {**FUNCTION, "parameters": {"type": "string"}}}]},

@@ -45,6 +45,8 @@ LOOKED = ("look", '{"city": "Paris"}')
         (f"```json\n{CALL}\n```", f"```json\n{CALL}\n```", []),
         (CALL.replace("look", "cook"), CALL.replace("look", "cook"), []),
         ('{"city": "Paris", "name": "look"}', '{"city": "Paris", "name": "look"}', []),  # an answer that is JSON
+        ('{"name": "look", "arguments": "[1]"}', '{"name": "look", "arguments": "[1]"}', []),  # no object: no call
+        ('{"name": "look", "arguments": "{\\"a\\": 1}"}', "", [("look", '{"a": 1}')]),
         ("{x", "{x", []),
         ("{", "{", []),
     ],
@@ -52,6 +54,11 @@ LOOKED = ("look", '{"city": "Paris"}')
 def test_wherever_it_is_cut(answer: str, text: str, calls: list[tuple[str, str]]) -> None:
     assert parsed(answer) == (text, calls)
     assert parsed(*answer) == (text, calls)
+
+
+def test_arguments_nested_without_an_end_are_no_object() -> None:
+    deep = '{"name": "look", "arguments": "' + "[" * 100_000 + '"}'
+    assert parsed(deep) == (deep, [])
 
 
 def test_an_answer_that_is_json_is_not_held_back_for_long() -> None:

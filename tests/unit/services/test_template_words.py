@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from janflask.errors import InvalidRequestError
+from janflask.inference.parts import ToolCallPart
 from janflask.inference.requests import ChatMessage
 from janflask.inference.template_check import MAX_MOVED, left_out, marked, unmarked
-from janflask.inference.template_messages import shapes
-from janflask.inference.template_probe import BLOCK, Forms, probe
+from janflask.inference.template_messages import entries, shapes
+from janflask.inference.template_probe import BLOCK, CallForms, Forms, probe
 from janflask.inference.template_process import TemplateRenderer
 from janflask.inference.templates import ChatTemplates
 from tests.fakes.scripted import INFO
@@ -306,3 +307,10 @@ def test_a_conversation_of_everything_at_once(chats: ChatTemplates) -> None:
         "[user] one\n[assistant] two\n[user] three\n\nfour\n\nfive\n[assistant] six\n\nseven\n"
         "[user] eight\n\nnine\n\nten\n[assistant]"
     )
+
+
+@pytest.mark.parametrize("written", ['{"city": "Par', "[" * 100_000])
+def test_arguments_that_are_no_object_are_shown_as_they_are(written: str) -> None:
+    message = ChatMessage(role="assistant", parts=(ToolCallPart("call00001", "look", written),))
+    shown = entries((message,), Forms(calls=CallForms(tools=True, calls=True)))
+    assert shown[0]["tool_calls"][0]["function"]["arguments"] == {"arguments": written}

@@ -21,7 +21,7 @@ from janflask.errors import (
     UpstreamUnavailableError,
     error_of_kind,
 )
-from janflask.inference.upstream.problems import Where, refusal, retry_seconds, stream_error
+from janflask.inference.upstream.problems import Where, nonsense, refusal, retry_seconds, stream_error
 
 WHERE = Where("http://far/v1", "m", "sk-secret")
 
@@ -56,6 +56,13 @@ def test_a_long_text_is_cut_and_the_key_taken_out() -> None:
     error = refused(400, {"error": {"message": "key sk-secret " + "x" * 10_000}})
     assert len(error.message) < 500
     assert "sk-secret" not in error.message
+
+
+@pytest.mark.parametrize("blank", range(1100, 1200))
+def test_no_part_of_the_key_remains_where_a_text_is_cut(blank: int) -> None:
+    body = b" " * blank + b"sk-secret"
+    assert "sk-" not in refused(400, body).message
+    assert "sk-" not in nonsense("a list", body, WHERE).message
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import h11
 import pytest
 
-from janflask.inference.upstream.address import parse_base_url
 from janflask.inference.upstream.exchange import MAX_HEADERS, Exchange, Link
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -30,7 +29,6 @@ class Played:
 
 def exchange(played: Played, body: bytes | None = None) -> Exchange:
     link = Link.__new__(Link)
-    link.address = parse_base_url("http://x/v1")
     link.connection = played  # type: ignore[assignment]
     link.http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADERS)
     link.used = False
