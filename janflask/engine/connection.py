@@ -14,7 +14,8 @@ from janflask.ipc.channel import Channel
 from janflask.ipc.frames import Message, encode
 from janflask.ipc.messages.engine import Chunk, Done, Echo, Finished
 from janflask.ipc.messages.error import ErrorReply
-from janflask.ipc.messages.generation import FinishReason, Timings, TokenLogprob, Usage
+from janflask.ipc.messages.generation import FinishReason, Timings, Usage
+from janflask.parsing.deltas import TokenLogprob
 
 
 class Connection:

@@ -10,7 +10,8 @@ from janflask.engine.echo import PromptEcho
 from janflask.engine.matcher import Matcher
 from janflask.engine.snapshots import Snapshot
 from janflask.errors import JanflaskError
-from janflask.ipc.messages.generation import FinishReason, TokenLogprob
+from janflask.ipc.messages.generation import FinishReason
+from janflask.parsing.deltas import TokenLogprob
 
 
 class Sampler(Protocol):

@@ -6,7 +6,7 @@ from array import array
 from typing import Protocol
 
 from janflask.engine.sequence import Sampler, Sequence
-from janflask.ipc.messages.generation import TokenLogprob, TopLogprob
+from janflask.parsing.deltas import TokenLogprob, TopLogprob
 
 Scored = tuple[float, list[tuple[int, float]]]  # a token's log-probability, and the likeliest tokens with theirs
 

@@ -5,8 +5,7 @@
 ``backends``: Which backend answers for a model
 ``constrained``: What an answer must look like, from a request's fields to what an engine is asked, and by what the
     answer is checked
-``deltas``: What a backend says of an answer while it grows: pieces of text, of reasoning, of tool calls, and how it
-    ends
+``deltas``: What a backend says of an answer while it grows, from its start to its end
 ``gbnf``: llama.cpp's grammars (GBNF) in llguidance's dialect of Lark
 ``gguf_template``: The chat template inside a GGUF, over any conversation: as it is where the template takes it, else as
     it needs it

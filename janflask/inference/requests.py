@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any, Self
 
 from janflask.inference.constrained import Constrained
@@ -96,6 +97,13 @@ class Tool:
         return {"type": "function", "function": {**function, "parameters": dict(self.parameters)}}
 
 
+class CallChoice(StrEnum):
+    """Whether tools are to be called."""
+
+    AUTO = "auto"  # as the model likes
+    REQUIRED = "required"  # one at least, and nothing but calls
+
+
 @dataclass(frozen=True, slots=True)
 class LaidOut:
     """A conversation's prompt, the strings that end a turn in its layout, and its tokens if they were asked for."""
@@ -112,8 +120,10 @@ class ChatRequest(InferenceRequest):
     ``begun`` is the beginning of the answer, and ``begun_reasoning`` what was thought before it: the model goes on
     behind these, still thinking where there is no answer yet. With ``continue_final_message`` it goes on behind the
     last message's words, without ``add_generation_prompt`` behind the end of the last message. ``splits_reasoning``:
-    what it thinks is told apart from what it says. ``tools`` are those that it may call; without ``parallel_calls`` one
-    call at most is told, and ``calls_function`` gives it the name that it had before there were tools.
+    what it thinks is told apart from what it says, and ends after ``thought_tokens``. ``tools`` are those that it is
+    shown; ``callable_tools`` are the names of those of them that it may call (None: all), and ``call_choice`` says
+    whether it has to. Without ``parallel_calls`` one call at most is made, and ``calls_function`` gives it the name
+    that it had before there were tools. ``constraint`` is what its own words must look like, where it does not call.
     ``conversation``: see ``GenerateRequest``. ``laid_out`` is the prompt, if somebody has laid it out and cut it into
     tokens already; nothing was begun then.
     """
@@ -125,9 +135,12 @@ class ChatRequest(InferenceRequest):
     begun: str = ""
     begun_reasoning: str = ""
     tools: tuple[Tool, ...] = ()
+    callable_tools: frozenset[str] | None = None
+    call_choice: CallChoice = CallChoice.AUTO
     parallel_calls: bool = True
     calls_function: bool = False
     splits_reasoning: bool = True
+    thought_tokens: int | None = None
     conversation: str | None = None
     laid_out: LaidOut | None = None
 

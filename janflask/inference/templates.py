@@ -18,12 +18,12 @@ from typing import Any
 
 from janflask.errors import InvalidRequestError
 from janflask.inference.gguf_template import GgufTemplate
-from janflask.inference.parsing.rules import PLAIN, AnswerRules
 from janflask.inference.requests import ChatMessage, Tool
 from janflask.inference.template_layouts import CHATML_STOPS, PLAIN_STOPS, render_chatml, render_jan, render_plain
 from janflask.inference.template_messages import as_given, with_told_tools
 from janflask.inference.template_process import refusal
 from janflask.models.engine_info import EngineInfo
+from janflask.parsing.rules import PLAIN, AnswerRules
 
 MAX_RENDERERS = 4  # processes of one worker: one for each model's template that is in use
 RESERVED = frozenset({"messages", "add_generation_prompt", "bos_token", "eos_token"})

@@ -12,10 +12,11 @@ from janflask.engine.model import Model
 from janflask.engine.sequence import Sequence
 from janflask.engine.snapshots import Snapshots
 from janflask.errors import JanflaskError
-from janflask.ipc.messages.generation import FinishReason, TokenLogprob
+from janflask.ipc.messages.generation import FinishReason
 from janflask.models.engine_info import Knobs
 from janflask.models.engine_settings import EngineSettings
 from janflask.models.sampling import SamplingParams
+from janflask.parsing.deltas import TokenLogprob
 
 GREEDY = SamplingParams(temperature=0.0)
 

@@ -34,7 +34,7 @@ from janflask.ipc.messages.engine import (
     Tokens,
 )
 from janflask.ipc.messages.error import ErrorReply
-from janflask.ipc.messages.generation import GenerateRequest, Timings, TokenLogprob, TopLogprob, Usage
+from janflask.ipc.messages.generation import GenerateRequest, Timings, Usage
 from janflask.ipc.messages.launch import EngineSpec
 from janflask.ipc.messages.runner import BeginRun, CancelRun, RunChanged, RunSaid, WatchRun
 from janflask.ipc.messages.supervisor import (
@@ -51,6 +51,7 @@ from janflask.models.engine_info import EngineInfo, EngineStats, Knobs
 from janflask.models.engine_settings import EngineSettings
 from janflask.models.sampling import SamplingParams
 from janflask.models.state import DownloadRequest, DownloadState, ModelState, ModelStatus
+from janflask.parsing.deltas import TokenLogprob, TopLogprob
 from janflask.storage.records import Run
 from janflask.storage.run_log import LifecycleEvent, ReasoningEvent, TextEvent, ToolCallEvent, UnknownEvent
 from tests.fakes.crossing import crossing

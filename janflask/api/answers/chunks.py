@@ -24,7 +24,7 @@ from janflask.api.answers.inference import (
 )
 from janflask.inference.deltas import Done, Finished, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from janflask.inference.requests import ChatRequest, CompletionRequest, InferenceRequest
-from janflask.ipc.messages.generation import TokenLogprob
+from janflask.parsing.deltas import TokenLogprob
 
 DONE = b"data: [DONE]\n\n"
 

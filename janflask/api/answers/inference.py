@@ -22,7 +22,8 @@ from janflask.inference.deltas import (
     ToolCallDelta,
 )
 from janflask.inference.requests import ChatRequest, CompletionRequest, InferenceRequest
-from janflask.ipc.messages.generation import FinishReason, Timings, TokenLogprob, TopLogprob, Usage
+from janflask.ipc.messages.generation import FinishReason, Timings, Usage
+from janflask.parsing.deltas import TokenLogprob, TopLogprob
 
 FINGERPRINT = f"janflask-{__version__}"
 LEAST_LOGPROB = -9999.0  # JSON has no -inf; OpenAI's own answers use this number

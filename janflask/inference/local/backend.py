@@ -15,8 +15,7 @@ from janflask.inference.local.embedding import embed
 from janflask.inference.local.engines import Endpoint, Engines
 from janflask.inference.local.generate import asked
 from janflask.inference.local.generation import Generations
-from janflask.inference.parsing.rules import PLAIN, AnswerRules
-from janflask.inference.parsing.stream import Reading, read
+from janflask.inference.local.reading import Reading, read
 from janflask.inference.requests import (
     ChatRequest,
     CompletionRequest,
@@ -35,6 +34,7 @@ from janflask.ipc.messages.engine import MAX_TEXT, Tokenize, Tokens
 from janflask.ipc.messages.generation import GenerateRequest
 from janflask.models.card import ModelCard
 from janflask.models.engine_info import EngineInfo
+from janflask.parsing.rules import PLAIN, AnswerRules
 from janflask.settings import Settings
 
 Prepare = Callable[[EngineInfo], tuple[list[GenerateRequest], Reading]]

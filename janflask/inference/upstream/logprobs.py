@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from janflask.inference.upstream.answers import Chosen, Logprobs
-from janflask.ipc.messages.generation import TokenLogprob, TopLogprob
+from janflask.parsing.deltas import TokenLogprob, TopLogprob
 
 _ESCAPED = re.compile(rb"\\x([0-9a-fA-F]{2})")
 

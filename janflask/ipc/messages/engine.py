@@ -6,9 +6,10 @@ from typing import Annotated
 
 import msgspec
 
-from janflask.ipc.messages.generation import GenerateRequest, Timings, TokenLogprob, Usage
+from janflask.ipc.messages.generation import GenerateRequest, Timings, Usage
 from janflask.ipc.messages.launch import EngineSpec
 from janflask.models.engine_info import EngineInfo, EngineStats
+from janflask.parsing.deltas import TokenLogprob
 
 MAX_TEXT = 1 << 20  # characters to be tokenized: an engine takes no requests meanwhile
 

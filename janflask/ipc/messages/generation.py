@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from janflask.ipc.messages.constraint import Constraint
 from janflask.models.sampling import SamplingParams
+from janflask.parsing.rules import AnswerRules
 
 
 class FinishReason(StrEnum):
@@ -15,6 +16,26 @@ class FinishReason(StrEnum):
     STOP = "stop"  # end-of-generation token or a stop string
     LENGTH = "length"  # max_tokens reached, or the context is full
     TOOL_CALLS = "tool_calls"  # it stopped, and has called tools; whoever reads the answer says so
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """What an engine has to see in an answer while it grows: it reads it as whoever asked does.
+
+    The answer goes on behind a prompt that ends with ``prompt_end``, and behind ``begun`` of the answer itself.
+    ``answer`` holds from where thoughts are over: from the first token where nothing may be thought. ``calls`` holds
+    from the first marker of a call on, that of one of ``tools``; with it nothing comes behind the calls. Thoughts of
+    more than ``thought_tokens`` are ended with the model's own words.
+    """
+
+    rules: AnswerRules
+    prompt_end: str = ""
+    begun: str = ""
+    tools: tuple[str, ...] = ()
+    calls: Constraint | None = None
+    answer: Constraint | None = None
+    may_think: bool = True  # false: an answer that does not begin inside of thoughts has none
+    thought_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,33 +61,8 @@ class GenerateRequest:
     echo: bool = False  # the prompt comes before its answer, with log-probabilities where ``sampling`` asks for them
     prompt_name: str = "prompt"  # the field that it was made of
     bias_name: str = "logit_bias"  # whose they are, where they are not the request's own
-    constraint: Constraint | None = None  # what each answer must look like
-
-
-@dataclass(frozen=True, slots=True)
-class TopLogprob:
-    """One candidate at one position: its text (with U+FFFD for a broken character), its bytes, its log-probability."""
-
-    token: str
-    raw: bytes
-    logprob: float
-    id: int
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
-    """The chosen token at one position, and the likeliest candidates there.
-
-    Log-probabilities are natural logarithms of the softmax over the model's own logits, before any sampler. ``width``
-    is how many characters of the text it stands for; None: those that its bytes complete.
-    """
-
-    token: str
-    raw: bytes
-    logprob: float | None  # None: a prompt's first token, which nothing predicts
-    id: int
-    top: tuple[TopLogprob, ...] = ()
-    width: int | None = None
+    constraint: Constraint | None = None  # what each answer must look like, from its first token on
+    watch: Watch | None = None  # what has to be seen in each answer; there is no ``constraint`` then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

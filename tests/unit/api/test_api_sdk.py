@@ -11,7 +11,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from janflask.errors import EngineError
 from janflask.ipc.messages.engine import Chunk, Finished, Started
-from janflask.ipc.messages.generation import TokenLogprob, TopLogprob
+from janflask.parsing.deltas import TokenLogprob, TopLogprob
 from tests.fakes.scripted import DONE, Conversation, say
 from tests.unit.api.conftest import World
 

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 
 from janflask.api.answers.inference import LegacyLogprobs
 from janflask.ipc.messages.engine import Chunk, Echo, Finished, Started
-from janflask.ipc.messages.generation import TokenLogprob, TopLogprob
+from janflask.parsing.deltas import TokenLogprob, TopLogprob
 from tests.fakes.scripted import DONE, Conversation, say
 from tests.unit.api.conftest import World
 

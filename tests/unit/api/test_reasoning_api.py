@@ -11,7 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from janflask.ipc.messages.engine import Chunk, Finished, Started
-from janflask.ipc.messages.generation import TokenLogprob
+from janflask.parsing.deltas import TokenLogprob
 from tests.fakes.scripted import DONE, INFO, Conversation, say
 from tests.unit.api.conftest import World
 from tests.unit.api.stored import refused

@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from janflask.ipc.messages.engine import Chunk, Echo, Finished, Started
-from janflask.ipc.messages.generation import TokenLogprob
+from janflask.parsing.deltas import TokenLogprob
 from tests.fakes.scripted import DONE, Conversation
 from tests.unit.api.conftest import World
 

@@ -14,7 +14,8 @@ from janflask.engine.scheduler import Limits
 from janflask.engine.sequence import Sequence, tell_prompt
 from janflask.engine.snapshots import Snapshots
 from janflask.errors import JanflaskError
-from janflask.ipc.messages.generation import FinishReason, TokenLogprob
+from janflask.ipc.messages.generation import FinishReason
+from janflask.parsing.deltas import TokenLogprob
 from tests.fakes.fake_context import FakeContext, FakeSampler, FakeText
 
 

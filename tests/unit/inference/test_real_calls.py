@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from janflask.inference.deltas import Delta, ReasoningDelta, TextDelta, ToolCallDelta
-from janflask.inference.parsing.answer import AnswerParser
-from janflask.inference.parsing.calls import GENERIC
-from janflask.inference.parsing.rules import AnswerRules
 from janflask.inference.parts import ReasoningPart, TextPart, ToolCallPart
 from janflask.inference.requests import ChatMessage, Tool
+from janflask.parsing.answer import AnswerParser
+from janflask.parsing.calls import GENERIC
+from janflask.parsing.rules import AnswerRules
 from tests.unit.inference.test_real_reasoning import ASKED, NAMES, THOUGHT, Layout
 
 WEATHER = Tool(

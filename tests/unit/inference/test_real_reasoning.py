@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from janflask.inference.parsing.answer import AnswerParser
-from janflask.inference.parsing.probe import answer_rules
-from janflask.inference.parsing.rules import AnswerRules
+from janflask.inference.probing.thoughts import answer_rules
 from janflask.inference.requests import ChatMessage
 from janflask.inference.template_messages import entries
 from janflask.inference.template_probe import Forms, probe
 from janflask.inference.template_process import TemplateRenderer
-from tests.unit.inference.test_answer_parser import joined
+from janflask.parsing.answer import AnswerParser
+from janflask.parsing.rules import AnswerRules
+from tests.unit.parsing.test_answer_parser import joined
 from tools.llama_templates import ensure
 
 TOKENS = {"bos_token": "<BOS>", "eos_token": "<EOS>"}

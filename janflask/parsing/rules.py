@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from janflask.inference.parsing.calls import GENERIC, CallRules
+from janflask.parsing.calls import GENERIC, CallRules
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
-from janflask.inference.parsing.calls import ANY
+from janflask.parsing.calls import ANY
 
 T = TypeVar("T")
 Step = Generator[None, None, T]  # gives None where it needs more text

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import pytest
 
 from janflask.inference.deltas import Delta, Done, Event, Finished, ReasoningDelta, TextDelta
-from janflask.inference.parsing.answer import AnswerParser
-from janflask.inference.parsing.markers import Found, Markers
-from janflask.inference.parsing.rules import PLAIN, AnswerRules, Reasoning
-from janflask.inference.parsing.stream import Reading, read
-from janflask.ipc.messages.generation import TokenLogprob
+from janflask.inference.local.reading import Reading, read
+from janflask.parsing.answer import AnswerParser
+from janflask.parsing.deltas import TokenLogprob
+from janflask.parsing.markers import Found, Markers
+from janflask.parsing.rules import PLAIN, AnswerRules, Reasoning
 from tests.fakes.scripted import DONE
 
 THINK = AnswerRules(Reasoning("<think>", "</think>", "<think>\n", "\n</think>\n\n"))

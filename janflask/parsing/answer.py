@@ -6,11 +6,11 @@ from enum import Enum
 
 import msgspec
 
-from janflask.inference.deltas import Delta, ReasoningDelta, TextDelta, ToolCallDelta
-from janflask.inference.parsing.call_parser import CallParser, Schemas
-from janflask.inference.parsing.calls import CallRules
-from janflask.inference.parsing.markers import TAG, Markers
-from janflask.inference.parsing.rules import AnswerRules
+from janflask.parsing.call_parser import CallParser, Schemas
+from janflask.parsing.calls import CallRules
+from janflask.parsing.deltas import Delta, ReasoningDelta, TextDelta, ToolCallDelta
+from janflask.parsing.markers import TAG, Markers
+from janflask.parsing.rules import AnswerRules
 
 
 class _State(Enum):

@@ -6,10 +6,10 @@ import json
 import re
 from dataclasses import dataclass
 
-from janflask.inference.parsing.call_parser import CallParser
-from janflask.inference.parsing.calls import ANY, CallRules, Kind
-from janflask.inference.parsing.markers import TAG
-from janflask.inference.parsing.texts import prefix, suffix
+from janflask.inference.probing.texts import prefix, suffix
+from janflask.parsing.call_parser import CallParser
+from janflask.parsing.calls import ANY, CallRules, Kind
+from janflask.parsing.markers import TAG
 
 NAMES = ("Qz7first7zQ", "Qz8second8zQ")
 IDS = ("call00001", "call00002")  # of nine letters and digits: some templates take no others

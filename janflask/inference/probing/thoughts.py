@@ -13,16 +13,16 @@ from dataclasses import replace
 from typing import Any
 
 from janflask.errors import InvalidRequestError
-from janflask.inference.parsing.call_probe import ARGUMENTS, IDS, NAMES, SCHEMAS, Shown, call_rules
-from janflask.inference.parsing.calls import CallRules
-from janflask.inference.parsing.families import completed, with_known_calls
-from janflask.inference.parsing.rules import PLAIN, AnswerRules, Reasoning
-from janflask.inference.parsing.texts import prefix
 from janflask.inference.parts import ToolCallPart
+from janflask.inference.probing.calls import ARGUMENTS, IDS, NAMES, SCHEMAS, Shown, call_rules
+from janflask.inference.probing.families import completed, with_known_calls
+from janflask.inference.probing.texts import prefix
 from janflask.inference.requests import ChatMessage
 from janflask.inference.template_messages import entries
 from janflask.inference.template_probe import Forms
 from janflask.inference.template_process import TemplateRenderer
+from janflask.parsing.calls import CallRules
+from janflask.parsing.rules import PLAIN, AnswerRules, Reasoning
 
 ASKED, THOUGHT, SAID = "Qz7asked7zQ", "Qz7thought7zQ", "Qz7said7zQ"
 THINKING = {"enable_thinking": True, "thinking": True}  # the two names of the switch

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from janflask.inference.deltas import Delta, TextDelta, ToolCallDelta
-from janflask.inference.parsing.answer import AnswerParser
-from janflask.inference.parsing.calls import GENERIC
-from janflask.inference.parsing.rules import AnswerRules, Reasoning
+from janflask.parsing.answer import AnswerParser
+from janflask.parsing.calls import GENERIC
+from janflask.parsing.rules import AnswerRules, Reasoning
 
 RULES = AnswerRules(Reasoning("<think>", "</think>", "<think>\n", "\n</think>\n\n"), calls=GENERIC)
 TOOLS: dict[str, dict[str, Any]] = {"look": {}, "go": {}}

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from janflask.inference.deltas import Delta, Done, Event, Finished, ReasoningDelta, TextDelta
-from janflask.inference.parsing.answer import AnswerParser
-from janflask.inference.parsing.call_parser import Schemas
-from janflask.inference.parsing.rules import AnswerRules
 from janflask.ipc.messages.generation import FinishReason
+from janflask.parsing.answer import AnswerParser
+from janflask.parsing.call_parser import Schemas
+from janflask.parsing.rules import AnswerRules
 
 
 @dataclass(frozen=True, slots=True)

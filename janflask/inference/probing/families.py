@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from janflask.inference.parsing.calls import GENERIC, CallRules, Kind
-from janflask.inference.parsing.rules import AnswerRules, Reasoning
+from janflask.parsing.calls import GENERIC, CallRules, Kind
+from janflask.parsing.rules import AnswerRules, Reasoning
 
 # In the order in which they are looked for in a template's source.
 THOUGHTS = (

@@ -9,11 +9,11 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
-from janflask.inference.deltas import ToolCallDelta
-from janflask.inference.parsing.calls import CallRules, Kind
-from janflask.inference.parsing.foreign import gemma_calls, python_calls
-from janflask.inference.parsing.markers import Markers
-from janflask.inference.parsing.reader import Reader, Step
+from janflask.parsing.calls import CallRules, Kind
+from janflask.parsing.deltas import ToolCallDelta
+from janflask.parsing.foreign import gemma_calls, python_calls
+from janflask.parsing.markers import Markers
+from janflask.parsing.reader import Reader, Step
 
 Schemas = Mapping[str, Mapping[str, Any]]  # a tool's name and the schema of its arguments
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from janflask.inference.parsing.foreign import gemma_calls, python_calls
+from janflask.parsing.foreign import gemma_calls, python_calls
 
 
 @pytest.mark.parametrize(
