@@ -46,6 +46,11 @@ class CallParser:
         self.count = first
         self.kept = 0
 
+    @property
+    def text(self) -> str:
+        """All that it was fed."""
+        return self._reader.text
+
     def feed(self, text: str, *, closed: bool = False) -> tuple[list[ToolCallDelta], str | None]:
         """What is certain by now; and, at the end of the calls, the text that is none of them."""
         self._reader.text += text
