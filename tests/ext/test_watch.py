@@ -1,22 +1,20 @@
-"""Answers of the starter model that are read along: calls that are always valid, thoughts that end, free text left free."""
+"""Answers of the starter model that are read along: valid calls, thoughts that end, free text left free."""
 
 from __future__ import annotations
 
 import json
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from janflask.engine.constraint import Compiled, Compiler
 from janflask.engine.guides import Guides
-from janflask.engine.model import Model
 from janflask.ipc.messages.constraint import Constraint, ConstraintKind
 from janflask.ipc.messages.generation import FinishReason, GenerateRequest, Watch
 from janflask.models.sampling import SamplingParams
 from janflask.parsing.calls import GENERIC
-from janflask.parsing.rules import PLAIN, AnswerRules, Reasoning
+from janflask.parsing.rules import AnswerRules, Reasoning
 from tests.ext.real_loop import Collector, Engine
 from tests.ext.test_constraint import compiled, compiler, engine, model  # noqa: F401
 
