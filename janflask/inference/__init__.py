@@ -3,6 +3,9 @@
 ``backend``: The one door to a model, whatever runs it: what the API, the runs and everything above know of models that
     answer
 ``backends``: Which backend answers for a model
+``call_grammar``: A grammar for calls of tools: a model's own format, with each tool's arguments under its schema
+``call_patterns``: What a rule gives as a regular expression, as a grammar: its texts are markers, which may be control
+    tokens
 ``constrained``: What an answer must look like, from a request's fields to what an engine is asked, and by what the
     answer is checked
 ``deltas``: What a backend says of an answer while it grows, from its start to its end
@@ -11,6 +14,7 @@
     it needs it
 ``json_schema``: A client's JSON schema, made ready: what the model is held to while it writes, and what its answer is
     checked by
+``lark``: A grammar in llguidance's dialect of Lark, as it is put together
 ``leftovers``: What of a conversation no model here is shown, by name: asked before it is answered, so that nothing gets
     lost
 ``parts``: What a message is made of
@@ -27,6 +31,8 @@
 ``template_renderer``: A process that renders one chat template, with limits of time and memory. Run as a script by
     ``template_process.py``
 ``templates``: From messages to the prompt that a model was trained to see
+``tool_schemas``: What tools' arguments must look like: which schema holds a model, and by which a finished call is
+    checked
 ``totals``: Several generations of one request, as one
 ``tries``: How often one request is tried: the one policy
 ``waiting``: Waiting for an engine or the supervisor without losing sight of the client
