@@ -156,13 +156,13 @@ class TokenRoutes:
                 case ServerKind.VLLM:
                     return Counted(len(self._vllm_tokens(fields, waiter, tries)))
                 case ServerKind.LLAMA_CPP_PYTHON:
-                    text = "\n".join(message.text for message in request.messages)
+                    text = "\n".join(map(estimate.words_of, request.messages))
                     found = self._told("/extras/tokenize", _Tokenized, waiter, tries, input=text)
-                    return _about(len(found.tokens) + estimate.PER_MESSAGE * len(request.messages))
+                    return _about(len(found.tokens) + estimate.tokens_around(request.messages, request.tools))
         except UpstreamSetupError as error:
             if error.code != NO_ROUTE:  # a proxy in between may pass OpenAI's routes only
                 raise
-        return _about(estimate.tokens_of_messages(request.messages))
+        return _about(estimate.tokens_of_messages(request.messages, request.tools))
 
     def _count_text(self, request: TokenizeRequest, waiter: Waiter, tries: Tries | None) -> Counted:
         try:
