@@ -20,6 +20,7 @@
     knobs
 ``library_log``: llama.cpp's own log, on its way into ours
 ``loop``: The engine's loop: schedule -> one decode for everybody -> sample -> text -> sinks. One thread runs it
+``marker_rules``: The markers in a grammar, as a vocabulary has them: control tokens, text, or some of both
 ``matcher``: What follows an answer that is under a constraint: which tokens may come next, computed while llama.cpp
     computes
 ``model``: A model's weights and vocabulary in llama.cpp, loaded through llama-cpp-python's bindings

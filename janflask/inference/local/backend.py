@@ -25,7 +25,7 @@ from janflask.inference.requests import (
     TemplateRequest,
     TokenizeRequest,
 )
-from janflask.inference.sampling import template_kwargs
+from janflask.inference.sampling import template_kwargs, thought_tokens
 from janflask.inference.templates import ChatTemplates, Prompt
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
@@ -57,6 +57,7 @@ class LocalBackend:
 
     def chat(self, request: ChatRequest, waiter: Waiter, beat: float, tries: Tries | None = None) -> Events:
         """See ``Backend``; when the model has to be loaded first, an empty list comes at once."""
+        request = replace(request, thought_tokens=thought_tokens(self._card, request.thought_tokens))
         ask = asked(self._card, request)
         further = template_kwargs(self._card, request.template_kwargs)
 
@@ -185,7 +186,7 @@ class LocalBackend:
 
 def _reading(rules: AnswerRules, request: ChatRequest, prompt: str) -> Reading:
     """The beginning of the answer is what was said already, or the last message, which the prompt ends with."""
-    tools = {tool.name: tool.parameters for tool in request.tools}
+    tools = {tool.name: tool.parameters for tool in request.callables}
     if request.continue_final_message:
         last = request.messages[-1].text
         return Reading(rules, prompt.removesuffix(last), last, tools, request.parallel_calls)
