@@ -6,12 +6,12 @@ import json
 import re
 import secrets
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from janflask.parsing.calls import CallRules, Kind
 from janflask.parsing.deltas import ToolCallDelta
-from janflask.parsing.foreign import gemma_calls, python_calls
+from janflask.parsing.foreign import gemma_calls, is_open, is_open_json, python_calls
 from janflask.parsing.markers import Markers
 from janflask.parsing.reader import Reader, Step
 
@@ -199,7 +199,7 @@ class CallParser:
 
     def _at_once(self) -> Step[bool]:
         """Calls that are read when their end has come."""
-        text = yield from self._reader.until(re.compile(re.escape(self._rules.end)), MAX_AT_ONCE)
+        text = yield from self._up_to(self._rules.end, is_open, MAX_AT_ONCE)
         found = None if text is None else _AT_ONCE[self._rules.kind](text)
         if not found or any(name not in self._tools for name, _ in found):
             return False
@@ -207,6 +207,15 @@ class CallParser:
             self._begin(name)
             self._argue(arguments)
         return True
+
+    def _up_to(self, end: str, is_open: Callable[[str], bool], most: int | None = None) -> Step[str | None]:
+        """What stands before the end, which is none within a string."""
+        text, pattern = "", re.compile(re.escape(end))
+        while True:
+            more = yield from self._reader.until(pattern, None if most is None else most - len(text))
+            if more is None or not is_open(text + more):
+                return None if more is None else text + more
+            text += more + end
 
     def _tagged(self) -> Step[bool]:
         reader, rules = self._reader, self._rules
@@ -235,7 +244,7 @@ class CallParser:
 
     def _value(self, schema: object) -> Step[bool]:
         if not is_text(schema):
-            text = yield from self._reader.until(re.compile(re.escape(self._rules.value_end)))
+            text = yield from self._up_to(self._rules.value_end, is_open_json)
             if text is not None:
                 self._argue(_as_json(text.strip(), schema))
             return text is not None

@@ -42,7 +42,7 @@ HARMONY_CALLS = CallRules(
     Kind.NAMED,
     start="to=functions.",
     others=("<|channel|>commentary to=functions.", "<|channel|>analysis to=functions."),
-    name_end=r"(?:<\|channel\|>\w+)?\s*(?:<\|constrain\|>)?\s*(?:json)?\s*<\|message\|>",
+    name_end=r"(?:<\|channel\|>\w+)?\s*(?:<\|constrain\|>\s*(?:json)?|\sjson)?\s*<\|message\|>",
     end="<|call|>",
 )
 LFM2_CALLS = CallRules(Kind.PYTHON, start="<|tool_call_start|>", end="<|tool_call_end|>")
