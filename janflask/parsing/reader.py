@@ -52,6 +52,13 @@ class Reader:
                 return None
             yield
 
+    def next(self, *markers: str) -> Step[str | None]:
+        """The same, but nothing is read."""
+        at = self.at
+        marker = yield from self.take(*markers)
+        self.at = at
+        return marker
+
     def peek(self) -> Step[str]:
         """The character behind the blanks, which are read; empty at the end."""
         return self.text[self.at] if (yield from self.skip_blank()) else ""

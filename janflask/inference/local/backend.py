@@ -63,7 +63,7 @@ class LocalBackend:
         def prepare(info: EngineInfo) -> tuple[list[GenerateRequest], Reading]:
             rules = self._templates.answer_rules(info)
             if not request.splits_reasoning or request.constraint is not None:  # that holds from the first token on
-                rules = AnswerRules(calls=rules.calls)
+                rules = rules.for_calls
             laid_out = request.laid_out
             if laid_out is not None and laid_out.tokens is not None:
                 generation = ask.chat_tokens(laid_out.tokens, laid_out.stop)
