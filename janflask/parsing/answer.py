@@ -58,6 +58,7 @@ class AnswerParser:
         self._prompted = ""  # what stands in the prompt and was fed nevertheless: never told
         self._state = _State.TEXT if rules.is_plain and not tools else _State.LEAD
         self._has_lead = False  # a block was closed, or a wrap opened: blanks that follow are the layout's
+        self._ends_alone = bool(rules.ends and not rules.wraps)  # what ends words is known, and nothing leads them
         self._is_wrapped = self._is_code = False
         self._call_parser: CallParser | None = None
         self._n_calls = self._calls_before = 0
@@ -139,7 +140,7 @@ class AnswerParser:
             return False
         if found.marker is None:
             self._held = said if self._has_lead else self._held
-            self._state = _State.TEXT
+            self._state, self._is_wrapped = _State.TEXT, self._ends_alone
             return True
         if found.marker in self._triggers:
             blank = "" if self._has_lead else self._held[: len(self._held) - len(said)]

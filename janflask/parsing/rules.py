@@ -38,7 +38,7 @@ class AnswerRules:
     @property
     def is_plain(self) -> bool:
         """Whether there is nothing to be looked for but calls."""
-        return self.reasoning is None and not self.wraps
+        return self.reasoning is None and not self.wraps and not self.ends
 
     @property
     def markers(self) -> tuple[str, ...]:

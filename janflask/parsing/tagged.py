@@ -11,6 +11,7 @@ from janflask.parsing.markers import Markers
 from janflask.parsing.reader import Reader, Step
 from janflask.parsing.values import as_json, is_text, properties
 
+MAX_KEY = 1000  # characters
 ITEM = "item"  # what elements of a list are called where they hold one another
 
 
@@ -44,7 +45,7 @@ class TaggedArguments:
 
     def _key(self) -> Step[str | None]:
         yield from self._reader.take(self._rules.key)
-        key = yield from self._reader.until(self._key_end)
+        key = yield from self._reader.until(self._key_end, MAX_KEY)
         return None if key is None else key.strip()
 
     def _value(self, schema: object, key: str) -> Step[bool]:
