@@ -19,6 +19,7 @@ from typing import Any
 from janflask.errors import InvalidRequestError
 from janflask.inference.gguf_template import GgufTemplate
 from janflask.inference.requests import ChatMessage, Tool
+from janflask.inference.response_template import overruled
 from janflask.inference.template_layouts import CHATML_STOPS, PLAIN_STOPS, render_chatml, render_jan, render_plain
 from janflask.inference.template_messages import as_given, with_told_tools
 from janflask.inference.template_process import refusal
@@ -104,9 +105,13 @@ class ChatTemplates:
             return render_chatml(given, ask=ask), CHATML_STOPS
         return render_plain(given, ask=ask), PLAIN_STOPS
 
-    def answer_rules(self, info: EngineInfo) -> AnswerRules:
-        """How the model's answers are to be read: as its own chat template has them, whatever layout is used."""
-        return self._template(info.chat_template).answer_rules(_tokens(info)) if info.chat_template else PLAIN
+    def answer_rules(self, info: EngineInfo, response_template: object = None) -> AnswerRules:
+        """How the model's answers are to be read: as its own chat template has them, whatever layout is used.
+
+        What its ``response_template`` says goes over that; raises ConflictError for one that cannot be used.
+        """
+        rules = self._template(info.chat_template).answer_rules(_tokens(info)) if info.chat_template else PLAIN
+        return rules if response_template is None else overruled(rules, response_template)
 
     def close(self) -> None:
         """Ends the renderer processes."""
