@@ -30,6 +30,7 @@
     computes
 ``model``: A model's weights and vocabulary in llama.cpp, loaded through llama-cpp-python's bindings
 ``prefix_cache``: What every sequence slot of the KV memory holds, and which slot serves a prompt best
+``prompts``: A prompt's tokens, also where some of its words must not be taken for special tokens
 ``scheduler``: Who is computed in the next step: admission, prompt slices, and what gives way when the KV memory runs
     short
 ``sequence``: One continuation being generated: its tokens, how far they are computed, and what it still may do

@@ -21,6 +21,7 @@ from janflask.engine.echo import PromptEcho
 from janflask.engine.embedder import Embedder, EmbeddingTask
 from janflask.engine.guides import Guides, Sources, compile_all, constraints
 from janflask.engine.loop import Loop
+from janflask.engine.prompts import tokenized
 from janflask.engine.sequence import Sampler, Sequence, TextStream, tell_prompt
 from janflask.engine.sockets import SocketServer
 from janflask.engine.vocabulary import check_tokens
@@ -40,7 +41,9 @@ from janflask.ipc.messages.engine import (
     Embed,
     Finished,
     Generate,
+    GetSpecials,
     GetStats,
+    Specials,
     Started,
     Stats,
     Text,
@@ -60,6 +63,8 @@ class TextModel(Protocol):
 
     @property
     def n_vocab(self) -> int: ...
+    @property
+    def specials(self) -> Specials: ...
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> array[int]: ...
     def piece(self, token: int) -> bytes: ...
     def make_sampler(self, params: SamplingParams, seed: int, prompt: array[int], n_ctx: int) -> Sampler: ...
@@ -137,6 +142,8 @@ class EngineServer(SocketServer):
         """See SocketServer."""
         if isinstance(message, GetStats):
             connection.send(Stats(self._stats()))
+        elif isinstance(message, GetSpecials):
+            connection.send(self.model.specials)
         elif isinstance(message, Generate):
             if connection.sequences or connection.is_preparing:
                 raise ProtocolError("a connection is one generation; open another for the next")
@@ -170,7 +177,13 @@ class EngineServer(SocketServer):
             connection.send(ErrorReply.of(EngineError("the engine failed on this request; its log says why")))
 
     def _tokens(self, message: Tokenize) -> Tokens:
-        ids = self.model.tokenize(message.text, add_special=message.add_special, parse_special=message.parse_special)
+        ids = tokenized(
+            self.model,
+            message.text,
+            message.cuts,
+            add_special=message.add_special,
+            parse_special=message.parse_special,
+        )
         return Tokens(ids.tolist(), [self.model.piece(token) for token in ids] if message.pieces else None)
 
     def _text(self, message: Detokenize) -> Text:
@@ -267,8 +280,12 @@ class EngineServer(SocketServer):
     def _prompt(self, request: GenerateRequest, capacity: int) -> array[int]:
         """The prompt's tokens. Raises ContextLengthExceededError naming both lengths, InvalidRequestError."""
         if isinstance(request.prompt, str):
-            tokens = self.model.tokenize(
-                request.prompt, add_special=request.add_special, parse_special=request.parse_special
+            tokens = tokenized(
+                self.model,
+                request.prompt,
+                request.cuts,
+                add_special=request.add_special,
+                parse_special=request.parse_special,
             )
         else:
             check_tokens(request.prompt, self.model.n_vocab, request.prompt_name)
