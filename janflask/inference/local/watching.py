@@ -27,7 +27,8 @@ def watch_of(rules: AnswerRules, request: ChatRequest, reading: Reading, variabl
     ``rules`` are the model's, whatever of them ``reading`` has; ``variables`` those of its template. Raises
     InvalidRequestError for a tool whose schema no call can be held to.
     """
-    calls, answer = _constraints(request, reading.rules)
+    rules_held = replace(reading.rules, wraps=()) if reading.rules.opens_words(reading.prompt) else reading.rules
+    calls, answer = _constraints(request, rules_held)
     limit = request.thought_tokens if rules.reasoning is not None else None
     if calls is None and answer is None and limit is None:
         return None
