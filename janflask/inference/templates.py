@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from janflask.errors import InvalidRequestError
 from janflask.inference.gguf_template import GgufTemplate
 from janflask.inference.requests import ChatMessage, Segment, Tool
+from janflask.inference.response_template import overruled
 from janflask.inference.template_layouts import (
     CHATML_STOPS,
     PLAIN_STOPS,
@@ -98,12 +99,13 @@ class ChatTemplates:
         ask: bool = True,
         go_on: bool = False,
         specials: Specials = NO_SPECIALS,
+        response_template: object = None,
     ) -> Prompt:
         """The prompt that asks for the next assistant message; without ``ask`` only what was said so far.
 
         (Jan's template cannot say the user's words without asking for an answer.) ``tools`` are told where the layout
         has a place for them, else by the system. With ``go_on`` it ends in the middle of the last message, behind its
-        words. ``specials`` are those of the model's vocabulary.
+        words. ``specials`` are those of the model's vocabulary; for ``response_template`` see ``answer_rules``.
 
         Raises InvalidRequestError with the template's own words when it refuses the conversation (or fails), or when it
         would leave out what was said, and ConflictError when the model's ``prompt_template`` has no ``{prompt}``.
@@ -118,7 +120,7 @@ class ChatTemplates:
             return _begun(told, layout.text) if go_on else layout.text(told, ask)
 
         source = jan_template or info.chat_template or ""
-        words = special_words(specials, source, self._markers(info))
+        words = special_words(specials, source, self._markers(info, response_template))
         text, cuts = laid_out(Told(messages, tools, variables or {}), words, source, lay_out)
         return Prompt(text, needs_special(text, info, cuts), layout.stop, cuts, words)
 
@@ -132,14 +134,18 @@ class ChatTemplates:
             return _Layout(_in_words(render_chatml), CHATML_STOPS)
         return _Layout(_in_words(render_plain), PLAIN_STOPS)
 
-    def _markers(self, info: EngineInfo) -> str:
+    def _markers(self, info: EngineInfo, response_template: object) -> str:
         """What is looked for in answers, and what tools are told with: markers, though no template shows them."""
-        rules = self.answer_rules(info)
+        rules = self.answer_rules(info, response_template)
         return "\n".join((*rules.markers, *rules.calls.markers, told_tools(()), told_result("")))
 
-    def answer_rules(self, info: EngineInfo) -> AnswerRules:
-        """How the model's answers are to be read: as its own chat template has them, whatever layout is used."""
-        return self._template(info.chat_template).answer_rules(_tokens(info)) if info.chat_template else PLAIN
+    def answer_rules(self, info: EngineInfo, response_template: object = None) -> AnswerRules:
+        """How the model's answers are to be read: as its own chat template has them, whatever layout is used.
+
+        What its ``response_template`` says goes over that; raises ConflictError for one that cannot be used.
+        """
+        rules = self._template(info.chat_template).answer_rules(_tokens(info)) if info.chat_template else PLAIN
+        return rules if response_template is None else overruled(rules, response_template)
 
     def close(self) -> None:
         """Ends the renderer processes."""

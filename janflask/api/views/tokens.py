@@ -62,7 +62,7 @@ def detokenize(body: DetokenizeRequest) -> Response:
 
 @blp.route("/chat/completions/input_tokens", methods=["POST"])
 @blp.doc(operationId="countInputTokens")
-@blp.arguments(ChatRequestSchema, example=examples.CHAT_REQUEST)
+@blp.arguments(ChatRequestSchema, example=examples.INPUT_TOKENS_REQUEST)
 @blp.response(200, InputTokensSchema, description="The count.", example=examples.INPUT_TOKENS)
 @blp.refuses(400, 404, 409, 413, 415, 500, 503)
 def count_input_tokens(body: ChatRequest) -> Response:

@@ -25,6 +25,7 @@ from janflask.inference.requests import (
     TemplateRequest,
     TokenizeRequest,
 )
+from janflask.inference.response_template import NAME as RESPONSE_TEMPLATE
 from janflask.inference.sampling import template_kwargs, thought_tokens
 from janflask.inference.templates import ChatTemplates, Prompt
 from janflask.inference.tries import Tries
@@ -61,9 +62,9 @@ class LocalBackend:
         further = template_kwargs(self._card, request.template_kwargs)
 
         def prepare(endpoint: Endpoint) -> tuple[list[GenerateRequest], Reading]:
-            rules = self._templates.answer_rules(endpoint.info)
+            rules = self._templates.answer_rules(endpoint.info, self._response_template)
             if not request.splits_reasoning or request.constraint is not None:  # that holds from the first token on
-                rules = AnswerRules(calls=rules.calls)
+                rules = rules.for_calls
             laid_out = request.laid_out
             if laid_out is not None and laid_out.tokens is not None:
                 generation = ask.chat_tokens(laid_out.tokens, laid_out.stop)
@@ -172,7 +173,12 @@ class LocalBackend:
             ask=request.add_generation_prompt,
             go_on=request.continue_final_message,
             specials=self._engines.specials(endpoint),
+            response_template=self._response_template,
         )
+
+    @property
+    def _response_template(self) -> object:
+        return self._card.raw.get(RESPONSE_TEMPLATE)
 
     def _tokens(self, endpoint: Endpoint, question: Tokenize, param: str) -> Tokens:
         if len(question.text) > MAX_TEXT:

@@ -23,6 +23,7 @@ from janflask.inference.sampling import (
     model_max_tokens,
     model_stop,
     template_kwargs,
+    thought_tokens,
 )
 from janflask.inference.upstream.forms import Spelling
 from janflask.inference.upstream.kinds import (
@@ -131,10 +132,11 @@ class Bodies:
                 what = "thoughts that are left in the text (`reasoning_format` none)"
                 raise self._unknown("reasoning_format", what, "reasoning_format")
             fields["reasoning_format"] = "none"
-        most = request.thought_tokens
-        if most is not None and most != NO_LIMIT:
+        most = thought_tokens(self._card, request.thought_tokens)
+        if most is not None:
             if self._traits.thought_limit is None:
-                raise self._unknown(THOUGHT_LIMIT, "a limit for thoughts", THOUGHT_LIMIT)
+                asked = request.thought_tokens is not None
+                raise self._unknown(THOUGHT_LIMIT, "a limit for thoughts", THOUGHT_LIMIT, asked=asked)
             fields[self._traits.thought_limit] = most
         return fields
 

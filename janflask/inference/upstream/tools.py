@@ -28,7 +28,7 @@ def tool_fields(request: ChatRequest, traits: Traits) -> dict[str, Any]:
     tools = request.tools
     if not tools:
         return {}
-    allowed = [tool for tool in tools if request.callable_tools is None or tool.name in request.callable_tools]
+    allowed = request.callables
     required = request.call_choice is CallChoice.REQUIRED
     if traits.calling is Calling.NAMED:
         if not required or len(allowed) != 1:
