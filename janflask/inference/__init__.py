@@ -4,8 +4,11 @@
     answer
 ``backends``: Which backend answers for a model
 ``call_grammar``: A grammar for calls of tools: a model's own format, with each tool's arguments under its schema
-``call_patterns``: What a rule gives as a regular expression, as a grammar: its texts are markers, which may be control
+``call_notation``: Values in other notations than JSON, under a schema: Python's literals, and Gemma's objects without
+    quotes
+``call_patterns``: What a rule gives as a regular expression, as a grammar: its tags are markers, which may be control
     tokens
+``call_tagged``: Arguments between tags: texts as they are, all else as JSON
 ``constrained``: What an answer must look like, from a request's fields to what an engine is asked, and by what the
     answer is checked
 ``deltas``: What a backend says of an answer while it grows, from its start to its end
@@ -18,10 +21,13 @@
 ``leftovers``: What of a conversation no model here is shown, by name: asked before it is answered, so that nothing gets
     lost
 ``parts``: What a message is made of
+``raw_text``: Texts that stand in a call as they are, without quotes: what they may be under a schema, as a terminal
 ``requests``: What clients ask of models: a schema turns each body into one of these, and below it nobody sees a raw one
 ``sampling``: How a request is answered: its own fields over the model's ``parameters`` over the built-in defaults
 ``schema_formats``: The formats of strings and numbers in JSON schemas: which a model can be held to, and by what
     answers are checked
+``schema_forms``: A schema taken apart, for notations that llguidance knows no schema for: which plain forms a value may
+    have
 ``template_check``: Whether all that was said is in the prompt: a chat template drops what it does not understand
     without a word
 ``template_layouts``: The layouts that are written down here: Jan's ``prompt_template``, ChatML, and plain text

@@ -192,6 +192,19 @@ class TemplateRequest:
     tools: tuple[Tool, ...] = ()
     tokenize: bool = False
 
+    @classmethod
+    def of(cls, chat: ChatRequest) -> Self:
+        """To be laid out as that chat is, and cut into tokens."""
+        return cls(
+            model=chat.model,
+            messages=chat.messages,
+            template_kwargs=chat.template_kwargs,
+            add_generation_prompt=chat.add_generation_prompt,
+            continue_final_message=chat.continue_final_message,
+            tools=chat.tools,
+            tokenize=True,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest(InferenceRequest):

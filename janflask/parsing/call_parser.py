@@ -229,7 +229,7 @@ class CallParser:
                 return False
 
     def _value(self, schema: object) -> Step[bool]:
-        if not _is_text(schema):
+        if not is_text(schema):
             text = yield from self._reader.until(re.compile(re.escape(self._rules.value_end)))
             if text is not None:
                 self._argue(_as_json(text.strip(), schema))
@@ -281,7 +281,8 @@ def _object_text(written: str | None) -> str | None:
     return value if isinstance(value, str) else written
 
 
-def _is_text(schema: object) -> bool:
+def is_text(schema: object) -> bool:
+    """Whether it can be nothing but a text."""
     return isinstance(schema, Mapping) and schema.get("type") == "string"
 
 

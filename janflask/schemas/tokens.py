@@ -13,6 +13,7 @@ from janflask.schemas.chat import ConversationSchema
 from janflask.schemas.completions import MAX_TOKEN, token_ids
 from janflask.schemas.fields import Text, optional_flag, wrong_type
 from janflask.schemas.sampling import Base
+from janflask.schemas.stored import always
 
 MAX_TEXT = 1 << 20  # characters
 MAX_TOKENS = 1 << 20
@@ -117,6 +118,32 @@ class DetokenizedSchema(ma.Schema):
     """The text of tokens."""
 
     content = fields.String(metadata={"description": "The text; U+FFFD stands for bytes that are no UTF-8."})
+
+
+class InputTokensSchema(ma.Schema):
+    """What a chat would cost before its first word."""
+
+    object = always("response.input_tokens")
+    input_tokens = fields.Integer(
+        required=True, metadata={"description": "Tokens of the prompt, a chat's `usage.prompt_tokens`."}
+    )
+    estimated = fields.Boolean(
+        required=True, metadata={"description": "Whether this is a guess: of an upstream that counts no tokens."}
+    )
+    ctx_len = fields.Integer(
+        required=True,
+        metadata={
+            "description": "Tokens that prompt and answer may have together; null where an upstream does not tell.",
+            "nullable": True,
+        },
+    )
+    tokens_left = fields.Integer(
+        required=True,
+        metadata={
+            "description": "Tokens of that which the prompt leaves for the answer; 0: it is too long.",
+            "nullable": True,
+        },
+    )
 
 
 class LaidOutSchema(ma.Schema):

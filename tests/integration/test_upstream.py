@@ -23,6 +23,7 @@ from janflask.errors import (
     UpstreamTimeoutError,
     UpstreamUnavailableError,
 )
+from janflask.inference.backend import Counted
 from janflask.inference.constrained import of_any_object, of_schema
 from janflask.inference.deltas import Done, Finished, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from janflask.inference.requests import (
@@ -630,7 +631,7 @@ def test_vllms_token_routes() -> None:
         assert backend.detokenize(DetokenizeRequest(model="far", tokens=(4, 5)), Waiter()) == "text of [4, 5]"
         laid_out = backend.lay_out(template, Waiter())
         assert (laid_out.prompt, laid_out.tokens) == ("text of [1, 2, 3]", (1, 2, 3))
-        assert backend.count(template, Waiter()).tokens == 3
+        assert backend.count(template, Waiter()) == Counted(3)
     assert fake.posts[0].body == {"model": "far", "prompt": "hi", "add_special_tokens": False}
 
 
@@ -652,9 +653,9 @@ def test_a_count_where_the_route_is_missing_is_an_estimate() -> None:
     with serving([status(404, "Not Found")]) as fake, backend_for(fake) as backend:
         counted = backend.count(TemplateRequest(model="far", messages=ASK), Waiter())
         assert backend.pool.health()[0].reachable is True
-    assert counted.tokens == 7 + 8  # 20 bytes, and a message's share
+    assert counted == Counted(7 + 8, is_estimate=True)  # 20 bytes, and a message's share
     with backend_for("http://127.0.0.1:1/v1", kind=ServerKind.OPENAI) as backend:
-        assert backend.count(TemplateRequest(model="far", messages=ASK), Waiter()).tokens == 15
+        assert backend.count(TemplateRequest(model="far", messages=ASK), Waiter()) == counted
         with pytest.raises(InvalidRequestError, match=r"kind openai\) cannot tokenize"):
             backend.tokenize(TokenizeRequest(model="far", content="hi"), Waiter())
 

@@ -1,4 +1,4 @@
-"""POST /tokenize, /detokenize and /apply-template."""
+"""POST /tokenize, /detokenize, /chat/completions/input_tokens and /apply-template."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from janflask.api.examples import inference as examples
 from janflask.api.plumbing.blueprint import Blueprint
 from janflask.api.plumbing.context import services, waiter
 from janflask.api.plumbing.response import json_response, streamed_list
-from janflask.inference.requests import DetokenizeRequest, TemplateRequest, TokenizeRequest
+from janflask.inference.requests import ChatRequest, DetokenizeRequest, TemplateRequest, TokenizeRequest
+from janflask.schemas.chat import ChatRequestSchema
 from janflask.schemas.tokens import (
     DetokenizedSchema,
     DetokenizeRequestSchema,
+    InputTokensSchema,
     LaidOutSchema,
     TemplateRequestSchema,
     TokenizedSchema,
@@ -56,6 +58,31 @@ def detokenize(body: DetokenizeRequest) -> Response:
     Gives the text of tokens, special ones included. U+FFFD stands for bytes that are no UTF-8, e.g. half a character.
     """
     return json_response({"content": services().backends.of(body.model).detokenize(body, waiter())})
+
+
+@blp.route("/chat/completions/input_tokens", methods=["POST"])
+@blp.doc(operationId="countInputTokens")
+@blp.arguments(ChatRequestSchema, example=examples.CHAT_REQUEST)
+@blp.response(200, InputTokensSchema, description="The count.", example=examples.INPUT_TOKENS)
+@blp.refuses(400, 404, 409, 413, 415, 500, 503)
+def count_input_tokens(body: ChatRequest) -> Response:
+    """Count a chat's tokens
+
+    Takes the body of a chat completion and answers how many tokens its prompt has, tools and all that the model's chat
+    template adds included; nothing is generated. What the chat would be refused for is refused here, too, except that
+    it is too long.
+    """
+    backend = services().backends.of(body.model)
+    counted = backend.count(TemplateRequest.of(body), waiter())
+    context = backend.info(waiter()).ctx_len
+    answer = {
+        "object": "response.input_tokens",
+        "input_tokens": counted.tokens,
+        "estimated": counted.is_estimate,
+        "ctx_len": context,
+        "tokens_left": None if context is None else max(0, context - counted.tokens),
+    }
+    return json_response(answer)
 
 
 @blp.route("/apply-template", methods=["POST"])

@@ -111,7 +111,7 @@ class UpstreamBackend:
 
     def count(self, request: TemplateRequest | TokenizeRequest, waiter: Waiter, tries: Tries | None = None) -> Counted:
         """How many tokens the prompt of such a chat, or a text, has; an estimate for kinds that don't tell."""
-        return Counted(self._tokens.count(request, waiter, tries))
+        return self._tokens.count(request, waiter, tries)
 
     # --- how ----------------------------------------------------------------------------------------------------
 
