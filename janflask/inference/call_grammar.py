@@ -24,7 +24,7 @@ from janflask.parsing.lark import escaped, literal
 
 MAX_CALLS = 128  # in one answer, one behind the other
 _ID = r"/[A-Za-z0-9_.\-]{1,64}/"
-_SPACE = r"[ \t\r\n]{0,16}"  # between the tokens of JSON around a call: models indent it
+_SPACE = r"[ \t\n]{0,16}"  # between the tokens of JSON around a call: models indent it
 # Members that models write beside a call's name and arguments.
 _MEMBER = rf'"(?:id|call_id|tool_call_id|type)"{_SPACE}:{_SPACE}"[A-Za-z0-9_.\-]{{1,64}}"'
 
@@ -110,7 +110,7 @@ class _Writer:
         lark, rules = self._lark, self._rules
         call = lark.rule(self._object())
         if not rules.start:
-            return self._several(call, lark.terminal(r"/[ \t\r\n]{0,2}[;\n][ \t\r\n]{0,2}/") + "?")
+            return self._several(call, lark.terminal(r"/[ \t\n]{0,2}[;\n][ \t\n]{0,2}/") + "?")
         listed = sequence(
             lark.terminal(rf"/\[{_SPACE}/"),
             self._several(call, lark.terminal(rf"/{_SPACE},{_SPACE}/")),

@@ -56,6 +56,10 @@ class Python:
         """Of a property that no schema names."""
         return sequence(choice([self._lark.json({"type": "string"}), self._single()]), self.colon)
 
+    def some_key(self, pattern: str) -> str:
+        """Of a property whose name has a pattern."""
+        return sequence(self._lark.json({"type": "string", "pattern": pattern}), self.colon)
+
 
 class Gemma:
     """``{a:true,b:<|"|>text<|"|>}``: a text holds neither the mark nor the call's end."""
@@ -91,6 +95,10 @@ class Gemma:
     def any_key(self) -> str:
         """Of a property that no schema names."""
         return sequence(self._lark.terminal(r"/[A-Za-z_][A-Za-z0-9_.\-]{0,63}/"), self.colon)
+
+    def some_key(self, pattern: str) -> str:
+        """Of a property whose name has a pattern."""
+        return sequence(self.text({"pattern": pattern}) or self.any_key(), self.colon)
 
 
 class Values:
@@ -179,12 +187,16 @@ class Values:
     def _map(self, form: Schema) -> str:
         """Of an object that names no properties."""
         others = form.get("additionalProperties", True)
-        named = list(form.get("patternProperties", {}).values())
-        values = [schema for schema in (*named, others) if schema is not False]
-        if not values:
+        named = {
+            pattern: schema for pattern, schema in form.get("patternProperties", {}).items() if schema is not False
+        }
+        pairs = [sequence(self._notation.some_key(pattern), self.value(schema)) for pattern, schema in named.items()]
+        others = form.get("additionalProperties", True)
+        if others is not False:
+            pairs.append(sequence(self._notation.any_key(), self.value(others)))
+        if not pairs:
             return ""
-        pair = self._lark.rule(sequence(self._notation.any_key(), choice([self.value(schema) for schema in values])))
-        return self._counted(pair, form.get("minProperties", 0), form.get("maxProperties"))
+        return self._counted(self._lark.rule(choice(pairs)), form.get("minProperties", 0), form.get("maxProperties"))
 
     def _array(self, form: Schema) -> str:
         first = [self.value(schema) for schema in form.get("prefixItems", ())]

@@ -16,7 +16,7 @@ _PART = re.compile(
     re.DOTALL,
 )
 _OFTEN = {"*": "{0,8}", "+": "{1,64}"}
-_ASCII = {r"\d": "0-9", r"\w": "A-Za-z0-9_", r"\s": r" \t\r\n"}  # rules mean no other digits and letters
+_ASCII = {r"\d": "0-9", r"\w": "A-Za-z0-9_", r"\s": r" \t\n"}  # rules mean no other digits and letters
 _TAG = re.compile(r"[<\[]")
 
 

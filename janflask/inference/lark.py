@@ -10,7 +10,7 @@ from typing import Any
 # for control characters alone, and would so lead astray a model that begins another one.
 SEPARATORS = {"item_separator": ", ?", "key_separator": ": ?", "json_allowed_escapes": 'nrbtf\\"'}
 OPTIONS = {"whitespace_flexible": False, "coerce_one_of": True, "lenient": False}
-BLANK = r"/[ \t\r\n]{1,8}/"  # what a layout may put between two parts
+BLANK = r"/[ \t\n]{1,8}/"  # what a layout may put between two parts
 
 
 class Lark:

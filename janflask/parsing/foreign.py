@@ -18,6 +18,7 @@ _KEYWORD = re.compile(r"[^\s=(),'\"\[\]{}]{1,256}")
 _STRING = re.compile(
     r"'''(?:[^\\]|\\.)*?'''|\"\"\"(?:[^\\]|\\.)*?\"\"\"|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL
 )
+_JSON_STRING = re.compile(r"\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
 _NUMBER = re.compile(r"[+\-]?(?:\d[\d_]*(\.[\d_]*)?|(\.\d[\d_]*))([eE][+\-]?\d+)?")
 _WORD = re.compile(r"[A-Za-z]+")
 _WORDS = {"True": True, "False": False, "None": None, "true": True, "false": False, "null": None}
@@ -36,6 +37,18 @@ def is_keyword(name: str) -> bool:
 def is_bare_key(name: str) -> bool:
     """Whether a key of this name can be read without quotes in an object as Gemma writes it."""
     return _BARE_KEY.fullmatch(name) is not None
+
+
+def is_open(text: str) -> bool:
+    """Whether a text of calls, in either notation, ends within a string."""
+    if QUOTE in text:
+        return text.count(QUOTE) % 2 == 1
+    return any(quote in _STRING.sub("", text) for quote in "'\"")
+
+
+def is_open_json(text: str) -> bool:
+    """Whether a text that begins like JSON ends within a string of it."""
+    return text.lstrip()[:1] in ("{", "[", '"') and '"' in _JSON_STRING.sub("", text)
 
 
 def python_calls(text: str) -> Calls | None:

@@ -81,11 +81,17 @@ class TemplateRequestSchema(ConversationSchema):
 
     model = _model()
     tokenize = optional_flag("Answer with the prompt's tokens, too.", default=False)
+    with_segments = optional_flag("Tell the prompt's special tokens and its plain text apart, too.", default=False)
 
     @ma.post_load
     def make(self, data: dict[str, Any], **kwargs: Any) -> TemplateRequest:
         """The dataclass."""
-        return TemplateRequest(model=data["model"], tokenize=data.get("tokenize", False), **self.conversation(data))
+        return TemplateRequest(
+            model=data["model"],
+            tokenize=data.get("tokenize", False),
+            with_segments=data.get("with_segments", False),
+            **self.conversation(data),
+        )
 
 
 _PIECE = {
@@ -120,6 +126,15 @@ class DetokenizedSchema(ma.Schema):
     content = fields.String(metadata={"description": "The text; U+FFFD stands for bytes that are no UTF-8."})
 
 
+class SegmentSchema(ma.Schema):
+    """A part of a prompt."""
+
+    text = fields.String(metadata={"description": "Its text."})
+    special = fields.Boolean(
+        metadata={"description": "Whether it is one special token. If not it is plain text, whatever it looks like."}
+    )
+
+
 class InputTokensSchema(ma.Schema):
     """What a chat would cost before its first word."""
 
@@ -150,5 +165,12 @@ class LaidOutSchema(ma.Schema):
     """A conversation as the model sees it."""
 
     prompt = fields.String(metadata={"description": "The text."})
+    segments = fields.List(
+        fields.Nested(SegmentSchema),
+        metadata={
+            "description": "The prompt in parts, special tokens and plain text: with `with_segments`, and wherever a "
+            "part of it looks like a special token and is none. Of models that run here."
+        },
+    )
     tokens = fields.List(fields.Integer(), metadata={"description": "With `tokenize`: its tokens."})
     count = fields.Integer(metadata={"description": "With `tokenize`: how many they are, a chat's `prompt_tokens`."})

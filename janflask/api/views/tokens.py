@@ -62,7 +62,7 @@ def detokenize(body: DetokenizeRequest) -> Response:
 
 @blp.route("/chat/completions/input_tokens", methods=["POST"])
 @blp.doc(operationId="countInputTokens")
-@blp.arguments(ChatRequestSchema, example=examples.CHAT_REQUEST)
+@blp.arguments(ChatRequestSchema, example=examples.INPUT_TOKENS_REQUEST)
 @blp.response(200, InputTokensSchema, description="The count.", example=examples.INPUT_TOKENS)
 @blp.refuses(400, 404, 409, 413, 415, 500, 503)
 def count_input_tokens(body: ChatRequest) -> Response:
@@ -95,9 +95,13 @@ def apply_template(body: TemplateRequest) -> Response:
 
     Lays out a conversation as a chat completion would and answers with the prompt; nothing is generated. With
     `tokenize` its tokens come with it, as many as the chat's `usage.prompt_tokens`. A chat request's body will do.
+    `<|im_end|>` and the like in a user's, system's or tool's words are plain text to the model. Where there are such
+    words, or with `with_segments`, `segments` tell them from the layout's own special tokens.
     """
     laid_out = services().backends.of(body.model).lay_out(body, waiter())
     answer: dict[str, Any] = {"prompt": laid_out.prompt}
+    if laid_out.segments:
+        answer["segments"] = [{"text": part.text, "special": part.special} for part in laid_out.segments]
     if laid_out.tokens is not None:
         answer |= {"tokens": laid_out.tokens, "count": len(laid_out.tokens)}
     return json_response(answer)

@@ -317,13 +317,15 @@ def test_a_limit_for_thoughts() -> None:
     }
     for kind in KINDS:
         assert chat(kind, thought_tokens=-1) == PLAIN
+        own = {"reasoning_budget": 7}
+        assert chat(kind, own, thought_tokens=-1) == PLAIN
         if kind in names:
             assert chat(kind, thought_tokens=0) == PLAIN | {names[kind]: 0}
-            assert chat(kind, {"reasoning_budget": 7}) == PLAIN | {names[kind]: 7}
-            assert chat(kind, {"reasoning_budget": 7}, thought_tokens=-1) == PLAIN
+            assert chat(kind, own) == PLAIN | {names[kind]: 7}
+            assert chat(kind, own, thought_tokens=0) == PLAIN | {names[kind]: 0}
         else:
             with pytest.raises(InvalidRequestError, match=r"^reasoning_budget is not supported") as caught:
                 chat(kind, thought_tokens=5)
             assert caught.value.param == "reasoning_budget"
-            with pytest.raises(ConflictError, match=r"^parameters.reasoning_budget in model.json"):
-                chat(kind, {"reasoning_budget": 5})
+            with pytest.raises(ConflictError, match=r"^parameters.reasoning_budget in model.json of far is not sup"):
+                chat(kind, own)
