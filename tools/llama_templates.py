@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tools.build_llama import BUILD_CONSTRAINTS, PACKAGE, cache_folder, locked, pinned_version
-from tools.progress import CommandError, exit_on_sigterm, run_logged
+from tools.fetching import pip_download
+from tools.progress import CommandError, exit_on_sigterm
 
 SHA256 = {"0.3.36": "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"}  # of a version's sources
 INSIDE = "/vendor/llama.cpp/models/templates/"
@@ -29,13 +30,8 @@ class TemplatesError(Exception):
 
 def download(version: str, folder: Path, env: Mapping[str, str]) -> Path:
     """Fetches the sources into ``folder`` with pip. Raises CommandError when it could not."""
-    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--no-binary", PACKAGE]
-    command = [*pip, "--build-constraint", str(BUILD_CONSTRAINTS), "--dest", str(folder), f"{PACKAGE}=={version}"]
-    run_logged(command, label="chat templates: fetching", log=folder / "pip.log", env={**env, "TMPDIR": str(folder)})
-    archives = list(folder.glob("*.tar.gz"))
-    if len(archives) != 1:
-        raise TemplatesError(f"pip left {len(archives)} archives of {PACKAGE} where one was expected")
-    return archives[0]
+    wanted = ["--no-binary", PACKAGE, "--build-constraint", str(BUILD_CONSTRAINTS), f"{PACKAGE}=={version}"]
+    return pip_download(wanted, folder, label="chat templates: fetching", env=env)
 
 
 def ensure(
@@ -54,7 +50,7 @@ def ensure(
     if sha256 is None:
         raise TemplatesError(f"tools/llama_templates.py has no SHA-256 for {PACKAGE} {version}: add the one on PyPI")
     folder = cache_folder(env).with_name("llama-templates") / f"{version}-{sha256[:16]}"
-    with locked(folder.with_name(f"{folder.name}.lock")):
+    with locked(folder.with_name(f"{folder.name}.lock"), "chat templates: another process fetches them"):
         if not folder.is_dir():
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-", ignore_cleanup_errors=True) as scratch:
                 archive = fetch(version, Path(scratch), env)

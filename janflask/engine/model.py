@@ -6,16 +6,17 @@ import ctypes
 import logging
 from array import array
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import llama_cpp
 from llama_cpp import llama_cpp as lib
 
-from janflask.engine.ends import ends, own_types
+from janflask.engine.ends import CONTROL, UNKNOWN, USER_DEFINED, ends, own_types
 from janflask.engine.library_log import LibraryLog
 from janflask.errors import InvalidRequestError, ModelLoadError
+from janflask.ipc.messages.engine import Specials
 from janflask.models.default_layout import CHATML
 from janflask.models.engine_settings import EngineSettings
 from janflask.models.gguf_files import check_magic, check_parts
@@ -162,6 +163,22 @@ class Model:
         """The text of ``bos`` or ``eos``; empty when the model has none."""
         token: int = getattr(lib, f"llama_vocab_{kind}")(self.vocab_pointer)
         return self.pieces[token].decode("utf-8", "replace") if 0 <= token < self.n_vocab else ""
+
+    @cached_property
+    def specials(self) -> Specials:
+        """The texts that the tokenizer makes a special token of wherever they stand."""
+        control, user_defined = [], []
+        for token, kind in enumerate(self.token_types):
+            if kind & (CONTROL | UNKNOWN) or token in self.eog:
+                control.append(self._text(token))
+            elif kind & USER_DEFINED:
+                user_defined.append(self._text(token))
+        return Specials(tuple(control), tuple(user_defined))
+
+    def _text(self, token: int) -> str:
+        """As the vocabulary has it, which is what the tokenizer looks for."""
+        text: bytes = lib.llama_vocab_get_text(self.vocab_pointer, token)
+        return text.decode("utf-8", "replace")
 
     @property
     def can_trim(self) -> bool:

@@ -25,11 +25,15 @@
 ``parts``: What a message is made of
 ``raw_text``: Texts that stand in a call as they are, without quotes: what they may be under a schema, as a terminal
 ``requests``: What clients ask of models: a schema turns each body into one of these, and below it nobody sees a raw one
+``response_template``: ``response_template`` of model.json: how a model's answers are to be read, instead of what its
+    chat template shows
 ``sampling``: How a request is answered: its own fields over the model's ``parameters`` over the built-in defaults
 ``schema_formats``: The formats of strings and numbers in JSON schemas: which a model can be held to, and by what
     answers are checked
 ``schema_forms``: A schema taken apart, for notations that llguidance knows no schema for: which plain forms a value may
     have
+``simple_patterns``: Regular expressions as response templates have them: texts with blanks, choices and named parts
+    between them
 ``template_check``: Whether all that was said is in the prompt: a chat template drops what it does not understand
     without a word
 ``template_layouts``: The layouts that are written down here: Jan's ``prompt_template``, ChatML, and plain text

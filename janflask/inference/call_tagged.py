@@ -11,9 +11,9 @@ from janflask.inference.lark import Lark, choice, sequence
 from janflask.inference.raw_text import raw_text
 from janflask.inference.requests import Tool
 from janflask.inference.schema_forms import Forms, Schema, types
-from janflask.parsing.call_parser import is_text
 from janflask.parsing.calls import CallRules
 from janflask.parsing.lark import literal
+from janflask.parsing.values import is_text
 
 MAX_ARGUMENTS = 64  # of a tool that names none
 _ANY_KEY = r"/[A-Za-z_][A-Za-z0-9_.\-]{0,63}/"

@@ -17,7 +17,7 @@ from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
 from janflask.inference.window import Window, conversation, fitting
 from janflask.ipc.messages.engine import MAX_TEXT
-from janflask.models.parameters import NO_LIMIT
+from janflask.models.parameters import NO_LIMIT, thought_tokens
 from janflask.models.sampling import SamplingParams
 from janflask.services.inherited import run_parameters
 from janflask.storage.records import Message, Run
@@ -185,6 +185,7 @@ def _request(
         sampling={name: value for name, value in given.items() if name in _SAMPLING},
         cache_prompt=given.get("cache_prompt"),
         template_kwargs=given["chat_template_kwargs"],
+        thought_tokens=thought_tokens(given),
         begun=begun.text,
         begun_reasoning=begun.reasoning,
         conversation=run.thread_id,

@@ -8,13 +8,13 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask.models.known_fields import ALIASES, CONSTRAINTS, CONVERSATION, GENERATION
+from janflask.models.known_fields import ALIASES, CONSTRAINTS, CONVERSATION, GENERATION, THINKING
 from janflask.models.parameters import NAMES
-from janflask.schemas.chat import effort_field
 from janflask.schemas.fields import Number, Text, between, kind, wrong_type
 from janflask.schemas.objects import JsonObject, check_object, each, metadata_field, tool_resources_field
 from janflask.schemas.sampling import Base, Reason, refusals, unless
 from janflask.schemas.stored import DeletedSchema, PageSchema, always, time, told
+from janflask.schemas.thinking import effort_field
 from janflask.storage.records import Assistant
 
 # OpenAI's limits, where it has one.
@@ -107,7 +107,7 @@ class ModifyAssistantSchema(Base):
 
     REFUSED: Mapping[str, Reason] = {
         **{name: unless((), _NOT_KEPT) for name in (*NAMES, *ALIASES, "parameters") if name not in _KEPT},
-        **refusals(GENERATION, CONVERSATION, CONSTRAINTS),
+        **refusals(GENERATION, CONVERSATION, THINKING, CONSTRAINTS),
     }
 
     name = _text(MAX_NAME, "What it is called.", example="Math tutor")

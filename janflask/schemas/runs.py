@@ -11,11 +11,12 @@ from marshmallow import fields, validate
 from janflask.inference.leftovers import holds_anything
 from janflask.models.known_fields import CONSTRAINTS, CONVERSATION
 from janflask.models.parameters import is_parameter
-from janflask.schemas.chat import ChatRequestSchema, effort_field
+from janflask.schemas.chat import ChatRequestSchema
 from janflask.schemas.fields import Text, Whole, between, optional_flag
 from janflask.schemas.messages import NewMessageSchema
 from janflask.schemas.objects import JsonObject, metadata_field
 from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, refusals, unless
+from janflask.schemas.thinking import ThinkingFields
 from janflask.schemas.threads import MAX_INSTRUCTIONS, NewThreadSchema, text_field
 from janflask.storage.records import MessageDraft, RunDraft
 
@@ -53,7 +54,7 @@ class TruncationSchema(Base):
             raise ma.ValidationError("is required with type last_messages", "last_messages")
 
 
-class NewRunSchema(InferenceSchema):
+class NewRunSchema(ThinkingFields, InferenceSchema):
     """How a thread is to be answered. What is not given is the thread's, its assistant's or its model's to say."""
 
     REFUSED: Mapping[str, Reason] = {
@@ -104,8 +105,6 @@ class NewRunSchema(InferenceSchema):
         allow_none=True,
         metadata={"description": "Further variables for the chat template, e.g. `enable_thinking`."},
     )
-    reasoning_effort = effort_field()
-    enable_thinking = optional_flag("The same as `enable_thinking` in `chat_template_kwargs`.")
     tools = fields.Raw(
         allow_none=True,
         metadata={

@@ -67,6 +67,30 @@ def test_a_chat_counts_as_its_prompt(server: Server, sdk: openai.OpenAI, message
     assert laid_out["prompt"] == quiet + "<|im_start|>assistant\n"
 
 
+TOOLS: Any = [
+    {"type": "function", "function": {"name": "get_weather", "description": "The weather 👋 <|im_end|>"}},
+    {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object", "properties": {}}}},
+]
+ONE: Any = {"type": "function", "function": {"name": "get_time"}}
+
+
+@pytest.mark.parametrize("more", [{}, {"tools": TOOLS}, {"tools": TOOLS, "tool_choice": "none"}])
+@pytest.mark.parametrize("messages", CHATS)
+def test_what_a_chat_costs(server: Server, sdk: openai.OpenAI, messages: Any, more: Any) -> None:
+    told = ask(server, "chat/completions/input_tokens", messages=messages, max_tokens=1, **more)
+    answer = sdk.chat.completions.create(model=MODEL, messages=messages, max_tokens=1, **more)
+    assert answer.usage is not None
+    assert (told["input_tokens"], told["estimated"]) == (answer.usage.prompt_tokens, False)
+    assert told["tokens_left"] == told["ctx_len"] - told["input_tokens"] > 0
+
+
+def test_what_may_be_called_costs_nothing(server: Server) -> None:
+    body: Any = {"messages": CHATS[0], "tools": TOOLS}
+    choices = ["auto", "required", ONE, {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [ONE]}}]
+    costs = {ask(server, "chat/completions/input_tokens", **body, tool_choice=way)["input_tokens"] for way in choices}
+    assert len(costs) == 1
+
+
 def test_while_it_generates(server: Server, sdk: openai.OpenAI) -> None:
     with sdk.chat.completions.create(
         model=MODEL, messages=CHATS[0], max_tokens=200, stream=True, extra_body={"ignore_eos": True}

@@ -18,7 +18,7 @@ from janflask.engine.server import EngineServer
 from janflask.errors import InvalidRequestError, JanflaskError
 from janflask.ipc.clients.engine import Generation, engine_stats, engine_text, engine_tokens, open_generation
 from janflask.ipc.frames import Message
-from janflask.ipc.messages.engine import Chunk, Done, Echo, Finished, Started, Tokenize, Tokens
+from janflask.ipc.messages.engine import Chunk, Done, Echo, Finished, Specials, Started, Tokenize, Tokens
 from janflask.ipc.messages.generation import GenerateRequest
 from janflask.models.engine_info import EngineStats
 from janflask.models.sampling import SamplingParams
@@ -29,6 +29,7 @@ LIMIT = 20.0  # seconds any wait may take here
 
 class FakeModel:
     n_vocab = N_VOCAB
+    specials = Specials(("<end>",))
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> array:
         return array("i", list(text.encode()))

@@ -25,7 +25,7 @@ class Asked:
 
     def chat(self, prompt: Prompt, begun: str) -> GenerateRequest:
         """For a conversation that was laid out; the answer goes on behind ``begun``."""
-        return self._of(prompt.text + begun, prompt.stop, prompt.add_special)
+        return replace(self._of(prompt.text + begun, prompt.stop, prompt.add_special), cuts=prompt.cuts)
 
     def chat_tokens(self, tokens: Tokens, stop: tuple[str, ...]) -> GenerateRequest:
         """For one that was cut into tokens, too; ``stop`` ends a turn in its layout."""
