@@ -1,5 +1,7 @@
 """From a checked request to what an engine is asked, and back: templates, sampling, generations.
 
+``answer_forms``: What an answer must look like, as requests, assistants and threads say it: made a constraint, or
+    refused by name
 ``backend``: The one door to a model, whatever runs it: what the API, the runs and everything above know of models that
     answer
 ``backends``: Which backend answers for a model
@@ -14,6 +16,8 @@
 ``constrained``: What an answer must look like, from a request's fields to what an engine is asked, and by what the
     answer is checked
 ``deltas``: What a backend says of an answer while it grows, from its start to its end
+``functions``: Tools as requests, assistants and threads name them, read without a schema: runs take them over from
+    files
 ``gbnf``: llama.cpp's grammars (GBNF) in llguidance's dialect of Lark
 ``gguf_template``: The chat template inside a GGUF, over any conversation: as it is where the template takes it, else as
     it needs it
