@@ -33,7 +33,9 @@ _SPACE = r"[ \t\n]{0,16}"  # between the tokens of JSON around a call: models in
 _MEMBER = rf'"(?:id|call_id|tool_call_id|type)"{_SPACE}:{_SPACE}"[A-Za-z0-9_.\-]{{1,64}}"'
 
 
-def of_calls(rules: CallRules, tools: Sequence[Tool], *, parallel: bool, place: str = "tools") -> Constraint:
+def of_calls(
+    rules: CallRules, tools: Sequence[Tool], *, parallel: bool, place: str = "tools", or_bare: bool = False
+) -> Constraint:
     """From the first marker of calls to their end; for an answer that is only calls where there are no markers.
 
     Args:
@@ -41,23 +43,25 @@ def of_calls(rules: CallRules, tools: Sequence[Tool], *, parallel: bool, place: 
         tools: what may be called: at least one.
         parallel: whether there may be more than one call.
         place: the field of the request that the tools came by, for errors.
+        or_bare: the markers may be missing, where such calls are read.
 
     Raises:
         InvalidRequestError: names the tool and the keyword that no call can be held to.
     """
     try:
         described = json.dumps([(tool.name, tool.parameters) for tool in tools])
-        return _written(rules, described, parallel, place)
+        return _written(rules, described, parallel, place, or_bare)
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError(f"{place} cannot be made a grammar: {error}", param=place) from error
 
 
 @lru_cache(maxsize=32)  # an agent asks with the same tools again and again
-def _written(rules: CallRules, described: str, parallel: bool, place: str) -> Constraint:
+def _written(rules: CallRules, described: str, parallel: bool, place: str, or_bare: bool) -> Constraint:
     tools = [Tool(name, None, parameters) for name, parameters in json.loads(described)]
     lark = Lark()
-    writer = _Writer(lark, rules, tools, tool_schemas(tools, place), parallel=parallel)
-    text = lark.text(writer.calls())
+    schemas = tool_schemas(tools, place)
+    forms = [rules, *([rules.bare] if or_bare and rules.bare is not None and rules.triggers else [])]
+    text = lark.text(choice(_Writer(lark, form, tools, schemas, parallel=parallel).calls() for form in forms))
     return Constraint(kind=ConstraintKind.GRAMMAR, text=text, name=place, markers=tuple(lark.markers))
 
 
