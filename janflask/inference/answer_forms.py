@@ -57,7 +57,8 @@ def _of_named(named: object, place: str) -> Make:
         raise InvalidRequestError(f"{place}.strict must be true or false", param=f"{place}.strict")
     if named.get("schema") is None:
         raise InvalidRequestError(f"{place}.schema is required", param=f"{place}.schema")
-    return maker("json", named["schema"], f"{place}.schema")
+    beside = {name: named[name] for name in ("name", "description", "strict") if named.get(name) is not None}
+    return lambda: constrained.of_schema(_parsed(named["schema"], f"{place}.schema"), f"{place}.schema", beside)
 
 
 def maker(what: str, value: Any, place: str) -> Make:

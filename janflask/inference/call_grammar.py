@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from janflask.inference.call_notation import gemma, python
 from janflask.inference.call_patterns import pattern
+from janflask.inference.call_tagged import tagged
 from janflask.inference.constrained import Constrained
 from janflask.inference.lark import Lark, choice, sequence
 from janflask.inference.requests import Tool
+from janflask.inference.schema_forms import Forms
 from janflask.inference.tool_schemas import tool_schemas
 from janflask.ipc.messages.constraint import Constraint, ConstraintKind
 from janflask.parsing.calls import ANY, CallRules, Kind
@@ -20,7 +24,7 @@ from janflask.parsing.lark import escaped, literal
 
 MAX_CALLS = 128  # in one answer, one behind the other
 _ID = r"/[A-Za-z0-9_.\-]{1,64}/"
-_SPACE = r"[ \t\r\n]{0,16}"  # between the tokens of JSON around a call: models indent it
+_SPACE = r"[ \t\n]{0,16}"  # between the tokens of JSON around a call: models indent it
 # Members that models write beside a call's name and arguments.
 _MEMBER = rf'"(?:id|call_id|tool_call_id|type)"{_SPACE}:{_SPACE}"[A-Za-z0-9_.\-]{{1,64}}"'
 
@@ -67,11 +71,24 @@ class _Writer:
         match self._rules.kind:
             case Kind.JSON:
                 return self._objects()
-            case _:
+            case Kind.NAMED:
                 return choice(self._each(self._named))
+            case Kind.TAGGED:
+                return choice(self._forms(tagged(self._lark, self._rules)))
+            case Kind.PYTHON:
+                calls = self._several(choice(self._forms(python(self._lark))), self._lark.terminal("/, ?/"))
+                return sequence(literal("["), calls, literal("]"))
+            case Kind.GEMMA:
+                return choice(self._forms(gemma(self._lark, self._rules.end)))
 
-    def _each(self, write: Callable[[Tool, Constrained], str]) -> list[str]:
-        return [write(tool, schema) for tool, schema in self._tools]
+    def _each(self, write: Callable[[Tool, Any], str]) -> list[str]:
+        return [write(tool, json.loads(schema.constraint.text)) for tool, schema in self._tools]
+
+    def _forms(self, write: Callable[[Tool, Forms], str]) -> list[str]:
+        return [
+            write(tool, Forms(json.loads(schema.constraint.text), schema.constraint.name))
+            for tool, schema in self._tools
+        ]
 
     def _several(self, part: str, between: str) -> str:
         """One, and more behind it where more may come."""
@@ -93,7 +110,7 @@ class _Writer:
         lark, rules = self._lark, self._rules
         call = lark.rule(self._object())
         if not rules.start:
-            return self._several(call, lark.terminal(r"/[ \t\r\n]{0,2}[;\n][ \t\r\n]{0,2}/") + "?")
+            return self._several(call, lark.terminal(r"/[ \t\n]{0,2}[;\n][ \t\n]{0,2}/") + "?")
         listed = sequence(
             lark.terminal(rf"/\[{_SPACE}/"),
             self._several(call, lark.terminal(rf"/{_SPACE},{_SPACE}/")),
@@ -120,20 +137,17 @@ class _Writer:
         ends = self._lark.terminal(rf"/{_SPACE}\}}{tail}/")
         return choice([plain, sequence(self._lark.terminal(f"/{wrapped_head}/"), members, ends)])
 
-    def _members(self, tool: Tool, schema: Constrained) -> str:
+    def _members(self, tool: Tool, schema: Any) -> str:
         between = rf'/",{_SPACE}"{escaped(self._rules.arguments_key)}"{_SPACE}:{_SPACE}/'
-        return sequence(literal(tool.name), self._lark.terminal(between), self._arguments(schema))
+        return sequence(literal(tool.name), self._lark.terminal(between), self._lark.json(schema))
 
-    def _keyed(self, tool: Tool, schema: Constrained) -> str:
+    def _keyed(self, tool: Tool, schema: Any) -> str:
         head = rf'/\{{{_SPACE}"{escaped(tool.name)}"{_SPACE}:{_SPACE}/'
-        return sequence(self._lark.terminal(head), self._arguments(schema), self._lark.terminal(rf"/{_SPACE}\}}/"))
-
-    def _arguments(self, schema: Constrained) -> str:
-        return self._lark.json(json.loads(schema.constraint.text))
+        return sequence(self._lark.terminal(head), self._lark.json(schema), self._lark.terminal(rf"/{_SPACE}\}}/"))
 
     # --- a name, and the arguments behind it --------------------------------------------------------------------
 
-    def _named(self, tool: Tool, schema: Constrained) -> str:
+    def _named(self, tool: Tool, schema: Any) -> str:
         between = pattern(self._lark, self._rules.name_end)
         blank = self._lark.blank
-        return sequence(literal(tool.name), blank, between, blank if between else "", self._arguments(schema))
+        return sequence(literal(tool.name), blank, between, blank if between else "", self._lark.json(schema))

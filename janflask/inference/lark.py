@@ -10,7 +10,7 @@ from typing import Any
 # for control characters alone, and would so lead astray a model that begins another one.
 SEPARATORS = {"item_separator": ", ?", "key_separator": ": ?", "json_allowed_escapes": 'nrbtf\\"'}
 OPTIONS = {"whitespace_flexible": False, "coerce_one_of": True, "lenient": False}
-BLANK = r"/[ \t\r\n]{1,8}/"  # what a layout may put between two parts
+BLANK = r"/[ \t\n]{1,8}/"  # what a layout may put between two parts
 
 
 class Lark:
@@ -22,6 +22,8 @@ class Lark:
     def __init__(self) -> None:
         self.markers: list[str] = []
         self._names: dict[str, str] = {}  # by definition
+        self._defined: dict[str, str] = {}
+        self._reserved = 0
 
     @property
     def blank(self) -> str:
@@ -50,10 +52,24 @@ class Lark:
             self.markers.append(text)
         return f"marker_{self.markers.index(text)}"
 
+    def until(self, expression: str, marker: str) -> str:
+        """A name for a text, which ``expression`` is a terminal for, and the marker behind it."""
+        return self._named(f" until {self.marker(marker)}: {expression}", "u")
+
+    def reserve(self) -> str:
+        """A name for a rule that is still to be defined."""
+        self._reserved += 1
+        return f"v{self._reserved}"
+
+    def define(self, name: str, expression: str) -> None:
+        """What a reserved name stands for."""
+        self._defined[name] = expression
+
     def text(self, start: str) -> str:
         """The whole grammar."""
         rules = "".join(f"{name}{definition}\n" for definition, name in self._names.items())
-        return f"%llguidance {{}}\nstart: {start}\n{rules}"
+        defined = "".join(f"{name}: {expression}\n" for name, expression in self._defined.items())
+        return f"%llguidance {{}}\nstart: {start}\n{rules}{defined}"
 
     def _named(self, definition: str, kind: str) -> str:
         return self._names.setdefault(definition, f"{kind}{len(self._names)}")

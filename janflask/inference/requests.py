@@ -105,12 +105,24 @@ class CallChoice(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a prompt. ``special``: it is a special token; otherwise it is plain text."""
+
+    text: str
+    special: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LaidOut:
-    """A conversation's prompt, the strings that end a turn in its layout, and its tokens if they were asked for."""
+    """A conversation's prompt, the strings that end a turn in its layout, and its tokens if they were asked for.
+
+    ``segments`` are its special tokens and the plain text between them, where somebody should know.
+    """
 
     prompt: str
     stop: tuple[str, ...] = ()
     tokens: tuple[int, ...] | None = None
+    segments: tuple[Segment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +194,10 @@ class DetokenizeRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateRequest:
-    """A conversation to be laid out as in a ``ChatRequest``, and with ``tokenize`` cut into tokens."""
+    """A conversation to be laid out as in a ``ChatRequest``, and with ``tokenize`` cut into tokens.
+
+    ``with_segments``: special tokens and plain text are told apart, even where it can be seen which is which.
+    """
 
     model: str
     messages: tuple[ChatMessage, ...]
@@ -191,6 +206,20 @@ class TemplateRequest:
     continue_final_message: bool = False
     tools: tuple[Tool, ...] = ()
     tokenize: bool = False
+    with_segments: bool = False
+
+    @classmethod
+    def of(cls, chat: ChatRequest) -> Self:
+        """To be laid out as that chat is, and cut into tokens."""
+        return cls(
+            model=chat.model,
+            messages=chat.messages,
+            template_kwargs=chat.template_kwargs,
+            add_generation_prompt=chat.add_generation_prompt,
+            continue_final_message=chat.continue_final_message,
+            tools=chat.tools,
+            tokenize=True,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,4 +9,6 @@
 ``markers``: Finding markers in a text that comes in pieces
 ``reader``: A text that grows, read from its beginning on: every step waits until it can be told what comes
 ``rules``: How a model writes what is no plain text: what it thinks, and where its answer begins
+``tagged``: Arguments between tags, told as the JSON object that they are, as they grow
+``values``: Values of a call's arguments: what stands between tags or in a text, as JSON
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 
 import msgspec
@@ -22,6 +23,7 @@ class _State(Enum):
 
 
 FENCE = "```"  # of code, in which no call is meant
+_MARKER = re.compile(r"<\S|\[[A-Z_]{2}")  # what is no word or bracket of a text
 BARE = "{"  # begins a call without markers, which only an answer's beginning can be
 
 
@@ -45,17 +47,23 @@ class AnswerParser:
         leading = (*triggers, BARE) if self._bare or (tools and not triggers) else triggers
         self._triggers = frozenset(leading)
         self._leading = Markers((self._start, *rules.wraps, *leading))
+        end = () if reasoning is None else (reasoning.end,)
+        self._first = Markers((*self._leading.all, *end))  # some end thoughts that they never began
+        self._further = Markers((*self._leading.all, *rules.ends))
         self._restart = Markers((self._start,))
-        self._thought_end = Markers(() if reasoning is None else (reasoning.end,))
+        self._thought_end = Markers(end)
         self._in_text = Markers((*triggers, FENCE) if triggers else ())
         self._in_wrap = Markers((*rules.ends, *self._in_text.all))
         self._in_fence = Markers((FENCE,))
         self._held = ""  # what may be the beginning of a marker
         self._blank = ""  # what stands before what may be a call
+        self._prompted = ""  # what stands in the prompt and was fed nevertheless: never told
         self._state = _State.TEXT if rules.is_plain and not tools else _State.LEAD
         self._has_lead = False  # a block was closed, or a wrap opened: blanks that follow are the layout's
+        self._ends_alone = bool(rules.ends and not rules.wraps)  # what ends words is known, and nothing leads them
         self._is_wrapped = self._is_code = False
         self._call_parser: CallParser | None = None
+        self._is_marked = False  # the calls under way began with a marker
         self._n_calls = self._calls_before = 0
         self._told_again: list[Delta] = []
 
@@ -70,6 +78,18 @@ class AnswerParser:
         return self._state in (_State.THOUGHT_LEAD, _State.THOUGHT)
 
     @property
+    def pending(self) -> str:
+        """What is written and not told as what it is: of calls all from their beginning on."""
+        parser = self._call_parser
+        return parser.text if parser is not None and self._state is _State.CALLS else self._held
+
+    @property
+    def is_calling(self) -> bool:
+        """Whether a call is under way for certain: behind a marker that stands for nothing else, or a tool's name."""
+        parser = self._call_parser
+        return parser is not None and self._state is _State.CALLS and (self._is_marked or parser.is_under_way)
+
+    @property
     def is_through(self) -> bool:
         """Whether all that follows is text, to be handed on as it is."""
         return self._state is _State.TEXT and not self._held and self._looks_for_nothing
@@ -78,7 +98,11 @@ class AnswerParser:
         """Goes on behind a prompt, and behind what of the answer follows it already, which is not told again."""
         if self._rules.opens(prompt):
             self._state = _State.THOUGHT_LEAD
-        calls = [delta for delta in self.feed(begun) if isinstance(delta, ToolCallDelta)]
+        elif self._rules.opens_words(prompt):
+            self._state, self._is_wrapped, self._has_lead = _State.TEXT, True, True
+        elif self._state is _State.LEAD:
+            self._prompted = self._rules.prompted_by(prompt)
+        calls = [delta for delta in self.feed(self._prompted + begun) if isinstance(delta, ToolCallDelta)]
         is_under_way = self._call_parser is not None and self._call_parser.is_under_way
         self._calls_before = len({delta.call for delta in calls}) - is_under_way
         # A call that was broken off is told whole: without its name nobody could use the rest.
@@ -106,6 +130,7 @@ class AnswerParser:
             return []  # the answer's end, of which the model's last token is never told
         elif self.thinks:
             held = held.strip() if self._state is _State.THOUGHT_LEAD else held.rstrip()
+        held = held.removeprefix(self._prompted)
         return [self._delta(held)] if held else []
 
     def _step(self, deltas: list[Delta]) -> bool:
@@ -125,22 +150,24 @@ class AnswerParser:
 
     def _lead(self, deltas: list[Delta]) -> bool:
         said = self._held.lstrip()
-        found = self._leading.leading(said)
+        found = (self._further if self._has_lead else self._first).leading(said)
         if found.start == 0 and found.marker is None:
             return False
         if found.marker is None:
             self._held = said if self._has_lead else self._held
-            self._state = _State.TEXT
+            self._state, self._is_wrapped = _State.TEXT, self._ends_alone
             return True
         if found.marker in self._triggers:
             blank = "" if self._has_lead else self._held[: len(self._held) - len(said)]
             bare = self._bare if found.marker == BARE else None
             return self._begin_calls(blank, said, bare)
-        self._held = said[found.end :]
+        self._held, self._prompted = said[found.end :], ""
         if found.marker == self._start:
             self._state = _State.THOUGHT_LEAD
-        else:
+        elif found.marker in self._rules.wraps:
             self._state, self._is_wrapped = _State.TEXT, True
+        else:
+            self._has_lead = True
         return True
 
     def _thought_lead(self) -> bool:
@@ -197,6 +224,8 @@ class AnswerParser:
 
     def _say(self, deltas: list[Delta], text: str) -> None:
         if text:
+            text, self._prompted = text.removeprefix(self._prompted), ""
+        if text:
             deltas.append(TextDelta(self._index, text))
 
     # --- calls --------------------------------------------------------------------------------------------------
@@ -204,6 +233,7 @@ class AnswerParser:
     def _begin_calls(self, blank: str, text: str, rules: CallRules | None = None) -> bool:
         self._call_parser = CallParser(rules or self._rules.calls, self._tools, self._index, self._n_calls)
         self._state, self._blank, self._held = _State.CALLS, blank, text
+        self._is_marked = _MARKER.match(text) is not None
         return True
 
     def _calls(self, deltas: list[Delta], *, closed: bool = False) -> bool:
@@ -217,7 +247,7 @@ class AnswerParser:
         if rest is None:
             return False
         if parser.count > self._n_calls:
-            self._n_calls = parser.count
+            self._n_calls, self._prompted = parser.count, ""
             self._state, self._is_wrapped, self._has_lead, self._held = _State.LEAD, False, True, rest
             return True
         # It was none: its first word is text, and what is behind it is looked at.

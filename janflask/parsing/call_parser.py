@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import string
@@ -11,9 +10,10 @@ from typing import Any
 
 from janflask.parsing.calls import CallRules, Kind
 from janflask.parsing.deltas import ToolCallDelta
-from janflask.parsing.foreign import gemma_calls, python_calls
-from janflask.parsing.markers import Markers
+from janflask.parsing.foreign import gemma_calls, is_open, python_calls
 from janflask.parsing.reader import Reader, Step
+from janflask.parsing.tagged import TaggedArguments
+from janflask.parsing.values import object_text, text_of
 
 Schemas = Mapping[str, Mapping[str, Any]]  # a tool's name and the schema of its arguments
 
@@ -45,6 +45,11 @@ class CallParser:
         self.is_under_way = False  # of the last call its name has been told, and not its end
         self.count = first
         self.kept = 0
+
+    @property
+    def text(self) -> str:
+        """All that it was fed."""
+        return self._reader.text
 
     def feed(self, text: str, *, closed: bool = False) -> tuple[list[ToolCallDelta], str | None]:
         """What is certain by now; and, at the end of the calls, the text that is none of them."""
@@ -102,7 +107,7 @@ class CallParser:
 
     def _whole(self, name: str, call_id: str | None, written: str | None) -> bool:
         """A call whose arguments are there already; it is none if they are no object, nor one in a string."""
-        arguments = _object_text(written)
+        arguments = object_text(written)
         if arguments is None or not self._begin(name, call_id):
             return False
         self._argue(arguments)
@@ -139,7 +144,7 @@ class CallParser:
         if (yield from reader.take("{")) is None:
             return False
         while (yield from reader.take("}")) is None:
-            key = _text((yield from reader.value()))
+            key = text_of((yield from reader.value()))
             if key is None or (yield from reader.take(":")) is None:
                 return False
             if rules.is_bare and not found and key != rules.name_key:
@@ -153,7 +158,7 @@ class CallParser:
             else:
                 value = yield from reader.value()
                 whole = value is not None
-                text = _text(value)
+                text = text_of(value)
                 if key == rules.name_key and text not in self._tools:
                     return False
                 if text is not None and (key == rules.name_key or key in _IDS):
@@ -194,7 +199,7 @@ class CallParser:
 
     def _at_once(self) -> Step[bool]:
         """Calls that are read when their end has come."""
-        text = yield from self._reader.until(re.compile(re.escape(self._rules.end)), MAX_AT_ONCE)
+        text = yield from self._reader.up_to(self._rules.end, is_open, MAX_AT_ONCE)
         found = None if text is None else _AT_ONCE[self._rules.kind](text)
         if not found or any(name not in self._tools for name, _ in found):
             return False
@@ -204,95 +209,11 @@ class CallParser:
         return True
 
     def _tagged(self) -> Step[bool]:
-        reader, rules = self._reader, self._rules
+        rules, end = self._rules, self._rules.end or self._rules.section_end
         head = yield from self._head()
         if head is None:
             return False
-        properties = self._tools[head[0]].get("properties")
-        known = properties if isinstance(properties, Mapping) else {}
-        first = True
-        while True:
-            marker = yield from reader.take(rules.key, rules.end or rules.section_end)
-            if not self.is_under_way and not self._begin(*head):
-                return False
-            if marker != rules.key:
-                self._argue("{}" if first else "}")
-                if marker is not None:
-                    reader.at -= len(marker) if not rules.end else 0
-                return marker is not None
-            key = yield from reader.until(re.compile(rules.key_end))
-            if key is None:
-                return False
-            self._argue(("{" if first else ", ") + json.dumps(key.strip(), ensure_ascii=False) + ": ")
-            first = False
-            if not (yield from self._value(known.get(key.strip()))):
-                return False
-
-    def _value(self, schema: object) -> Step[bool]:
-        if not _is_text(schema):
-            text = yield from self._reader.until(re.compile(re.escape(self._rules.value_end)))
-            if text is not None:
-                self._argue(_as_json(text.strip(), schema))
-            return text is not None
-        return (yield from self._string())
-
-    def _string(self) -> Step[bool]:
-        """A text as it grows; the line breaks that a layout puts around it are no part of it."""
-        reader, end = self._reader, Markers((self._rules.value_end, "\n" + self._rules.value_end))
-        while reader.at == len(reader.text) and not reader.closed:
-            yield
-        framed = reader.text.startswith("\n", reader.at)
-        reader.at += framed
-        self._argue('"')
-        while True:
-            rest = reader.text[reader.at :]
-            found = end.find(rest)
-            said = rest[: found.start]
-            if found.marker and found.marker.startswith("\n") and not framed:
-                said += "\n"
-            self._argue(json.dumps(said, ensure_ascii=False)[1:-1])
-            reader.at += found.end
-            if found.marker or reader.closed:
-                self._argue('"')
-                return found.marker is not None
-            yield
-
-
-def _text(written: str | None) -> str | None:
-    """The text that a JSON string is."""
-    try:
-        value = json.loads(written) if written else None
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, str) else None
-
-
-def _object_text(written: str | None) -> str | None:
-    """The object in a string, an object as it is, or nothing's."""
-    try:
-        value = json.loads(written or "")
-        inner = json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError):
-        return None
-    if inner is None:
-        return "{}"
-    if not isinstance(inner, dict):
-        return None
-    return value if isinstance(value, str) else written
-
-
-def _is_text(schema: object) -> bool:
-    return isinstance(schema, Mapping) and schema.get("type") == "string"
-
-
-def _as_json(text: str, schema: object) -> str:
-    """A value that stands between tags as what it is; a text that is no JSON is a string."""
-    try:
-        json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return json.dumps(text, ensure_ascii=False)
-    return text
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
+        arguments = TaggedArguments(rules, self._reader, self._argue)
+        if not (yield from arguments.comes(end)) or not self._begin(*head):
+            return False
+        return (yield from arguments.members(self._tools[head[0]], end))

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 ANY = "\x00"  # in a marker: an id, whatever it is
-_FIRST = re.compile(r"<[^<>\s]*>|\[[A-Z_]+\]|[^\s<\[]+|\S+")
+KEY = "\x01"  # in the marker behind a value: the value's key
+_ANY_OR_KEY = re.compile(f"[{ANY}{KEY}]")
+_FIRST = re.compile(rf"[^\s<\[{ANY}]*(?:<[^<>\s]*>|\[[A-Z_]+\])|[^\s<\[{ANY}]+|\S+")
 
 
 class Kind(Enum):
@@ -18,6 +20,7 @@ class Kind(Enum):
     PYTHON = "python"  # a list of calls as Python has them: [f(a=1), g()]
     GEMMA = "gemma"  # a name, and an object without quotes: f{a:1,b:<|"|>x<|"|>}
     TAGGED = "tagged"  # a name, and each argument between markers: <parameter=a>1</parameter>
+    ELEMENTS = "elements"  # a name, and each argument as an element that may hold others: <a><item>1</item></a>
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +29,10 @@ class CallRules:
 
     ``section`` and ``section_end`` stand around all calls, ``start`` (or one of ``others``) and ``end`` around each.
     JSON has ``name_key`` and ``arguments_key`` (empty: the name is the arguments' key). Otherwise ``name_end``, a
-    regular expression, is what stands between name and arguments. TAGGED has ``key``, ``key_end`` (a regular
-    expression) and ``value_end``. ``is_bare``: there are no markers, so that only a tool's name, which comes first,
-    tells that it is a call.
+    regular expression, is what stands between name and arguments. TAGGED and ELEMENTS have ``key``, ``key_end`` (a
+    regular expression) and ``value_end``. ``quotes`` may stand around a text between tags; where it ``is_framed`` it
+    stands on lines of its own. ``is_bare``: there are no markers, so that only a tool's name, which comes first, tells
+    that it is a call.
     """
 
     kind: Kind
@@ -43,6 +47,8 @@ class CallRules:
     key: str = ""
     key_end: str = ""
     value_end: str = ""
+    quotes: tuple[str, str] = ("", "")
+    is_framed: bool = False
     is_bare: bool = False
 
     @property
@@ -62,7 +68,7 @@ class CallRules:
     def markers(self) -> tuple[str, ...]:
         """Everything that is looked for as it is."""
         found = (self.section, self.section_end, self.start, *self.others, self.end, self.key, self.value_end)
-        return tuple(dict.fromkeys(filter(None, (part for marker in found for part in marker.split(ANY)))))
+        return tuple(dict.fromkeys(filter(None, (part for marker in found for part in _ANY_OR_KEY.split(marker)))))
 
 
 # For templates that show no tools: what the model is told to write (see ``template_layouts``), as most are trained to.

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+_DELIMITER = re.compile(r"\\.|[/\r\n]", re.DOTALL)
+_WRITTEN = {"/": r"\/", "\n": r"\n", "\r": r"\r", "\\\n": r"\n"}
+
 
 def code(character: str) -> str:
     """One character of a regular expression."""
@@ -11,6 +16,11 @@ def code(character: str) -> str:
 def escaped(text: str) -> str:
     """A text within a regular expression."""
     return "".join(map(code, text))
+
+
+def expression(regex: str) -> str:
+    """A regular expression."""
+    return "/" + _DELIMITER.sub(lambda found: _WRITTEN.get(found[0], found[0]), regex) + "/"
 
 
 def literal(text: str) -> str:

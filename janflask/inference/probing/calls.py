@@ -16,7 +16,8 @@ IDS = ("call00001", "call00002")  # of nine letters and digits: some templates t
 KEYS = ("Qz7karg7zQ", "Qz8knum8zQ")
 VALUES = ("Qz7value7zQ", 4277)
 ARGUMENTS = {KEYS[0]: VALUES[0], KEYS[1]: VALUES[1]}
-SCHEMA = {"type": "object", "properties": {KEYS[0]: {"type": "string"}, KEYS[1]: {"type": "integer"}}}
+_PROPERTIES = {KEYS[0]: {"type": "string", "description": "It."}, KEYS[1]: {"type": "integer", "description": "It."}}
+SCHEMA = {"type": "object", "properties": _PROPERTIES}
 SCHEMAS = dict.fromkeys(NAMES, SCHEMA)
 
 _OBJECT = re.compile(rf'\{{\s*"{KEYS[0]}":\s*"{VALUES[0]}",\s*"{KEYS[1]}":\s*{VALUES[1]}\s*\}}')
@@ -115,8 +116,9 @@ def _named(shown: Shown) -> CallRules | None:
     if found is None:
         return None
     start, name_end, arguments = found
-    after = _without_turn_end(shown.one[arguments.end() :], shown.turn_end)
     between = _between(shown.two, arguments.group())
+    last = shown.two if between else shown.one  # some templates end the calls only where there are several
+    after = _without_turn_end(last.rpartition(arguments.group())[2], shown.turn_end)
     section, start, end, section_end = _sections(start, after, between)
     return CallRules(
         Kind.NAMED, section=section, section_end=section_end, start=start, end=end, name_end=_pattern(name_end)
@@ -151,6 +153,7 @@ def _tagged(shown: Shown) -> CallRules | None:
         key=key_mark,
         key_end=_either(*key_ends),
         value_end=value_end,
+        is_framed=key_ends[0].endswith("\n") and gap.startswith("\n"),
     )
 
 

@@ -180,6 +180,16 @@ def test_the_token_limit_makes_it_incomplete() -> None:
     assert world.messages(run)[0].status == "incomplete"
 
 
+@pytest.mark.parametrize(
+    ("parameters", "limit"),
+    [({}, None), ({"reasoning_budget": 5}, 5), ({"chat_template_kwargs": {"thinking_budget": 7}}, 7)],
+)
+def test_how_long_its_model_may_think(parameters: dict[str, Any], limit: int | None) -> None:
+    world = RunWorld(saying("Yes"))
+    world.done(world.run(world.thread("hi"), parameters=parameters))
+    assert world.model.requests[0].thought_tokens == limit
+
+
 def test_a_failure_keeps_what_was_said_and_tells_why() -> None:
     world = RunWorld(failing(EngineError("out of luck"), "half"))
     run = world.run(world.thread("hi"))
