@@ -37,7 +37,8 @@ def tool_fields(request: ChatRequest, traits: Traits) -> dict[str, Any]:
     fields: dict[str, Any] = {} if request.parallel_calls else {"parallel_tool_calls": False}
     if request.callable_tools is None:
         return {**told_tools(tools), **_choice(required), **fields}
-    if required and len(allowed) == 1 and traits.calling is not Calling.REQUIRED:
+    is_one = required and len(allowed) == 1 and not request.parallel_calls
+    if is_one and traits.calling is not Calling.REQUIRED:
         return {**told_tools(tools), **_named(allowed[0]), **fields}
     if traits.calling is Calling.ALLOWED:
         return {**told_tools(tools), **_allowed(allowed, required), **fields}

@@ -34,7 +34,7 @@ CALLERS = [kind for kind in KINDS if kind is not ServerKind.LLAMA_CPP_PYTHON]
 
 
 def named(name: str = "look") -> dict[str, Any]:
-    return {"callable_tools": frozenset({name}), "call_choice": CallChoice.REQUIRED}
+    return {"callable_tools": frozenset({name}), "call_choice": CallChoice.REQUIRED, "parallel_calls": False}
 
 
 # --- tools ------------------------------------------------------------------------------------------------------------
@@ -50,11 +50,16 @@ def test_tools_as_openai_has_them(kind: ServerKind) -> None:
 
 
 def test_one_function_that_has_to_be_called() -> None:
-    for kind in (ServerKind.OPENAI, ServerKind.VLLM, ServerKind.JANFLASK, ServerKind.LLAMA_CPP_PYTHON):
-        assert chat(kind, tools=TOOLS, **named()) == PLAIN | {"tools": TOLD} | NAMED
-        assert chat(kind, tools=(LOOK,), **named()) == PLAIN | {"tools": [TOLD_LOOK]} | NAMED
+    once = {"parallel_tool_calls": False}
+    for kind in (ServerKind.OPENAI, ServerKind.VLLM, ServerKind.JANFLASK):
+        assert chat(kind, tools=TOOLS, **named()) == PLAIN | {"tools": TOLD} | NAMED | once
+        assert chat(kind, tools=(LOOK,), **named()) == PLAIN | {"tools": [TOLD_LOOK]} | NAMED | once
     alone = PLAIN | {"tools": [TOLD_LOOK], "tool_choice": "required"}
-    assert chat(ServerKind.LLAMA_SERVER, tools=TOOLS, **named()) == alone
+    assert chat(ServerKind.LLAMA_SERVER, tools=TOOLS, **named()) == alone | once
+    assert chat(ServerKind.LLAMA_CPP_PYTHON, tools=TOOLS, **named()) == PLAIN | {"tools": TOLD} | NAMED
+    often = named() | {"parallel_calls": True}  # one tool is allowed, and may be called several times
+    assert chat(ServerKind.VLLM, tools=TOOLS, **often) == alone
+    assert chat(ServerKind.JANFLASK, tools=TOOLS, **often)["tool_choice"]["type"] == "allowed_tools"
 
 
 @pytest.mark.parametrize("choice", list(CallChoice))
