@@ -56,7 +56,7 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
 
 @pytest.fixture(scope="session")
 def llama_templates() -> Path:
-    """The folder with the chat templates of llama.cpp's sources; ``make test`` has fetched them already."""
+    """The folder with chat templates and vocabularies of llama.cpp's sources; ``make test`` has fetched them."""
     return ensure(os.environ)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 import click
@@ -42,28 +42,37 @@ class StoredConversation:
         answer = Answer(held="response_format" in self._run)
         with self._client.stream(f"{self._path}/runs", request) as events:
             for event in events:
-                piece = event if event.comment else _piece(answer, event.text)
+                piece = event if event.comment else self._piece(answer, event.text)
                 if piece.comment or piece.text:
                     yield piece
         yield from answer.end()
 
+    def _piece(self, answer: Answer, data: str) -> Event:
+        """What to show of one event of a run; a run that failed, or that nobody here can go on with, is raised."""
+        event = parsed(data, "event")
+        if event.get("object") == "thread.message.delta":
+            parts = (event.get("delta") or {}).get("content") or []
+            text = "".join(str((part.get("text") or {}).get("value") or "") for part in parts)
+            return answer.say(text, "".join(str(part.get("refusal") or "") for part in parts))
+        if event.get("object") == "thread.run":
+            status = event.get("status")
+            if status in ("failed", "expired"):
+                reason = (event.get("last_error") or {}).get("message")
+                raise ServerError(str(reason or f"the run {status}"))
+            if status == "requires_action":
+                self._give_up(event)
+            return answer.say("", is_cut=status == "incomplete")
+        return Event("")
 
-def _piece(answer: Answer, data: str) -> Event:
-    """What to show of one event of a run; a run that failed, or that nobody here can go on with, is raised."""
-    event = parsed(data, "event")
-    if event.get("object") == "thread.message.delta":
-        parts = (event.get("delta") or {}).get("content") or []
-        text = "".join(str((part.get("text") or {}).get("value") or "") for part in parts)
-        return answer.say(text, "".join(str(part.get("refusal") or "") for part in parts))
-    if event.get("object") == "thread.run":
-        status = event.get("status")
-        if status in ("failed", "expired"):
-            reason = (event.get("last_error") or {}).get("message")
-            raise ServerError(str(reason or f"the run {status}"))
-        if status == "requires_action":
-            raise click.ClickException(f"the assistant asks for {_calls(event)}, and nobody here can call that")
-        return answer.say("", is_cut=status == "incomplete")
-    return Event("")
+    def _give_up(self, run: Mapping[str, Any]) -> NoReturn:
+        """A run that waits would keep the thread from being answered."""
+        told = f"the assistant asks for {_calls(run)}, and nobody here can call that"
+        run_id = quote(str(run.get("id")), safe="")
+        try:
+            self._client.call("POST", f"{self._path}/runs/{run_id}/cancel")
+        except ServerError as error:
+            told += f"; its run could not be cancelled: {error.message}"
+        raise click.ClickException(told)
 
 
 def _calls(run: Mapping[str, Any]) -> str:

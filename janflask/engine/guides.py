@@ -48,7 +48,7 @@ class Guides:
             return None
         calls = None if watch.calls is None else compiled[watch.calls]
         answer = None if watch.answer is None else compiled[watch.answer]
-        text = self._model.make_text((), request.markers)
+        text = self._model.make_text((), request.markers + watch.rules.markers)
         return AnswerWatch(watch, self._speller, text, self._masks, calls, answer)
 
 

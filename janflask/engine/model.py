@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -167,18 +167,7 @@ class Model:
     @cached_property
     def specials(self) -> Specials:
         """The texts that the tokenizer makes a special token of wherever they stand."""
-        control, user_defined = [], []
-        for token, kind in enumerate(self.token_types):
-            if kind & (CONTROL | UNKNOWN) or token in self.eog:
-                control.append(self._text(token))
-            elif kind & USER_DEFINED:
-                user_defined.append(self._text(token))
-        return Specials(tuple(control), tuple(user_defined))
-
-    def _text(self, token: int) -> str:
-        """As the vocabulary has it, which is what the tokenizer looks for."""
-        text: bytes = lib.llama_vocab_get_text(self.vocab_pointer, token)
-        return text.decode("utf-8", "replace")
+        return specials(self.vocab_pointer, self.token_types, self.eog)
 
     @property
     def can_trim(self) -> bool:
@@ -255,6 +244,20 @@ class Model:
 
     def _find_hidden(self, marker: str) -> bool:
         return any(map(self.vocab.hides, self.tokenize(marker, add_special=False, parse_special=True)))
+
+
+def specials(vocab: Any, types: Sequence[int], ends: Collection[int]) -> Specials:
+    """The special tokens of a vocabulary whose tokens have ``types``, and of which ``ends`` end an answer.
+
+    Their texts are the file's own, which is what the tokenizer looks for.
+    """
+
+    def texts(tokens: Iterable[int]) -> tuple[str, ...]:
+        return tuple(lib.llama_vocab_get_text(vocab, token).decode("utf-8", "replace") for token in tokens)
+
+    control = {token for token, kind in enumerate(types) if kind & (CONTROL | UNKNOWN)} | set(ends)
+    user_defined = {token for token, kind in enumerate(types) if kind & USER_DEFINED} - control
+    return Specials(texts(sorted(control)), texts(sorted(user_defined)))
 
 
 def _goes_on(progress: Callable[[float], None]) -> Callable[[float, Any], bool]:

@@ -127,27 +127,27 @@ class AnswerWatch:
     def _begin(self, watch: Watch) -> None:
         """Goes on behind what was said already."""
         reasoning = self._reasoning
+        prompted = watch.rules.prompted_by(watch.prompt_end)  # the parser was fed it, and a constraint's marker has it
         begins = reasoning is not None and watch.begun.lstrip().startswith(reasoning.start)
         if self._answer is not None and not self._parser.thinks and not begins:
-            self._hold(self._answer.matcher())
+            self._hold(self._followed(self._answer, self._speller.spell(prompted)))
             if reasoning is not None and watch.may_think and not watch.begun:
                 self._opening = self._speller.spell(reasoning.opening or reasoning.start)
                 self._reads = True
-        if watch.begun:
-            self._catch_up(self._speller.spell(watch.begun))
-        self._mind_budget()
-
-    def _catch_up(self, begun: list[int]) -> None:
-        """With what was said already. An answer's constraint that does not allow it holds from behind it on."""
-        for place, token in enumerate(begun):
+        else:
+            piece = self._speller.model.piece
+            self._recent.extend(_Said(token, piece(token)) for token in self._speller.spell(prompted))
+        for place, token in enumerate(begun := self._speller.spell(watch.begun)):
             if self.matcher is not None:
-                self._follow(self.matcher, begun[place:])
+                self._catch_up(self.matcher, begun[place:])
                 break
             self._read(token, is_fixed=True)
         if self.matcher is not None:
             self.matcher.look_ahead()
+        self._mind_budget()
 
-    def _follow(self, matcher: Matcher, tokens: list[int]) -> None:
+    def _catch_up(self, matcher: Matcher, tokens: list[int]) -> None:
+        """With what was said already of what is held. An answer's form may begin behind it, too."""
         self._words.clear()
         if self._answer is None:
             self.matcher = matcher if matcher.follow(tokens) else None
@@ -159,6 +159,12 @@ class AnswerWatch:
             tokens = [*self._speller.spell_bytes(first.lstrip()), *tokens[1:]]
         if not matcher.follow(tokens):
             self.matcher = self._answer.matcher()
+
+    @staticmethod
+    def _followed(source: Source, tokens: list[int]) -> Matcher:
+        """A matcher behind what was written; at its beginning where it does not allow that."""
+        matcher = source.matcher()
+        return matcher if not tokens or matcher.follow(tokens) else source.matcher()
 
     def _choose(self, token: int, matcher: Matcher) -> list[int]:
         """One of the answer's first tokens, which may also be those of an opening of thoughts."""

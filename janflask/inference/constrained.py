@@ -164,11 +164,11 @@ def objection(schema: str, answer: str) -> str | None:
     return f"the answer does not meet the schema: {found.message[:300]}" + (f" (at {place})" if place else "")
 
 
-def checked(events: Events, constrained: Constrained | None) -> Events:
+def checked(events: Events, constrained: Constrained | None, begun: str = "") -> Events:
     """The same events, with a ``RefusalDelta`` in front of the end of an answer that is not what was asked for.
 
     An answer that its limit has cut is not finished, and is not checked; neither is one that says itself that it is
-    none.
+    none. What was ``begun`` of it may be a part of what was asked for, or stand before it.
     """
     if constrained is None or constrained.schema is None:
         yield from events
@@ -184,7 +184,10 @@ def checked(events: Events, constrained: Constrained | None) -> Events:
                 elif isinstance(event, RefusalDelta):
                     refused.add(event.index)
                 elif isinstance(event, Finished) and event.reason == FinishReason.STOP and event.index not in refused:
-                    reason = objection(constrained.schema, "".join(texts.pop(event.index, [])))
+                    said = "".join(texts.pop(event.index, []))
+                    reason = objection(constrained.schema, said)
+                    if begun and reason is not None:
+                        reason = objection(constrained.schema, begun + said)
                     if reason is not None:
                         yield out  # what was said before is out, whatever becomes of the refusal
                         out = [RefusalDelta(event.index, reason)]

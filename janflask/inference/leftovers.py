@@ -183,7 +183,7 @@ def tools_in(
     if parameters.get("tools"):
         return "the thread's parameters.tools", "thread_id", _functions(parameters["tools"])
     found = _functions(_field(entry, assistant, "tools"))
-    return f"tools of assistant {entry.assistant_id}", "assistant_id", found
+    return f"assistant {entry.assistant_id} tools", "assistant_id", found
 
 
 def format_in(
@@ -195,7 +195,7 @@ def format_in(
     if parameters.get("response_format"):
         return "the thread's parameters.response_format", "thread_id", parameters["response_format"]
     found = _field(entry, assistant, "response_format") or None
-    return f"response_format of assistant {entry.assistant_id}", "assistant_id", found
+    return f"assistant {entry.assistant_id} response_format", "assistant_id", found
 
 
 def _functions(tools: object) -> list[Mapping[str, Any]]:
@@ -241,7 +241,7 @@ def _other_tools(who: str, param: str, tools: object) -> Iterator[Leftover]:
         yield Leftover(param, f"{who} tools that cannot be read; {_without_tools('tools')}")
     listed = [tool for tool in _listed_tools(tools) if not is_function(tool) and not asks_for_nothing(tool)]
     if names := [str(tool.get("type") if isinstance(tool, Mapping) else tool)[:64] for tool in listed]:
-        yield Leftover(param, f"{who} tools that are no functions ({_listed(names, ', ')}); {_without_tools('tools')}")
+        yield Leftover(param, f"{who} tools ({_listed(names, ', ')}); {_without_tools('tools')}")
 
 
 def _without_tools(field: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import marshmallow as ma
@@ -48,11 +49,11 @@ class ToolChoice:
         """Of the tools that may be called; None: all."""
         return None if self.named is None else frozenset(item.name for item in self.named)
 
-    def check(self, field: str, known: list[str]) -> None:
+    def check(self, field: str, known: Collection[str]) -> None:
         """Raises ValidationError for the first name that is none of the ``known`` ones."""
         for item in self.named or ():
             if item.name not in known:
-                listed = ", ".join(known[:_LISTED]) + ", ..." * (len(known) > _LISTED)
+                listed = ", ".join(islice(known, _LISTED)) + ", ..." * (len(known) > _LISTED)
                 raise _at(item.path, f"is none of the request's tools, which are {listed}", field)
 
 

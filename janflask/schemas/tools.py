@@ -141,7 +141,7 @@ class ToolsSchema(Base):
                     raise ma.ValidationError({number: twice}, "functions")
                 raise ma.ValidationError({number: {"function": twice}}, "tools")
             seen[tool.name] = None
-        _choice(data).check("function_call" if data.get("functions") else "tool_choice", list(seen))
+        _choice(data).check("function_call" if data.get("functions") else "tool_choice", seen.keys())
 
     @ma.pre_load
     def choose(self, data: Any, **kwargs: Any) -> Any:

@@ -201,6 +201,7 @@ class ScriptedEngine(_Server):
         self.requests: list[GenerateRequest] = []
         self.tokenized: list[Tokenize] = []
         self.embedded: list[Embed] = []
+        self.asked_for_specials = 0
         self.specials = Specials(("<s>", "</s>"), ("<tool_call>", "\n\n"))
         self.refusal: JanflaskError | None = None  # of whatever is to be tokenized or embedded
 
@@ -208,6 +209,7 @@ class ScriptedEngine(_Server):
         if isinstance(message, GetStats):
             connection.sendall(encode(Stats(STATS)))
         elif isinstance(message, GetSpecials):
+            self.asked_for_specials += 1
             connection.sendall(encode(self.specials))
         elif isinstance(message, Tokenize):
             self.tokenized.append(message)

@@ -523,10 +523,13 @@ def test_calls_are_shown(server: FakeServer) -> None:
 def test_a_run_that_waits_for_tools_is_an_error(server: FakeServer) -> None:
     call = {"id": "a", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
     action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": [call]}}
-    run = {"object": "thread.run", "status": "requires_action", "required_action": action}
+    run = {"id": "r1", "object": "thread.run", "status": "requires_action", "required_action": action}
+    told = "Error: the assistant asks for get_weather({}), and nobody here can call that"
     result = run_stored(server, [run])
     assert (result.exit_code, result.stdout) == (1, "\n")
-    assert result.stderr == "Error: the assistant asks for get_weather({}), and nobody here can call that\n"
+    assert result.stderr == f"{told}; its run could not be cancelled: there is no /v1/threads/t1/runs/r1/cancel\n"
+    server.refusals["POST /v1/threads/t1/runs/r1/cancel"] = (200, {**run, "status": "cancelled"})
+    assert run_stored(server, [run]).stderr == f"{told}\n"
 
 
 def test_a_stored_conversation_under_a_schema(server: FakeServer, schema_file: Path) -> None:

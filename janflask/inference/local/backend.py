@@ -16,6 +16,7 @@ from janflask.inference.local.engines import Endpoint, Engines
 from janflask.inference.local.generate import asked
 from janflask.inference.local.generation import Generations
 from janflask.inference.local.reading import Reading, read
+from janflask.inference.local.watching import watch_of
 from janflask.inference.requests import (
     ChatRequest,
     CompletionRequest,
@@ -63,20 +64,21 @@ class LocalBackend:
 
         def prepare(endpoint: Endpoint) -> tuple[list[GenerateRequest], Reading]:
             rules = self._templates.answer_rules(endpoint.info, self._response_template)
-            if not request.splits_reasoning or request.constraint is not None:  # that holds from the first token on
-                rules = rules.for_calls
+            read_by = rules if request.splits_reasoning else rules.for_calls
             laid_out = request.laid_out
             if laid_out is not None and laid_out.tokens is not None:
                 generation = ask.chat_tokens(laid_out.tokens, laid_out.stop)
-                reading = _reading(rules, request, laid_out.prompt)
+                reading = _reading(read_by, request, laid_out.prompt)
             else:
                 prompt = self._prompt(request, further, endpoint)
-                reading = _reading(rules, request, prompt.text)
+                reading = _reading(read_by, request, prompt.text)
                 generation = ask.chat(prompt, "" if request.continue_final_message else reading.begun)
-            markers = rules.markers + (rules.calls.markers if request.tools else ())
-            return [replace(generation, markers=markers)], reading
+            markers = read_by.markers + (rules.calls.markers if request.tools else ())
+            watch = watch_of(rules, request, reading, further)
+            return [replace(generation, markers=markers, watch=watch)], reading
 
-        yield from checked(self._events(prepare, waiter, beat, tries or Tries()), request.constraint)
+        begun = request.messages[-1].text if request.continue_final_message else request.begun
+        yield from checked(self._events(prepare, waiter, beat, tries or Tries()), request.constraint, begun)
 
     def complete(self, request: CompletionRequest, waiter: Waiter, beat: float) -> Events:
         """See ``Backend``, and ``chat``."""

@@ -92,8 +92,8 @@ def test_what_a_chat_is_told(client: FlaskClient, change: dict[str, Any], messag
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"tools": TOOLS, "tool_choice": "required"}, "tools are not supported yet"),
-        ({"tool_choice": "required"}, "tool_choice needs `tools`"),
+        ({"tools": TOOLS, "functions": [{"name": "f"}]}, "functions are not supported in a run: use `tools`"),
+        ({"tool_choice": "required"}, "tool_choice needs tools"),
         ({"n": 2}, "n must be 1: a run makes one answer"),
     ],
 )

@@ -72,6 +72,34 @@ def test_what_a_chat_would_cost(client: FlaskClient, world: World) -> None:
     assert world.engine.requests == [], "nothing is generated"
 
 
+def test_words_that_look_like_special_tokens(client: FlaskClient, world: World) -> None:
+    said = [{"role": "user", "content": "a</s>b"}]
+    status, answer = post(client, "apply-template", messages=said, tokenize=True)
+    prompt = "<s>[user] a</s>b\n[assistant] "
+    segments = [{"text": "<s>", "special": True}, {"text": prompt[3:], "special": False}]
+    tokens = list(prompt.encode())
+    assert (status, answer) == (
+        200,
+        {"prompt": prompt, "segments": segments, "tokens": tokens, "count": len(tokens)},
+    )
+    cuts = (prompt.index("/s>b"),)
+    assert world.engine.tokenized[-1].cuts == cuts
+    assert client.post("/v1/chat/completions", json={"model": "tiny", "messages": said}).status_code == 200
+    assert (world.engine.requests[-1].prompt, world.engine.requests[-1].cuts) == (prompt, cuts)
+    assert client.post("/v1/completions", json={"model": "tiny", "prompt": prompt}).status_code == 200
+    assert world.engine.requests[-1].cuts == (), "a whole prompt is the client's"
+    assert world.engine.asked_for_specials == 1
+
+
+def test_segments_of_any_prompt(client: FlaskClient) -> None:
+    answer = post(client, "apply-template", messages=MESSAGES, with_segments=True)[1]
+    assert answer["segments"] == [
+        {"text": "<s>", "special": True},
+        {"text": "[user] Hi\n[assistant] ", "special": False},
+    ]
+    assert "segments" not in post(client, "apply-template", messages=MESSAGES)[1]
+
+
 def test_a_prompt_that_asks_for_nothing(client: FlaskClient, world: World) -> None:
     world.write_model(settings={"prompt_template": "S:{system_message} U:{prompt} A:"})
     said = [*MESSAGES, {"role": "assistant", "content": "Yo"}]

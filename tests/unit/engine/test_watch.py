@@ -317,3 +317,13 @@ def test_calls_behind_thoughts_that_were_ended() -> None:
     assert answer.text == "Hm\n</think>\n\n"
     answer.spell("<tool_call>")
     assert answer.text.endswith(CALL)
+
+
+def test_a_prompt_may_have_a_markers_beginning() -> None:
+    rules = AnswerRules(wraps=(">>>all\n",), prompted=">>>", calls=CallRules(Kind.NAMED, start=">>>", name_end=r"\n"))
+    words = FakeWords()
+    assert Answer(rules, words=words, answer=OneOf(words, ">>>all\nyes"), prompt_end="\n>>>").may_come == {"a"}
+    answer = Answer(rules, words=words, calls=OneOf(words, '>>>f\n{"a": 1}'), prompt_end="\n>>>")
+    answer.spell("f\n{")
+    answer.follow()
+    assert answer.text == 'f\n{"a": 1}'

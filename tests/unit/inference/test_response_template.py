@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -231,3 +233,12 @@ def test_an_expression_of_a_model_does_not_run_away() -> None:
     parser = AnswerParser(overruled(PLAIN, _tags("<p=(?P<key>[^>]+)[^>]*>(?P<value>.*?)</p>")), 0, SCHEMAS)
     deltas = parser.feed("<f=f><p=" + "x" * 100_000) + parser.finish()
     assert [delta.name for delta in deltas if isinstance(delta, ToolCallDelta)] == ["f"]
+
+
+def test_the_examples_of_the_docs_are_right() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
+    examples = [
+        json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL) if '"response_t' in block
+    ]
+    kinds = [overruled(PLAIN, example["response_template"]).calls.kind for example in examples]
+    assert kinds == [Kind.JSON, Kind.TAGGED]
