@@ -16,7 +16,7 @@ EXT_SOURCES := $(wildcard ext/janflask_ext/*.pyx ext/janflask_ext/*.pxd ext/janf
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run setup test bench lint format docs lock clean distclean model templates
+.PHONY: help run setup test agents bench lint format docs lock clean distclean model templates
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,11 @@ templates: $(VENV)/.stamp-venv ## fetch the chat templates of real models that t
 
 test: setup model templates $(VENV)/.stamp-test ## the whole test suite, the real model included (ARGS="-k name" picks)
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+agents: setup $(VENV)/.stamp-test ## drive a model that calls tools by the SDKs of agents (600 MB are fetched once)
+	@$(BIN)/python -m tools.tool_model
+	@$(BIN)/python -m tools.agent_sdks
+	@exec $(BIN)/python -m pytest -m agents tests/e2e $(ARGS)
 
 bench: setup model $(VENV)/.stamp-test ## the benchmarks, as tables and JSON (ARGS passes options)
 	@exec $(BIN)/python -m benchmarks $(ARGS)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.models.tiny import TinyModels, write_all
+from tools import tool_model
 from tools.llama_templates import ensure
 from tools.starter_model import SMOLLM2, model_json, write_json
 
@@ -55,8 +56,14 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
 
 @pytest.fixture(scope="session")
 def llama_templates() -> Path:
-    """The folder with the chat templates of llama.cpp's sources; ``make test`` has fetched them already."""
+    """The folder with chat templates and vocabularies of llama.cpp's sources; ``make test`` has fetched them."""
     return ensure(os.environ)
+
+
+@pytest.fixture(scope="session")
+def tool_gguf() -> Path:
+    """The file of a model that was trained to call tools, which ``make agents`` has fetched. Nothing is skipped."""
+    return tool_model.ensure(os.environ)
 
 
 @pytest.fixture

@@ -112,8 +112,8 @@ def is_whole(wheel: Path) -> bool:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds an exclusive lock on ``path``, saying so while another process has it."""
+def locked(path: Path, busy: str = "llama.cpp: another process builds the same") -> Iterator[None]:
+    """Holds an exclusive lock on ``path``, saying that it is ``busy`` while another process has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         waited = 0
@@ -123,7 +123,7 @@ def locked(path: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if waited % 10 == 0:
-                    say(f"another process builds the same; waiting for it ({waited} s)")
+                    print(f"{busy}; waiting for it ({waited} s)", flush=True)
                 time.sleep(1)
                 waited += 1
         yield

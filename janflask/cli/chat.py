@@ -6,19 +6,20 @@ import json
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import click
 
 from janflask.cli import tables
-from janflask.cli.client import Client, Event, ServerError, error_of
+from janflask.cli.answer import Answer
+from janflask.cli.client import Client, Event, ServerError
 from janflask.cli.options import client_for, url_option
 from janflask.cli.stored import StoredConversation
 from janflask.cli.terminal import Command, console, echo, show_error, status_text
 
 PROMPT = "> "
 SILENT = ("", "keep-alive")  # comments that say no more than that the server is there
-THINKING = "thinking"
 HELP = """\
 /clear   forget the conversation (the system prompt stays)
 /exit    leave (so does Ctrl-D)
@@ -58,37 +59,23 @@ class Conversation:
         """The answer in pieces; comments tell that the server still works. Closing the iterator stops the answer.
 
         What has been said stays in ``messages`` however it ends; a question that got no word of an answer does not.
-        Raises ServerUnreachableError and ServerError.
+        Raises ServerUnreachableError and ServerError, and ClickException for an answer that is not what was asked for.
         """
         self.messages.append({"role": "user", "content": question})
         request = {"model": self.model, "messages": list(self.messages), "stream": True, **self._options}
-        said: list[str] = []
+        answer = Answer(held="response_format" in self._options)
         try:
             with self._client.stream("/chat/completions", request) as events:
                 for event in events:
-                    piece = event if event.comment else _piece(event.text)
+                    piece = event if event.comment else answer.take(event.text)
                     if piece.comment or piece.text:
-                        if not piece.comment:
-                            said.append(piece.text)
                         yield piece
+            yield from answer.end()
         finally:
-            if said:
-                self.messages.append({"role": "assistant", "content": "".join(said)})
+            if answer.text:
+                self.messages.append({"role": "assistant", "content": answer.text})
             else:
                 self.messages.pop()
-
-
-def _piece(data: str) -> Event:
-    """The text in one chunk of a streamed chat answer, or that the model thinks; an error in the stream is raised."""
-    try:
-        chunk = json.loads(data)
-    except ValueError:
-        raise ServerError(f"the server sent a chunk that is no JSON: {data[:80]!r}") from None
-    if not isinstance(chunk, dict) or "error" in chunk:
-        raise error_of(chunk, fallback="the answer ended with an error")
-    choices = chunk.get("choices") or [{}]
-    delta = choices[0].get("delta") or {}
-    return Event(THINKING, comment=True) if delta.get("reasoning_content") else Event(str(delta.get("content") or ""))
 
 
 def say(conversation: Talk, question: str) -> None:
@@ -150,17 +137,31 @@ def command(conversation: Talk, line: str) -> str:
 @click.option("--temperature", type=click.FloatRange(0, 2), help="0 is greedy.  [default: the model's]")
 @click.option("--max-tokens", type=click.IntRange(1), help="Longest answer, in tokens.  [default: the model's]")
 @click.option("--seed", type=int, help="For answers that can be repeated.")
+@click.option(
+    "--json-schema", metavar="FILE", type=click.Path(path_type=Path), help="Answer in JSON that meets this schema."
+)
 @url_option
-def chat(model: str | None, thread_id: str | None, system: str | None, url: str | None, **options: Any) -> None:
+def chat(
+    model: str | None,
+    thread_id: str | None,
+    system: str | None,
+    json_schema: Path | None,
+    url: str | None,
+    **options: Any,
+) -> None:
     """Talk to MODEL in the terminal. From a pipe: one question a line, the answers to standard output.
 
     A model that does not run yet is started by the first question. With --thread question and answer become part of
     that conversation, and MODEL may be left out if thread or assistant name one.
+
+    With --json-schema each answer is JSON that meets the schema in FILE; one that does not in the end, or is cut, is an
+    error. Say in the question, too, what the answer should hold.
     """
     client = client_for(url)
+    held = {} if json_schema is None else {"response_format": schema_format(json_schema)}
     if model is not None:
         _check_model(client, model)
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None} | held
     conversation: Talk
     if thread_id is not None:
         conversation = StoredConversation(
@@ -176,6 +177,23 @@ def chat(model: str | None, thread_id: str | None, system: str | None, url: str 
     for line in _lines(sys.stdin):
         if line.strip():
             say(conversation, line.strip())
+
+
+def schema_format(path: Path) -> dict[str, Any]:
+    """The ``response_format`` for the JSON schema in a file. Raises ClickException when there is none in it."""
+    try:
+        schema = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_no_number)
+    except OSError as error:
+        raise click.ClickException(f"--json-schema: {path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise click.ClickException(f"--json-schema: {path} holds no JSON: {error}") from None
+    if not isinstance(schema, dict):
+        raise click.ClickException(f"--json-schema: {path} holds no JSON schema, which is an object")
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON")
 
 
 def _lines(stream: TextIO) -> Iterator[str]:

@@ -25,6 +25,7 @@ from llama_cpp import llama_cpp as lib
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from janflask.engine.ends import CONTROL, UNKNOWN, UNUSED
+from janflask.engine.marker_rules import MarkerRules
 from janflask.engine.matcher import GrammarMatcher, Mask, mask_words, reason
 from janflask.engine.model import Model
 from janflask.errors import EngineError, InvalidRequestError, JanflaskError, UnavailableError
@@ -51,7 +52,7 @@ LIMITS = LLParserLimits(
 SPECIAL = b"\xff"  # in front of a token's bytes: no text
 
 Done = Callable[["Compiled | JanflaskError"], None]
-_Key = tuple[ConstraintKind, str, str | None]  # all of a constraint but the name of its field
+_Key = tuple[ConstraintKind, str, str | None, tuple[str, ...]]  # all of a constraint but the name of its field
 
 
 def make_table(model: Model) -> LLTokenizer:
@@ -121,6 +122,7 @@ class Compiler:
         self._make = make
         self._words = mask_words(n_vocab)
         self._table: LLTokenizer | None = None
+        self._markers = MarkerRules({}, frozenset())
         self._ready = threading.Event()
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._cache: OrderedDict[_Key, Compiled] = OrderedDict()
@@ -158,7 +160,8 @@ class Compiler:
         if makes_table:
             started = time.monotonic()
             try:
-                self._table = self._make()
+                table = self._make()
+                self._markers, self._table = MarkerRules.of_table(table), table
             except Exception:
                 log.exception("llguidance made no table of this vocabulary: answers cannot be constrained")
             else:
@@ -183,7 +186,8 @@ class Compiler:
     def _compile(self, constraint: Constraint) -> Compiled:
         if self._table is None:
             raise EngineError("answers cannot be constrained with this model; the engine's log says why")
-        inner = LLMatcher(self._table, grammar(constraint), log_level=0, limits=LIMITS)
+        filled = grammar(constraint, self._markers)
+        inner = LLMatcher(self._table, filled, log_level=0, limits=LIMITS)
         _check(inner, constraint)
         mask = np.zeros(self._words, np.uint32)
         inner.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
@@ -229,13 +233,13 @@ class Compiler:
 
 
 def _key(constraint: Constraint) -> _Key:
-    return constraint.kind, constraint.text, constraint.whitespace
+    return constraint.kind, constraint.text, constraint.whitespace, constraint.markers
 
 
-def grammar(constraint: Constraint) -> str:
+def grammar(constraint: Constraint, markers: MarkerRules) -> str:
     """What llguidance's matcher is made of. Raises InvalidRequestError for JSON that is none."""
     if constraint.kind is ConstraintKind.GRAMMAR:
-        return LLMatcher.grammar_from_lark(constraint.text)
+        return LLMatcher.grammar_from_lark(markers.filled(constraint))
     if constraint.kind is ConstraintKind.REGEX:
         return LLMatcher.grammar_from_regex(constraint.text)
     options: dict[str, Any] = {"whitespace_flexible": False, "coerce_one_of": True, "lenient": False}

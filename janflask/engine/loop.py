@@ -12,25 +12,25 @@ from array import array
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from janflask.engine.constraining import Constraining
 from janflask.engine.conversations import Conversations, StateMemory
 from janflask.engine.governor import Governor
-from janflask.engine.matcher import Masker, Matcher
+from janflask.engine.matcher import Masker
 from janflask.engine.prefix_cache import PrefixCache
 from janflask.engine.scheduler import Limits, Memory, Scheduler, Slice
 from janflask.engine.sequence import Sampler, Sequence
 from janflask.engine.snapshots import Snapshots
-from janflask.engine.telling import Scorer, tell_prompt_part, token_logprob
+from janflask.engine.telling import Scorer, logprob_of, tell_prompt_part, token_logprob
 from janflask.engine.worker import Worker
 from janflask.errors import EngineError, JanflaskError, UnavailableError
 from janflask.ipc.messages.generation import FinishReason
 from janflask.models.engine_info import EngineStats
+from janflask.parsing.deltas import TokenLogprob
 
 log = logging.getLogger(__name__)
 
 REST_BEFORE_KEEPING = 3.0  # seconds: whoever talks on would only make it write the state again
 FINISH_TIME = 2.0  # seconds that keeping conversations may hold up the engine's end
-
-MOST_FORCED = 32  # tokens: others wait while they are computed
 
 NO_ROOM = 1  # llama_decode's code: no cells for the batch
 
@@ -62,7 +62,7 @@ class Loop(Worker):
         governor: sizes the slices.
         clock: seconds; a test's own.
         snapshots: keeps conversations on the disk.
-        masker: computes the masks of sequences with a matcher; without one there are none.
+        masker: computes the masks of sequences that are constrained; without one there are none.
     """
 
     def __init__(
@@ -81,10 +81,9 @@ class Loop(Worker):
         self.scheduler = Scheduler(cache, context, limits, self.conversations)
         self.governor = governor or Governor(limits.slice_size, None)
         self.limits = limits
-        self.masker = masker
-        self.mask_seconds = 0.0  # waited for masks, and for what is forced, since the start
-        self.most_forced = min(MOST_FORCED, limits.chunk_size // len(cache.slots))  # tokens of a sequence in one step
         self.capacity = min(context.ctx_len, limits.kv_cells)  # tokens of one sequence
+        most_forced = limits.chunk_size // len(cache.slots)  # tokens of a sequence in one step
+        self.constraining = Constraining(masker, most_forced, self.capacity, context.is_eog, clock)
         self._counts = {"requests": 0, "prompt": 0, "generated": 0, "cancelled": 0, "steps": 0}
 
     # --- from other threads -------------------------------------------------------------------------------------
@@ -118,7 +117,7 @@ class Loop(Worker):
             cancelled=self._counts["cancelled"],
             steps=self._counts["steps"],
             idle_seconds=self.idle_seconds,
-            mask_seconds=self.mask_seconds,
+            mask_seconds=self.constraining.seconds,
         )
 
     # --- the loop -----------------------------------------------------------------------------------------------
@@ -199,99 +198,71 @@ class Loop(Worker):
                 tell_prompt_part(self.context, sequence)
             except Exception:
                 log.exception("a prompt could not be scored: %s", sequence.as_extra())
-                self._fail(sequence, EngineError("the engine failed on this request; its log says why"))
+                self._fail(sequence, failed_here())
 
     # --- tokens to text -----------------------------------------------------------------------------------------
 
     def _go_on(self, sequences: list[Sequence]) -> None:
         """The next token of each; those that only wanted their prompt told, or have nothing left to say, are done."""
-        self._await_masks(sequences)
+        self.constraining.wait(sequences)
         for sequence in sequences:
-            matcher = sequence.matcher
-            is_complete = matcher is not None and matcher.is_complete
-            if matcher is not None and matcher.error is not None:
-                self._fail(sequence, constraint_failed(matcher.error))
+            guide = sequence.guide
+            is_complete = guide is not None and guide.is_complete
+            if guide is not None and guide.error is not None:
+                self._fail(sequence, constraint_failed(guide.error))
             elif is_complete or sequence.is_exhausted():
                 sequence.last_token = self.clock()
                 sequence.first_token = sequence.first_token or sequence.last_token
                 self._finish(sequence, FinishReason.STOP if is_complete else FinishReason.LENGTH)
         self._sample([sequence for sequence in sequences if sequence.slot is not None])
 
-    def _await_masks(self, sequences: list[Sequence]) -> None:
-        """They were begun when the last tokens were drawn, a decode ago."""
-        if self.masker is not None and any(sequence.matcher is not None for sequence in sequences):
-            started = self.clock()
-            self.masker.wait()
-            self.mask_seconds += self.clock() - started
-
     def _sample(self, sequences: list[Sequence]) -> None:
-        masks = [None if s.matcher is None else s.matcher.mask for s in sequences]
-        tokens = self.context.sample([s.row for s in sequences], [s.sampler for s in sequences], masks)
-        forced = self._accept_drawn(sequences, tokens)
+        masks = [None if s.guide is None else s.guide.mask for s in sequences]
+        drawn = self.context.sample([s.row for s in sequences], [s.sampler for s in sequences], masks)
+        taken = self.constraining.take(sequences, drawn)
         now = self.clock()
-        for sequence, token, more in zip(sequences, tokens, forced, strict=True):
+        for sequence, token, tokens in zip(sequences, drawn, taken, strict=True):
             if token < 0:
                 self._fail(sequence, EngineError("no token is allowed here: the model's logits leave nothing to draw"))
+                continue
+            if not tokens:
+                self._fail(sequence, failed_here())
                 continue
             sequence.first_token = sequence.first_token or now
             sequence.last_token = now
             try:
-                self._go_on_with(sequence, token, more)
+                self._go_on_with(sequence, token, tokens)
             except Exception:
                 log.exception("a sequence could not be continued: %s", sequence.as_extra())
-                self._fail(sequence, EngineError("the engine failed on this request; its log says why"))
+                self._fail(sequence, failed_here())
 
-    def _accept_drawn(self, sequences: list[Sequence], tokens: list[int]) -> list[list[int]]:
-        """Tells the matchers what was drawn; gives what each one forces behind it.
-
-        The masks of what comes then are computed while all else goes on.
-        """
-        forced: list[list[int]] = [[] for _ in sequences]
-        if self.masker is None or all(sequence.matcher is None for sequence in sequences):
-            return forced
-        started = self.clock()
-        going_on: list[Matcher] = []
-        for sequence, token, more in zip(sequences, tokens, forced, strict=True):
-            matcher = sequence.matcher
-            if matcher is None or token < 0 or self.context.is_eog(token):
-                continue
-            matcher.accept(token)
-            if matcher.error is None and not matcher.is_complete:
-                more += matcher.force(self._room_for_forced(sequence))
-            if matcher.error is None and not matcher.is_complete:
-                going_on.append(matcher)
-        self.masker.begin(going_on)
-        self.mask_seconds += self.clock() - started
-        return forced
-
-    def _room_for_forced(self, sequence: Sequence) -> int:
-        """Tokens that may come behind the one just drawn. None where they would need log-probabilities of their own."""
-        if sequence.wants_logprobs:
-            return 0
-        room = min(self.most_forced, self.capacity - len(sequence.tokens) - 1)
-        return room if sequence.max_tokens is None else min(room, sequence.max_tokens - sequence.n_generated - 1)
-
-    def _go_on_with(self, sequence: Sequence, token: int, forced: list[int]) -> None:
-        """The text of a token that was drawn and of those behind it, until a stop string ends it."""
-        sequence.n_forced = 0
-        self._append(sequence, token)
-        if self.context.is_eog(token):
+    def _go_on_with(self, sequence: Sequence, drawn: int, tokens: list[int]) -> None:
+        """The text of the tokens that came of the one that was drawn, until a stop string ends it."""
+        first = tokens[0]
+        sequence.n_forced = len(tokens) - 1
+        if self.context.is_eog(first):
+            self._append(sequence, first)
             if sequence.tells_end:
-                sequence.sink.chunk(sequence.index, "", (token_logprob(self.context, sequence, token),))
+                sequence.sink.chunk(sequence.index, "", (token_logprob(self.context, sequence, first),))
             self._finish(sequence, FinishReason.STOP)
             return
-        text = sequence.text.push(token)
-        for more in forced:
+        logprobs = (self._logprob(sequence, drawn, first),) if sequence.wants_logprobs else ()
+        text = ""
+        for place, token in enumerate(tokens):
             if sequence.text.stopped:
                 break
-            sequence.sampler.accept(more)
-            self._append(sequence, more)
-            sequence.n_forced += 1
-            text += sequence.text.push(more)
-        logprobs = (token_logprob(self.context, sequence, token),) if sequence.wants_logprobs else ()
+            if place or token != drawn:
+                sequence.sampler.accept(token)
+            self._append(sequence, token)
+            text += sequence.text.push(token)
         if text or logprobs:
             sequence.sink.chunk(sequence.index, text, logprobs)
         self._end_if_over(sequence)
+
+    def _logprob(self, sequence: Sequence, drawn: int, token: int) -> TokenLogprob:
+        """Of the token drawn, or of the one that stands for it."""
+        score = token_logprob if token == drawn else logprob_of
+        return score(self.context, sequence, token)
 
     def _append(self, sequence: Sequence, token: int) -> None:
         sequence.tokens.append(token)
@@ -299,12 +270,12 @@ class Loop(Worker):
 
     def _end_if_over(self, sequence: Sequence) -> None:
         """Behind a token that went on with the answer."""
-        matcher = sequence.matcher
+        guide = sequence.guide
         if sequence.text.stopped:
             self._finish(sequence, FinishReason.STOP)
-        elif matcher is not None and matcher.error is not None:
-            self._fail(sequence, constraint_failed(matcher.error))
-        elif matcher is not None and matcher.is_complete:
+        elif guide is not None and guide.error is not None:
+            self._fail(sequence, constraint_failed(guide.error))
+        elif guide is not None and guide.is_complete:
             self._finish(sequence, FinishReason.STOP)
         elif sequence.is_exhausted() or len(sequence.tokens) >= self.capacity:
             self._finish(sequence, FinishReason.LENGTH)
@@ -339,6 +310,11 @@ class Loop(Worker):
     def _end(self, error: JanflaskError) -> None:
         for sequence in [*self.scheduler.running, *self.scheduler.waiting]:
             self._fail(sequence, error)
+
+
+def failed_here() -> EngineError:
+    """A fault of our own that spoils one request."""
+    return EngineError("the engine failed on this request; its log says why")
 
 
 def constraint_failed(reason: str) -> EngineError:

@@ -29,6 +29,8 @@ class Matcher(Protocol):
     def is_complete(self) -> bool: ...
     def accept(self, token: int) -> None: ...
     def force(self, most: int) -> list[int]: ...
+    def follow(self, tokens: Sequence[int]) -> bool: ...
+    def look_ahead(self) -> None: ...
 
 
 class Masker(Protocol):
@@ -70,6 +72,19 @@ class GrammarMatcher:
             self.look()
         return forced
 
+    def follow(self, tokens: Sequence[int]) -> bool:
+        """Takes what was written before it held, if it allows that; where it does not it is of no further use."""
+        went = self.inner.try_consume_tokens(list(tokens)) == len(tokens)
+        self.look()
+        return went and self.error is None
+
+    def look_ahead(self) -> None:
+        """Brings ``mask`` up to date, at once."""
+        mask = np.zeros_like(self.mask)
+        self.inner.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
+        self.mask = mask
+        self.look()
+
     def look(self) -> None:
         """Brings ``error`` and ``is_complete`` up to date."""
         if self.inner.is_error():
@@ -87,6 +102,29 @@ def reason(error: str) -> str:
     """The part of llguidance's error that is about the constraint, not about its own state."""
     lines = [line for line in error.splitlines() if line.strip() and line != "<non-verbose/>"]
     return "\n".join(lines)[:500] or "no reason was given"
+
+
+class Masks:
+    """Masks that no grammar makes, of a vocabulary of ``n_vocab`` tokens."""
+
+    def __init__(self, n_vocab: int) -> None:
+        self._words = mask_words(n_vocab)
+
+    def only(self, token: int) -> Mask:
+        """That allows this token alone."""
+        return self.also(np.zeros(self._words, np.uint32), token)
+
+    @staticmethod
+    def also(mask: Mask, token: int) -> Mask:
+        """``mask``, and this token."""
+        wider = mask.copy()
+        wider[token // 32] |= np.uint32(1 << token % 32)
+        return wider
+
+    @staticmethod
+    def allows(mask: Mask, token: int) -> bool:
+        """Whether a token may come."""
+        return bool(int(mask[token // 32]) >> token % 32 & 1)
 
 
 class MaskThread:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import ctypes
 import logging
 from array import array
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import llama_cpp
 from llama_cpp import llama_cpp as lib
 
-from janflask.engine.ends import ends, own_types
+from janflask.engine.ends import CONTROL, UNKNOWN, USER_DEFINED, ends, own_types
 from janflask.engine.library_log import LibraryLog
 from janflask.errors import InvalidRequestError, ModelLoadError
+from janflask.ipc.messages.engine import Specials
 from janflask.models.default_layout import CHATML
 from janflask.models.engine_settings import EngineSettings
 from janflask.models.gguf_files import check_magic, check_parts
@@ -163,6 +164,11 @@ class Model:
         token: int = getattr(lib, f"llama_vocab_{kind}")(self.vocab_pointer)
         return self.pieces[token].decode("utf-8", "replace") if 0 <= token < self.n_vocab else ""
 
+    @cached_property
+    def specials(self) -> Specials:
+        """The texts that the tokenizer makes a special token of wherever they stand."""
+        return specials(self.vocab_pointer, self.token_types, self.eog)
+
     @property
     def can_trim(self) -> bool:
         """The memory can forget a sequence's end and copy its beginning: plain attention over the whole context."""
@@ -238,6 +244,20 @@ class Model:
 
     def _find_hidden(self, marker: str) -> bool:
         return any(map(self.vocab.hides, self.tokenize(marker, add_special=False, parse_special=True)))
+
+
+def specials(vocab: Any, types: Sequence[int], ends: Collection[int]) -> Specials:
+    """The special tokens of a vocabulary whose tokens have ``types``, and of which ``ends`` end an answer.
+
+    Their texts are the file's own, which is what the tokenizer looks for.
+    """
+
+    def texts(tokens: Iterable[int]) -> tuple[str, ...]:
+        return tuple(lib.llama_vocab_get_text(vocab, token).decode("utf-8", "replace") for token in tokens)
+
+    control = {token for token, kind in enumerate(types) if kind & (CONTROL | UNKNOWN)} | set(ends)
+    user_defined = {token for token, kind in enumerate(types) if kind & USER_DEFINED} - control
+    return Specials(texts(sorted(control)), texts(sorted(user_defined)))
 
 
 def _goes_on(progress: Callable[[float], None]) -> Callable[[float, Any], bool]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from janflask.engine.echo import PromptEcho
-from janflask.engine.matcher import Matcher
+from janflask.engine.guide import Guide
 from janflask.engine.snapshots import Snapshot
 from janflask.errors import JanflaskError
 from janflask.ipc.messages.generation import FinishReason
@@ -26,6 +26,8 @@ class TextStream(Protocol):
 
     @property
     def stopped(self) -> bool: ...
+    @property
+    def held(self) -> bytes: ...
     def push(self, token: int) -> str: ...
     def finish(self) -> str: ...
 
@@ -60,7 +62,7 @@ class Sequence:
     conversation: str | None = None  # which one it goes on with; its KV state outlives its slot
     echo: PromptEcho | None = None  # its prompt is told with log-probabilities, and computed whole for that
     waits_for: Sequence | None = None  # the choice that tells the prompt, which comes before what the others say
-    matcher: Matcher | None = None  # where its answer is in its constraint
+    guide: Guide | None = None  # what its answer is held to, and what has to be seen in it
     tells_end: bool = False  # a token that ends the answer is told, too: who counts tokens behind a prompt's needs it
 
     slot: int | None = None

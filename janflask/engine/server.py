@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Protocol
 
 from janflask.engine.connection import Connection
-from janflask.engine.constraint import Compiled, Compiler
+from janflask.engine.constraint import Compiler
 from janflask.engine.echo import PromptEcho
 from janflask.engine.embedder import Embedder, EmbeddingTask
+from janflask.engine.guides import Guides, Sources, compile_all, constraints
 from janflask.engine.loop import Loop
+from janflask.engine.prompts import tokenized
 from janflask.engine.sequence import Sampler, Sequence, TextStream, tell_prompt
 from janflask.engine.sockets import SocketServer
 from janflask.engine.vocabulary import check_tokens
@@ -39,7 +41,9 @@ from janflask.ipc.messages.engine import (
     Embed,
     Finished,
     Generate,
+    GetSpecials,
     GetStats,
+    Specials,
     Started,
     Stats,
     Text,
@@ -59,6 +63,8 @@ class TextModel(Protocol):
 
     @property
     def n_vocab(self) -> int: ...
+    @property
+    def specials(self) -> Specials: ...
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> array[int]: ...
     def piece(self, token: int) -> bytes: ...
     def make_sampler(self, params: SamplingParams, seed: int, prompt: array[int], n_ctx: int) -> Sampler: ...
@@ -92,6 +98,7 @@ class EngineServer(SocketServer):
         self.compiler = compiler
         self.embedder = embedder
         self.queue_limit = queue_limit
+        self._guides = Guides(model)
         self._workers = [worker for worker in (loop, embedder) if worker is not None]
 
     def connection(self, sock: socket.socket) -> Connection:
@@ -135,6 +142,8 @@ class EngineServer(SocketServer):
         """See SocketServer."""
         if isinstance(message, GetStats):
             connection.send(Stats(self._stats()))
+        elif isinstance(message, GetSpecials):
+            connection.send(self.model.specials)
         elif isinstance(message, Generate):
             if connection.sequences or connection.is_preparing:
                 raise ProtocolError("a connection is one generation; open another for the next")
@@ -168,7 +177,13 @@ class EngineServer(SocketServer):
             connection.send(ErrorReply.of(EngineError("the engine failed on this request; its log says why")))
 
     def _tokens(self, message: Tokenize) -> Tokens:
-        ids = self.model.tokenize(message.text, add_special=message.add_special, parse_special=message.parse_special)
+        ids = tokenized(
+            self.model,
+            message.text,
+            message.cuts,
+            add_special=message.add_special,
+            parse_special=message.parse_special,
+        )
         return Tokens(ids.tolist(), [self.model.piece(token) for token in ids] if message.pieces else None)
 
     def _text(self, message: Detokenize) -> Text:
@@ -208,21 +223,22 @@ class EngineServer(SocketServer):
             raise InvalidRequestError("n must be at least 1", param="n")
         active = sum(connection.unfinished for connection in self._connections)
         self._check_queue(active, request.n, len(loop.scheduler.cache.slots))
-        if request.constraint is None:
-            self._begin(connection, loop, request, None)
+        wanted = constraints(request)
+        if not wanted:
+            self._begin(connection, loop, request, {})
             return
         if self.compiler is None:
-            raise InvalidRequestError("answers cannot be constrained here", param=request.constraint.name)
+            raise InvalidRequestError("answers cannot be constrained here", param=wanted[0].name)
         connection.is_preparing = True
         connection.unfinished = request.n
-        self.compiler.compile(
-            request.constraint, lambda result: self.call(lambda: self._prepared(connection, loop, request, result))
+        compile_all(
+            self.compiler, wanted, lambda result: self.call(lambda: self._prepared(connection, loop, request, result))
         )
 
     def _prepared(
-        self, connection: Connection, loop: Loop, request: GenerateRequest, result: Compiled | JanflaskError
+        self, connection: Connection, loop: Loop, request: GenerateRequest, result: Sources | JanflaskError
     ) -> None:
-        """Goes on with a request whose constraint is compiled, unless its client has left meanwhile."""
+        """Goes on with a request whose constraints are compiled, unless its client has left meanwhile."""
         connection.is_preparing = False
         connection.unfinished = 0
         if connection.closed:
@@ -232,14 +248,13 @@ class EngineServer(SocketServer):
                 raise result
             self._begin(connection, loop, request, result)
 
-    def _begin(self, connection: Connection, loop: Loop, request: GenerateRequest, constraint: Compiled | None) -> None:
+    def _begin(self, connection: Connection, loop: Loop, request: GenerateRequest, compiled: Sources) -> None:
         prompt = self._prompt(request, loop.capacity)
         biased = (token for token, _ in request.sampling.logit_bias)
         check_tokens(biased, self.model.n_vocab, request.bias_name, param="logit_bias")
         sequences = [self._sequence(connection, loop, request, prompt, i) for i in range(request.n)]
-        if constraint is not None:
-            for sequence in sequences:
-                sequence.matcher = constraint.matcher()
+        for sequence in sequences:
+            sequence.guide = self._guides.make(request, compiled)
         scored = request.echo and request.sampling.top_logprobs is not None
         if scored:
             tell_prompt(sequences, PromptEcho(request.prompt, prompt, self.model.piece))
@@ -265,8 +280,12 @@ class EngineServer(SocketServer):
     def _prompt(self, request: GenerateRequest, capacity: int) -> array[int]:
         """The prompt's tokens. Raises ContextLengthExceededError naming both lengths, InvalidRequestError."""
         if isinstance(request.prompt, str):
-            tokens = self.model.tokenize(
-                request.prompt, add_special=request.add_special, parse_special=request.parse_special
+            tokens = tokenized(
+                self.model,
+                request.prompt,
+                request.cuts,
+                add_special=request.add_special,
+                parse_special=request.parse_special,
             )
         else:
             check_tokens(request.prompt, self.model.n_vocab, request.prompt_name)

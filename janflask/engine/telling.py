@@ -53,6 +53,12 @@ def token_logprob(context: Scorer, sequence: Sequence, token: int) -> TokenLogpr
     return _with_logprob(context, token, sequence.sampler.logprobs(), 0 if hidden else None)
 
 
+def logprob_of(context: Scorer, sequence: Sequence, token: int) -> TokenLogprob:
+    """Of a token that stands where another one was drawn."""
+    (score,) = context.score(sequence.row, array("i", (token,)), 0, 1, sequence.sampler)
+    return _with_logprob(context, token, score, 0 if context.vocab.hides(token) else None)
+
+
 def _with_logprob(context: Scorer, token: int, score: Scored | None, width: int | None) -> TokenLogprob:
     """``score`` None: nothing predicts the token."""
     logprob, top = score or (None, [])

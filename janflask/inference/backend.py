@@ -43,6 +43,7 @@ class Counted:
 
     tokens: int
     laid_out: LaidOut | None = None
+    is_estimate: bool = False
 
 
 class Backend(Protocol):

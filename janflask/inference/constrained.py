@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from functools import lru_cache
 from typing import Any
 
@@ -31,52 +32,82 @@ LOOSE_SPACE = r"[ \t]{1,4}|\r?\n[ \t]{0,16}"  # in a free JSON object: a model m
 _BACKTRACKING = 100_000  # steps that a pattern may take over an answer
 
 
+class FormKind(Enum):
+    """What an answer is to look like; the values are for error messages."""
+
+    JSON_OBJECT = "a JSON object as the form of an answer"
+    JSON_SCHEMA = "a JSON schema for the answer"
+    REGEX = "a regular expression for the answer"
+    CHOICE = "a choice of answers"
+    GBNF = "a grammar for the answer"
+    LARK = "a grammar in Lark for the answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What an answer must look like in the client's own words, for servers that have a way of their own to see to it.
+
+    ``value`` is a schema, a pattern, the texts of a choice, a grammar, or None. ``named`` is what stands beside the
+    schema in ``response_format.json_schema``.
+    """
+
+    kind: FormKind
+    value: Any = None
+    named: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Constrained:
     """``schema`` is JSON's, as text: a finished answer is checked by it. None: the answer needs no check."""
 
     constraint: Constraint
+    form: Form
     schema: str | None = None
 
 
-def of_schema(schema: object, place: str) -> Constrained:
-    """Raises InvalidRequestError for a schema that is none, or that answers cannot be held to."""
+def of_schema(schema: object, place: str, named: Mapping[str, Any] | None = None) -> Constrained:
+    """Raises InvalidRequestError for a schema that is none, or that answers cannot be held to. ``named``: see Form."""
     text = _json(schema, place)
     _check_size(text, place)
     prepared = prepare(schema, place)
     checked = json.dumps(prepared.checked)
     _check_schema(checked, place)
     constraint = Constraint(kind=ConstraintKind.JSON_SCHEMA, text=json.dumps(prepared.held), name=place)
-    return Constrained(constraint, checked)
+    return Constrained(constraint, Form(FormKind.JSON_SCHEMA, schema, named or {}), checked)
 
 
 def of_any_object(place: str) -> Constrained:
     """A JSON object with anything in it."""
     schema = '{"type": "object"}'
     constraint = Constraint(kind=ConstraintKind.JSON_SCHEMA, text=schema, whitespace=LOOSE_SPACE, name=place)
-    return Constrained(constraint, schema)
+    return Constrained(constraint, Form(FormKind.JSON_OBJECT), schema)
 
 
 def of_regex(pattern: str, place: str) -> Constrained:
     """The whole answer matches."""
-    _check_size(pattern, place)
-    return Constrained(Constraint(kind=ConstraintKind.REGEX, text=pattern, name=place))
+    return _of_regex(pattern, place, Form(FormKind.REGEX, pattern))
 
 
 def of_choice(choices: Sequence[str], place: str) -> Constrained:
     """The answer is one of ``choices``."""
     if not choices or len(choices) > MAX_CHOICES:
         raise InvalidRequestError(f"{place} must hold from 1 to {MAX_CHOICES} texts", param=place)
-    return of_regex("|".join(re.escape(choice) for choice in choices), place)
+    return _of_regex("|".join(re.escape(choice) for choice in choices), place, Form(FormKind.CHOICE, tuple(choices)))
 
 
 def of_grammar(text: str, place: str) -> Constrained:
     """llama.cpp's GBNF, or llguidance's Lark. Raises InvalidRequestError for GBNF that is wrong."""
     _check_size(text, place)
-    lark = text if is_lark(text) else lark_of(text, place)
+    form = Form(FormKind.LARK if is_lark(text) else FormKind.GBNF, text)
+    lark = text if form.kind is FormKind.LARK else lark_of(text, place)
     if len(_RULE.findall(lark)) > MAX_RULES:
         raise InvalidRequestError(f"{place} has too many rules: the limit is {MAX_RULES}", param=place)
-    return Constrained(Constraint(kind=ConstraintKind.GRAMMAR, text=lark, name=place))
+    return Constrained(Constraint(kind=ConstraintKind.GRAMMAR, text=lark, name=place), form)
+
+
+def _of_regex(pattern: str, place: str, form: Form) -> Constrained:
+    _check_size(pattern, place)
+    return Constrained(Constraint(kind=ConstraintKind.REGEX, text=pattern, name=place), form)
 
 
 def _json(schema: object, place: str) -> str:
@@ -95,7 +126,7 @@ def _check_size(text: str, place: str) -> None:
 # --- the check of an answer -------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)  # an agent has some 60 tools
 def _validator(schema: str) -> jsonschema_rs.Validator:
     """Nothing is fetched, and no pattern runs for long."""
     return jsonschema_rs.Draft202012Validator(
@@ -120,36 +151,43 @@ def _check_schema(schema: str, place: str) -> None:
         ) from error
 
 
-def objection(schema: str, answer: str) -> str | None:
-    """Why a finished answer does not meet the schema; None: it does."""
+def objection(schema: str, answer: str, what: str = "the answer") -> str | None:
+    """Why a finished answer does not meet the schema; None: it does. ``what`` it is called."""
     try:
         document: Any = json.loads(answer)
     except (ValueError, RecursionError) as error:
-        return f"the answer is not the JSON that was asked for: {error}"
+        return f"{what} is not the JSON that was asked for: {error}"
     found = next(_validator(schema).iter_errors(document), None)
     if found is None:
         return None
     place = "/".join(map(str, found.instance_path))
-    return f"the answer does not meet the schema: {found.message[:300]}" + (f" (at {place})" if place else "")
+    return f"{what} does not meet the schema: {found.message[:300]}" + (f" (at {place})" if place else "")
 
 
-def checked(events: Events, constrained: Constrained | None) -> Events:
+def checked(events: Events, constrained: Constrained | None, begun: str = "") -> Events:
     """The same events, with a ``RefusalDelta`` in front of the end of an answer that is not what was asked for.
 
-    An answer that its limit has cut is not finished, and is not checked.
+    An answer that its limit has cut is not finished, and is not checked; neither is one that says itself that it is
+    none. What was ``begun`` of it may be a part of what was asked for, or stand before it.
     """
     if constrained is None or constrained.schema is None:
         yield from events
         return
     texts: dict[int, list[str]] = {}
+    refused: set[int] = set()
     with closing(events):
         for batch in events:
             out: list[Event] = []
             for event in batch:
                 if isinstance(event, TextDelta):
                     texts.setdefault(event.index, []).append(event.text)
-                elif isinstance(event, Finished) and event.reason == FinishReason.STOP:
-                    reason = objection(constrained.schema, "".join(texts.pop(event.index, [])))
+                elif isinstance(event, RefusalDelta):
+                    refused.add(event.index)
+                elif isinstance(event, Finished) and event.reason == FinishReason.STOP and event.index not in refused:
+                    said = "".join(texts.pop(event.index, []))
+                    reason = objection(constrained.schema, said)
+                    if begun and reason is not None:
+                        reason = objection(constrained.schema, begun + said)
                     if reason is not None:
                         yield out  # what was said before is out, whatever becomes of the refusal
                         out = [RefusalDelta(event.index, reason)]

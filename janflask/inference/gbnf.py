@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from janflask.errors import InvalidRequestError
+from janflask.parsing.lark import code, literal
 
 MAX_DEPTH = 64  # groups within groups
 MAX_REPEAT = 2000
@@ -148,7 +149,7 @@ class _Reader:
         if kind == "name":
             return Node("name", text)
         if kind == "text":
-            return Node("lexeme", _quoted(self._plain(text[1:-1], line)))
+            return Node("lexeme", literal(self._plain(text[1:-1], line)))
         if kind == "set":
             return Node("lexeme", self._set(text[1:-1], line))
         if text == ".":
@@ -191,7 +192,7 @@ class _Reader:
             first, last = characters[at], characters[at + 2] if is_range else characters[at]
             if first > last:
                 raise self._wrong(line, f"has a range that ends before it begins: {first}-{last}")
-            ranges.append(_code(first) if first == last else f"{_code(first)}-{_code(last)}")
+            ranges.append(code(first) if first == last else f"{code(first)}-{code(last)}")
             at += 3 if is_range else 1
         return f"/[{'^' * negated}{''.join(ranges)}]/"
 
@@ -202,15 +203,6 @@ class _Reader:
         if any(number and int(number) > MAX_REPEAT for number in (least, most)):
             raise self._wrong(line, f"repeats too often: the limit is {MAX_REPEAT} times")
         return f"{{{least or 0}{comma}{most}}}"
-
-
-def _code(character: str) -> str:
-    return character if character.isascii() and character.isalnum() else f"\\u{{{ord(character):x}}}"
-
-
-def _quoted(text: str) -> str:
-    """A text, as a regular expression where Lark's strings have no escape for it."""
-    return "/" + "".join(map(_code, text)) + "/" if text else '""'
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

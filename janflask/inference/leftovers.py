@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from janflask.errors import InvalidRequestError
+from janflask.inference.functions import asks_for_nothing, is_function
 from janflask.storage.records import Assistant, Message, RunDraft, Thread, ThreadAssistant
+from janflask.storage.rounds import FIELD, read_kept
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 NO_TOOLS = "none"  # the tool_choice that does without tools, and without what only they would read
@@ -28,8 +30,6 @@ _KINDS = {
     "tool_call": "a tool's call",  # Jan 0.7
 }
 _THOUGHTS = "reasoning"  # Jan 0.7; no model is shown again what it thought before an answer
-# Tools that look into files: without files they have nothing to do, and files are named for themselves.
-_READERS = ("retrieval", "file_search")
 CALLS = ("tool_calls", "function_call", "audio")  # fields of a message
 _FILE_TEXTS = "inline_file_contents"  # of a message's metadata: files whose text Jan 0.7 shows the model
 _TOLD = 4  # leftovers in one error's message
@@ -92,9 +92,19 @@ def of_message(message: Message, *, without_tools: bool = False) -> list[str]:
     if "content" in message.extra:
         found.append("content that cannot be read")
     found += [f"a tool's call or a sound ({name})" for name in CALLS if message.extra.get(name)]
+    if not _can_be_read(message):
+        found.append(f"calls that cannot be read ({FIELD})")
     if message.metadata.get(_FILE_TEXTS):
         found.append(f"the text of a file (metadata.{_FILE_TEXTS})")
     return found if without_tools else [*found, *_files(message)]
+
+
+def _can_be_read(message: Message) -> bool:
+    try:
+        read_kept(message.extra)
+    except ValueError:
+        return False
+    return True
 
 
 def _files(message: Message) -> Iterator[str]:
@@ -146,8 +156,14 @@ def of_run(
     """
     who = f"assistant {entry.assistant_id}"
     found = list(_unreadable(draft, thread, entry, who))
-    if draft.tool_choice != NO_TOOLS and draft.tools is None:
-        found += _tools(who, _field(entry, assistant, "tools"), _field(entry, assistant, "file_ids"))
+    if draft.tool_choice == NO_TOOLS:
+        return found
+    if draft.tools is None:
+        found += _other_tools("the thread's parameters name", "thread_id", parameters.get("tools"))
+        if not parameters.get("tools"):
+            found += _other_tools(f"{who} has", "assistant_id", _field(entry, assistant, "tools"))
+        if _field(entry, assistant, "file_ids"):
+            found.append(Leftover("assistant_id", f"{who} has files (file_ids); {_without_tools('file_ids')}"))
         held = [(who, "assistant_id", _field(entry, assistant, "tool_resources"))]
         held.append(
             ("the thread", "thread_id" if draft.thread is None else "thread.tool_resources", _resources(thread))
@@ -155,13 +171,39 @@ def of_run(
         for owner, param, resources in held:
             if holds_anything(resources):
                 found.append(Leftover(param, f"{owner} has tool_resources; {_without_tools('tool_resources')}"))
-        if parameters.get("tools"):
-            found.append(Leftover("thread_id", f"the thread's parameters name tools; {_without_tools('tools')}"))
-    if draft.response_format is None:
-        formats = [(who, "assistant_id", _field(entry, assistant, "response_format"))]
-        formats.append(("the thread", "thread_id", parameters.get("response_format")))
-        found += [_format(owner, param, form) for owner, param, form in formats if not is_text(form)]
     return found
+
+
+def tools_in(
+    draft: RunDraft, entry: ThreadAssistant, assistant: Assistant, parameters: Mapping[str, Any]
+) -> tuple[str, str | None, list[Mapping[str, Any]]]:
+    """Where the functions that a run may call are, the field by which they come unless they are there, and they."""
+    if draft.tools is not None:
+        return "tools", None, _functions(draft.tools)
+    if parameters.get("tools"):
+        return "the thread's parameters.tools", "thread_id", _functions(parameters["tools"])
+    found = _functions(_field(entry, assistant, "tools"))
+    return f"assistant {entry.assistant_id} tools", "assistant_id", found
+
+
+def format_in(
+    draft: RunDraft, entry: ThreadAssistant, assistant: Assistant, parameters: Mapping[str, Any]
+) -> tuple[str, str | None, Any]:
+    """Where a run's ``response_format`` is, the field by which it comes unless it is there, and it (None: not said)."""
+    if draft.response_format is not None:
+        return "response_format", None, draft.response_format
+    if parameters.get("response_format"):
+        return "the thread's parameters.response_format", "thread_id", parameters["response_format"]
+    found = _field(entry, assistant, "response_format") or None
+    return f"assistant {entry.assistant_id} response_format", "assistant_id", found
+
+
+def _functions(tools: object) -> list[Mapping[str, Any]]:
+    return [tool for tool in _listed_tools(tools) if is_function(tool) and not asks_for_nothing(tool)]
+
+
+def _listed_tools(tools: object) -> Sequence[Any]:
+    return tools if isinstance(tools, list | tuple) else ()
 
 
 def _unreadable(draft: RunDraft, thread: Thread, entry: ThreadAssistant, who: str) -> Iterator[Leftover]:
@@ -188,43 +230,19 @@ def holds_anything(resources: object) -> bool:
     return bool(resources)
 
 
-def is_text(form: object) -> bool:
-    """Whether a ``response_format`` asks for nothing but text."""
-    kind = form.get("type") if isinstance(form, Mapping) else form
-    return not form or kind in ("auto", "text")
-
-
 def _field(entry: ThreadAssistant, assistant: Assistant, name: str) -> Any:
     given = entry.extra.get(name)
     return given if given is not None else getattr(assistant, name) or assistant.extra.get(name)
 
 
-def _tools(who: str, tools: object, file_ids: object) -> Iterator[Leftover]:
+def _other_tools(who: str, param: str, tools: object) -> Iterator[Leftover]:
+    """Those that are no functions: nobody here could call them."""
     if tools and not isinstance(tools, list | tuple):
-        yield Leftover("assistant_id", f"{who} has tools that cannot be read; {_without_tools('tools')}")
-    names = [name for tool in (tools if isinstance(tools, list | tuple) else ()) if (name := _wanted(tool)) is not None]
-    if names:
-        yield Leftover("assistant_id", f"{who} has tools ({_listed(names, ', ')}); {_without_tools('tools')}")
-    if file_ids:
-        yield Leftover("assistant_id", f"{who} has files (file_ids); {_without_tools('file_ids')}")
-
-
-def _wanted(tool: object) -> str | None:
-    """The name of a tool that would be used. Jan lists those, too, that are switched off."""
-    if not isinstance(tool, Mapping):
-        return str(tool)[:40]
-    if tool.get("enabled") is False or tool.get("type") in _READERS:
-        return None
-    function = tool.get("function")
-    name = function.get("name") if isinstance(function, Mapping) else None
-    return str(name or tool.get("type"))[:64]
+        yield Leftover(param, f"{who} tools that cannot be read; {_without_tools('tools')}")
+    listed = [tool for tool in _listed_tools(tools) if not is_function(tool) and not asks_for_nothing(tool)]
+    if names := [str(tool.get("type") if isinstance(tool, Mapping) else tool)[:64] for tool in listed]:
+        yield Leftover(param, f"{who} tools ({_listed(names, ', ')}); {_without_tools('tools')}")
 
 
 def _without_tools(field: str) -> str:
-    return f'tools are not supported yet: empty {field}, or run it with tool_choice "{NO_TOOLS}"'
-
-
-def _format(owner: str, param: str, form: object) -> Leftover:
-    kind = str(form.get("type") if isinstance(form, Mapping) else form)[:40]
-    advice = 'change its response_format, or run it with response_format "auto"'
-    return Leftover(param, f"{owner} wants answers in the form {kind!r}; only text is supported yet: {advice}")
+    return f'only functions can be used: empty {field}, or run it with tool_choice "{NO_TOOLS}"'

@@ -84,12 +84,16 @@ class InferenceRequest:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that a model may call. ``parameters`` is the schema of its arguments: of an object."""
+    """A function that a model may call. ``parameters`` is the schema of its arguments: of an object.
+
+    ``number`` is its place in the request's list, for errors.
+    """
 
     name: str
     description: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
     strict: bool = False
+    number: int | None = field(default=None, compare=False)
 
     def as_told(self) -> dict[str, Any]:
         """As chat templates know it."""
@@ -105,12 +109,24 @@ class CallChoice(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a prompt. ``special``: it is a special token; otherwise it is plain text."""
+
+    text: str
+    special: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LaidOut:
-    """A conversation's prompt, the strings that end a turn in its layout, and its tokens if they were asked for."""
+    """A conversation's prompt, the strings that end a turn in its layout, and its tokens if they were asked for.
+
+    ``segments`` are its special tokens and the plain text between them, where somebody should know.
+    """
 
     prompt: str
     stop: tuple[str, ...] = ()
     tokens: tuple[int, ...] | None = None
+    segments: tuple[Segment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,12 +136,12 @@ class ChatRequest(InferenceRequest):
     ``begun`` is the beginning of the answer, and ``begun_reasoning`` what was thought before it: the model goes on
     behind these, still thinking where there is no answer yet. With ``continue_final_message`` it goes on behind the
     last message's words, without ``add_generation_prompt`` behind the end of the last message. ``splits_reasoning``:
-    what it thinks is told apart from what it says, and ends after ``thought_tokens``. ``tools`` are those that it is
-    shown; ``callable_tools`` are the names of those of them that it may call (None: all), and ``call_choice`` says
-    whether it has to. Without ``parallel_calls`` one call at most is made, and ``calls_function`` gives it the name
-    that it had before there were tools. ``constraint`` is what its own words must look like, where it does not call.
-    ``conversation``: see ``GenerateRequest``. ``laid_out`` is the prompt, if somebody has laid it out and cut it into
-    tokens already; nothing was begun then.
+    what it thinks is told apart from what it says, and ends after ``thought_tokens`` (None: the model's own limit, -1:
+    none). ``tools`` are those that it is shown; ``callable_tools`` are the names of those of them that it may call
+    (None: all), and ``call_choice`` says whether it has to. Without ``parallel_calls`` one call at most is made, and
+    ``calls_function`` gives it the name that it had before there were tools. ``constraint`` is what its own words must
+    look like, where it does not call. ``conversation``: see ``GenerateRequest``. ``laid_out`` is the prompt, if
+    somebody has laid it out and cut it into tokens already; nothing was begun then.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -143,6 +159,12 @@ class ChatRequest(InferenceRequest):
     thought_tokens: int | None = None
     conversation: str | None = None
     laid_out: LaidOut | None = None
+
+    @property
+    def callables(self) -> tuple[Tool, ...]:
+        """The tools that may be called."""
+        names = self.callable_tools
+        return self.tools if names is None else tuple(tool for tool in self.tools if tool.name in names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +198,10 @@ class DetokenizeRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateRequest:
-    """A conversation to be laid out as in a ``ChatRequest``, and with ``tokenize`` cut into tokens."""
+    """A conversation to be laid out as in a ``ChatRequest``, and with ``tokenize`` cut into tokens.
+
+    ``with_segments``: special tokens and plain text are told apart, even where it can be seen which is which.
+    """
 
     model: str
     messages: tuple[ChatMessage, ...]
@@ -185,6 +210,20 @@ class TemplateRequest:
     continue_final_message: bool = False
     tools: tuple[Tool, ...] = ()
     tokenize: bool = False
+    with_segments: bool = False
+
+    @classmethod
+    def of(cls, chat: ChatRequest) -> Self:
+        """To be laid out as that chat is, and cut into tokens."""
+        return cls(
+            model=chat.model,
+            messages=chat.messages,
+            template_kwargs=chat.template_kwargs,
+            add_generation_prompt=chat.add_generation_prompt,
+            continue_final_message=chat.continue_final_message,
+            tools=chat.tools,
+            tokenize=True,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from janflask.models.sampling import SamplingParams
 
 _SAMPLING = frozenset(SamplingParams.__dataclass_fields__)
 _OF_TEMPLATES = ("chat_template_kwargs", "reasoning_effort", "enable_thinking")
-_OTHERS = frozenset({"max_tokens", "stop", "cache_prompt", *_OF_TEMPLATES})  # than those of sampling
+_OTHERS = frozenset({"max_tokens", "stop", "cache_prompt", "reasoning_budget", *_OF_TEMPLATES})  # than of sampling
 
 
 def sampling_params(card: ModelCard, requested: Mapping[str, Any]) -> SamplingParams:
@@ -59,6 +59,17 @@ def model_cache_prompt(card: ModelCard) -> bool:
 def template_kwargs(card: ModelCard, requested: Mapping[str, Any]) -> dict[str, Any]:
     """The chat template's further variables: ``requested`` over the model's own. Raises ConflictError."""
     return {**parameters.template_kwargs(_model_values(card, *_OF_TEMPLATES)), **requested}
+
+
+def thought_tokens(card: ModelCard, requested: int | None) -> int | None:
+    """The most tokens to think: ``requested``, where that is said, over the model's own; None: no limit.
+
+    Raises ConflictError.
+    """
+    most = requested
+    if most is None:
+        most = parameters.thought_tokens(_model_values(card, "reasoning_budget", "chat_template_kwargs"))
+    return None if most == NO_LIMIT else most
 
 
 def _model_values(card: ModelCard, *names: str) -> dict[str, Any]:

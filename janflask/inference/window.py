@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from janflask.errors import ContextLengthExceededError
 from janflask.inference import leftovers
 from janflask.storage.records import Message
+from janflask.storage.rounds import FIELD
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,8 @@ def conversation(messages: Iterable[Message]) -> list[Message]:
 
 
 def _says_anything(message: Message) -> bool:
-    return message.role != "assistant" or bool(message.text) or bool(leftovers.of_message(message))
+    words = bool(message.text) or bool(message.extra.get(FIELD))
+    return message.role != "assistant" or words or bool(leftovers.of_message(message))
 
 
 def fitting(messages: Sequence[Message], fits: Callable[[Sequence[Message]], bool], most: int | None = None) -> Window:

@@ -18,7 +18,8 @@ to an engine    ``Generate`` -> ``Started`` | ``ErrorReply``, then ``Echo``*, ``
                 ``Done``
                 (or an ``ErrorReply`` at any point). One connection is one generation: closing it cancels.
                 ``GetStats`` -> ``Stats``, ``Tokenize`` -> ``Tokens`` | ``ErrorReply``, ``Detokenize`` -> ``Text`` |
-                ``ErrorReply``, ``Embed`` -> ``Embeddings`` | ``ErrorReply``, any number of times.
+                ``ErrorReply``, ``Embed`` -> ``Embeddings`` | ``ErrorReply``, ``GetSpecials`` -> ``Specials``, any
+                number of times.
 to supervisor   ``StartModel`` -> ``State`` (once it runs) | ``ErrorReply``;  ``StopModel`` -> ``State``;
                 ``GetStates`` -> ``States``;  ``StartDownload``, ``CancelDownload`` -> ``State`` | ``ErrorReply``;
                 ``WatchModel`` -> ``State`` at each change, until the model settles. One request a connection.
@@ -50,6 +51,7 @@ from janflask.ipc.messages.engine import (
     Embeddings,
     Finished,
     Generate,
+    GetSpecials,
     GetStats,
     Launch,
     Progress,
@@ -57,6 +59,7 @@ from janflask.ipc.messages.engine import (
     Retire,
     Retired,
     Shutdown,
+    Specials,
     Started,
     Stats,
     Text,
@@ -100,6 +103,8 @@ Message = (
     | Text
     | Embed
     | Embeddings
+    | GetSpecials
+    | Specials
     | StartModel
     | StopModel
     | GetStates
@@ -150,6 +155,8 @@ _KINDS: dict[int, type] = {
     26: WatchRun,
     27: RunChanged,
     28: RunSaid,
+    29: GetSpecials,
+    30: Specials,
     32: Launch,
     33: Progress,
     34: Ready,

@@ -14,6 +14,7 @@
 ``gguf_files``: What can be said of a model's files before llama.cpp is asked to load them
 ``gguf_header``: Reads what a GGUF says of itself: its key/value pairs and where its tensors lie. Streams; every length
     has a limit
+``json_words``: What JSON calls its values, for people. Standard library only
 ``known_fields``: Fields of requests that other servers know: those with another name here, and those that cannot be had
     here
 ``memory_estimate``: How much memory a model will take, told from its header alone: weights, KV cache, and what

@@ -49,6 +49,10 @@ ALIASES: Mapping[str, str] = {
     "grammar_string": "grammar",  # text-generation-webui
     "regex_pattern": "regex",  # TabbyAPI
     "ebnf": "grammar",  # SGLang
+    "reasoning_budget_tokens": "reasoning_budget",  # llama-server, and its older name
+    "thinking_budget_tokens": "reasoning_budget",
+    "thinking_token_budget": "reasoning_budget",  # vLLM
+    "thinking_budget": "reasoning_budget",  # DashScope, SiliconFlow
 }
 NEWER = frozenset({"max_completion_tokens"})  # wins over the name that it replaces, as OpenAI has it
 
@@ -61,8 +65,8 @@ _NEUTRAL_AT_ONE = Unsupported(_SAMPLER.reason, (*NOTHING, 1))
 _SEARCH = Unsupported("is not supported: nothing is looked up here, leave it out")
 _ADAPTER = Unsupported("is not supported yet in a request, only in a model's settings: leave it out")
 _DETAILS = Unsupported("is not supported: answers here do not tell it, leave it out")
-_THINKING_LIMIT = Unsupported("is not supported: thinking has no limit of its own here, use `max_tokens`", (-1,))
-_THINKING = Unsupported("is not supported: use `reasoning_effort` or `enable_thinking`")
+_THINKING = Unsupported("is not supported: use `reasoning_effort`, `enable_thinking` or `reasoning_budget`", ({},))
+_NO_THOUGHTS = Unsupported("is not supported: a completion's text is not taken apart, use /chat/completions", (-1,))
 _NOT_OPTIONS = Unsupported("is not supported: give its fields as fields of the request, by their names here")
 
 # What an answer must look like: fields of a chat and a completion, and nowhere else yet.
@@ -123,10 +127,7 @@ GENERATION: Mapping[str, Unsupported] = {
     **dict.fromkeys(("return_hidden_states", "decoder_input_details", "top_n_tokens"), _DETAILS),
     **dict.fromkeys(("n_probs", "post_sampling_probs", "response_fields"), _DETAILS),
     "return_full_text": Unsupported("is not supported: an answer begins behind the prompt; /completions has `echo`"),
-    **dict.fromkeys(
-        ("thinking_token_budget", "thinking_budget", "thinking_budget_tokens", "reasoning_budget"), _THINKING_LIMIT
-    ),
-    "reasoning_budget_tokens": _THINKING_LIMIT,
+    "reasoning_budget_message": Unsupported("is not supported: thoughts end with the model's own words for it", ("",)),
     "verbosity": Unsupported("is not supported: say in the instructions how long an answer should be", ("medium",)),
 }
 
@@ -146,7 +147,6 @@ CONVERSATION: Mapping[str, Unsupported] = {
     "echo": Unsupported("is not supported: an answer begins behind the conversation"),
     "safe_prompt": Unsupported("is not supported: send a message with the role system"),
     **dict.fromkeys(("guideline", "tool_prompt"), Unsupported("is not supported: put its text into a message")),
-    **dict.fromkeys(("think", "thinking", "reasoning"), _THINKING),
     "reasoning_format": Unsupported(  # llama-server; a chat takes it
         "must be auto: what a model thinks is told apart from its answer; only /chat/completions can leave it in",
         ("auto", "deepseek"),
@@ -160,6 +160,9 @@ CONVERSATION: Mapping[str, Unsupported] = {
         (True,),
     ),
 }
+
+# How much to think, in forms that only requests for an answer may have; `parameters` name the fields themselves.
+THINKING: Mapping[str, Unsupported] = dict.fromkeys(("think", "thinking", "reasoning"), _THINKING)
 
 _IN_CONTENT = Unsupported("is not supported yet: the models here read text, and only what is in `content`")
 _BEGUN = ("prefix", "partial")  # the message is the beginning of the answer
@@ -193,6 +196,9 @@ PROMPT: Mapping[str, Unsupported] = {
     "system": Unsupported("is not supported: /chat/completions takes a message with the role system"),
     "template": Unsupported("is not supported: a prompt is taken as it is"),
     "context": Unsupported("is not supported: put the text before into the prompt"),
+    **dict.fromkeys(
+        ("reasoning_budget", *(alias for alias, name in ALIASES.items() if name == "reasoning_budget")), _NO_THOUGHTS
+    ),
     **dict.fromkeys(("images", "image_data"), Unsupported("is not supported yet: pictures cannot be read here")),
     **dict.fromkeys(
         ("add_special_tokens", "add_bos_token"),

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from janflask.models.known_fields import ALIASES, CONSTRAINTS, CONVERSATION, GENERATION, NEWER
+from janflask.models.known_fields import ALIASES, CONSTRAINTS, CONVERSATION, GENERATION, NEWER, THINKING
 from janflask.models.sampling import SAMPLING_RANGES, SamplingParams
 
-NO_LIMIT = -1  # as ``max_tokens``: until the context is full
+NO_LIMIT = -1  # as ``max_tokens``: until the context is full; as ``reasoning_budget``: as long as the model likes
 MAX_TOKENS = 1 << 24  # of an answer; more than any context
 MAX_STRINGS, MAX_LENGTH = 64, 1024  # stop strings, and characters of one
 MAX_BREAKER = 40  # characters of a string that ends a sequence for DRY
@@ -24,6 +24,7 @@ MAX_BIAS, MAX_TOKEN = 100, (1 << 31) - 1
 MAX_DEPTH = 32  # of ``chat_template_kwargs``
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")  # OpenAI's, and what templates know beside them
 
+_REFUSED = (GENERATION, CONVERSATION, THINKING, CONSTRAINTS)
 _NUMBER = re.compile(r"[+-]?([0-9]{1,30}\.?[0-9]{0,30}|\.[0-9]{1,30})([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _WHOLE = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _FLAGS = {"true": True, "false": False, "1": True, "0": False}
@@ -53,7 +54,7 @@ class Parameters:
     """What was understood, typed as ``SamplingParams`` has it, and what was not; both by our names.
 
     Besides its fields ``values`` may hold ``max_tokens`` (NO_LIMIT or from 1), ``stop`` (a tuple of texts),
-    ``cache_prompt``, and what ``template_kwargs`` reads.
+    ``cache_prompt``, and what ``template_kwargs`` and ``thought_tokens`` read.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -100,7 +101,7 @@ def read_parameters(given: object, *, jan: bool = False) -> Parameters:
 
 def objection(name: str, value: object) -> Problem | None:
     """The problem of a parameter that other servers know and that cannot be had here; none for a harmless value."""
-    known = GENERATION.get(name) or CONVERSATION.get(name) or CONSTRAINTS.get(name)
+    known = next((table[name] for table in _REFUSED if name in table), None)
     reason = known.objection(value) if known is not None else None
     return None if reason is None else Problem(name, value, reason, unsupported=True)
 
@@ -117,6 +118,19 @@ def template_kwargs(values: Mapping[str, Any]) -> dict[str, Any]:
     return kwargs if thinking is None else kwargs | {"enable_thinking": thinking}
 
 
+def thought_tokens(values: Mapping[str, Any]) -> int | None:
+    """The most tokens to think, NO_LIMIT or from 0; None: not said.
+
+    ``reasoning_budget``, else what the chat template is told to tell the model, as Seed-OSS has it.
+    """
+    if values.get("reasoning_budget") is not None:
+        return int(values["reasoning_budget"])
+    told = (values.get("chat_template_kwargs") or {}).get("thinking_budget")
+    if not isinstance(told, int) or isinstance(told, bool):
+        return None
+    return told if NO_LIMIT <= told <= MAX_TOKENS else None
+
+
 def is_parameter(name: str) -> bool:
     """Whether this is the name, or another server's name, of a parameter that is understood here."""
     return ALIASES.get(name, name) in _READERS
@@ -124,7 +138,7 @@ def is_parameter(name: str) -> bool:
 
 def is_known(name: str) -> bool:
     """Whether this is a name that has a meaning here, be it that it cannot be had."""
-    return is_parameter(name) or name in _OF_JAN or name in GENERATION or name in CONVERSATION or name in CONSTRAINTS
+    return is_parameter(name) or name in _OF_JAN or any(name in table for table in _REFUSED)
 
 
 def shown(value: object) -> str:
@@ -300,6 +314,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "ignore_eos": _flag,
     "cache_prompt": _flag,
     "chat_template_kwargs": _template_kwargs,
+    "reasoning_budget": _ranged(NO_LIMIT, MAX_TOKENS, whole=True),
     "reasoning_effort": _effort,
     "enable_thinking": _flag,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 
 import msgspec
@@ -22,6 +23,7 @@ class _State(Enum):
 
 
 FENCE = "```"  # of code, in which no call is meant
+_MARKER = re.compile(r"<\S|\[[A-Z_]{2}")  # what is no word or bracket of a text
 BARE = "{"  # begins a call without markers, which only an answer's beginning can be
 
 
@@ -61,6 +63,7 @@ class AnswerParser:
         self._ends_alone = bool(rules.ends and not rules.wraps)  # what ends words is known, and nothing leads them
         self._is_wrapped = self._is_code = False
         self._call_parser: CallParser | None = None
+        self._is_marked = False  # the calls under way began with a marker
         self._n_calls = self._calls_before = 0
         self._told_again: list[Delta] = []
 
@@ -73,6 +76,18 @@ class AnswerParser:
     def thinks(self) -> bool:
         """Whether a block of thoughts is open."""
         return self._state in (_State.THOUGHT_LEAD, _State.THOUGHT)
+
+    @property
+    def pending(self) -> str:
+        """What is written and not told as what it is: of calls all from their beginning on."""
+        parser = self._call_parser
+        return parser.text if parser is not None and self._state is _State.CALLS else self._held
+
+    @property
+    def is_calling(self) -> bool:
+        """Whether a call is under way for certain: behind a marker that stands for nothing else, or a tool's name."""
+        parser = self._call_parser
+        return parser is not None and self._state is _State.CALLS and (self._is_marked or parser.is_under_way)
 
     @property
     def is_through(self) -> bool:
@@ -218,6 +233,7 @@ class AnswerParser:
     def _begin_calls(self, blank: str, text: str, rules: CallRules | None = None) -> bool:
         self._call_parser = CallParser(rules or self._rules.calls, self._tools, self._index, self._n_calls)
         self._state, self._blank, self._held = _State.CALLS, blank, text
+        self._is_marked = _MARKER.match(text) is not None
         return True
 
     def _calls(self, deltas: list[Delta], *, closed: bool = False) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from janflask.parsing.calls import CallRules, Kind
 from janflask.parsing.deltas import ToolCallDelta
-from janflask.parsing.foreign import gemma_calls, python_calls
+from janflask.parsing.foreign import gemma_calls, is_open, python_calls
 from janflask.parsing.reader import Reader, Step
 from janflask.parsing.tagged import TaggedArguments
 from janflask.parsing.values import object_text, text_of
@@ -45,6 +45,11 @@ class CallParser:
         self.is_under_way = False  # of the last call its name has been told, and not its end
         self.count = first
         self.kept = 0
+
+    @property
+    def text(self) -> str:
+        """All that it was fed."""
+        return self._reader.text
 
     def feed(self, text: str, *, closed: bool = False) -> tuple[list[ToolCallDelta], str | None]:
         """What is certain by now; and, at the end of the calls, the text that is none of them."""
@@ -194,7 +199,7 @@ class CallParser:
 
     def _at_once(self) -> Step[bool]:
         """Calls that are read when their end has come."""
-        text = yield from self._reader.until(re.compile(re.escape(self._rules.end)), MAX_AT_ONCE)
+        text = yield from self._reader.up_to(self._rules.end, is_open, MAX_AT_ONCE)
         found = None if text is None else _AT_ONCE[self._rules.kind](text)
         if not found or any(name not in self._tools for name, _ in found):
             return False

@@ -99,6 +99,15 @@ class Reader:
                 return None
             yield
 
+    def up_to(self, end: str, is_open: Callable[[str], bool], most: int | None = None) -> Step[str | None]:
+        """What stands before ``end``, both read; an end within a string, where a text ``is_open``, is none."""
+        text, pattern = "", re.compile(re.escape(end))
+        while True:
+            more = yield from self.until(pattern, None if most is None else most - len(text))
+            if more is None or not is_open(text + more):
+                return None if more is None else text + more
+            text += more + end
+
     def value(self) -> Step[str | None]:
         """A whole JSON value as it is written, or None."""
         pieces: list[str] = []

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from janflask.parsing.calls import KEY, CallRules, Kind
+from janflask.parsing.foreign import is_open_json
 from janflask.parsing.markers import Markers
 from janflask.parsing.reader import Reader, Step
 from janflask.parsing.values import as_json, is_text, properties
@@ -84,7 +85,7 @@ class TaggedArguments:
     def _scalar(self, schema: object, end: str) -> Step[bool]:
         """What is no text, or may be something else."""
         quote, unquote = self._rules.quotes
-        text = yield from self._reader.until(re.compile(re.escape(end)))
+        text = yield from self._reader.up_to(end, is_open_json)
         if text is None:
             return False
         if quote and text.startswith(quote) and text.endswith(unquote):

@@ -6,7 +6,6 @@ import logging
 import time
 from contextlib import closing
 from dataclasses import replace
-from typing import Any
 
 from janflask.container import Services
 from janflask.errors import (
@@ -19,24 +18,26 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.files import ids
-from janflask.inference.deltas import Done, Event, Finished, Started
+from janflask.inference.deltas import Done, Event, Finished, RefusalDelta, Started, ToolCallDelta
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
-from janflask.runner.events import log_event
+from janflask.ipc.messages.generation import FinishReason
+from janflask.runner import endings
+from janflask.runner.endings import Ending, failed
+from janflask.runner.events import Calls, log_event
 from janflask.runner.live import Halt, LiveRun
-from janflask.runner.prompts import Begun, Prompts, PromptTooLongError, RunPrompt
+from janflask.runner.prompts import Begun, Prompts, PromptTooLongError
 from janflask.runner.titles import give_title
-from janflask.services.replies import reply_message
+from janflask.services.replies import owes_message, run_messages
 from janflask.storage.base import EventWriter, Repository
 from janflask.storage.records import Message, Run, RunStatus
+from janflask.storage.run_log import TextEvent
 
 SYNC_INTERVAL = 1.0  # seconds after which a power cut takes nothing of a reply any more
 PAUSE = 0.5  # seconds between two looks at a queue that is full, and between two tries to write down an end
 END_ATTEMPTS = 10  # to write down how a run ended
 
 _ANSWERED = frozenset({RunStatus.COMPLETED, RunStatus.INCOMPLETE})
-
-Ending = dict[str, Any]  # the fields of a run that its end sets
 
 log = logging.getLogger(__name__)
 
@@ -55,18 +56,19 @@ class Execution:
         self._synced = time.monotonic()
         self._unsynced = False
 
-    def carry_out(self) -> None:
-        """Returns when the run is final and its message stored; when this process ends, with the run as far as it is.
+    def carry_out(self) -> bool:
+        """Returns when the run is final and its messages stored, or, with true, when it waits for outputs of calls.
 
-        A run whose thread is deleted is forgotten.
+        When this process ends it returns with the run as far as it is. A run whose thread is deleted is forgotten.
         """
         try:
             ending = self._ending()
             if ending is not None:
-                self._end(ending)
+                return self._end(ending)
         except NotFoundError as error:
             log.info("run %s ends with its thread: %s", self._live.run.id, error.message)
             self._runs.forget(self._live.run.id)
+        return False
 
     # --- the answer ---------------------------------------------------------------------------------------------
 
@@ -85,7 +87,7 @@ class Execution:
         except ClientDisconnectedError:
             return self._halted()
         except PromptTooLongError:
-            return _incomplete("max_prompt_tokens")
+            return endings.incomplete("max_prompt_tokens")
         except JanflaskError as error:
             return failed(error)
         except Exception as error:
@@ -107,27 +109,44 @@ class Execution:
         begun = Begun(self._live.text, self._live.reasoning)
         prompt = self._prompts.of(self._live.run, self._messages(begun), begun, waiter)
         if prompt.request.max_tokens == 0:
-            return _incomplete("max_completion_tokens")
-        reason, done = "", None
+            return endings.incomplete("max_completion_tokens")
+        reason, done, refusal = "", None, ""
+        calls = Calls(call.id for past in self._live.run.rounds for call in past.calls)
         backend = self._services.backends.of(self._live.run.model)
         with closing(backend.chat(prompt.request, waiter, SYNC_INTERVAL, self._tries)) as events:
             for batch in events:
                 for event in batch:
                     if isinstance(event, Started):
-                        self._live.update(lambda run: _replying(run, prompt.left_out))
+                        self._live.update(lambda run: self._begin(run, prompt.left_out))
+                    elif isinstance(event, ToolCallDelta):
+                        calls.add(event)
+                    elif isinstance(event, RefusalDelta):
+                        refusal += event.text
                     elif isinstance(event, Finished):
                         reason = event.reason
                     elif isinstance(event, Done):
                         done = event
                 self._say(writer, batch)
                 if done is not None:
-                    return _ended(reason) | _usage(done, prompt)
+                    return self._ended(reason, calls, refusal, endings.usage(done, prompt))
         raise EngineCrashedError("the engine ended the answer without a word", retry_after=1)
 
+    def _begin(self, run: Run, left_out: tuple[str, ...]) -> Run:
+        """A model that may call functions need not say anything: its message is begun with its first word."""
+        run = replace(run, left_out=left_out)
+        return run if run.tools else _replying(run)
+
+    def _ended(self, reason: str, calls: Calls, refusal: str, used: Ending) -> Ending:
+        run, wanted = self._live.run, calls.whole()
+        if reason == FinishReason.TOOL_CALLS and wanted:
+            return endings.waiting(run, wanted, self._live.text, self._live.reasoning, used)
+        ending = failed(EngineError(refusal)) if refusal else endings.ended(reason)
+        return ending | endings.total(run, used)
+
     def _messages(self, begun: Begun) -> list[Message]:
-        """The thread up to the reply."""
+        """The thread up to what the run says itself."""
         run = self._live.run
-        messages = [message for message in self._threads.all_messages(run.thread_id) if message.id != run.message_id]
+        messages = [message for message in self._threads.all_messages(run.thread_id) if message.run_id != run.id]
         if not begun or run.replied_ms is None:
             return messages
         return [message for message in messages if message.created_ms <= (run.replied_ms or 0)]
@@ -135,6 +154,8 @@ class Execution:
     def _say(self, writer: EventWriter, batch: list[Event]) -> None:
         deltas = [logged for event in batch if (logged := log_event(event)) is not None]
         if deltas:
+            if self._live.run.replied_ms is None and any(isinstance(item, TextEvent) for item in deltas):
+                self._live.update(_replying)
             self._live.add(writer, deltas)
             self._unsynced = True
         now = time.monotonic()
@@ -143,10 +164,9 @@ class Execution:
             self._synced, self._unsynced = now, False
 
     def _halted(self) -> Ending | None:
-        now = ids.now_ms()
         match self._live.halted:
             case Halt.CANCELLED:
-                return {"status": RunStatus.CANCELLED, "cancelled_ms": now}
+                return endings.cancelled()
             case Halt.EXPIRED:
                 return {"status": RunStatus.EXPIRED}
         return None
@@ -154,92 +174,61 @@ class Execution:
     # --- its end ------------------------------------------------------------------------------------------------
 
     def _stored_ending(self) -> Ending | None:
-        """How the run ended before a crash that came between its message and the last word on it."""
+        """How the run ended before a crash that came between its messages and the last word on it."""
         run = self._live.run
         if run.message_id not in self._threads.message_ids(run.thread_id):
             return None
-        return _ending_of(self._threads.get_message(run.thread_id, run.message_id))
+        return endings.ending_of(self._threads.get_message(run.thread_id, run.message_id))
 
-    def _end(self, ending: Ending) -> None:
-        """Raises NotFoundError when the thread is gone. What a store refuses for long is left to a next start."""
+    def _end(self, ending: Ending) -> bool:
+        """Whether the run waits now. What a store refuses for long is left to a next start.
+
+        Raises NotFoundError when the thread is gone.
+        """
         for attempt in range(1, END_ATTEMPTS + 1):
             try:
-                self._write_end(ending)
-                return
+                return self._write_end(ending)
             except NotFoundError:
                 raise
             except JanflaskError as error:
                 log.error("the end of run %s cannot be written (attempt %d): %s", self._live.run.id, attempt, error)
                 if self._live.halted is Halt.STOPPED:
-                    return
+                    break
             time.sleep(PAUSE)
+        return False
 
-    def _write_end(self, ending: Ending) -> None:
+    def _write_end(self, ending: Ending) -> bool:
+        if ending["status"] is RunStatus.REQUIRES_ACTION:
+            ended = self._live.update(lambda run: run if run.status is RunStatus.CANCELLING else replace(run, **ending))
+            if ended.status is not RunStatus.CANCELLING:
+                return True
+            ending = endings.cancelled()
+        if self._live.run.waiting is not None:
+            self._live.update(lambda run: run)  # it may have got its outputs in the moment in which it expired
+        if self._needs_message(ending):
+            self._live.update(_replying)
         final = replace(self._live.run, **ending)
-        if final.replied_ms is not None and final.message_id not in self._threads.message_ids(final.thread_id):
-            self._threads.append(final.thread_id, [reply_message(final, self._live.text, self._live.reasoning)])
+        stored = set(self._threads.message_ids(final.thread_id))
+        messages = run_messages(final, self._live.text, self._live.reasoning)
+        if new := [message for message in messages if message.id not in stored]:
+            self._threads.append(final.thread_id, new)
         if final.status in _ANSWERED and self._services.settings.thread_titles:
             give_title(self._threads, final.thread_id)
         self._live.close(ending)
+        return False
+
+    def _needs_message(self, ending: Ending) -> bool:
+        """A whole answer has a message, be it empty, and so have calls that were answered: it keeps them."""
+        run = self._live.run
+        return owes_message(run) or (run.replied_ms is None and ending["status"] is RunStatus.COMPLETED)
 
 
 def _started(run: Run) -> Run:
     status = RunStatus.IN_PROGRESS if run.status is RunStatus.QUEUED else run.status  # it may be cancelling by now
-    return replace(run, status=status, started_ms=run.started_ms or ids.now_ms())
+    now = ids.now_ms()
+    resumed = (run.resumed_ms or now) if run.rounds else None
+    return replace(run, status=status, started_ms=run.started_ms or now, resumed_ms=resumed)
 
 
-def _replying(run: Run, left_out: tuple[str, ...]) -> Run:
-    return replace(run, replied_ms=run.replied_ms or ids.now_ms(), left_out=left_out)
-
-
-def _ended(reason: str) -> Ending:
-    if reason == "length":
-        return _incomplete("max_completion_tokens")
-    return {"status": RunStatus.COMPLETED, "completed_ms": ids.now_ms()}
-
-
-def _incomplete(reason: str) -> Ending:
-    return {"status": RunStatus.INCOMPLETE, "incomplete_reason": reason, "completed_ms": ids.now_ms()}
-
-
-def failed(error: JanflaskError) -> Ending:
-    """The end of a run that ``error`` stopped."""
-    return {
-        "status": RunStatus.FAILED,
-        "failed_ms": ids.now_ms(),
-        "error_code": _error_code(error),
-        "error_message": error.message,
-    }
-
-
-def _error_code(error: JanflaskError) -> str:
-    """OpenAI's words for the errors of runs."""
-    if error.status == QueueFullError.status:
-        return "rate_limit_exceeded"
-    return "invalid_prompt" if error.param == "messages" and error.status == 400 else "server_error"
-
-
-def _usage(done: Done, prompt: RunPrompt) -> Ending:
-    usage = done.usage
-    prompt_tokens = max(0, usage.prompt_tokens - prompt.said_tokens)
-    return {
-        "prompt_tokens": prompt_tokens,
-        "cached_tokens": min(usage.cached_tokens, prompt_tokens),
-        "completion_tokens": usage.completion_tokens + prompt.said_tokens,
-    }
-
-
-def _ending_of(message: Message) -> Ending:
-    """The end of the run whose message this is."""
-    ended_ms = message.completed_ms or message.incomplete_ms or ids.now_ms()
-    match (message.incomplete_details or {}).get("reason"):
-        case "max_tokens":
-            return _incomplete("max_completion_tokens") | {"completed_ms": ended_ms}
-        case "run_cancelled":
-            return {"status": RunStatus.CANCELLED, "cancelled_ms": ended_ms}
-        case "run_expired":
-            return {"status": RunStatus.EXPIRED}
-        case "run_failed":
-            reason = EngineError("the run failed; the server ended before it could write down why")
-            return failed(reason) | {"failed_ms": ended_ms}
-    return {"status": RunStatus.COMPLETED, "completed_ms": ended_ms}
+def _replying(run: Run) -> Run:
+    return replace(run, replied_ms=run.replied_ms or ids.now_ms())

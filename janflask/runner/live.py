@@ -13,8 +13,8 @@ from typing import Any
 
 from janflask.inference.waiting import Waiter
 from janflask.storage.base import EventWriter, RunStore
-from janflask.storage.records import Run
-from janflask.storage.run_log import LogEvent, missing, reasoning_of, texts_of
+from janflask.storage.records import Run, RunStatus
+from janflask.storage.run_log import LogEvent, missing, of_round, reasoning_of, texts_of
 
 Change = Run | tuple[int, list[LogEvent]]  # the run anew, or events of its log with the number of the first
 # Hears changes in their order, and None behind the last, from whatever thread makes them. It must not wait.
@@ -55,15 +55,20 @@ class LiveRun:
 
     @property
     def text(self) -> str:
-        """What it has said so far."""
+        """What it has said so far in this round."""
         with self._lock:
-            return "".join(texts_of(self._events))
+            return "".join(texts_of(of_round(self._events, len(self._run.rounds))))
 
     @property
     def reasoning(self) -> str:
-        """What the model has thought so far."""
+        """What the model has thought so far in this round."""
         with self._lock:
-            return reasoning_of(self._events)
+            return reasoning_of(of_round(self._events, len(self._run.rounds)))
+
+    @property
+    def is_parked(self) -> bool:
+        """It waits for the outputs of calls: whatever becomes of it does not happen here."""
+        return self._run.status is RunStatus.REQUIRES_ACTION and self._halt is None
 
     @property
     def halted(self) -> Halt | None:

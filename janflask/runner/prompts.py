@@ -10,15 +10,18 @@ from typing import Any
 from janflask.container import Services
 from janflask.errors import ConflictError, ContextLengthExceededError, InvalidRequestError, TemplateGivenUpError
 from janflask.inference import leftovers
+from janflask.inference.answer_forms import answer_form
 from janflask.inference.backend import Counted
-from janflask.inference.requests import ChatMessage, ChatRequest, TemplateRequest, TokenizeRequest
+from janflask.inference.functions import tools_of
+from janflask.inference.requests import CallChoice, ChatMessage, ChatRequest, TemplateRequest, TokenizeRequest, Tool
 from janflask.inference.sampling import model_max_tokens
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
 from janflask.inference.window import Window, conversation, fitting
 from janflask.ipc.messages.engine import MAX_TEXT
-from janflask.models.parameters import NO_LIMIT
+from janflask.models.parameters import NO_LIMIT, thought_tokens
 from janflask.models.sampling import SamplingParams
+from janflask.runner.turns import chat
 from janflask.services.inherited import run_parameters
 from janflask.storage.records import Message, Run
 
@@ -76,7 +79,7 @@ class Prompts:
         what a backend does.
         """
         given = run_parameters(run)
-        most = run.max_completion_tokens or given.get("max_tokens")
+        most = _most(run, given)
         if most is None:
             most = model_max_tokens(self._models.card(run.model))
         limit = None if most == NO_LIMIT else most
@@ -99,7 +102,7 @@ class Prompts:
         rest = most
         if limit is not None:  # some upstreams refuse more than fits, rather than stop there
             rest = max(0, min(limit, context - (counted.tokens if counted else 0)) - said)
-        request = _request(run, given, _chat(run, window.shown), begun, rest)
+        request = _request(run, given, chat(run, window.shown), begun, rest)
         if not begun and counted is not None:
             request = replace(request, laid_out=counted.laid_out)
         return RunPrompt(request, left_out, said)
@@ -113,11 +116,11 @@ class Prompts:
         limit = context - max(room, said + 1)
 
         def fits(within: int, part: Sequence[Message]) -> bool:
-            chat = _chat(run, part)
-            if sum(len(message.text) for message in chat) > MAX_TEXT:
+            turns = chat(run, part)
+            if sum(len(turn.text) for turn in turns) > MAX_TEXT:
                 return False
             try:
-                tried[len(part)] = self._lay_out(run, chat, waiter)
+                tried[len(part)] = self._lay_out(run, turns, waiter)
             except TemplateGivenUpError:  # the work of some grows with the square of the conversation
                 return False
             return tried[len(part)].tokens <= within
@@ -134,20 +137,22 @@ class Prompts:
         # A short answer to the newest turn is better than none.
         newest = fitting(texts, lambda part: True, most=1)
         counted = tried.get(len(newest.shown))
-        length = self._length(run, _chat(run, newest.shown), waiter) if counted is None else counted.tokens
+        length = self._length(run, chat(run, newest.shown), waiter) if counted is None else counted.tokens
         if length + said >= context:
             raise ContextLengthExceededError.of(length + said, context, _TOO_LONG, param="messages")
         return newest, counted
 
-    def _length(self, run: Run, chat: tuple[ChatMessage, ...], waiter: Waiter) -> int:
+    def _length(self, run: Run, turns: tuple[ChatMessage, ...], waiter: Waiter) -> int:
         """Tokens of the prompt; of its words alone, counted in parts, where these are too many to be laid out."""
-        if sum(len(message.text) for message in chat) > MAX_TEXT:
-            return sum(self._count(run, part, waiter) for message in chat for part in _parts(message.text))
-        return self._lay_out(run, chat, waiter).tokens
+        if sum(len(turn.text) for turn in turns) > MAX_TEXT:
+            return sum(self._count(run, part, waiter) for turn in turns for part in _parts(turn.text))
+        return self._lay_out(run, turns, waiter).tokens
 
-    def _lay_out(self, run: Run, chat: tuple[ChatMessage, ...], waiter: Waiter) -> Counted:
+    def _lay_out(self, run: Run, turns: tuple[ChatMessage, ...], waiter: Waiter) -> Counted:
         kwargs = run_parameters(run)["chat_template_kwargs"]
-        request = TemplateRequest(model=run.model, messages=chat, template_kwargs=kwargs, tokenize=True)
+        request = TemplateRequest(
+            model=run.model, messages=turns, template_kwargs=kwargs, tools=_tools(run), tokenize=True
+        )
         return self._backends.of(run.model).count(request, waiter, self._tries)
 
     def _count(self, run: Run, text: str, waiter: Waiter) -> int:
@@ -162,29 +167,45 @@ def _parts(text: str) -> list[str]:
     return [text[start : start + MAX_TEXT] for start in range(0, len(text), MAX_TEXT)]
 
 
-def _chat(run: Run, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
-    """The instructions lead."""
-    leading = (ChatMessage.of("system", run.instructions),) if run.instructions else ()
-    return (*leading, *[_turn(message) for message in messages])
+def _most(run: Run, given: Mapping[str, Any]) -> int | None:
+    """Tokens that the answer may have; what the run itself says is the most for all of its rounds."""
+    if run.max_completion_tokens is None:
+        return given.get("max_tokens")
+    return max(0, run.max_completion_tokens - sum(past.completion_tokens for past in run.rounds))
 
 
-def _turn(message: Message) -> ChatMessage:
-    call = message.extra.get("tool_call_id")
-    return ChatMessage.of(message.role, message.text, tool_call_id=call if isinstance(call, str) else None)
+def _tools(run: Run) -> tuple[Tool, ...]:
+    """Those that the model is shown."""
+    return () if run.tool_choice == leftovers.NO_TOOLS else tools_of(run.tools, "tools")
+
+
+def _calls(run: Run) -> dict[str, Any]:
+    """What is asked for of calls; what has to be called is called in the first round."""
+    plan, is_first = run.calls, not run.rounds
+    names = plan.names if is_first or not plan.is_one else None
+    return {
+        "call_choice": CallChoice.REQUIRED if plan.required and is_first else CallChoice.AUTO,
+        "callable_tools": None if names is None else frozenset(names),
+        "parallel_calls": run.parallel_tool_calls and not (plan.is_one and is_first),
+    }
 
 
 def _request(
-    run: Run, given: Mapping[str, Any], chat: tuple[ChatMessage, ...], begun: Begun, max_tokens: int | None
+    run: Run, given: Mapping[str, Any], turns: tuple[ChatMessage, ...], begun: Begun, max_tokens: int | None
 ) -> ChatRequest:
     return ChatRequest(
         model=run.model,
-        messages=chat,
+        messages=turns,
+        tools=_tools(run),
+        **_calls(run),
+        constraint=answer_form(run.response_format),
         stream=True,
         max_tokens=max_tokens,
         stop=given.get("stop"),
         sampling={name: value for name, value in given.items() if name in _SAMPLING},
         cache_prompt=given.get("cache_prompt"),
         template_kwargs=given["chat_template_kwargs"],
+        thought_tokens=thought_tokens(given),
         begun=begun.text,
         begun_reasoning=begun.reasoning,
         conversation=run.thread_id,

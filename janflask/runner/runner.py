@@ -1,7 +1,8 @@
 """Every run under way, each in a thread of its own.
 
 A run is on disk before it comes here and its log is as it grows, so this process may end at any time: the next one
-finds what is open and goes on.
+finds what is open and goes on. A run that waits for the outputs of calls has no thread here: whoever brings them writes
+them down and says that it is to go on; only its time is looked after.
 """
 
 from __future__ import annotations
@@ -17,18 +18,21 @@ from dataclasses import replace
 from janflask.container import Services
 from janflask.errors import InvalidRequestError, JanflaskError, NotFoundError, StoreDamagedError, UnavailableError
 from janflask.files import ids
-from janflask.runner.execution import Execution, failed
+from janflask.runner.endings import failed
+from janflask.runner.execution import Execution
 from janflask.runner.live import Halt, LiveRun, Watcher
 from janflask.settings import Settings
 from janflask.storage.base import Repository
 from janflask.storage.records import Run, RunStatus
-from janflask.storage.run_log import LogEvent, TextEvent, missing, opening
+from janflask.storage.run_log import LogEvent, missing, retold
 
 MAX_UNDER_WAY = 256  # runs; further ones are queued
 CLOCK_PAUSE = 0.25  # seconds between two looks for runs whose time is over
 GONE_PAUSE = 1.0  # seconds between two looks whether the threads that are being answered are there still
 RECOVERY_PAUSE = 10.0  # seconds between two looks for runs that nobody has said to begin
 BEING_MADE_MS = 60_000  # a run that is listed and not there yet may be about to come for that long
+
+Key = tuple[str, str]  # thread id, run id
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +50,14 @@ class Runner:
         self._repository = repository
         self._pool = ThreadPoolExecutor(most, thread_name_prefix="run")
         self._lock = threading.Lock()  # guards what follows
-        self._lives: dict[tuple[str, str], LiveRun] = {}
+        self._lives: dict[Key, LiveRun] = {}
+        self._parked: dict[Key, int] = {}  # runs that wait for outputs, and when they expire
         self._closing = threading.Event()
         self._clock = threading.Thread(target=self._watch_clock, name="clock", daemon=True)
         self._clock.start()
 
     def begin(self, thread_id: str, run_id: str) -> Run:
-        """The run, which is carried out from now on; one that is under way or final stays as it is.
+        """The run, which is carried out from now on; one that is under way, waits or is final stays as it is.
 
         Raises NotFoundError, StoreDamagedError, and UnavailableError while this process ends.
         """
@@ -61,15 +66,18 @@ class Runner:
     def cancel(self, thread_id: str, run_id: str) -> Run:
         """The run, which is about to end. Raises InvalidRequestError for one that is final, and what ``begin`` does."""
         run, live = self._live(thread_id, run_id)
-        if live is None:
-            raise _not_cancellable(run)
-        run = live.update(_cancelling)
-        self._halt(live, Halt.CANCELLED)
+        if live is None:  # it is over, or waits
+            run = self._runs.update(thread_id, run_id, _cancelling)
+            _, live = self._live(thread_id, run_id)
+        else:
+            run = live.update(_cancelling)
+        if live is not None:
+            self._halt(live, Halt.CANCELLED)
         return run
 
     @contextmanager
     def watched(self, thread_id: str, run_id: str, watcher: Watcher) -> Iterator[None]:
-        """While it lasts, ``watcher`` hears the run, its events, and every change until it is final.
+        """While it lasts, ``watcher`` hears the run, its events, and every change until it is final, or waits.
 
         The end comes early when this process ends. Raises what ``begin`` does.
         """
@@ -105,13 +113,19 @@ class Runner:
     # --- one run ------------------------------------------------------------------------------------------------
 
     def _live(self, thread_id: str, run_id: str) -> tuple[Run, LiveRun | None]:
-        """A run, and how it goes on unless it is final."""
+        """A run, and how it goes on unless it is final or waits."""
+        key = thread_id, run_id
         with self._lock:
-            live = self._lives.get((thread_id, run_id))
-            if live is not None:
+            live = self._lives.get(key)
+            if live is not None and not live.is_parked:
                 return live.run, live
+            self._parked.pop(key, None)
             run = self._runs.get(thread_id, run_id)
             if run.status.is_final:
+                return run, None
+            is_over = run.expires_ms <= ids.now_ms()
+            if run.status is RunStatus.REQUIRES_ACTION and not is_over:
+                self._parked[key] = run.expires_ms
                 return run, None
             if self._closing.is_set():
                 raise UnavailableError("the server is shutting down; the run goes on after its start", retry_after=1)
@@ -123,37 +137,53 @@ class Runner:
             live = LiveRun(self._runs, run, events)
             if run.status is RunStatus.CANCELLING:
                 live.halt(Halt.CANCELLED)
-            self._lives[thread_id, run_id] = live
+            elif run.status is RunStatus.REQUIRES_ACTION:
+                live.halt(Halt.EXPIRED)
+            self._lives[key] = live
             live.future = self._pool.submit(self._carry_out, live)
             return run, live
 
     def _events_of(self, run: Run) -> list[LogEvent]:
-        """Of a final run. The thread's next one forgets its log; its message is left then, and told in one piece."""
+        """Of a run that is final or waits.
+
+        The thread's next one forgets its log; its messages are left then, and told in one piece.
+        """
         try:
             events = list(self._runs.events(run.thread_id, run.id))
         except StoreDamagedError as error:
             log.warning("run %s is told by its message: %s", run.id, error.message)
             events = []
         if not events:
-            events = [*opening(run), *self._message_of(run)]
+            events = retold(run, self._text_of(run))
         return [*events, *missing(run, events)]
 
-    def _message_of(self, run: Run) -> list[LogEvent]:
+    def _text_of(self, run: Run) -> str:
         try:
-            text = self._threads.get_message(run.thread_id, run.message_id).text
+            return self._threads.get_message(run.thread_id, run.message_id).text
         except (NotFoundError, StoreDamagedError):
-            return []
-        return [TextEvent(text)] if text and run.replied_ms is not None else []
+            return ""
 
     def _carry_out(self, live: LiveRun) -> None:
+        waits = False
         try:
-            Execution(self._services, self._repository, live).carry_out()
+            waits = Execution(self._services, self._repository, live).carry_out()
         except Exception:
             log.exception("run %s is left as it is", live.run.id)
         finally:
+            key = live.run.thread_id, live.run.id
             with self._lock:
-                self._lives.pop((live.run.thread_id, live.run.id), None)
+                if self._lives.get(key) is live:
+                    del self._lives[key]
             live.leave()
+            if waits:
+                self._park(key)
+
+    def _park(self, key: Key) -> None:
+        """Its outputs may have come already, or somebody may have cancelled it; else the clock looks after it."""
+        try:
+            self._live(*key)
+        except JanflaskError as error:
+            log.info("run %s is left to the next look for open runs: %s", key[1], error.message)
 
     def _halt(self, live: LiveRun, why: Halt) -> None:
         live.halt(why)
@@ -205,6 +235,10 @@ class Runner:
         for live in self._under_way():
             if live.run.expires_ms <= now_ms:
                 self._halt(live, Halt.EXPIRED)
+        with self._lock:
+            over = [key for key, expires_ms in self._parked.items() if expires_ms <= now_ms]
+        for key in over:
+            self._park(key)
 
     def _leave_deleted(self) -> None:
         """Nobody wants the answer of a thread that was deleted."""

@@ -19,8 +19,11 @@
 ``runs``: The bodies of requests that make or change runs
 ``sampling``: What a chat and a completion request have in common: how much to generate and how to choose tokens
 ``stored``: What the answers about threads, messages, assistants and files share, for the OpenAPI document
+``thinking``: How much a model is to think before it answers: our fields, and the forms that other servers have for them
 ``thread_answers``: Threads and messages as they are answered, for the OpenAPI document. They are built as plain objects
 ``threads``: The bodies of requests that make or change threads, and the query of their list
 ``tokens``: The bodies and answers of POST /tokenize, /detokenize and /apply-template
+``tool_choice``: Whether tools are called, and which: ``tool_choice`` and the older ``function_call``, in all their
+    forms
 ``tools``: Tools in requests: what may be called, what was called, and who decides
 """

@@ -8,13 +8,20 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask.models.known_fields import ALIASES, CONSTRAINTS, CONVERSATION, GENERATION
+from janflask.models.known_fields import ALIASES, CONSTRAINTS, CONVERSATION, GENERATION, THINKING
 from janflask.models.parameters import NAMES
-from janflask.schemas.chat import effort_field
 from janflask.schemas.fields import Number, Text, between, kind, wrong_type
-from janflask.schemas.objects import JsonObject, check_object, each, metadata_field, tool_resources_field
+from janflask.schemas.objects import (
+    JsonObject,
+    check_object,
+    each,
+    metadata_field,
+    response_format_field,
+    tool_resources_field,
+)
 from janflask.schemas.sampling import Base, Reason, refusals, unless
 from janflask.schemas.stored import DeletedSchema, PageSchema, always, time, told
+from janflask.schemas.thinking import effort_field
 from janflask.storage.records import Assistant
 
 # OpenAI's limits, where it has one.
@@ -74,27 +81,6 @@ class _FileIds(fields.Field[tuple[str, ...]]):
         return value
 
 
-class _ResponseFormat(fields.Field[Any]):
-    """``"auto"``, or an object with a ``type``."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
-        if value == "auto":
-            return value
-        if not isinstance(value, dict) or not isinstance(value.get("type"), str):
-            raise ma.ValidationError('must be "auto" or an object like {"type": "json_object"}')
-        return check_object(value)
-
-
-_RESPONSE_FORMAT = {
-    "description": '`"auto"`, or `{"type": "text"}`, `{"type": "json_object"}`, `{"type": "json_schema", ...}`.',
-    "anyOf": [
-        {"type": "string", "enum": ["auto"]},
-        {"type": "object", "required": ["type"], "properties": {"type": {"type": "string"}}},
-    ],
-    "example": "auto",
-}
-
-
 _KEPT = ("temperature", "top_p", "reasoning_effort")
 _NOT_KEPT = (
     "is not kept with an assistant, which has `temperature` and `top_p`: set it for the run, or in `parameters` of the "
@@ -107,7 +93,7 @@ class ModifyAssistantSchema(Base):
 
     REFUSED: Mapping[str, Reason] = {
         **{name: unless((), _NOT_KEPT) for name in (*NAMES, *ALIASES, "parameters") if name not in _KEPT},
-        **refusals(GENERATION, CONVERSATION, CONSTRAINTS),
+        **refusals(GENERATION, CONVERSATION, THINKING, CONSTRAINTS),
     }
 
     name = _text(MAX_NAME, "What it is called.", example="Math tutor")
@@ -137,7 +123,7 @@ class ModifyAssistantSchema(Base):
     )
     top_p = Number(allow_none=True, validate=between(0, 1), metadata={"description": "Nucleus sampling."})
     reasoning_effort = effort_field()  # kept, but as with OpenAI not part of the answer
-    response_format = _ResponseFormat(allow_none=True, metadata=_RESPONSE_FORMAT)
+    response_format = response_format_field()
 
     @ma.pre_load
     def drop_nulls(self, data: Any, **kwargs: Any) -> Any:

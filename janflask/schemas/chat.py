@@ -12,11 +12,12 @@ from janflask.inference.leftovers import ROLES, of_part
 from janflask.inference.parts import Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from janflask.inference.requests import ChatMessage, ChatRequest
 from janflask.models.known_fields import CONVERSATION, MESSAGE, NOTHING
-from janflask.models.parameters import EFFORTS, template_kwargs
+from janflask.models.parameters import template_kwargs, thought_tokens
 from janflask.schemas.constraints import ConstraintFields
 from janflask.schemas.fields import Text, Whole, between, kind, optional_flag, sampling_whole, wrong_type
 from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, common_arguments, refusals, unless
-from janflask.schemas.tools import CalledFunctionSchema, ToolCallSchema, ToolsSchema, chosen_tools
+from janflask.schemas.thinking import ThinkingFields
+from janflask.schemas.tools import CalledFunctionSchema, ToolCallSchema, ToolsSchema, chosen_tools, of_calls
 
 MAX_MESSAGES = 10_000
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # names of one field; the first that is given wins
@@ -154,17 +155,7 @@ class MessageSchema(Base):
         return ChatMessage(role=role, parts=(*parts, *calls), name=data.get("name"))
 
 
-def effort_field() -> Text:
-    """How much a reasoning model is to think."""
-    about = "How much to think, for chat templates that know it; `none` is their `enable_thinking` false."
-    return Text(
-        allow_none=True,
-        validate=validate.OneOf(EFFORTS, error="must be one of {choices}, not {input!r}"),
-        metadata={"description": about},
-    )
-
-
-class ConversationSchema(ToolsSchema):
+class ConversationSchema(ThinkingFields, ToolsSchema):
     """What a prompt is laid out from."""
 
     REFUSED: Mapping[str, Reason] = refusals(CONVERSATION)
@@ -184,8 +175,6 @@ class ConversationSchema(ToolsSchema):
         error_messages={"invalid": "must be an object"},
         metadata={"description": "Further variables for the chat template, e.g. `enable_thinking`."},
     )
-    reasoning_effort = effort_field()
-    enable_thinking = optional_flag("The same as `enable_thinking` in `chat_template_kwargs`.")
     add_generation_prompt = optional_flag(
         "End the prompt with what asks for the assistant's answer. Without it the model goes on behind the end of the "
         "last message; always off with `continue_final_message`.",
@@ -264,17 +253,11 @@ class ChatRequestSchema(ConstraintFields, ConversationSchema, InferenceSchema):
         splits = data.get("reasoning_format") != IN_CONTENT
         common = common_arguments(data)
         common["max_tokens"] = data.get("max_completion_tokens", common["max_tokens"])
-        conversation = self.conversation(data)
-        if common.get("constraint") is not None and conversation.get("tools"):
-            raise ma.ValidationError(
-                "cannot be had together with a form for the answer (`response_format` and its kin) yet: send one of "
-                "them, or set `tool_choice` to none",
-                "tools",
-            )
+        limit = thought_tokens(data)
         return ChatRequest(
-            **conversation,
-            parallel_calls=data.get("parallel_tool_calls", True) and not data.get("functions"),
-            calls_function=bool(data.get("functions")),
+            **self.conversation(data),
+            **of_calls(data),
             splits_reasoning=splits,
+            thought_tokens=limit,
             **common,
         )

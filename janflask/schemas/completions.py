@@ -91,7 +91,8 @@ class CompletionRequestSchema(ConstraintFields, InferenceSchema):
         required=True,
         error_messages={"required": "is required", "null": "must not be null"},
         metadata={
-            "description": "Taken as it is, without a chat template. Several prompts give several answers, in order.",
+            "description": "Taken as it is, without a chat template, and with the special tokens that are written in "
+            "it. Several prompts give several answers, in order.",
             "oneOf": [
                 {"type": "string"},
                 {"type": "array", "items": {"type": "string"}},

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import marshmallow as ma
 from marshmallow import fields
 
 from janflask.errors import InvalidRequestError
-from janflask.inference import constrained
+from janflask.inference.answer_forms import TYPES, Make, maker, of_format
 from janflask.inference.constrained import Constrained
-from janflask.schemas.fields import Text, kind, wrong_type
+from janflask.schemas.fields import Text, wrong_type
 
-MAX_NAME = 64
-_NAME = re.compile(rf"[a-zA-Z0-9_-]{{1,{MAX_NAME}}}")
-TYPES = ("text", "json_object", "json_schema")
 KINDS = ("json", "regex", "choice", "grammar")  # of constraints, by vLLM's names
 
 
@@ -84,52 +79,19 @@ def constraint_of(data: Mapping[str, Any]) -> Constrained | None:
     return found[0][1]() if found else None
 
 
-Make = Callable[[], Constrained]
-
-
 def _found(data: Mapping[str, Any]) -> Iterator[tuple[str, Make]]:
     form = data.get("response_format")
     if form is not None and (make := of_format(form, "response_format")) is not None:
         yield "response_format", make
     for name, what in (("json_schema", "json"), ("grammar", "grammar"), ("regex", "regex")):
         if data.get(name) not in (None, ""):
-            yield name, _maker(what, data[name], name)
+            yield name, maker(what, data[name], name)
     outputs = data.get("structured_outputs")
     if outputs is not None:
         yield from _outputs(outputs)
     for what in KINDS:
         if data.get(f"guided_{what}") not in (None, "", []):
-            yield f"guided_{what}", _maker(what, data[f"guided_{what}"], f"guided_{what}")
-
-
-def of_format(form: Mapping[str, Any], place: str) -> Make | None:
-    """What a ``response_format`` asks for; None: text. Raises InvalidRequestError for what it cannot ask for."""
-    name = form.get("type")
-    if name == "text":
-        return None
-    if name == "json_object":
-        schema = form.get("schema")  # llama.cpp's
-        return _maker("json_object", True, place) if schema is None else _maker("json", schema, f"{place}.schema")
-    if name != "json_schema":
-        raise InvalidRequestError(
-            f"{place}.type must be one of {', '.join(TYPES)}, not {str(name)[:40]!r}", param=f"{place}.type"
-        )
-    return _of_named(form.get("json_schema"), f"{place}.json_schema")
-
-
-def _of_named(named: object, place: str) -> Make:
-    if not isinstance(named, Mapping):
-        raise InvalidRequestError(f"{place} must be an object with name and schema, not {kind(named)}", param=place)
-    name = named.get("name")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidRequestError(
-            f"{place}.name must be a name of 1 to {MAX_NAME} letters, digits, _ and -", param=f"{place}.name"
-        )
-    if not isinstance(named.get("strict"), bool | None):
-        raise InvalidRequestError(f"{place}.strict must be true or false", param=f"{place}.strict")
-    if named.get("schema") is None:
-        raise InvalidRequestError(f"{place}.schema is required", param=f"{place}.schema")
-    return _maker("json", named["schema"], f"{place}.schema")
+            yield f"guided_{what}", maker(what, data[f"guided_{what}"], f"guided_{what}")
 
 
 _MODIFIERS = {  # what vLLM takes beside it, and what asks for nothing of it here
@@ -147,33 +109,4 @@ def _outputs(outputs: Mapping[str, Any]) -> Iterator[tuple[str, Make]]:
             continue
         if name not in (*KINDS, "json_object"):
             raise InvalidRequestError(f"{place} is not supported: leave it out", param=place)
-        yield place, _maker(name, value, place)
-
-
-def _maker(what: str, value: Any, place: str) -> Make:
-    """Makes the constraint when it is known to be the only one."""
-    if what == "json_object":
-        return lambda: constrained.of_any_object(place)
-    if what == "json":
-        return lambda: constrained.of_schema(_parsed(value, place), place)
-    if what == "choice":
-        return lambda: constrained.of_choice(_texts(value, place), place)
-    if not isinstance(value, str):
-        raise InvalidRequestError(f"{place} must be a string, not {kind(value)}", param=place)
-    return lambda: (constrained.of_regex if what == "regex" else constrained.of_grammar)(value, place)
-
-
-def _parsed(value: Any, place: str) -> Any:
-    """A schema may come as JSON within a string."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"{place} must be a JSON schema: {error}", param=place) from error
-
-
-def _texts(value: Any, place: str) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise InvalidRequestError(f"{place} must be a list of strings", param=place)
-    return value
+        yield place, maker(name, value, place)

@@ -12,21 +12,10 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.models import json_words
 from janflask.models.sampling import SAMPLING_RANGES
 
-JSON_NAMES = {
-    str: "a string",
-    bool: "true or false",
-    int: "a number",
-    float: "a number",
-    list: "a list",
-    dict: "an object",
-}
-
-
-def kind(value: object) -> str:
-    """What JSON calls ``value``."""
-    return "null" if value is None else JSON_NAMES.get(type(value), type(value).__name__)
+kind = json_words.kind
 
 
 def wrong_type(expected: str, value: object) -> ma.ValidationError:

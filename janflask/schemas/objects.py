@@ -148,3 +148,29 @@ def tool_resources_field() -> ToolResources:
             "example": {"code_interpreter": {"file_ids": []}},
         },
     )
+
+
+class ResponseFormat(fields.Field[Any]):
+    """``"auto"``, or an object with a ``type``."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        if value == "auto":
+            return value
+        if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+            raise ma.ValidationError('must be "auto" or an object like {"type": "json_object"}')
+        return check_object(value)
+
+
+_RESPONSE_FORMAT = {
+    "description": '`"auto"`, or `{"type": "text"}`, `{"type": "json_object"}`, `{"type": "json_schema", ...}`.',
+    "anyOf": [
+        {"type": "string", "enum": ["auto"]},
+        {"type": "object", "required": ["type"], "properties": {"type": {"type": "string"}}},
+    ],
+    "example": "auto",
+}
+
+
+def response_format_field() -> ResponseFormat:
+    """What an answer must look like, of a run or an assistant."""
+    return ResponseFormat(allow_none=True, metadata=_RESPONSE_FORMAT)

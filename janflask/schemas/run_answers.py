@@ -45,13 +45,18 @@ class RunObjectSchema(_OutcomeSchema):
     thread_id = told("The thread that is answered.")
     assistant_id = told("Who answers.")
     status = told("How far it is.", enum=_STATUSES)
-    required_action = _object("Always null: no run waits for a tool yet.", nullable=True)
+    required_action = _object(
+        "Of a run in `requires_action`: the calls (`submit_tool_outputs.tool_calls`) whose outputs it waits for.",
+        nullable=True,
+    )
     expires_at = time("When it is given up; null once it has ended.", nullable=True)
     started_at = _moment("When it began")
     incomplete_details = _object("The `reason` why an answer is not whole.", nullable=True)
     model = told("The model's id.")
     instructions = told("What the model is told before the thread.")
-    tools = fields.List(fields.Dict(), required=True)
+    tools = fields.List(
+        fields.Dict(), required=True, metadata={"description": "The functions that the model may call."}
+    )
     temperature = _number("As it was asked for.")
     top_p = _number("As it was asked for.")
     max_prompt_tokens = fields.Integer(required=True, metadata={"nullable": True})
@@ -74,7 +79,7 @@ class RunListSchema(PageSchema):
 
 
 class StepObjectSchema(_OutcomeSchema):
-    """A step of a run: the making of its message."""
+    """A step of a run: the making of a message, or calls."""
 
     id = told("Its id.")
     object = always("thread.run.step")
@@ -82,10 +87,10 @@ class StepObjectSchema(_OutcomeSchema):
     run_id = told("The run that it is a step of.")
     assistant_id = told("Who answers.")
     thread_id = told("The thread that is answered.")
-    type = always("message_creation")
+    type = told("What it is.", enum=["message_creation", "tool_calls"])
     status = told("`in_progress`, `completed`, `failed`, `cancelled` or `expired`.")
     expired_at = _moment("When it was given up")
-    step_details = _object("The `message_creation` with its `message_id`.")
+    step_details = _object("The `message_creation` with its `message_id`, or the `tool_calls` with their outputs.")
 
 
 class StepListSchema(PageSchema):

@@ -9,27 +9,38 @@ import marshmallow as ma
 from marshmallow import fields, validate
 
 from janflask.inference.leftovers import holds_anything
+from janflask.inference.requests import CallChoice
 from janflask.models.known_fields import CONSTRAINTS, CONVERSATION
 from janflask.models.parameters import is_parameter
-from janflask.schemas.chat import ChatRequestSchema, effort_field
+from janflask.schemas.chat import ChatRequestSchema
 from janflask.schemas.fields import Text, Whole, between, optional_flag
 from janflask.schemas.messages import NewMessageSchema
-from janflask.schemas.objects import JsonObject, metadata_field
+from janflask.schemas.objects import JsonObject, check_object, each, metadata_field, response_format_field
 from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, refusals, unless
+from janflask.schemas.thinking import ThinkingFields
 from janflask.schemas.threads import MAX_INSTRUCTIONS, NewThreadSchema, text_field
-from janflask.storage.records import MessageDraft, RunDraft
+from janflask.schemas.tool_choice import ToolChoice, tool_choice_field, word_of
+from janflask.schemas.tools import MAX_TOOLS, ToolSchema
+from janflask.storage.records import CallPlan, MessageDraft, RunDraft
 
 MAX_ADDED = 100
 
-NO_TOOLS = "needs `tools`, and a run has none (they are not supported yet): leave it out, or set it to none"
 _DRAFT_FIELDS = frozenset(RunDraft.__dataclass_fields__)
 _NOT_PARAMETERS = frozenset({"max_tokens", "temperature", "top_p"})  # those that a run keeps by themselves
-_TEXT_ONLY = 'must be "auto" or {"type": "text"}, nothing else is supported yet'
-_TEXT = {"type": "object", "required": ["type"], "properties": {"type": {"type": "string", "enum": ["text"]}}}
 
 
 def _no_resources(value: Any) -> str | None:
-    return "are for tools, which are not supported yet: leave them out" if holds_anything(value) else None
+    return "are for tools that read files, which are not supported: leave them out" if holds_anything(value) else None
+
+
+class RunTools(fields.List[Any]):
+    """Functions; what Jan lists and has switched off is passed over."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> list[Any]:
+        if not isinstance(value, list):
+            return super()._deserialize(value, attr, data, **kwargs)
+        used = [tool for tool in value if not (isinstance(tool, Mapping) and tool.get("enabled") is False)]
+        return super()._deserialize(each(used, check_object, "a list of tools", MAX_TOOLS), attr, data, **kwargs)
 
 
 class TruncationSchema(Base):
@@ -53,7 +64,7 @@ class TruncationSchema(Base):
             raise ma.ValidationError("is required with type last_messages", "last_messages")
 
 
-class NewRunSchema(InferenceSchema):
+class NewRunSchema(ThinkingFields, InferenceSchema):
     """How a thread is to be answered. What is not given is the thread's, its assistant's or its model's to say."""
 
     REFUSED: Mapping[str, Reason] = {
@@ -65,11 +76,8 @@ class NewRunSchema(InferenceSchema):
         "logprobs": unless((False, 0), "is not supported: a run tells no log-probabilities"),
         "top_logprobs": unless((), "is not supported: a run tells no log-probabilities"),
         "n": unless((1,), "must be 1: a run makes one answer"),
-        "tools": unless(([],), "are not supported yet: leave them out"),
-        "functions": unless(([],), "are not supported yet: leave them out"),
-        "function_call": unless(("none", "auto"), "needs `functions`, which are not supported yet: leave it out"),
-        "tool_choice": unless(("none", "auto"), NO_TOOLS),  # behind tools: those are what is missing
-        "response_format": unless(("auto", {"type": "text"}), _TEXT_ONLY),
+        "functions": unless(([],), "are not supported in a run: use `tools`"),
+        "function_call": unless(("none", "auto"), "is not supported in a run: use `tool_choice`"),
         "tool_resources": _no_resources,
     }
 
@@ -104,34 +112,18 @@ class NewRunSchema(InferenceSchema):
         allow_none=True,
         metadata={"description": "Further variables for the chat template, e.g. `enable_thinking`."},
     )
-    reasoning_effort = effort_field()
-    enable_thinking = optional_flag("The same as `enable_thinking` in `chat_template_kwargs`.")
-    tools = fields.Raw(
+    tools = RunTools(
+        fields.Nested(ToolSchema, error_messages={"type": "must be an object with type and function"}),
         allow_none=True,
+        validate=validate.Length(max=MAX_TOOLS, error=f"must hold at most {MAX_TOOLS} tools"),
+        error_messages={"invalid": "must be a list of tools"},
         metadata={
-            "description": "Only an empty list yet: the assistant answers without its tools.",
-            "type": "array",
-            "items": {},
-            "maxItems": 0,
+            "description": "Functions that the model may call, in place of the assistant's; with `[]` there are none."
         },
     )
-    tool_choice = fields.Raw(
-        allow_none=True,
-        metadata={
-            "description": "`none`: without the assistant's tools and the files attached, which only tools would read. "
-            "Else what a tool would be needed for is refused.",
-            "type": "string",
-            "enum": ["none", "auto"],
-        },
-    )
-    response_format = fields.Raw(
-        allow_none=True,
-        metadata={
-            "description": "Only text yet, whatever the assistant wants.",
-            "oneOf": [{"type": "string", "enum": ["auto"]}, {**_TEXT, "additionalProperties": False}],
-        },
-    )
-    parallel_tool_calls = optional_flag("Kept for OpenAI's clients.", default=True)
+    tool_choice = tool_choice_field()
+    response_format = response_format_field()
+    parallel_tool_calls = optional_flag("False: no more than one call at a time.", default=True)
     cancel_on_disconnect = optional_flag(
         "With `stream`: a client that leaves cancels the run, which otherwise goes on.", default=False
     )
@@ -143,14 +135,18 @@ class NewRunSchema(InferenceSchema):
         if data.get("cancel_on_disconnect") and not data.get("stream"):
             raise ma.ValidationError("is only allowed when `stream` is true", "cancel_on_disconnect")
 
-    @ma.post_load
-    def make(self, data: dict[str, Any], **kwargs: Any) -> RunDraft:
-        """The draft."""
+    @ma.post_load(pass_original=True)
+    def make(self, data: dict[str, Any], original: Mapping[str, Any], **kwargs: Any) -> RunDraft:
+        """The draft, with what is kept as it was sent."""
+        choice = data.pop("tool_choice", None)
+        if choice is not None:
+            data["tool_choice"] = word_of(original["tool_choice"])
+            data["calls"] = _plan(choice)
         added: list[MessageDraft] = data.pop("additional_messages", [])
         truncation = data.pop("truncation_strategy", {})
         most = data.get("max_completion_tokens", data.get("max_tokens"))
         if "tools" in data:
-            data["tools"] = tuple(data["tools"])
+            data["tools"] = tuple(original["tools"])
         known = {name: value for name, value in data.items() if name in _DRAFT_FIELDS}
         parameters = {name: value for name, value in data.items() if is_parameter(name) and name not in _NOT_PARAMETERS}
         return RunDraft(
@@ -187,8 +183,30 @@ class RunChangesSchema(Base):
         return dict(data)
 
 
-class ToolOutputsSchema(Base):
-    """What tools have answered."""
+def _plan(choice: ToolChoice) -> CallPlan:
+    names = None if choice.names is None else tuple(sorted(choice.names))
+    return CallPlan(required=choice.mode is CallChoice.REQUIRED, names=names, is_one=choice.is_one)
 
-    tool_outputs = fields.List(fields.Dict(), metadata={"description": "Not supported yet."})
-    stream = optional_flag("Not supported yet.", default=False)
+
+class ToolOutputSchema(Base):
+    """What a call gave back."""
+
+    tool_call_id = Text(required=True, metadata={"description": "The call.", "example": "call_abc123"})
+    output = Text(load_default="", metadata={"description": "What the model is shown of it.", "example": "28 C"})
+
+    @ma.post_load
+    def make(self, data: dict[str, Any], **kwargs: Any) -> tuple[str, str]:
+        """The call's id, and its output."""
+        return data["tool_call_id"], data["output"]
+
+
+class ToolOutputsSchema(Base):
+    """What the calls gave back that a run waits for."""
+
+    tool_outputs = fields.List(
+        fields.Nested(ToolOutputSchema, error_messages={"type": "must be an object with tool_call_id and output"}),
+        required=True,
+        error_messages={"required": "is required", "invalid": "must be a list of outputs", "null": "must not be null"},
+        metadata={"description": "One for each call in `required_action`."},
+    )
+    stream = optional_flag("Answer with the events of the run from here on.", default=False)

@@ -13,6 +13,7 @@ from janflask.schemas.chat import ConversationSchema
 from janflask.schemas.completions import MAX_TOKEN, token_ids
 from janflask.schemas.fields import Text, optional_flag, wrong_type
 from janflask.schemas.sampling import Base
+from janflask.schemas.stored import always
 
 MAX_TEXT = 1 << 20  # characters
 MAX_TOKENS = 1 << 20
@@ -80,11 +81,17 @@ class TemplateRequestSchema(ConversationSchema):
 
     model = _model()
     tokenize = optional_flag("Answer with the prompt's tokens, too.", default=False)
+    with_segments = optional_flag("Tell the prompt's special tokens and its plain text apart, too.", default=False)
 
     @ma.post_load
     def make(self, data: dict[str, Any], **kwargs: Any) -> TemplateRequest:
         """The dataclass."""
-        return TemplateRequest(model=data["model"], tokenize=data.get("tokenize", False), **self.conversation(data))
+        return TemplateRequest(
+            model=data["model"],
+            tokenize=data.get("tokenize", False),
+            with_segments=data.get("with_segments", False),
+            **self.conversation(data),
+        )
 
 
 _PIECE = {
@@ -119,9 +126,51 @@ class DetokenizedSchema(ma.Schema):
     content = fields.String(metadata={"description": "The text; U+FFFD stands for bytes that are no UTF-8."})
 
 
+class SegmentSchema(ma.Schema):
+    """A part of a prompt."""
+
+    text = fields.String(metadata={"description": "Its text."})
+    special = fields.Boolean(
+        metadata={"description": "Whether it is one special token. If not it is plain text, whatever it looks like."}
+    )
+
+
+class InputTokensSchema(ma.Schema):
+    """What a chat would cost before its first word."""
+
+    object = always("response.input_tokens")
+    input_tokens = fields.Integer(
+        required=True, metadata={"description": "Tokens of the prompt, a chat's `usage.prompt_tokens`."}
+    )
+    estimated = fields.Boolean(
+        required=True, metadata={"description": "Whether this is a guess: of an upstream that counts no tokens."}
+    )
+    ctx_len = fields.Integer(
+        required=True,
+        metadata={
+            "description": "Tokens that prompt and answer may have together; null where an upstream does not tell.",
+            "nullable": True,
+        },
+    )
+    tokens_left = fields.Integer(
+        required=True,
+        metadata={
+            "description": "Tokens of that which the prompt leaves for the answer; 0: it is too long.",
+            "nullable": True,
+        },
+    )
+
+
 class LaidOutSchema(ma.Schema):
     """A conversation as the model sees it."""
 
     prompt = fields.String(metadata={"description": "The text."})
+    segments = fields.List(
+        fields.Nested(SegmentSchema),
+        metadata={
+            "description": "The prompt in parts, special tokens and plain text: with `with_segments`, and wherever a "
+            "part of it looks like a special token and is none. Of models that run here."
+        },
+    )
     tokens = fields.List(fields.Integer(), metadata={"description": "With `tokenize`: its tokens."})
     count = fields.Integer(metadata={"description": "With `tokenize`: how many they are, a chat's `prompt_tokens`."})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import marshmallow as ma
@@ -12,16 +13,15 @@ from marshmallow import fields, validate
 
 from janflask.inference.parts import ToolCallPart
 from janflask.inference.requests import Tool
-from janflask.schemas.fields import Text, kind, optional_flag, wrong_type
+from janflask.schemas.fields import Text, optional_flag, wrong_type
 from janflask.schemas.sampling import Base
+from janflask.schemas.tool_choice import NONE, ToolChoice, function_call_field, tool_choice_field, word_of
 
 MAX_TOOLS = 1024
 _NAME = re.compile(r"^[A-Za-z0-9_.\-]{1,128}\Z")
 _NAME_ERROR = "must have 1 to 128 letters, digits, _, . or -"
 _NEEDS = "needs `{}`, and the request has none: leave it out, or set it to none"
-_NOT_YET = "is not supported yet with {}: nothing holds the model to it; set it to auto, or to none"
 _OBJECT: dict[str, Any] = {"type": "must be an object", "required": "is required", "null": "must not be null"}
-_WORDS = ("none", "auto", "required")
 
 
 def _name_field() -> Text:
@@ -81,7 +81,7 @@ class FunctionSchema(Base):
         error_messages={"invalid": "must be an object"},
         metadata={"description": "The JSON schema of its arguments. Left out: it has none."},
     )
-    strict = optional_flag("Accepted; the arguments are what the model writes.", default=False)
+    strict = optional_flag("Makes no difference: every call is held to its schema.", default=False)
 
     @ma.validates_schema
     def check_parameters(self, data: dict[str, Any], **kwargs: Any) -> None:
@@ -108,30 +108,6 @@ class ToolSchema(Base):
     function = fields.Nested(FunctionSchema, required=True, error_messages=_OBJECT)
 
 
-class ToolChoice(fields.Field[str]):
-    """``none`` and ``auto``. What would hold the model to a call is known, and refused."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
-        if isinstance(value, dict):
-            raise ma.ValidationError(_NOT_YET.format(f"the type {str(value.get('type') or 'function')[:40]}"))
-        if value not in _WORDS:
-            raise ma.ValidationError(
-                f"must be one of {', '.join(_WORDS)}, or an object, not {value!r}"
-                if isinstance(value, str)
-                else f"must be a string or an object, not {kind(value)}"
-            )
-        if value == "required":
-            raise ma.ValidationError(_NOT_YET.format("the value required"))
-        return str(value)
-
-
-def _choice_field(description: str) -> ToolChoice:
-    return ToolChoice(
-        allow_none=True,
-        metadata={"description": description, "type": "string", "enum": ["none", "auto"], "nullable": True},
-    )
-
-
 class ToolsSchema(Base):
     """The fields of a request that are about tools."""
 
@@ -142,7 +118,7 @@ class ToolsSchema(Base):
         error_messages={"invalid": "must be a list of tools"},
         metadata={"description": "What the model may call."},
     )
-    tool_choice = _choice_field("`auto`: the model decides. `none`: it is shown no tools.")
+    tool_choice = tool_choice_field()
     parallel_tool_calls = optional_flag("False: no call but the first is told.", default=True)
     functions = fields.List(
         fields.Nested(FunctionSchema, error_messages={"type": "must be an object"}),
@@ -151,21 +127,22 @@ class ToolsSchema(Base):
         error_messages={"invalid": "must be a list of functions"},
         metadata={"description": "The older form of `tools`; the answer has a `function_call`."},
     )
-    function_call = _choice_field("The older form of `tool_choice`.")
+    function_call = function_call_field()
 
     @ma.validates_schema
     def check_tools(self, data: dict[str, Any], **kwargs: Any) -> None:
-        """Each name once, and not both forms."""
+        """Each name once, not both forms, and no choice that is not among them."""
         if data.get("tools") and data.get("functions"):
             raise ma.ValidationError("cannot be given together with `tools`: leave them out", "functions")
-        seen: set[str] = set()
+        seen: dict[str, None] = {}  # in the request's order
         for number, tool in enumerate(chosen_tools(data)):
             if tool.name in seen:
                 twice: dict[str, Any] = {"name": [f"comes twice: {tool.name}"]}
                 if data.get("functions"):
                     raise ma.ValidationError({number: twice}, "functions")
                 raise ma.ValidationError({number: {"function": twice}}, "tools")
-            seen.add(tool.name)
+            seen[tool.name] = None
+        _choice(data).check("function_call" if data.get("functions") else "tool_choice", seen.keys())
 
     @ma.pre_load
     def choose(self, data: Any, **kwargs: Any) -> Any:
@@ -173,13 +150,32 @@ class ToolsSchema(Base):
         if not isinstance(data, dict):
             return data
         for listed, choice in (("tools", "tool_choice"), ("functions", "function_call")):
-            if data.get(choice) == "none":
+            chosen = word_of(data.get(choice))
+            if chosen == NONE:
                 data = {name: value for name, value in data.items() if name != listed}
-            elif not data.get(listed) and data.get(choice) not in (None, "auto"):
+            elif not data.get(listed) and chosen not in (None, "auto"):
                 raise ma.ValidationError(_NEEDS.format(listed), choice)
         return data
 
 
 def chosen_tools(data: Mapping[str, Any]) -> tuple[Tool, ...]:
     """Those of a loaded request that the model is shown."""
-    return tuple(data.get("functions") or [tool["function"] for tool in data.get("tools") or ()])
+    tools: list[Tool] = data.get("functions") or [tool["function"] for tool in data.get("tools") or ()]
+    return tuple(replace(tool, number=number) for number, tool in enumerate(tools))
+
+
+def of_calls(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of ``ChatRequest`` about calls out of a loaded request."""
+    choice, is_old = _choice(data), bool(data.get("functions"))
+    return {
+        "call_choice": choice.mode,
+        "callable_tools": choice.names,
+        "parallel_calls": data.get("parallel_tool_calls", True) and not choice.is_one and not is_old,
+        "calls_function": is_old,
+    }
+
+
+def _choice(data: Mapping[str, Any]) -> ToolChoice:
+    """That of the form in which the request has its tools."""
+    found = data.get("function_call" if data.get("functions") else "tool_choice")
+    return found if isinstance(found, ToolChoice) else ToolChoice()

@@ -12,7 +12,8 @@
 ``models``: Models as the API sees them: what is on disk joined with what the supervisor runs
 ``overrides``: ``settings`` that a client sends, of a model, a thread or an assistant: what a model is started with
 ``paging``: Pages of lists, out of what a client asks for
-``replies``: The message that a run makes, at any time of the run
+``replies``: The messages that a run makes, at any time of the run
+``run_calls``: What a run may call, and what was called: its tools, whose outputs it waits for, and how long
 ``runs``: Runs: a thread is made to answer. What is asked for is written down here; the runner's process carries it out
 ``spool``: Streams that can be sought
 ``threads``: Threads: conversations with what decides how they are answered

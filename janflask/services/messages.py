@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,12 +12,12 @@ import msgspec
 
 from janflask.errors import InvalidRequestError, NotFoundError, RequestTooLargeError, StoreDamagedError
 from janflask.files import ids
-from janflask.services.replies import reply_message
+from janflask.services.replies import run_messages
 from janflask.settings import Settings
 from janflask.storage.base import Page, Repository, Slice
 from janflask.storage.paging import cut
 from janflask.storage.records import Message, MessageDraft
-from janflask.storage.run_log import reasoning_of, texts_of
+from janflask.storage.run_log import of_round, reasoning_of, texts_of
 
 log = logging.getLogger(__name__)
 
@@ -66,15 +66,16 @@ class MessageService:
     def list(self, thread_id: str, page: Page, run_id: str | None = None) -> Slice[Message]:
         """A page of the thread's messages; with ``run_id`` of those that this run made.
 
-        The newest may be a reply that is being given, with the text that it has so far.
+        The newest may be those of a run that is not over, with the text that it has so far.
         """
         check_thread_id(thread_id)
-        reply = self._reply(thread_id)
-        if reply is None or run_id not in (None, reply.run_id):
+        replies = {reply.id: reply for reply in self._replies(thread_id)}
+        if not replies or run_id not in (None, *[reply.run_id for reply in replies.values()]):
             return self._threads.list_messages(thread_id, page, run_id=run_id)
         stored = [] if run_id is not None else self._threads.message_ids(thread_id)
-        keys = [(ids.time_of(message_id) or 0, message_id) for message_id in stored if message_id != reply.id]
-        return cut([*keys, (reply.created_ms, reply.id)], page, lambda message_id: self._readable(reply, message_id))
+        keys = [(ids.time_of(message_id) or 0, message_id) for message_id in stored if message_id not in replies]
+        keys += [(reply.created_ms, reply.id) for reply in replies.values()]
+        return cut(keys, page, lambda message_id: self._readable(thread_id, replies, message_id))
 
     def get(self, thread_id: str, message_id: str) -> Message:
         """One message; a reply that is being given has the text that it has so far."""
@@ -116,34 +117,32 @@ class MessageService:
         try:
             return self._threads.get_message(thread_id, message_id), True
         except NotFoundError:
-            reply = self._reply(thread_id)
-            if reply is None or reply.id != message_id:
-                raise
-            return reply, False
+            for reply in self._replies(thread_id):
+                if reply.id == message_id:
+                    return reply, False
+            raise
 
-    def _reply(self, thread_id: str) -> Message | None:
-        """What the thread's run has said so far: its message is stored when the run has ended."""
+    def _replies(self, thread_id: str) -> Sequence[Message]:
+        """What the thread's run has said so far: its messages are stored when the run has ended."""
         run_id = self._runs.open_run(thread_id)
         if run_id is None:
-            return None
+            return []
         try:
             run = self._runs.get(thread_id, run_id)
-            events = self._runs.events(thread_id, run_id)
+            events = of_round(self._runs.events(thread_id, run_id), len(run.rounds))
         except NotFoundError:  # it is being made
-            return None
+            return []
         except StoreDamagedError as error:  # the messages are there all the same
             log.error("what run %s has said is not listed: %s", run_id, error.message)
-            return None
-        if run.replied_ms is None:
-            return None
-        return reply_message(run, "".join(texts_of(events)), reasoning_of(events))
+            return []
+        return run_messages(run, "".join(texts_of(events)), reasoning_of(events))
 
-    def _readable(self, reply: Message, message_id: str) -> Message | None:
-        """One of the thread's messages or ``reply``; None for what cannot be read or is gone."""
+    def _readable(self, thread_id: str, replies: Mapping[str, Message], message_id: str) -> Message | None:
+        """One of the thread's messages or of ``replies``; None for what cannot be read or is gone."""
         try:
-            return self._threads.get_message(reply.thread_id, message_id)
+            return self._threads.get_message(thread_id, message_id)
         except (NotFoundError, StoreDamagedError):
-            return reply if message_id == reply.id else None
+            return replies.get(message_id)
 
     def files(self, thread_id: str, message_id: str, page: Page) -> tuple[Message, Slice[str]]:
         """The message and a page of the ids of its files, which are in the order in which it names them."""

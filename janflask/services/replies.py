@@ -1,8 +1,12 @@
-"""The message that a run makes, at any time of the run."""
+"""The messages that a run makes, at any time of the run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from janflask.storage.records import Message, Run, RunStatus
+from janflask.storage.rounds import FIELD, Round, kept
 from janflask.storage.run_log import ended_ms
 
 REASONING = "reasoning_content"  # the field of a message that holds what the model thought before it
@@ -16,8 +20,30 @@ _REASONS = {
 }
 
 
-def reply_message(run: Run, text: str, reasoning: str = "") -> Message:
-    """The reply of ``run`` with the ``text`` that it has so far, and what the model thought before it."""
+def run_messages(run: Run, text: str, reasoning: str = "") -> list[Message]:
+    """All that ``run`` has made so far, oldest first: what came before calls, then the reply, with ``text`` so far."""
+    messages: list[Message] = []
+    since: list[Round] = []  # the last message
+    for past in run.rounds:
+        if past.replied_ms is not None:
+            messages.append(round_message(run, past, since))
+            since = []
+        since.append(past)
+    if run.replied_ms is not None:
+        messages.append(reply_message(run, text, reasoning, since))
+    return messages
+
+
+def owes_message(run: Run) -> bool:
+    """Whether there is no message yet that could keep the newest answered calls."""
+    return run.replied_ms is None and any(item.answered_ms is not None for item in run.rounds)
+
+
+def reply_message(run: Run, text: str, reasoning: str = "", since: Sequence[Round] = ()) -> Message:
+    """The reply of ``run`` with the ``text`` that it has so far, and what the model thought before it.
+
+    ``since`` are the rounds behind the message before.
+    """
     status = "in_progress"
     if run.status.is_final:
         status = "completed" if run.status is RunStatus.COMPLETED else "incomplete"
@@ -25,15 +51,34 @@ def reply_message(run: Run, text: str, reasoning: str = "") -> Message:
     ended = ended_ms(run)
     return Message(
         id=run.message_id,
-        thread_id=run.thread_id,
         created_ms=run.replied_ms or run.created_ms,
-        role="assistant",
-        content=({"type": "text", "text": {"value": text, "annotations": []}},),
-        assistant_id=run.assistant_id,
-        run_id=run.id,
+        **_said(run, text, reasoning, since),
         status=status,
         incomplete_details=None if reason is None else {"reason": reason},
         completed_ms=ended if status == "completed" else None,
         incomplete_ms=ended if status == "incomplete" else None,
-        extra={REASONING: reasoning} if reasoning else {},
     )
+
+
+def round_message(run: Run, past: Round, since: Sequence[Round] = ()) -> Message:
+    """What a round said before its calls."""
+    return Message(
+        id=past.message_id,
+        created_ms=past.replied_ms or past.ended_ms,
+        **_said(run, past.text, past.reasoning, since),
+        completed_ms=past.ended_ms,
+    )
+
+
+def _said(run: Run, text: str, reasoning: str, since: Sequence[Round]) -> dict[str, Any]:
+    extra: dict[str, Any] = {REASONING: reasoning} if reasoning else {}
+    if rounds := kept(since):
+        extra[FIELD] = rounds
+    return {
+        "thread_id": run.thread_id,
+        "role": "assistant",
+        "content": ({"type": "text", "text": {"value": text, "annotations": []}},),
+        "assistant_id": run.assistant_id,
+        "run_id": run.id,
+        "extra": extra,
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from janflask.services.assistants import AssistantService
 from janflask.services.inherited import inherited
 from janflask.services.messages import MessageService, check_thread_id
 from janflask.services.models import ModelService
+from janflask.services.run_calls import answered, format_for, seen, tools_for
 from janflask.services.threads import ThreadService
 from janflask.settings import Settings
 from janflask.storage.base import Page, Repository, Slice
@@ -132,6 +133,8 @@ class RunService:
         entry, assistant = self._assistant(thread, draft.assistant_id)
         model = self._model(draft.model, thread, entry, assistant)
         leftovers.refuse(leftovers.of_run(draft, thread, entry, assistant, _named(thread, entry)))
+        named = _named(thread, entry)
+        tools, form = tools_for(draft, entry, assistant, named), format_for(draft, entry, assistant, named)
         taken = inherited(thread, entry, assistant, _own_parameters(draft))
         instructions = entry.instructions or assistant.instructions
         if draft.instructions is not None:
@@ -154,8 +157,10 @@ class RunService:
             max_prompt_tokens=draft.max_prompt_tokens,
             max_completion_tokens=draft.max_completion_tokens,
             last_messages=draft.last_messages,
-            response_format=draft.response_format,
+            response_format=form,
+            tools=tools,
             tool_choice=draft.tool_choice,
+            calls=draft.calls,
             parallel_tool_calls=draft.parallel_tool_calls,
             metadata=draft.metadata,
             ends_with_client=draft.ends_with_client,
@@ -215,13 +220,14 @@ class RunService:
     def get(self, thread_id: str, run_id: str) -> Run:
         """One run."""
         _check_ids(thread_id, run_id)
-        return self._store.get(thread_id, run_id)
+        return seen(self._store.get(thread_id, run_id))
 
     def list(self, thread_id: str, page: Page) -> Slice[Run]:
         """A page of the thread's runs."""
         check_thread_id(thread_id)
         self._threads.get(thread_id)
-        return self._store.list(thread_id, page)
+        found = self._store.list(thread_id, page)
+        return Slice([seen(run) for run in found.items], found.has_more)
 
     def modify(self, thread_id: str, run_id: str, changes: Mapping[str, Any]) -> Run:
         """The run with ``changes`` (``metadata``) made."""
@@ -233,18 +239,23 @@ class RunService:
         _check_ids(thread_id, run_id)
         return self._runner.cancel(thread_id, run_id, TIMEOUT)
 
-    def refuse_outputs(self, thread_id: str, run_id: str) -> None:
-        """Raises InvalidRequestError: no run waits for a tool's output."""
-        run = self.get(thread_id, run_id)
-        raise InvalidRequestError(
-            f"Runs in status '{run.status}' do not accept tool outputs: tools are not supported yet",
-            param="tool_outputs",
-        )
+    def submit(self, thread_id: str, run_id: str, outputs: Sequence[tuple[str, str]]) -> Run:
+        """The run, which goes on with these outputs, by the ids of the calls that it waits for; they are on disk.
+
+        Raises what ``run_calls.answered`` does; then nothing has changed.
+        """
+        _check_ids(thread_id, run_id)
+        most = self._settings.max_message_mb << 20
+        run = self._store.update(thread_id, run_id, lambda run: answered(run, outputs, most))
+        self._revive(thread_id, run_id)
+        return run
 
     # --- listening ----------------------------------------------------------------------------------------------
 
     def watch(self, thread_id: str, run_id: str, waiter: Waiter, beat: float) -> Changes:
-        """The run now, what it has said, and what comes, until it is final; None after ``beat`` seconds of silence.
+        """The run now, what it has said, and what comes, until it is final or waits for the outputs of calls.
+
+        None after ``beat`` seconds of silence.
 
         What was told may be told again, after a runner has gone away and another goes on. Raises UnavailableError and
         ClientDisconnectedError; the run goes on without its watchers.
@@ -256,7 +267,7 @@ class RunService:
                 if isinstance(change, RunChanged):
                     last = change.run.status
                 yield change
-            if last is not None and last.is_final:
+            if last is not None and (last.is_final or last is RunStatus.REQUIRES_ACTION):
                 return
         raise UnavailableError(f"the runner ends again and again under run {run_id}; its log says why", retry_after=5)
 

@@ -26,8 +26,8 @@
 ``odd_values``: Parameters and settings in files that nobody can mean, in words: for the doctor, and for whoever imports
     them
 ``paging``: Cutting a page out of a list whose order is known, by cursors that are ids
-``records``: What the store keeps: threads, messages, assistants and uploaded files, as frozen dataclasses. Standard
-    library only
+``records``: What the store keeps: threads, messages, assistants, uploaded files and runs, as frozen dataclasses
+``rounds``: Rounds of a run: what a model says before it wants functions called, its calls, and what these gave back
 ``run_json``: Runs as JSON on disk, and back
 ``run_log``: A run's event log, ``runs/<run>.reply``: one event a line, and the event's number is its line's, from 1
 ``run_log_file``: Event logs on disk, each a file of its thread's ``runs`` folder; ``fd`` is that folder's descriptor

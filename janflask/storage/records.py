@@ -1,4 +1,4 @@
-"""What the store keeps: threads, messages, assistants and uploaded files, as frozen dataclasses. Standard library only.
+"""What the store keeps: threads, messages, assistants, uploaded files and runs, as frozen dataclasses.
 
 Times are whole milliseconds since the epoch, as Jan keeps them on disk; the API tells seconds. ``extra`` holds the
 fields of an object on disk that we don't know: they are written back whenever the object is.
@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from janflask.storage.rounds import Round
 
 DEFAULT_ASSISTANT = "jan"  # always exists
 
@@ -187,10 +189,11 @@ class ThreadDraft:
 
 
 class RunStatus(StrEnum):
-    """How far a run is, in OpenAI's words; ``requires_action`` does not come up without tools."""
+    """How far a run is, in OpenAI's words."""
 
     QUEUED = "queued"
     IN_PROGRESS = "in_progress"
+    REQUIRES_ACTION = "requires_action"  # it waits for the outputs of calls, and nobody carries it out
     CANCELLING = "cancelling"
     CANCELLED = "cancelled"
     FAILED = "failed"
@@ -201,7 +204,25 @@ class RunStatus(StrEnum):
     @property
     def is_final(self) -> bool:
         """Nothing comes after it."""
-        return self not in (RunStatus.QUEUED, RunStatus.IN_PROGRESS, RunStatus.CANCELLING)
+        return self not in (
+            RunStatus.QUEUED,
+            RunStatus.IN_PROGRESS,
+            RunStatus.REQUIRES_ACTION,
+            RunStatus.CANCELLING,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallPlan:
+    """What ``tool_choice`` asks for. ``names`` are the functions that may be called, None: all of the run's.
+
+    Calls that are ``required`` are so until there is one: then the model may answer. With ``is_one`` it is one function
+    that is called once, and after it all may be.
+    """
+
+    required: bool = False
+    names: tuple[str, ...] | None = None
+    is_one: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +231,8 @@ class Run:
 
     The reply is the message ``message_id``, whether it is stored yet or not. ``instructions`` are whole, those of the
     assistant or those in their place, and the additional ones. ``parameters`` are the fields of an inference request
-    that the run itself sets.
+    that the run itself sets. ``rounds`` are those that ended with calls; ``message_id``, ``step_id``, ``resumed_ms``
+    and ``replied_ms`` are of the round behind them, tokens of all rounds.
     """
 
     id: str
@@ -231,13 +253,16 @@ class Run:
     max_completion_tokens: int | None = None
     last_messages: int | None = None  # truncation_strategy: None is auto
     response_format: Any = None
-    tools: tuple[Mapping[str, Any], ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()  # functions, as they were sent
     tool_choice: Any = None
+    calls: CallPlan = field(default_factory=CallPlan)
     parallel_tool_calls: bool = True
     metadata: Mapping[str, Any] = field(default_factory=dict)
     ends_with_client: bool = False  # a stream whose client leaves cancels the run
     problem: str | None = None  # why it cannot be carried out, found when it was made in what it takes over
+    rounds: tuple[Round, ...] = ()
     started_ms: int | None = None
+    resumed_ms: int | None = None  # when it went on behind ``rounds``
     replied_ms: int | None = None  # when the reply was begun, though it may not have a word yet
     cancelled_ms: int | None = None
     failed_ms: int | None = None
@@ -249,6 +274,11 @@ class Run:
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     completion_tokens: int | None = None
+
+    @property
+    def waiting(self) -> Round | None:
+        """The round whose calls nobody has answered; a run that ended while it waited has one, too."""
+        return self.rounds[-1] if self.rounds and self.rounds[-1].answered_ms is None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,6 +300,7 @@ class RunDraft:
     last_messages: int | None = None
     tools: tuple[Mapping[str, Any], ...] | None = None
     tool_choice: Any = None
+    calls: CallPlan = field(default_factory=CallPlan)
     response_format: Any = None
     parallel_tool_calls: bool = True
     parameters: Mapping[str, Any] = field(default_factory=dict)

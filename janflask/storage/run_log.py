@@ -3,6 +3,9 @@
 ``run.json`` says how far the run is, and is written first. Which lifecycle events there must be follows from it, so
 that a log that a crash cut short is completed by ``missing`` before anything else is added, always with the same lines.
 
+A run that calls functions has rounds, each of which ends with calls and the wait for their outputs; its events say of
+which round they are, from 0. Calls stand in ``run.json`` when they are whole and are events then, as lifecycle's are.
+
 Before there were other events than pieces of text a line was a JSON string, and what opens a run was not written down:
 a log whose first line is such a string has its seven opening events before that line.
 """
@@ -10,13 +13,14 @@ a log whose first line is such a string has its seven opening events before that
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import msgspec
+from msgspec.structs import replace as replace_struct
 
 from janflask.errors import StoreDamagedError
 from janflask.storage.records import Run, RunStatus
+from janflask.storage.rounds import Round
 
 
 class TextEvent(msgspec.Struct, frozen=True, gc=False, tag="text"):
@@ -32,19 +36,25 @@ class ReasoningEvent(msgspec.Struct, frozen=True, gc=False, tag="reasoning"):
 
 
 class ToolCallEvent(msgspec.Struct, frozen=True, gc=False, tag="tool_call", omit_defaults=True):
-    """A piece of a tool call. The first one of a call has its ``id`` and ``name``; ``arguments`` is JSON that grows."""
+    """A call that is whole; ``arguments`` is JSON as the model wrote it."""
 
-    call: int  # which of the run's calls, from 0
+    call: int  # which of the round's calls, from 0
     id: str | None = None
     name: str | None = None
     arguments: str = ""
+    round: int = 0
 
 
-class LifecycleEvent(msgspec.Struct, frozen=True, gc=False, tag="lifecycle"):
-    """Something became of the run, its step or its message; ``event`` is the API's name without ``thread.``."""
+class LifecycleEvent(msgspec.Struct, frozen=True, gc=False, tag="lifecycle", omit_defaults=True):
+    """Something became of the run, a step or a message of it; ``event`` is the API's name without ``thread.``.
+
+    Of the two steps that a round may have, ``calls`` says that it is the one of its calls.
+    """
 
     event: str
     at: int  # milliseconds; 0 where an earlier version did not write it down
+    round: int = 0
+    calls: bool = False
 
 
 class UnknownEvent(msgspec.Struct, frozen=True, gc=False, tag="unknown"):
@@ -57,6 +67,7 @@ LogEvent = TextEvent | ReasoningEvent | ToolCallEvent | LifecycleEvent | Unknown
 
 _KINDS = frozenset({"text", "reasoning", "tool_call", "lifecycle", "unknown"})
 _BEGUN = ("run.created", "run.queued")
+WAITING = "run.requires_action"  # the end of each round but the last one
 _REPLYING = ("run.step.created", "run.step.in_progress", "message.created", "message.in_progress")
 _STEP_ENDS = {
     RunStatus.COMPLETED: "completed",
@@ -117,39 +128,77 @@ def _unknown(number: int, line: bytes, error: Exception) -> UnknownEvent:
 # --- what there must be -----------------------------------------------------------------------------------------------
 
 
-def opening(run: Run) -> list[LogEvent]:
-    """What comes before the first delta of ``run``."""
-    return list(_due(replace(run, status=RunStatus.IN_PROGRESS)))
-
-
 def missing(run: Run, events: Iterable[LogEvent]) -> list[LogEvent]:
     """What the log of ``run``, in which ``events`` are all there is, lacks at its end."""
-    present = {event.event for event in events if isinstance(event, LifecycleEvent)}
-    return [event for event in _due(run) if event.event not in present]
+    present = {_key(event) for event in events}
+    return [event for event in _due(run) if _key(event) not in present]
 
 
-def _due(run: Run) -> Iterator[LifecycleEvent]:
-    """The lifecycle events of a run that is so far, in their order; deltas come before those that end it."""
+def retold(run: Run, text: str) -> list[LogEvent]:
+    """The events of a final run without its log, every message in one piece; ``text`` is that of the last one."""
+    texts = {number: item.text for number, item in enumerate(run.rounds)} | {len(run.rounds): text}
+    events: list[LogEvent] = []
+    for event in _due(run):
+        events.append(event)
+        if isinstance(event, LifecycleEvent) and event.event == _REPLYING[-1] and texts[event.round]:
+            events.append(TextEvent(texts[event.round]))
+    return events
+
+
+def _key(event: LogEvent) -> Hashable:
+    """What tells an event that follows from ``run.json`` from all others of its run."""
+    if isinstance(event, LifecycleEvent):
+        return event.event, event.round, event.calls
+    return (event.round, event.call) if isinstance(event, ToolCallEvent) else None
+
+
+def _due(run: Run) -> Iterator[LifecycleEvent | ToolCallEvent]:
+    """What follows from a run that is so far, in its order; deltas of texts come before what ends their message."""
     for name in _BEGUN:
         yield LifecycleEvent(name, run.created_ms)
-    if run.started_ms is not None:
-        yield LifecycleEvent("run.in_progress", run.started_ms)
-    if run.replied_ms is not None:
-        for name in _REPLYING:
-            yield LifecycleEvent(name, run.replied_ms)
+    for number, past in enumerate(run.rounds):
+        yield from _round_due(past, number)
+    yield from _begun(run.resumed_ms if run.rounds else run.started_ms, run.replied_ms, len(run.rounds))
     if run.status.is_final:
         at = ended_ms(run)
-        for name in _endings(run):
-            yield LifecycleEvent(name, at)
+        for event in _endings(run):
+            yield replace_struct(event, at=at)
 
 
-def _endings(run: Run) -> Iterator[str]:
+def _begun(started_ms: int | None, replied_ms: int | None, number: int) -> Iterator[LifecycleEvent]:
+    if started_ms is not None:
+        yield LifecycleEvent("run.in_progress", started_ms, number)
+    if replied_ms is not None:
+        for name in _REPLYING:
+            yield LifecycleEvent(name, replied_ms, number)
+
+
+def _round_due(past: Round, number: int) -> Iterator[LifecycleEvent | ToolCallEvent]:
+    """All of a round that ended with calls, up to the next one's beginning."""
+    yield from _begun(past.started_ms, past.replied_ms, number)
+    if past.replied_ms is not None:
+        yield LifecycleEvent("message.completed", past.ended_ms, number)
+        yield LifecycleEvent("run.step.completed", past.ended_ms, number)
+    for name in ("run.step.created", "run.step.in_progress"):
+        yield LifecycleEvent(name, past.ended_ms, number, calls=True)
+    for place, call in enumerate(past.calls):
+        yield ToolCallEvent(place, call.id, call.name, call.arguments, number)
+    yield LifecycleEvent(WAITING, past.ended_ms, number)
+    if past.answered_ms is not None:
+        yield LifecycleEvent("run.step.completed", past.answered_ms, number, calls=True)
+        yield LifecycleEvent("run.queued", past.answered_ms, number + 1)
+
+
+def _endings(run: Run) -> Iterator[LifecycleEvent]:
+    number = len(run.rounds)
     if run.status is RunStatus.CANCELLED:
-        yield "run.cancelling"
+        yield LifecycleEvent("run.cancelling", 0, number)
     if run.replied_ms is not None:
-        yield f"message.{'completed' if run.status is RunStatus.COMPLETED else 'incomplete'}"
-        yield f"run.step.{_STEP_ENDS[run.status]}"
-    yield f"run.{run.status}"
+        yield LifecycleEvent(f"message.{'completed' if run.status is RunStatus.COMPLETED else 'incomplete'}", 0, number)
+        yield LifecycleEvent(f"run.step.{_STEP_ENDS[run.status]}", 0, number)
+    if run.waiting is not None:
+        yield LifecycleEvent(f"run.step.{_STEP_ENDS[run.status]}", 0, number - 1, calls=True)
+    yield LifecycleEvent(f"run.{run.status}", 0, number)
 
 
 def ended_ms(run: Run) -> int:
@@ -158,6 +207,19 @@ def ended_ms(run: Run) -> int:
 
 
 # --- what was said ----------------------------------------------------------------------------------------------------
+
+
+def is_wait(event: LogEvent) -> bool:
+    """Whether a round ends with it."""
+    return isinstance(event, LifecycleEvent) and event.event == WAITING
+
+
+def of_round(events: Sequence[LogEvent], number: int) -> Sequence[LogEvent]:
+    """Those of one of the run's rounds, from 0; none if the events do not go so far."""
+    ends = [place for place, event in enumerate(events) if is_wait(event)]
+    if number > len(ends):
+        return ()
+    return events[ends[number - 1] + 1 if number else 0 : ends[number] if number < len(ends) else len(events)]
 
 
 def texts_of(events: Iterable[LogEvent]) -> list[str]:

@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from tests.e2e.server import Server, follow_settings, serving
+from tests.e2e.tool_model import serving_tool_model
 
 HERE = Path(__file__).parent
 
@@ -32,6 +33,13 @@ def server(session_data_dir: Path) -> Iterator[Server]:
     """The server that every test shares which does it no harm: two workers, the model running."""
     with serving(follow_settings(session_data_dir), JANFLASK_WORKERS="2") as server:
         server.start().raise_for_status()
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tool_server(tool_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that runs a model which was trained to call tools; shared by the tests that are marked ``agents``."""
+    with serving_tool_model(tmp_path_factory.mktemp("tools"), tool_gguf) as server:
         yield server
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
+import jsonschema
 import pytest
 
 from tests.e2e.server import JANFLASK, MODEL, Server, environment, run
@@ -58,6 +60,25 @@ def test_a_chat_from_a_pipe(server: Server, janflask: Janflask) -> None:
     assert stats["cached_tokens"] > 8 * 5 + 16, "the first question and its answer"
     again = janflask("chat", MODEL, "--temperature", "0", "--max-tokens", "4", "--system", "Be brief.", text="Hi\n")
     assert again.stdout.strip()
+
+
+def test_a_chat_under_a_schema(server: Server, janflask: Janflask, tmp_path: Path) -> None:
+    age = {"type": "integer", "minimum": 0, "maximum": 99}
+    schema = {"type": "object", "properties": {"pet": {"enum": ["cat", "dog"]}, "age": age}, "required": ["pet", "age"]}
+    path = tmp_path / "pet.json"
+    path.write_text(json.dumps(schema))
+    asked = ("chat", MODEL, "--json-schema", str(path), "--temperature", "1.5", "--max-tokens")
+    answers = janflask(*asked, "40", text="Describe a pet as JSON.\nAnother one!\n").stdout.splitlines()
+    assert len(answers) == 2
+    for answer in answers:
+        jsonschema.validate(json.loads(answer), schema)
+    done = run([*JANFLASK, *asked, "3", "--url", server.url], environment(server.data_dir, 1), "And a third.\n")
+    assert (done.returncode, "the answer was cut" in done.stderr) == (1, True)
+    path.write_text(json.dumps({**schema, "not": {}}))
+    done = run([*JANFLASK, *asked, "40", "--url", server.url], environment(server.data_dir, 1), "Hi\n")
+    assert (done.returncode, done.stdout.strip()) == (1, "")
+    assert done.stderr.startswith("Error: response_format.json_schema.schema.not is not supported")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_chat_with_an_unknown_model(server: Server) -> None:

@@ -27,7 +27,7 @@ CHECKS = [
 ]
 NEED_A_MODEL = ["startModel", "stopModel", "createChatCompletion", "createCompletion"]
 NEED_A_MODEL += ["createModel", "createRun", "createThreadAndRun"]
-NEED_A_MODEL += ["tokenize", "detokenize", "applyTemplate"]
+NEED_A_MODEL += ["tokenize", "detokenize", "applyTemplate", "countInputTokens"]
 CONFIG = """\
 hooks = "tests.e2e.{hooks}"
 [phases.stateful.inference]

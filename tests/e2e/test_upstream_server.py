@@ -253,3 +253,131 @@ def test_thoughts_are_apart_from_the_answer(near: Server, fake: FakeUpstream) ->
     message = near.post("/v1/chat/completions", json={"model": "bad", "messages": MESSAGES}).json()["choices"][0]
     assert message["message"]["reasoning_content"] == "hm"
     assert message["message"]["content"] == "Yes."
+
+
+LOOK: Any = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "parameters": {"type": "object", "properties": {"at": {"type": "string"}}},
+        "strict": False,
+    },
+}
+LISTEN: Any = {"type": "function", "function": {"name": "listen"}}
+
+
+def test_calls_come_through_as_they_grow(client: openai.OpenAI, fake: FakeUpstream) -> None:
+    script(
+        fake,
+        fakes.events(
+            fakes.piece("I look."),
+            fakes.call_piece("", "look", id="call_1"),
+            fakes.call_piece('{"at":'),
+            fakes.call_piece('"sky"}'),
+            fakes.call_piece("{}", "listen", 1, id="call_2"),
+            fakes.piece(reason="stop"),  # as vLLM ends an answer whose call was named
+            b"[DONE]",
+        ),
+    )
+    with client.chat.completions.stream(
+        model="bad", messages=MESSAGES, tools=[LOOK, LISTEN], tool_choice="required"
+    ) as stream:
+        final = stream.get_final_completion().choices[0]
+    assert final.finish_reason == "tool_calls"
+    assert final.message.content == "I look."
+    calls = [(call.id, call.function.name, call.function.arguments) for call in final.message.tool_calls or ()]
+    assert calls == [("call_1", "look", '{"at":"sky"}'), ("call_2", "listen", "{}")]
+    (asked,) = fake.posts
+    assert [tool["function"]["name"] for tool in asked.body["tools"]] == ["look", "listen"]
+    assert asked.body["tool_choice"] == "required"
+
+
+def test_a_tools_result_goes_back_and_one_function_is_named(client: openai.OpenAI, fake: FakeUpstream) -> None:
+    script(fake, says("blue"))
+    call: Any = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at":"sky"}'}}
+    history: Any = [
+        *MESSAGES,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": [{"type": "text", "text": "blue"}]},
+    ]
+    choice: Any = {"type": "function", "function": {"name": "listen"}}
+    answer = client.chat.completions.create(model="bad", messages=history, tools=[LOOK, LISTEN], tool_choice=choice)
+    assert answer.choices[0].message.content == "blue"
+    assert answer.choices[0].finish_reason == "stop"  # whatever was asked of it, it has not called
+    (asked,) = fake.posts
+    assert asked.body["messages"] == [*history[:2], {"role": "tool", "tool_call_id": "call_1", "content": "blue"}]
+    assert asked.body["tool_choice"] == choice
+
+
+def test_the_older_form_of_calls(client: openai.OpenAI, fake: FakeUpstream) -> None:
+    script(fake, fakes.events(fakes.call_piece("{}", "look", id="call_1"), fakes.piece(reason="tool_calls"), b"[DONE]"))
+    answer = client.chat.completions.create(model="bad", messages=MESSAGES, functions=[LOOK["function"]])
+    choice = answer.choices[0]
+    assert choice.message.function_call is not None
+    assert (choice.message.function_call.name, choice.finish_reason) == ("look", "function_call")
+    assert fake.posts[0].body["parallel_tool_calls"] is False
+
+
+def test_an_answer_that_is_not_what_was_asked_for_says_so(client: openai.OpenAI, fake: FakeUpstream) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    form: Any = {"type": "json_schema", "json_schema": {"name": "number", "strict": True, "schema": schema}}
+    for words, refused in (('{"n": 1}', False), ('{"n": "one"}', True)):
+        script(fake, says(words))
+        message = (
+            client.chat.completions.create(model="bad", messages=MESSAGES, response_format=form).choices[0].message
+        )
+        assert message.content == words
+        assert (message.refusal is not None) is refused
+    assert fake.posts[0].body["response_format"] == form
+
+
+def test_what_a_kind_cannot_do_is_refused_by_name(near: Server, fake: FakeUpstream) -> None:
+    script(fake, says("x"))
+    beside = {"response_format": {"type": "json_object"}, "tools": [LOOK]}
+    answer = near.post("/v1/chat/completions", json={"model": "bad", "messages": MESSAGES, **beside})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "response_format"
+    assert not fake.posts
+
+
+def test_a_run_calls_tools_of_which_one_call_broke_off(near: Server, fake: FakeUpstream) -> None:
+    """What was said before it stands; the call is made anew, and its output goes back."""
+    call = [fakes.call_piece("", "look", id="call_1"), fakes.call_piece('{"at":"sky"}')]
+    script(
+        fake,
+        breaks("I look.", *call[:1], fakes.call_piece('{"at":')),
+        fakes.events(*call, fakes.piece(reason="tool_calls"), b"[DONE]"),
+        says("Because of air"),
+    )
+    thread, run_id = run(near, "bad", tools=[LOOK, LISTEN])
+
+    def found() -> dict[str, Any]:
+        one: dict[str, Any] = near.get(f"/v1/threads/{thread}/runs/{run_id}").json()
+        return one
+
+    wait_for(lambda: found()["status"] in {"requires_action", *FINAL}, "the run to call")
+    assert found()["status"] == "requires_action", found()
+    (wanted,) = found()["required_action"]["submit_tool_outputs"]["tool_calls"]
+    assert wanted["function"]["name"] == "look"
+    assert wanted["function"]["arguments"] == '{"at":"sky"}'
+    first, second = fake.posts
+    assert [tool["function"]["name"] for tool in first.body["tools"]] == ["look", "listen"]
+    assert second.body["messages"] == [*MESSAGES, {"role": "assistant", "content": "I look."}]
+    assert second.body["continue_final_message"] is True
+    outputs = {"tool_outputs": [{"tool_call_id": wanted["id"], "output": "blue"}]}
+    near.post(f"/v1/threads/{thread}/runs/{run_id}/submit_tool_outputs", json=outputs).raise_for_status()
+    assert ended(near, thread, run_id)["status"] == "completed"
+    assert reply(near, thread).endswith("Because of air")
+    *_, calling, result = fake.posts[-1].body["messages"]
+    assert [each["id"] for each in calling["tool_calls"]] == [result["tool_call_id"]] == [wanted["id"]]
+    assert (result["role"], result["content"]) == ("tool", "blue")
+    assert "continue_final_message" not in fake.posts[-1].body
+
+
+def test_a_run_that_broke_off_in_the_middle_of_a_form_fails(near: Server, fake: FakeUpstream) -> None:
+    script(fake, breaks('{"n":'), says("1}"))
+    thread, run_id = run(near, "bad", response_format={"type": "json_object"})
+    final = ended(near, thread, run_id)
+    assert final["status"] == "failed"
+    assert "an answer that has a form cannot be continued" in final["last_error"]["message"]
+    assert len(fake.posts) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,18 +12,32 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import openai
 import pytest
 
 from janflask.errors import ContextLengthExceededError, InvalidRequestError, UpstreamError, UpstreamSetupError
-from janflask.inference.deltas import Done, TextDelta
+from janflask.inference.constrained import (
+    Constrained,
+    FormKind,
+    of_any_object,
+    of_choice,
+    of_grammar,
+    of_regex,
+    of_schema,
+)
+from janflask.inference.deltas import Done, Event, Finished, RefusalDelta, TextDelta, ToolCallDelta
+from janflask.inference.parts import ToolCallPart
 from janflask.inference.requests import (
+    CallChoice,
+    ChatMessage,
     ChatRequest,
     CompletionRequest,
     DetokenizeRequest,
     EmbeddingRequest,
     TemplateRequest,
     TokenizeRequest,
+    Tool,
 )
 from janflask.inference.upstream.backend import UpstreamBackend
 from janflask.inference.upstream.pool import UpstreamPool
@@ -33,6 +49,20 @@ from tests.integration.upstream_world import ASK, BEAT, card, is_whole, started,
 from tests.integration.waiting import free_port
 
 GREEDY: dict[str, Any] = {"temperature": 0.0}
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"place": {"type": "string", "maxLength": 8}, "far": {"type": "boolean"}},
+    "required": ["place", "far"],
+    "additionalProperties": False,
+}
+LOOK = Tool("look", "Looks at a place.", SCHEMA, strict=True)
+LISTEN = Tool("listen")
+LOOK_AT_IT: dict[str, Any] = {"callable_tools": frozenset({"look"}), "call_choice": CallChoice.REQUIRED}
+FORMS = {
+    "a JSON object": of_schema(SCHEMA, "response_format.json_schema.schema", {"name": "place"}),
+    "a choice": of_choice(['say "yes"', "no\\never"], "structured_outputs.choice"),
+    "a grammar": of_grammar('root ::= "<" [a-c]+ ">"', "grammar"),
+}
 
 
 def backend_at(port: int, model: str, kind: ServerKind) -> UpstreamBackend:
@@ -50,6 +80,26 @@ def jan(server: Server) -> Iterator[UpstreamBackend]:
 
 def chat(max_tokens: int = 12, begun: str = "", **more: Any) -> ChatRequest:
     return ChatRequest(model="far", messages=ASK, max_tokens=max_tokens, begun=begun, sampling=GREEDY | more)
+
+
+def asked(**more: Any) -> ChatRequest:
+    """For a few words at temperature 0."""
+    return ChatRequest(model="far", messages=ASK, sampling=GREEDY, **{"max_tokens": 60, **more})
+
+
+def called(events: list[Event]) -> list[tuple[str | None, str]]:
+    """The name and arguments of each call."""
+    calls: dict[int, tuple[str | None, str]] = {}
+    for event in events:
+        if isinstance(event, ToolCallDelta):
+            name, arguments = calls.get(event.call, (event.name, ""))
+            calls[event.call] = name, arguments + event.arguments
+    return list(calls.values())
+
+
+def reason(events: list[Event]) -> str:
+    (finished,) = [event for event in events if isinstance(event, Finished)]
+    return finished.reason
 
 
 def usage(events: list[Any]) -> tuple[int, int]:
@@ -137,6 +187,88 @@ def test_refusals_of_a_janflask(jan: UpstreamBackend, server: Server) -> None:
     other.pool.close()
 
 
+TOLD_TOOLS: Any = [
+    {
+        "type": "function",
+        "function": {"name": "look", "description": "Looks at a place.", "parameters": SCHEMA, "strict": True},
+    },
+    {"type": "function", "function": {"name": "listen", "parameters": {"type": "object", "properties": {}}}},
+]
+CHOICES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "auto": ("auto", {}),
+    "required": ("required", {"call_choice": CallChoice.REQUIRED}),
+    "named": ({"type": "function", "function": {"name": "look"}}, {**LOOK_AT_IT, "parallel_calls": False}),
+    "allowed": (
+        {
+            "type": "allowed_tools",
+            "allowed_tools": {"mode": "required", "tools": [{"type": "function", "function": {"name": "look"}}]},
+        },
+        LOOK_AT_IT,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_janflask_calls_the_same_through_it(jan: UpstreamBackend, sdk: openai.OpenAI, name: str) -> None:
+    told_choice, choice = CHOICES[name]
+    history: Any = [
+        {"role": "user", "content": "Where is the sky?"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "listen", "arguments": "{}"}}],
+        },
+        {"role": "tool", "content": "hush", "tool_call_id": "call_1"},
+    ]
+    messages = (
+        ChatMessage.of("user", "Where is the sky?"),
+        ChatMessage(role="assistant", parts=(ToolCallPart("call_1", "listen", "{}"),)),
+        ChatMessage.of("tool", "hush", tool_call_id="call_1"),
+    )
+    direct = sdk.chat.completions.create(
+        model=MODEL, messages=history, tools=TOLD_TOOLS, tool_choice=told_choice, max_tokens=60, temperature=0
+    )
+    request = ChatRequest(
+        model="far", messages=messages, tools=(LOOK, LISTEN), max_tokens=60, sampling=GREEDY, **choice
+    )
+    found = told(jan.chat(request, Waiter(), BEAT))
+    there = direct.choices[0]
+    calls = [(call.function.name, call.function.arguments) for call in there.message.tool_calls or () if call.function]
+    assert called(found) == calls
+    assert text(found) == (there.message.content or "")
+    assert reason(found) == there.finish_reason
+    assert direct.usage is not None
+    assert usage(found)[0] == direct.usage.prompt_tokens
+
+
+@pytest.mark.parametrize(
+    "form", [*FORMS.values(), of_regex("[0-9]{3}[.]", "regex"), of_any_object("response_format")], ids=str
+)
+def test_a_janflask_holds_answers_to_a_form(jan: UpstreamBackend, server: Server, form: Constrained) -> None:
+    found = told(jan.chat(asked(constraint=form), Waiter(), BEAT))
+    assert not [event for event in found if isinstance(event, RefusalDelta)]
+    assert is_whole(found)
+    _check(form, found)
+    request = CompletionRequest(model="far", prompts=("Say it.",), max_tokens=60, sampling=GREEDY, constraint=form)
+    _check(form, told(jan.complete(request, Waiter(), BEAT)))
+
+
+def _check(form: Constrained, found: list[Event]) -> None:
+    if reason(found) == "length":
+        assert form.form.kind is FormKind.JSON_OBJECT  # that may be of any length
+        return
+    said = text(found)
+    match form.form.kind:
+        case FormKind.JSON_SCHEMA | FormKind.JSON_OBJECT:
+            jsonschema.validate(json.loads(said), form.form.value or {"type": "object"})
+        case FormKind.CHOICE:
+            assert said in form.form.value
+        case FormKind.REGEX:
+            assert re.fullmatch(form.form.value, said)
+        case _:
+            assert re.fullmatch("<[a-c]+>", said)
+
+
 # --- llama-cpp-python's server ----------------------------------------------------------------------------------------
 
 
@@ -219,3 +351,32 @@ def test_refusals_of_llama_cpp_python(llama: UpstreamBackend) -> None:
     with pytest.raises(InvalidRequestError, match="n is not supported"):
         told(llama.chat(ChatRequest(model="far", messages=ASK, n=2), Waiter(), BEAT))
     assert text(told(llama.chat(chat(2), Waiter(), BEAT)))  # it is well, and asked again
+
+
+def test_llama_cpp_python_calls_the_function_that_is_named(llama: UpstreamBackend) -> None:
+    request = asked(tools=(LOOK, LISTEN), **LOOK_AT_IT)
+    found = told(llama.chat(request, Waiter(), BEAT))
+    ((name, arguments),) = called(found)
+    assert name == "look"
+    jsonschema.validate(json.loads(arguments), SCHEMA)
+    assert reason(found) == "tool_calls"
+    assert text(found) == ""
+    assert is_whole(found)
+    cut = told(llama.chat(asked(tools=(LOOK,), max_tokens=3, **LOOK_AT_IT), Waiter(), BEAT))
+    assert reason(cut) == "length"  # it says tool_calls
+    assert called(cut)[0][1] == arguments[: len(called(cut)[0][1])]
+    history = (*ASK, ChatMessage(role="assistant", parts=(ToolCallPart("call_1", "look", arguments),)))
+    result = ChatMessage.of("tool", "blue", tool_call_id="call_1")
+    assert text(told(llama.chat(ChatRequest(model="far", messages=(*history, result), max_tokens=2), Waiter(), BEAT)))
+    with pytest.raises(InvalidRequestError, match="name it in `tool_choice`"):
+        told(llama.chat(asked(tools=(LOOK,)), Waiter(), BEAT))
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_llama_cpp_python_holds_answers_to_a_form(llama: UpstreamBackend, name: str) -> None:
+    form = FORMS[name]
+    found = told(llama.chat(asked(constraint=form), Waiter(), BEAT))
+    assert not [event for event in found if isinstance(event, RefusalDelta)]
+    _check(form, found)
+    with pytest.raises(InvalidRequestError, match="does not know a regular expression"):
+        told(llama.chat(asked(constraint=of_regex("a+", "regex")), Waiter(), BEAT))

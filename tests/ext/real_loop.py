@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from janflask.engine.builder import ContextPlan, build_loop
 from janflask.engine.constraint import Compiled
 from janflask.engine.context import ContextOptions, LlamaContext
+from janflask.engine.guide import Guide, Held
 from janflask.engine.model import Model
 from janflask.engine.sequence import Sequence
 from janflask.engine.snapshots import Snapshots
@@ -73,6 +74,7 @@ class Engine:
         cache: bool = True,
         conversation: str | None = None,
         constraint: Compiled | None = None,
+        guide: Guide | None = None,
         seed: int = 0,
         stop: tuple[str, ...] = (),
     ) -> tuple[Sequence, Collector]:
@@ -91,7 +93,7 @@ class Engine:
             cache_prompt=cache,
             conversation=conversation,
             wants_logprobs=params.top_logprobs is not None,
-            matcher=None if constraint is None else constraint.matcher(),
+            guide=guide if constraint is None else Held(constraint.matcher()),
         )
         self.loop.submit([sequence])
         return sequence, sink

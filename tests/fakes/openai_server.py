@@ -172,6 +172,12 @@ def piece(text: str | None = None, index: int = 0, reason: str | None = None, **
     return {"object": "chat.completion.chunk", "choices": [choice]}
 
 
+def call_piece(arguments: str = "", name: str | None = None, call: int = 0, **more: Any) -> dict[str, Any]:
+    """A chunk of a chat with a piece of a call; the first one of a call has its name, and ``id``."""
+    function = {"arguments": arguments} if name is None else {"name": name, "arguments": arguments}
+    return {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": call, **more, "function": function}]}}]}
+
+
 def text_piece(text: str, index: int = 0, reason: str | None = None, **more: Any) -> dict[str, Any]:
     """A chunk of a completion."""
     return {"choices": [{"index": index, "text": text, "finish_reason": reason, **more}]}
@@ -231,13 +237,13 @@ def silent(handler: Handler) -> None:
     handler.close_connection = True
 
 
-def breaks(*words: str) -> Callable[[Handler], None]:
-    """Some words, then the connection is gone."""
+def breaks(*said: str | dict[str, Any]) -> Callable[[Handler], None]:
+    """Some words or events, then the connection is gone."""
 
     def act(handler: Handler) -> None:
         handler.begin()
-        for word in words:
-            handler.event(piece(word))
+        for word in said:
+            handler.event(piece(word) if isinstance(word, str) else word)
         handler.close_connection = True
 
     return act

@@ -22,7 +22,9 @@ from janflask.ipc.messages.engine import (
     Embeddings,
     Finished,
     Generate,
+    GetSpecials,
     GetStats,
+    Specials,
     Started,
     Stats,
     Text,
@@ -199,11 +201,16 @@ class ScriptedEngine(_Server):
         self.requests: list[GenerateRequest] = []
         self.tokenized: list[Tokenize] = []
         self.embedded: list[Embed] = []
+        self.asked_for_specials = 0
+        self.specials = Specials(("<s>", "</s>"), ("<tool_call>", "\n\n"))
         self.refusal: JanflaskError | None = None  # of whatever is to be tokenized or embedded
 
     def answer(self, connection: socket.socket, message: Message) -> None:
         if isinstance(message, GetStats):
             connection.sendall(encode(Stats(STATS)))
+        elif isinstance(message, GetSpecials):
+            self.asked_for_specials += 1
+            connection.sendall(encode(self.specials))
         elif isinstance(message, Tokenize):
             self.tokenized.append(message)
             connection.sendall(encode(self._tokens(message)))

@@ -80,6 +80,7 @@ class FakeServer:
         self.models = {"tiny": RUNNING, "other": STOPPED}
         self.answers: list[list[object]] = []
         self.events: list[list[object]] = []
+        self.runs: list[list[object]] = []  # as ``answers``, of the thread t1
         self.refusals: dict[str, tuple[int, dict[str, Any]]] = {}
         self.hanging = threading.Event()
         self.timings: dict[str, float] | None = None  # of every completion; None: 10 ms of prompt, 8 a token
@@ -110,6 +111,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(*refusal)
         elif self.path == "/v1/chat/completions":
             self._stream(self.fake.answers.pop(0))
+        elif self.path == "/v1/threads/t1/runs":
+            self._stream(self.fake.runs.pop(0))
+        elif self.path == "/v1/threads/t1":
+            self._json(200, {"id": "t1", "title": "Talk"})
         elif self.path == "/v1/completions":
             self._json(200, {"timings": self.fake.timings or _timings(body)})
         elif parts[2:] == ["events"]:

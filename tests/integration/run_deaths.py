@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,15 +27,18 @@ from janflask.inference.requests import ChatRequest
 from janflask.inference.waiting import Waiter
 from janflask.runner import execution
 from janflask.runner.live import Change, LiveRun
+from janflask.services.replies import run_messages
 from janflask.storage import open_repository
 from janflask.storage.base import Page
 from janflask.storage.records import Run, RunStatus
 from janflask.storage.run_log import (
     LifecycleEvent,
     LogEvent,
+    ToolCallEvent,
     decode_events,
     encode_events,
     missing,
+    of_round,
     reasoning_of,
     texts_of,
 )
@@ -43,7 +47,7 @@ from tests.integration.store_deaths import CALLS, NEVER, die, die_after, die_in_
 from tests.integration.store_faults import Action, fault
 from tests.integration.store_records import settings
 from tests.unit.runner import run_world
-from tests.unit.runner.run_world import RunWorld, Script, failing, saying, watch
+from tests.unit.runner.run_world import RunWorld, Script, calling, failing, saying, watch
 
 PATIENCE = 60.0  # seconds that a run may take
 TOLD = msgspec.json.Decoder(tuple[int, list[LogEvent]])
@@ -71,6 +75,18 @@ def left(world: RunWorld, run: Run) -> Script:
     return script
 
 
+def in_rounds(request: ChatRequest, waiter: Waiter) -> Iterator[list[Any]]:
+    """A model that calls two functions, then another one, then answers."""
+    results = sum(turn.role == "tool" for turn in request.messages)
+    if results == 0:
+        calls = calling(("call_1", "look", '{"at": "sea"}'), ("call_2", "go", "{}"), text="Well", thought="Hm")
+    elif results == 2:
+        calls = calling(("call_3", "look", "{}"))
+    else:
+        calls = thinking
+    yield from calls(request, waiter)
+
+
 class World(RunWorld):
     """A runner on the files of a folder, and its one run."""
 
@@ -88,16 +104,25 @@ class World(RunWorld):
     def log(self, run: Run) -> Path:
         return self.settings.threads_dir / run.thread_id / "runs" / f"{run.id}.reply"
 
-    def carry_out(self, script: Script) -> None:
-        """Until the run is final and nobody has to look after it."""
+    def carry_out(self, script: Script, cancels: bool = False) -> None:
+        """Until the run is final and nobody has to look after it; what it waits for comes, or it is cancelled then."""
         self.model.scripts = [script]
         self.new_runner().recover()
         deadline = time.monotonic() + PATIENCE
         while list(self.repository.runs.all_open()):
             if time.monotonic() > deadline:
                 raise TimeoutError("the run does not end")
+            if self.only.status is RunStatus.REQUIRES_ACTION:
+                self.act(cancels)
             time.sleep(0.001)
         self.runner.close()
+
+    def act(self, cancels: bool) -> None:
+        run = self.only
+        if cancels:
+            self.runner.cancel(run.thread_id, run.id)
+        elif (waiting := run.waiting) is not None:
+            self.submit(run, **{call.id: f"that of {call.id}" for call in waiting.calls})
 
 
 def fill(folder: Path, change: Callable[[Run], Run], old: list[str]) -> None:
@@ -116,6 +141,11 @@ def replying(run: Run) -> Run:
     return replace(run, status=RunStatus.IN_PROGRESS, started_ms=run.created_ms + 1, replied_ms=run.created_ms + 2)
 
 
+def with_functions(run: Run) -> Run:
+    functions = tuple({"type": "function", "function": {"name": name}} for name in ("look", "go"))
+    return replace(run, tools=functions)
+
+
 def cancelling(run: Run) -> Run:
     return replace(run, status=RunStatus.CANCELLING)
 
@@ -127,6 +157,8 @@ KINDS: dict[str, Kind] = {
     "cancelled before it begins": (cancelling, [], lambda world, run: thinking),
     "failed": (as_it_is, [], lambda world, run: failing(EngineError("out of luck"), "half")),
     "failed before its first word": (as_it_is, [], lambda world, run: failing(EngineError("out of luck"))),
+    "in rounds": (with_functions, [], lambda world, run: in_rounds),
+    "cancelled while it waits": (with_functions, [], lambda world, run: in_rounds),
     "begun by an earlier version": (replying, ["The ", "sea"], lambda world, run: saying(" is", " wide")),
 }
 
@@ -152,7 +184,7 @@ def live(folder: Path, kind: str, at: int, action: Action, pipe: socket.socket) 
     tell_everything(pipe)
     script = KINDS[kind][2](world, world.only)
     with fault(at, action, CALLS) as calls:
-        world.carry_out(script)
+        world.carry_out(script, cancels=kind == "cancelled while it waits")
     return list(calls)
 
 
@@ -164,8 +196,8 @@ def check(folder: Path, told: list[LogEvent]) -> None:
     world = World(folder)
     run = world.only
     before = list(world.repository.runs.events(run.thread_id, run.id))
-    names = lifecycle(before)
-    assert set(names) <= set(lifecycle(missing(run, []))), f"the log says more than the run: {names} of {run}"
+    names = due(before)
+    assert set(names) <= set(due(missing(run, []))), f"the log says more than the run: {names} of {run}"
     whole = [*before, *missing(run, before)]
     assert whole[: len(told)] == told, f"told {told}, found {whole}"
 
@@ -175,24 +207,28 @@ def check(folder: Path, told: list[LogEvent]) -> None:
     assert final.status.is_final
     assert after[: len(whole)] == whole, f"what was there, {whole}, became {after}"
     assert missing(final, after) == []
-    assert len(set(lifecycle(after))) == len(lifecycle(after)), f"something is there twice: {after}"
+    assert len(set(due(after))) == len(due(after)), f"something is there twice: {after}"
     assert isinstance(after[-1], LifecycleEvent)
     assert after[-1].event == f"run.{final.status}"
     data = world.log(run).read_bytes()
     assert decode_events(data) == after
     assert data.startswith(b'"') or data == encode_events(after), "every line is an event of its own"
     messages = [message for message in world.repository.threads.all_messages(run.thread_id) if message.run_id]
-    assert len(messages) == (final.replied_ms is not None)
-    if messages:
-        assert messages[0].text == "".join(texts_of(after))
-        assert messages[0].extra.get("reasoning_content", "") == reasoning_of(after)
+    newest = of_round(after, len(final.rounds))
+    assert messages == run_messages(final, "".join(texts_of(newest)), reasoning_of(newest))
+    for number, past in enumerate(final.rounds):
+        said = of_round(after, number)
+        assert ("".join(texts_of(said)), reasoning_of(said)) == (past.text, past.reasoning)
+        assert final.waiting is past or [call.output for call in past.calls] == [f"that of {c.id}" for c in past.calls]
     world.new_runner()
     assert list(watch(world.runner, run)) == [final, (1, after)]
     world.runner.close()
 
 
-def lifecycle(events: Iterable[LogEvent]) -> list[str]:
-    return [event.event for event in events if isinstance(event, LifecycleEvent)]
+def due(events: Iterable[LogEvent]) -> list[tuple[Any, ...]]:
+    """What follows from the run's file."""
+    named = [(event.event, event.round, event.calls) for event in events if isinstance(event, LifecycleEvent)]
+    return [*named, *[(event.round, event.call, event.id) for event in events if isinstance(event, ToolCallEvent)]]
 
 
 class Deaths:
@@ -241,6 +277,8 @@ class Deaths:
                 calls = live(trial, self._kind, at, action, theirs)
                 theirs.sendall(b"!" + json.dumps(calls).encode() + b"\n")
                 code = 0
+            except Exception:
+                traceback.print_exc()
             finally:
                 os._exit(code)
         theirs.close()
@@ -257,6 +295,9 @@ def heard(lines: Iterable[bytes]) -> tuple[list[LogEvent], list[str]]:
             calls = cast(list[str], json.loads(line[1:]))
             continue
         first, events = TOLD.decode(line)
+        if first == 1:  # it goes on with outputs
+            assert events[: len(told)] == told, f"told {told}, then {events}"
+            told = []
         assert first == len(told) + 1, f"number {first} was told behind {len(told)} events"
         told += events
     return told, calls

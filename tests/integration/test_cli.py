@@ -440,6 +440,119 @@ def test_an_answer_that_breaks_off_is_an_error(server: FakeServer, answer: list[
     assert "in the middle of the answer" in result.stderr or "no JSON" in result.stderr
 
 
+# --- answers under a schema, calls ------------------------------------------------------------------------------
+
+SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+
+
+def chunk(reason: str | None = None, **delta: object) -> dict[str, object]:
+    return {"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
+
+
+@pytest.fixture
+def schema_file(tmp_path: Path) -> Path:
+    path = tmp_path / "a person.json"
+    path.write_text("\ufeff" + json.dumps(SCHEMA), encoding="utf-8")  # as Windows' editors write it
+    return path
+
+
+def test_answers_under_a_schema(server: FakeServer, schema_file: Path) -> None:
+    server.answers = [['{"name":', '"Ada"}', chunk("stop"), DONE], ['{"name":"Bo"}', chunk("stop"), DONE]]
+    result = run_chat(server, "--json-schema", str(schema_file), text="Who?\nAnd who?\n")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, '{"name":"Ada"}\n{"name":"Bo"}\n', "")
+    named = {"name": "answer", "schema": SCHEMA}
+    asked = [body["response_format"] for body in server.chats]
+    assert asked == [{"type": "json_schema", "json_schema": named}] * 2
+
+
+def test_a_refusal_is_an_error(server: FakeServer, schema_file: Path) -> None:
+    server.answers = [["{}", chunk(refusal="the answer does "), chunk(refusal="not fit"), chunk("stop"), DONE]]
+    result = run_chat(server, "--json-schema", str(schema_file), text="Who?\nAnd who?\n")
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "{}\n", "Error: the answer does not fit\n")
+    assert len(server.chats) == 1
+
+
+def test_half_an_answer_is_an_error_where_it_must_be_whole(server: FakeServer, schema_file: Path) -> None:
+    server.answers = [['{"na', chunk("length"), DONE]] * 2
+    result = run_chat(server, "--json-schema", str(schema_file), text="Who?\n")
+    assert (result.exit_code, result.stdout) == (1, '{"na\n')
+    assert result.stderr.startswith("Error: the answer was cut")
+    assert run_chat(server, text="Who?\n").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"{", "holds no JSON: "),
+        (b'{"minimum": NaN}', "holds no JSON: NaN is no number"),
+        (b"\xff", "holds no JSON: "),
+        (b"[" * 100_000, "holds no JSON: "),
+        (b"[]", "holds no JSON schema, which is an object"),
+    ],
+)
+def test_a_file_without_a_schema(server: FakeServer, tmp_path: Path, content: bytes | None, told: str) -> None:
+    path = tmp_path / "x.json"
+    if content is not None:
+        path.write_bytes(content)
+    result = run_chat(server, "--json-schema", str(path), text="Who?\n")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: --json-schema: {path} {told}")
+    assert result.stderr.count("\n") == 1
+    assert server.requests == []
+
+
+def test_what_the_server_says_of_a_schema(server: FakeServer, schema_file: Path) -> None:
+    told = {"error": {"message": "response_format.json_schema.schema.x is not supported", "code": "invalid_schema"}}
+    server.refusals["POST /v1/chat/completions"] = (400, told)
+    result = run_chat(server, "--json-schema", str(schema_file), text="Who?\n")
+    assert (result.exit_code, result.stderr) == (1, "Error: response_format.json_schema.schema.x is not supported\n")
+
+
+def test_calls_are_shown(server: FakeServer) -> None:
+    first = {"index": 0, "id": "a", "function": {"name": "get_weather", "arguments": ""}}
+    more = [{"index": 0, "function": {"arguments": text}} for text in ('{"city":', '"Oslo"}')]
+    second = {"index": 1, "id": "b", "function": {"name": "get_time", "arguments": "{}"}}
+    calls = [chunk(tool_calls=[call]) for call in (first, *more, second)]
+    server.answers = [[*calls, chunk("tool_calls"), DONE], ["I look.", *calls[:1], chunk("tool_calls"), DONE]]
+    result = run_chat(server, text="Weather?\nAnd now?\n")
+    assert result.exit_code == 0
+    assert result.stdout == 'get_weather({"city":"Oslo"})\nget_time({})\nI look.\nget_weather()\n'
+
+
+def test_a_run_that_waits_for_tools_is_an_error(server: FakeServer) -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
+    action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": [call]}}
+    run = {"id": "r1", "object": "thread.run", "status": "requires_action", "required_action": action}
+    told = "Error: the assistant asks for get_weather({}), and nobody here can call that"
+    result = run_stored(server, [run])
+    assert (result.exit_code, result.stdout) == (1, "\n")
+    assert result.stderr == f"{told}; its run could not be cancelled: there is no /v1/threads/t1/runs/r1/cancel\n"
+    server.refusals["POST /v1/threads/t1/runs/r1/cancel"] = (200, {**run, "status": "cancelled"})
+    assert run_stored(server, [run]).stderr == f"{told}\n"
+
+
+def test_a_stored_conversation_under_a_schema(server: FakeServer, schema_file: Path) -> None:
+    def said(**part: object) -> dict[str, object]:
+        return {"object": "thread.message.delta", "delta": {"content": [{"index": 0, **part}]}}
+
+    words = said(type="text", text={"value": "{}"})
+    refusal = said(type="refusal", refusal="it does not fit")
+    done = {"object": "thread.run", "status": "completed"}
+    result = run_stored(server, [words, done], "--json-schema", str(schema_file))
+    assert (result.exit_code, result.stdout) == (0, "{}\n")
+    assert server.requests[-1][2]["response_format"]["json_schema"]["schema"] == SCHEMA
+    result = run_stored(server, [words, refusal, done], "--json-schema", str(schema_file))
+    assert (result.exit_code, result.stderr) == (1, "Error: it does not fit\n")
+    result = run_stored(server, [words, {**done, "status": "incomplete"}], "--json-schema", str(schema_file))
+    assert (result.exit_code, result.stderr.startswith("Error: the answer was cut")) == (1, True)
+
+
+def run_stored(server: FakeServer, events: list[dict[str, object]], *args: str) -> Result:
+    server.runs = [[*events, DONE]]
+    return run_chat(server, "--thread", "t1", *args, text="Hi\n")
+
+
 def test_an_unknown_model_is_told_before_the_first_question(server: FakeServer) -> None:
     result = CliRunner().invoke(chat, ["nope", "--url", server.url], input="Hi\n")
     assert result.exit_code == 1

@@ -141,6 +141,15 @@ def test_ctrl_c_before_the_first_word_forgets_the_question(server: FakeServer, t
     assert server.chats[1]["messages"] == [{"role": "user", "content": "Second"}]
 
 
+def test_a_refusal_ends_an_answer_and_not_the_program(server: FakeServer, terminal: Terminal) -> None:
+    refusal = {"choices": [{"index": 0, "delta": {"refusal": "the answer does not fit"}}]}
+    server.answers = [["{}", refusal, DONE], ["Yes.", DONE]]
+    ask(terminal, "First")
+    terminal.wait_for("Error: the answer does not fit")
+    ask(terminal, "Second")
+    terminal.wait_for("Yes.")
+
+
 def test_ctrl_c_at_the_prompt_gives_a_new_one(server: FakeServer, terminal: Terminal) -> None:
     server.answers = [["Yes.", DONE]]
     terminal.type("half a quest")

@@ -37,7 +37,7 @@ class Compiler:
 def compiler(engine: Engine) -> Compiler:  # noqa: F811
     compiler: Any = Compiler()
     engine.server.compiler = compiler
-    engine.loop.masker = LateMasks()
+    engine.loop.constraining.masker = LateMasks()
     return compiler
 
 

@@ -16,9 +16,16 @@ from janflask.engine.prefix_cache import PrefixCache
 from janflask.engine.scheduler import Limits
 from janflask.engine.server import EngineServer
 from janflask.errors import InvalidRequestError, JanflaskError
-from janflask.ipc.clients.engine import Generation, engine_stats, engine_text, engine_tokens, open_generation
+from janflask.ipc.clients.engine import (
+    Generation,
+    engine_specials,
+    engine_stats,
+    engine_text,
+    engine_tokens,
+    open_generation,
+)
 from janflask.ipc.frames import Message
-from janflask.ipc.messages.engine import Chunk, Done, Echo, Finished, Started, Tokenize, Tokens
+from janflask.ipc.messages.engine import Chunk, Done, Echo, Finished, Specials, Started, Tokenize, Tokens
 from janflask.ipc.messages.generation import GenerateRequest
 from janflask.models.engine_info import EngineStats
 from janflask.models.sampling import SamplingParams
@@ -29,6 +36,7 @@ LIMIT = 20.0  # seconds any wait may take here
 
 class FakeModel:
     n_vocab = N_VOCAB
+    specials = Specials(("<end>",))
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> array:
         return array("i", list(text.encode()))
@@ -346,6 +354,7 @@ def test_tokens_are_told_while_the_loop_is_busy(engine: Engine) -> None:
         assert engine_tokens(engine.path, Tokenize("", False, True), LIMIT) == Tokens([])
         assert engine_text(engine.path, (0xC3, 0xA9, 0xC3, 256), LIMIT) == "é\ufffd<end>"
         assert engine_text(engine.path, (), LIMIT) == ""
+        assert engine_specials(engine.path, LIMIT) == Specials(("<end>",))
         engine.context.gate.set()
 
 

@@ -23,7 +23,9 @@ from janflask.errors import (
     UpstreamTimeoutError,
     UpstreamUnavailableError,
 )
-from janflask.inference.deltas import Done, Finished, ReasoningDelta, TextDelta, ToolCallDelta
+from janflask.inference.backend import Counted
+from janflask.inference.constrained import of_any_object, of_schema
+from janflask.inference.deltas import Done, Finished, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from janflask.inference.requests import (
     ChatMessage,
     ChatRequest,
@@ -32,6 +34,7 @@ from janflask.inference.requests import (
     EmbeddingRequest,
     TemplateRequest,
     TokenizeRequest,
+    Tool,
 )
 from janflask.inference.waiting import Waiter
 from janflask.models.upstream import ServerKind
@@ -41,6 +44,7 @@ from tests.fakes.openai_server import (
     Handler,
     answers,
     breaks,
+    call_piece,
     closes_after,
     events,
     finish,
@@ -263,9 +267,57 @@ def test_what_was_said_is_told_before_the_error_and_nothing_is_tried_again() -> 
     assert len(fake.posts) == 1
 
 
+def test_calls_that_break_off_are_made_again_only_where_nothing_of_them_was_told() -> None:
+    whole = events(call_piece("{}", "look", id="call_1"), piece(reason="tool_calls"), b"[DONE]")
+    nameless = {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "call_9"}]}}]}
+    with serving([breaks(nameless), whole]) as fake, backend_for(fake) as backend:
+        found = told(chat(backend, tools=(Tool("look"),)))
+    assert found[-3:-1] == [ToolCallDelta(0, 0, "call_1", "look", "{}"), Finished(0, "tool_calls")]
+    assert len(fake.posts) == 2
+    with serving([breaks(call_piece('{"a', "look", id="call_1")), whole]) as fake, backend_for(fake) as backend:
+        answer = chat(backend, tools=(Tool("look"),))
+        found = []
+        with pytest.raises(UpstreamUnavailableError, match="broke off"):
+            found.extend(event for batch in answer for event in batch)
+    assert len(fake.posts) == 1
+
+
+def test_an_answer_is_checked_by_its_schema() -> None:
+    """Servers hold a model to less than the whole of a schema, or to nothing at all."""
+    form = of_schema({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}, "json_schema")
+    for words, objection in (('{"n": 1}', None), ('{"n": "1"}', "(at n)"), ("Sure!", "is not the JSON")):
+        with serving([says(words)]) as fake, backend_for(fake) as backend:
+            found = told(chat(backend, constraint=form))
+        refusals = [event.text for event in found if isinstance(event, RefusalDelta)]
+        assert text(found) == words
+        assert len(refusals) == (0 if objection is None else 1)
+        assert objection is None or objection in refusals[0]
+        assert isinstance(found[-2], Finished)
+
+
+def test_a_model_that_refuses_is_not_checked_as_well() -> None:
+    no = [{"choices": [{"index": 0, "delta": {"refusal": part}}]} for part in ("I ", "won't.")]
+    with serving([events(*no, piece(reason="stop"), b"[DONE]")]) as fake, backend_for(fake) as backend:
+        found = told(chat(backend, constraint=of_any_object("response_format")))
+    assert found[1:-1] == [RefusalDelta(0, "I "), RefusalDelta(0, "won't."), Finished(0, "stop")]
+
+
+def test_a_completion_is_held_to_its_form() -> None:
+    with serving([events(text_piece("a", reason="stop"), b"[DONE]")]) as fake, backend_for(fake) as backend:
+        request = CompletionRequest(model="far", prompts=("x",), constraint=of_any_object("response_format"))
+        found = told(backend.complete(request, Waiter(), BEAT))
+    assert fake.posts[0].body["response_format"] == {"type": "json_object"}
+    assert [type(event) for event in found[1:-1]] == [TextDelta, RefusalDelta, Finished]
+
+
 FAILURES: dict[str, tuple[Callable[[Handler], None], type[JanflaskError], str]] = {
     "no JSON": (events(piece("a"), b"{not json"), UpstreamError, "did not answer with a chunk of an answer: {not json"),
     "wrong types": (events({"choices": "x"}), UpstreamError, "did not answer with a chunk"),
+    "a call that jumps": (
+        events(call_piece("{}", "look", 2)),
+        UpstreamError,
+        r"did not answer with calls of tools \(call 2 behind 0 calls\)",
+    ),
     "a choice too many": (events(piece("a", 1)), UpstreamError, "did not answer with 1 choices"),
     "an error event": (
         events(piece("a"), {"error": {"message": "CUDA out of memory", "code": 500}}),
@@ -579,7 +631,7 @@ def test_vllms_token_routes() -> None:
         assert backend.detokenize(DetokenizeRequest(model="far", tokens=(4, 5)), Waiter()) == "text of [4, 5]"
         laid_out = backend.lay_out(template, Waiter())
         assert (laid_out.prompt, laid_out.tokens) == ("text of [1, 2, 3]", (1, 2, 3))
-        assert backend.count(template, Waiter()).tokens == 3
+        assert backend.count(template, Waiter()) == Counted(3)
     assert fake.posts[0].body == {"model": "far", "prompt": "hi", "add_special_tokens": False}
 
 
@@ -601,9 +653,9 @@ def test_a_count_where_the_route_is_missing_is_an_estimate() -> None:
     with serving([status(404, "Not Found")]) as fake, backend_for(fake) as backend:
         counted = backend.count(TemplateRequest(model="far", messages=ASK), Waiter())
         assert backend.pool.health()[0].reachable is True
-    assert counted.tokens == 7 + 8  # 20 bytes, and a message's share
+    assert counted == Counted(7 + 8, is_estimate=True)  # 20 bytes, and a message's share
     with backend_for("http://127.0.0.1:1/v1", kind=ServerKind.OPENAI) as backend:
-        assert backend.count(TemplateRequest(model="far", messages=ASK), Waiter()).tokens == 15
+        assert backend.count(TemplateRequest(model="far", messages=ASK), Waiter()) == counted
         with pytest.raises(InvalidRequestError, match=r"kind openai\) cannot tokenize"):
             backend.tokenize(TokenizeRequest(model="far", content="hi"), Waiter())
 

@@ -19,6 +19,8 @@ FILES = {
     f"{ROOT}/vendor/llama.cpp/models/templates/a.jinja": b"A",
     f"{ROOT}/vendor/llama.cpp/models/templates/README.md": b"no template",
     f"{ROOT}/other/b.jinja": b"B",
+    f"{ROOT}/vendor/llama.cpp/models/ggml-vocab-phi-3.gguf": b"V",
+    f"{ROOT}/vendor/llama.cpp/models/ggml-vocab-starcoder.gguf": b"not needed",
 }
 
 
@@ -49,7 +51,10 @@ class Sources:
 def test_they_are_fetched_once(tmp_path: Path) -> None:
     env, sources = {"XDG_CACHE_HOME": str(tmp_path)}, Sources()
     folder = ensure(env, "9.9", sources.sha256, sources)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a.jinja": b"A"}
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        "a.jinja": b"A",
+        "ggml-vocab-phi-3.gguf": b"V",
+    }
     assert ensure(env, "9.9", sources.sha256, sources) == folder
     assert sources.fetched == 1
     assert folder.is_relative_to(tmp_path)

@@ -72,6 +72,8 @@ def problem(name: str, value: Any) -> str:
         ("dry_sequence_breakers", ["x", ""], ("x",)),
         ("chat_template_kwargs", {"a": [1]}, {"a": [1]}),
         ("reasoning_effort", "low", "low"),
+        ("reasoning_budget", "-1", -1),
+        ("thinking_token_budget", 5.0, 5),
     ],
 )
 def test_what_can_be_meant_is_taken(name: str, given: Any, meant: Any) -> None:
@@ -108,6 +110,9 @@ def test_what_can_be_meant_is_taken(name: str, given: Any, meant: Any) -> None:
         ("chat_template_kwargs", "x", "must be an object"),
         ("chat_template_kwargs", {"a": 1 << 64}, "no whole number beyond 64 bits"),
         ("reasoning_effort", "huge", "must be one of none, minimal"),
+        ("reasoning_budget", -2, "must be from -1 to 16777216"),
+        ("thinking_budget", "much", 'parameters.thinking_budget in thread.json is "much": must be a whole number'),
+        ("reasoning", {"effort": "low"}, "is not supported: use `reasoning_effort`, `enable_thinking` or `reasoning_b"),
         ("repetition_penalty", 99, "parameters.repetition_penalty in thread.json is 99: must be from 0.01 to 10"),
         ("guided_json", {"type": "object"}, "parameters.guided_json in thread.json is not supported yet"),
         ("documents", ["x"], "parameters.documents in thread.json is not supported"),

@@ -51,8 +51,8 @@ def test_a_thread_comes_along() -> None:
     ("body", "field"),
     [
         ({"tools": [{"type": "file_search"}]}, "tools"),
-        ({"tool_choice": "required"}, "tool_choice"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"tool_choice": "maybe"}, "tool_choice"),
+        ({"response_format": "json"}, "response_format"),
         ({"tool_resources": {"file_search": {"vector_store_ids": ["v"]}}}, "tool_resources"),
         ({"n": 2}, "n"),
         ({"temperature": 3}, "temperature"),

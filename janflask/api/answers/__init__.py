@@ -6,9 +6,11 @@
 ``model_events``: Server-sent events of one model: how it is, and how far its download is, until nothing is under way
     with it
 ``model_objects``: A model as the API shows it: Jan's fields, OpenAI's, and how it runs
+``run_event_data``: What a run's events say: the run, a step or a message as it was then, made from the run as it is now
 ``run_events``: A run's events, as the SDK's stream helpers want them: the same ones, in the same order, whoever asks
     and whenever
-``run_objects``: Runs and their steps as the API shows them, in the shape of OpenAI's
+``run_objects``: Runs as the API shows them, in the shape of OpenAI's
 ``run_stream``: A run's events as server-sent events, from the start or from where a client was cut off
+``step_objects``: The steps of runs as the API shows them, in the shape of OpenAI's: the making of messages, and calls
 ``thread_objects``: Threads and messages as the API shows them
 """

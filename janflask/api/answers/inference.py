@@ -87,7 +87,7 @@ class _ChatChoice(_Choice):
         elif isinstance(delta, ReasoningDelta):
             self._thoughts.append(delta.text)
         elif isinstance(delta, RefusalDelta):
-            self._refusal = delta.text
+            self._refusal = (self._refusal or "") + delta.text
         else:
             self._add_call(delta)
 

@@ -8,47 +8,38 @@ back (``Last-Event-ID``) goes on exactly where it was, also after a crash::
     8... message.delta, one for each piece of text
     then what ends the message, the step and the run
 
-Lines that the assistants API has no event for (reasoning, calls of tools that runs don't have yet, what a later version
-wrote) are not told; their numbers are passed over.
+A run that calls functions has rounds. Each but the last one ends with a step of calls and ``run.requires_action``; the
+next one begins with ``step.completed`` of that step, ``run.queued`` and ``run.in_progress``, and has its own message.
+
+Lines that the assistants API has no event for (reasoning, what a later version wrote) are not told; their numbers are
+passed over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any
-
 from janflask.api.answers.chunks import encode_json
-from janflask.api.answers.run_objects import run_object, step_object
-from janflask.api.answers.thread_objects import message_object
-from janflask.services.replies import reply_message
-from janflask.storage.records import Run, RunStatus
-from janflask.storage.run_log import LifecycleEvent, LogEvent, TextEvent, missing
-
-Data = dict[str, Any]
+from janflask.api.answers.run_event_data import Data, delta_data, lifecycle_data, message_id_of
+from janflask.storage.records import Run
+from janflask.storage.run_log import LifecycleEvent, LogEvent, TextEvent, ToolCallEvent, is_wait, missing
 
 
 class RunEventWriter:
-    """Bytes for the events behind number ``after``, each once, whatever is heard how often."""
+    """Bytes for the events behind number ``after`` and of the rounds from ``first_round`` on, each once."""
 
-    def __init__(self, after: int) -> None:
+    def __init__(self, after: int, first_round: int = 0) -> None:
         self._after = after
+        self._first_round = first_round
         self._heard = 0
         self._run: Run | None = None
-        self._texts: list[str] = []
-        self._lifecycle: list[LifecycleEvent] = []
+        self._round = 0  # that the next event is of
+        self._texts: list[str] = []  # of this round
+        self._due: list[LifecycleEvent | ToolCallEvent] = []
         self._delta_start = b""
 
     def run(self, run: Run) -> None:
         """The run as it is now; its events come behind it."""
         self._run = run
-        content = b'"delta":{"content":[{"index":0,"type":"text","text":{"value":'
-        self._delta_start = (
-            b"\nevent: thread.message.delta\ndata: "
-            + encode_json({"id": run.message_id, "object": "thread.message.delta"}).removesuffix(b"}")
-            + b","
-            + content
-        )
+        self._delta_start = self._start(run)
 
     def events(self, first: int, events: list[LogEvent]) -> bytes:
         """What is new in the part of the run's log that begins with number ``first``."""
@@ -57,87 +48,47 @@ class RunEventWriter:
             if number != self._heard + 1:
                 continue
             self._heard = number
+            is_told = number > self._after and self._round >= self._first_round
             if isinstance(event, TextEvent):
                 self._texts.append(event.text)
-                if number > self._after:
+                if is_told:
                     lines.append(self._delta(number, event.text))
-            elif isinstance(event, LifecycleEvent):
-                self._lifecycle.append(event)
-                if number > self._after:
-                    lines.append(self._lifecycle_line(number, event.event))
+            elif isinstance(event, LifecycleEvent | ToolCallEvent):
+                self._due.append(event)
+                if is_told:
+                    lines.append(self._line(number, event))
+                if is_wait(event):
+                    self._next_round()
         return b"".join(lines)
 
     def end(self) -> bytes:
         """What ends the run, as far as it was not heard."""
-        return b"" if self._run is None else self.events(self._heard + 1, missing(self._run, self._lifecycle))
+        return b"" if self._run is None else self.events(self._heard + 1, missing(self._run, self._due))
+
+    def _next_round(self) -> None:
+        self._round += 1
+        self._texts = []
+        if self._run is not None:
+            self._delta_start = self._start(self._run)
+
+    def _start(self, run: Run) -> bytes:
+        message_id = message_id_of(run, self._round)
+        content = b'"delta":{"content":[{"index":0,"type":"text","text":{"value":'
+        head = encode_json({"id": message_id, "object": "thread.message.delta"}).removesuffix(b"}")
+        return b"\nevent: thread.message.delta\ndata: " + head + b"," + content
 
     def _delta(self, number: int, text: str) -> bytes:
         # The API's hot path, once a token and client: only the number and the text are not known before.
         return b"id: %d%s%s%s" % (number, self._delta_start, encode_json(text), b',"annotations":[]}}]}}\n\n')
 
-    def _lifecycle_line(self, number: int, name: str) -> bytes:
-        if self._run is None or (data := lifecycle_data(self._run, name, self._texts)) is None:
+    def _line(self, number: int, event: LifecycleEvent | ToolCallEvent) -> bytes:
+        if isinstance(event, ToolCallEvent):
+            name, data = "run.step.delta", None if self._run is None else delta_data(self._run, event)
+        else:
+            name, data = event.event, self._data(event)
+        if data is None:
             return b""
         return b"id: %d\nevent: thread.%s\ndata: %s\n\n" % (number, name.encode(), encode_json(data))
 
-
-def lifecycle_data(run: Run, name: str, texts: list[str]) -> Data | None:
-    """The data of an event of ``run``, which has come at least so far and said ``texts``; None if it is not known."""
-    make = _DATA.get(name)
-    return None if make is None else make(run, texts)
-
-
-def _at_first(run: Run) -> Run:
-    """The run as it was when it was made."""
-    return replace(
-        run,
-        status=RunStatus.QUEUED,
-        started_ms=None,
-        replied_ms=None,
-        cancelled_ms=None,
-        failed_ms=None,
-        completed_ms=None,
-        error_code=None,
-        error_message=None,
-        incomplete_reason=None,
-        left_out=(),
-        prompt_tokens=None,
-        cached_tokens=None,
-        completion_tokens=None,
-    )
-
-
-def _begun(run: Run) -> Run:
-    """What it was not shown is known only when it replies."""
-    return replace(_at_first(run), status=RunStatus.IN_PROGRESS, started_ms=run.started_ms)
-
-
-def _replying(run: Run) -> Run:
-    return replace(_begun(run), replied_ms=run.replied_ms)
-
-
-def _cancelling(run: Run) -> Run:
-    return replace(_at_first(run), status=RunStatus.CANCELLING, started_ms=run.started_ms)
-
-
-def _empty_message(run: Run, texts: list[str]) -> Data:
-    return {**message_object(reply_message(_replying(run), "")), "content": []}
-
-
-def _message(run: Run, texts: list[str]) -> Data:
-    return message_object(reply_message(run, "".join(texts)))
-
-
-_DATA: Mapping[str, Callable[[Run, list[str]], Data]] = {
-    **dict.fromkeys(("run.created", "run.queued"), lambda run, texts: run_object(_at_first(run))),
-    "run.in_progress": lambda run, texts: run_object(_begun(run)),
-    "run.cancelling": lambda run, texts: run_object(_cancelling(run)),
-    **{f"run.{status}": lambda run, texts: run_object(run) for status in RunStatus if status.is_final},
-    **dict.fromkeys(("run.step.created", "run.step.in_progress"), lambda run, texts: step_object(_replying(run))),
-    **dict.fromkeys(
-        ("run.step.completed", "run.step.failed", "run.step.cancelled", "run.step.expired"),
-        lambda run, texts: step_object(run),
-    ),
-    **dict.fromkeys(("message.created", "message.in_progress"), _empty_message),
-    **dict.fromkeys(("message.completed", "message.incomplete"), _message),
-}
+    def _data(self, event: LifecycleEvent) -> Data | None:
+        return None if self._run is None else lifecycle_data(self._run, event, self._texts)

@@ -95,6 +95,32 @@ TOKENIZE_REQUEST: dict[str, Any] = {"model": MODEL_ID, "content": "Hello world",
 TOKENIZE_ANSWER: dict[str, Any] = {"tokens": [19556, 905], "count": 2}
 DETOKENIZE_REQUEST: dict[str, Any] = {"model": MODEL_ID, "tokens": [19556, 905]}
 DETOKENIZE_ANSWER: dict[str, Any] = {"content": "Hello world"}
+INPUT_TOKENS_REQUEST: dict[str, Any] = {
+    "model": MODEL_ID,
+    "messages": [{"role": "user", "content": "What is the weather in Paris?"}],
+    "tools": [
+        {
+            "type": "function",
+            "function": {
+                "name": "get_weather",
+                "description": "The weather of a city",
+                "parameters": {
+                    "type": "object",
+                    "properties": {"city": {"type": "string"}},
+                    "required": ["city"],
+                },
+            },
+        }
+    ],
+    "tool_choice": {"type": "function", "function": {"name": "get_weather"}},
+}
+INPUT_TOKENS: dict[str, Any] = {
+    "object": "response.input_tokens",
+    "input_tokens": 183,
+    "estimated": False,
+    "ctx_len": 8192,
+    "tokens_left": 8009,
+}
 TEMPLATE_REQUEST: dict[str, Any] = {
     "model": MODEL_ID,
     "messages": [{"role": "user", "content": "Hi"}],

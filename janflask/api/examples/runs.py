@@ -52,6 +52,22 @@ RUN: dict[str, Any] = {
     "parallel_tool_calls": True,
     "left_out_message_ids": [],
 }
+QUEUED_RUN: dict[str, Any] = RUN | {
+    "status": "queued",
+    "expires_at": CREATED + 600,
+    "completed_at": None,
+    "usage": None,
+    "tools": [
+        {
+            "type": "function",
+            "function": {
+                "name": "get_weather",
+                "description": "The weather of a city",
+                "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+            },
+        }
+    ],
+}
 RUN_LIST: dict[str, Any] = {
     "object": "list",
     "data": [RUN],

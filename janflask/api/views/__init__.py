@@ -9,6 +9,6 @@
 ``runs``: Runs: what makes a thread answer
 ``system``: The server's own pages: health, the documentation's assets, and the way there
 ``threads``: Threads: conversations, their assistants, and their way in and out
-``tokens``: POST /tokenize, /detokenize and /apply-template
+``tokens``: POST /tokenize, /detokenize, /chat/completions/input_tokens and /apply-template
 ``transfer``: Threads out of this server and into it: one as a JSON document, all as an archive
 """

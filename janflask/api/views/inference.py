@@ -49,6 +49,10 @@ def create_chat_completion(body: ChatRequest) -> Response:
     `response_format` (or `json_schema`, `grammar`, `regex`, `structured_outputs`) holds the answer to a form while it
     is generated. A finished answer that does not meet its JSON schema all the same has the reason in `refusal`.
 
+    `tools` are functions that the model may call, and `tool_choice` says whether it has to, and which. Of a model that
+    thinks, `reasoning_effort` and `reasoning_budget` say how much. `POST /chat/completions/input_tokens` tells what a
+    request would cost.
+
     The conversation is laid out by the `prompt_template` in the model's settings, else by the chat template in its
     file, else as ChatML where its vocabulary has the words for it, else as plain text. A `prompt_template` is cut at
     `{system_message}` and `{prompt}`: its beginning and the system message come once, the rest for each turn with the

@@ -6,8 +6,9 @@ from typing import Any
 
 from flask import Response, request
 
-from janflask.api.answers.run_objects import run_object, step_object
+from janflask.api.answers.run_objects import run_object
 from janflask.api.answers.run_stream import run_stream
+from janflask.api.answers.step_objects import steps_of
 from janflask.api.answers.thread_objects import list_object
 from janflask.api.examples import inference as examples
 from janflask.api.examples import runs as examples_runs
@@ -19,6 +20,7 @@ from janflask.schemas.objects import PageQuerySchema
 from janflask.schemas.run_answers import RunListSchema, RunObjectSchema, StepListSchema, StepObjectSchema
 from janflask.schemas.runs import NewRunSchema, NewThreadAndRunSchema, RunChangesSchema, ToolOutputsSchema
 from janflask.services.paging import page
+from janflask.storage.paging import cut
 from janflask.storage.records import Run, RunDraft
 
 blp = Blueprint(
@@ -60,7 +62,7 @@ def create_thread_and_run(body: RunDraft) -> Response:
 
     Makes a thread with its first messages and has it answered, as createRun does.
     """
-    return _answer(services().runs.create_with_thread(body), body)
+    return _answer(services().runs.create_with_thread(body), is_stream=body.stream)
 
 
 @blp.route("/<thread_id>/runs", methods=["POST"], parameters=[_THREAD])
@@ -80,11 +82,14 @@ def create_run(body: RunDraft, thread_id: str) -> Response:
     With `stream` the answer is the run's events. Where the history does not fit the model's context its oldest turns
     are left out, and `left_out_message_ids` names them.
 
-    What the model could not be shown (a picture, a file attached), and what else cannot be had yet (tools of the
-    assistant, an answer in JSON), is refused by name, whether the run says it or the thread and its assistant hold it.
-    The run's own `tools`, `tool_choice` and `response_format` count over the assistant's.
+    Functions in `tools`, and what an answer must look like (`response_format`), are the run's own, else the thread's or
+    its assistant's. When the model calls functions the run `requires_action`, and the stream ends: submitToolOutputs
+    has it go on.
+
+    What the model could not be shown (a picture, a file attached), and what cannot be had (other tools than functions),
+    is refused by name, whether the run says it or the thread and its assistant hold it.
     """
-    return _answer(services().runs.create(thread_id, body), body)
+    return _answer(services().runs.create(thread_id, body), is_stream=body.stream)
 
 
 @blp.route("/<thread_id>/runs", methods=["GET"], parameters=[_THREAD])
@@ -152,7 +157,8 @@ def watch_run(thread_id: str, run_id: str) -> Response:
     """Watch run
 
     Gives a run's events, all from the start or those behind `Last-Event-ID`, and then what comes: a client that was cut
-    off goes on where it was. Runs that have ended can be watched too, until the thread has its next one.
+    off goes on where it was. Runs that have ended can be watched too, until the thread has its next one. The stream
+    ends where the run does, or where it `requires_action`.
     """
     after = _last_event(request.headers.get("Last-Event-ID"))
     changes = services().runs.watch(thread_id, run_id, waiter(), services().settings.keepalive)
@@ -161,16 +167,19 @@ def watch_run(thread_id: str, run_id: str) -> Response:
 
 @blp.route("/<thread_id>/runs/<run_id>/submit_tool_outputs", methods=["POST"], parameters=[_THREAD, _RUN])
 @blp.doc(operationId="submitToolOutputs")
-@blp.arguments(ToolOutputsSchema, required=False, example=examples_runs.TOOL_OUTPUTS)
-@blp.response(200, RunObjectSchema, description="Never: tools are not supported yet.", example=examples_runs.RUN)
-@blp.refuses(400, 404, 413, 415, 500, 503)
+@blp.arguments(ToolOutputsSchema, example=examples_runs.TOOL_OUTPUTS)
+@blp.response(200, RunObjectSchema, description="The run, which goes on.", example=examples_runs.QUEUED_RUN)
+@_streams
+@blp.refuses(400, 404, 413, 415, 500, 503, 507)
 def submit_tool_outputs(body: dict[str, Any], thread_id: str, run_id: str) -> Response:
     """Submit tool outputs
 
-    Is refused: tools are not supported yet, so no run waits for their outputs.
+    Gives a run that `requires_action` what its calls gave back, and has it go on. There must be an output for each of
+    the calls, and the run must not have expired. When this is answered the outputs are on disk. With `stream` the
+    answer is the run's events from here on.
     """
-    services().runs.refuse_outputs(thread_id, run_id)
-    return json_response(run_object(services().runs.get(thread_id, run_id)))
+    run = services().runs.submit(thread_id, run_id, body["tool_outputs"])
+    return _answer(run, is_stream=body.get("stream", False))
 
 
 @blp.route("/<thread_id>/runs/<run_id>/steps", methods=["GET"], parameters=[_THREAD, _RUN])
@@ -181,11 +190,12 @@ def submit_tool_outputs(body: dict[str, Any], thread_id: str, run_id: str) -> Re
 def list_run_steps(query: dict[str, Any], thread_id: str, run_id: str) -> Response:
     """List run steps
 
-    Gives the steps of a run: the making of its message, once that has begun.
+    Gives a page of the steps of a run, the newest first: the making of each of its messages, once that has begun, and
+    its calls with what they gave back.
     """
-    page(**query)
-    run = services().runs.get(thread_id, run_id)
-    return json_response(list_object([] if run.replied_ms is None else [step_object(run)], has_more=False))
+    steps = {step["id"]: step for step in steps_of(services().runs.get(thread_id, run_id))}
+    found = cut([(0, step_id) for step_id in steps], page(**query), steps.get)
+    return json_response(list_object(list(found.items), found.has_more))
 
 
 @blp.route("/<thread_id>/runs/<run_id>/steps/<step_id>", methods=["GET"], parameters=[_THREAD, _RUN, _STEP])
@@ -197,19 +207,20 @@ def get_run_step(thread_id: str, run_id: str, step_id: str) -> Response:
 
     Gives one step of a run: what it made, and how that ended.
     """
-    run = services().runs.get(thread_id, run_id)
-    if run.replied_ms is None or step_id != run.step_id:
-        raise NotFoundError(
-            f"run {run_id} has no step {step_id[:128]!r}; GET /v1/threads/{thread_id}/runs/{run_id}/steps lists them",
-            param="step_id",
-        )
-    return json_response(step_object(run))
+    for step in steps_of(services().runs.get(thread_id, run_id)):
+        if step["id"] == step_id:
+            return json_response(step)
+    raise NotFoundError(
+        f"run {run_id} has no step {step_id[:128]!r}; GET /v1/threads/{thread_id}/runs/{run_id}/steps lists them",
+        param="step_id",
+    )
 
 
-def _answer(run: Run, draft: RunDraft) -> Response:
-    if not draft.stream:
+def _answer(run: Run, *, is_stream: bool) -> Response:
+    if not is_stream:
         return json_response(run_object(run))
-    return run_stream(services().runs.follow(run, waiter(), services().settings.keepalive))
+    changes = services().runs.follow(run, waiter(), services().settings.keepalive)
+    return run_stream(changes, first_round=len(run.rounds))
 
 
 def _last_event(text: str | None) -> int:

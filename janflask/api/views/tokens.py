@@ -1,4 +1,4 @@
-"""POST /tokenize, /detokenize and /apply-template."""
+"""POST /tokenize, /detokenize, /chat/completions/input_tokens and /apply-template."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from janflask.api.examples import inference as examples
 from janflask.api.plumbing.blueprint import Blueprint
 from janflask.api.plumbing.context import services, waiter
 from janflask.api.plumbing.response import json_response, streamed_list
-from janflask.inference.requests import DetokenizeRequest, TemplateRequest, TokenizeRequest
+from janflask.inference.requests import ChatRequest, DetokenizeRequest, TemplateRequest, TokenizeRequest
+from janflask.schemas.chat import ChatRequestSchema
 from janflask.schemas.tokens import (
     DetokenizedSchema,
     DetokenizeRequestSchema,
+    InputTokensSchema,
     LaidOutSchema,
     TemplateRequestSchema,
     TokenizedSchema,
@@ -58,6 +60,30 @@ def detokenize(body: DetokenizeRequest) -> Response:
     return json_response({"content": services().backends.of(body.model).detokenize(body, waiter())})
 
 
+@blp.route("/chat/completions/input_tokens", methods=["POST"])
+@blp.doc(operationId="countInputTokens")
+@blp.arguments(ChatRequestSchema, example=examples.INPUT_TOKENS_REQUEST)
+@blp.response(200, InputTokensSchema, description="The count.", example=examples.INPUT_TOKENS)
+@blp.refuses(400, 404, 409, 413, 415, 500, 503)
+def count_input_tokens(body: ChatRequest) -> Response:
+    """Count a chat's tokens
+
+    Takes the body of a chat completion and answers how many tokens its prompt has, tools and all that the model's chat
+    template adds included; nothing is generated. A field that a chat would be refused for is refused here, too.
+    """
+    backend = services().backends.of(body.model)
+    counted = backend.count(TemplateRequest.of(body), waiter())
+    context = backend.info(waiter()).ctx_len
+    answer = {
+        "object": "response.input_tokens",
+        "input_tokens": counted.tokens,
+        "estimated": counted.is_estimate,
+        "ctx_len": context,
+        "tokens_left": None if context is None else max(0, context - counted.tokens),
+    }
+    return json_response(answer)
+
+
 @blp.route("/apply-template", methods=["POST"])
 @blp.doc(operationId="applyTemplate")
 @blp.arguments(TemplateRequestSchema, example=examples.TEMPLATE_REQUEST)
@@ -68,9 +94,13 @@ def apply_template(body: TemplateRequest) -> Response:
 
     Lays out a conversation as a chat completion would and answers with the prompt; nothing is generated. With
     `tokenize` its tokens come with it, as many as the chat's `usage.prompt_tokens`. A chat request's body will do.
+    `<|im_end|>` and the like in a user's, system's or tool's words are plain text to the model. Where there are such
+    words, or with `with_segments`, `segments` tell them from the layout's own special tokens.
     """
     laid_out = services().backends.of(body.model).lay_out(body, waiter())
     answer: dict[str, Any] = {"prompt": laid_out.prompt}
+    if laid_out.segments:
+        answer["segments"] = [{"text": part.text, "special": part.special} for part in laid_out.segments]
     if laid_out.tokens is not None:
         answer |= {"tokens": laid_out.tokens, "count": len(laid_out.tokens)}
     return json_response(answer)

@@ -7,4 +7,6 @@
 ``generate``: What an engine is asked: a request with the model's own parameters behind it
 ``generation``: The generations of one API request, read as one stream of events
 ``reading``: The answers of one request as they come from an engine: each choice's text read, its thoughts counted
+``watching``: What an engine has to see in a chat's answers: calls that begin, thoughts that are over, what holds from
+    there
 """

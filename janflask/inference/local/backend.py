@@ -9,6 +9,7 @@ from typing import Any
 
 from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError
 from janflask.inference.backend import BackendInfo, Counted, Embedded
+from janflask.inference.checked_calls import calls_checked
 from janflask.inference.constrained import checked
 from janflask.inference.deltas import Events
 from janflask.inference.local.embedding import embed
@@ -16,6 +17,7 @@ from janflask.inference.local.engines import Endpoint, Engines
 from janflask.inference.local.generate import asked
 from janflask.inference.local.generation import Generations
 from janflask.inference.local.reading import Reading, read
+from janflask.inference.local.watching import watch_of
 from janflask.inference.requests import (
     ChatRequest,
     CompletionRequest,
@@ -26,7 +28,7 @@ from janflask.inference.requests import (
     TokenizeRequest,
 )
 from janflask.inference.response_template import NAME as RESPONSE_TEMPLATE
-from janflask.inference.sampling import template_kwargs
+from janflask.inference.sampling import template_kwargs, thought_tokens
 from janflask.inference.templates import ChatTemplates, Prompt
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
@@ -34,11 +36,10 @@ from janflask.ipc.clients.engine import engine_text, engine_tokens
 from janflask.ipc.messages.engine import MAX_TEXT, Tokenize, Tokens
 from janflask.ipc.messages.generation import GenerateRequest
 from janflask.models.card import ModelCard
-from janflask.models.engine_info import EngineInfo
 from janflask.parsing.rules import PLAIN, AnswerRules
 from janflask.settings import Settings
 
-Prepare = Callable[[EngineInfo], tuple[list[GenerateRequest], Reading]]
+Prepare = Callable[[Endpoint], tuple[list[GenerateRequest], Reading]]
 
 
 class LocalBackend:
@@ -58,31 +59,36 @@ class LocalBackend:
 
     def chat(self, request: ChatRequest, waiter: Waiter, beat: float, tries: Tries | None = None) -> Events:
         """See ``Backend``; when the model has to be loaded first, an empty list comes at once."""
+        request = replace(request, thought_tokens=thought_tokens(self._card, request.thought_tokens))
         ask = asked(self._card, request)
         further = template_kwargs(self._card, request.template_kwargs)
 
-        def prepare(info: EngineInfo) -> tuple[list[GenerateRequest], Reading]:
-            rules = self._templates.answer_rules(info, self._card.raw.get(RESPONSE_TEMPLATE))
-            if not request.splits_reasoning or request.constraint is not None:  # that holds from the first token on
-                rules = rules.for_calls
+        def prepare(endpoint: Endpoint) -> tuple[list[GenerateRequest], Reading]:
+            rules = self._templates.answer_rules(endpoint.info, self._response_template)
+            read_by = rules if request.splits_reasoning else rules.for_calls
             laid_out = request.laid_out
             if laid_out is not None and laid_out.tokens is not None:
                 generation = ask.chat_tokens(laid_out.tokens, laid_out.stop)
-                reading = _reading(rules, request, laid_out.prompt)
+                reading = _reading(read_by, request, laid_out.prompt)
             else:
-                prompt = self._prompt(request, further, info)
-                reading = _reading(rules, request, prompt.text)
+                prompt = self._prompt(request, further, endpoint)
+                reading = _reading(read_by, request, prompt.text)
                 generation = ask.chat(prompt, "" if request.continue_final_message else reading.begun)
-            markers = rules.markers + (rules.calls.markers if request.tools else ())
-            return [replace(generation, markers=markers)], reading
+            markers = read_by.markers + (rules.calls.markers if request.tools else ())
+            watch = watch_of(rules, request, reading, further)
+            return [replace(generation, markers=markers, watch=watch)], reading
 
-        yield from checked(self._events(prepare, waiter, beat, tries or Tries()), request.constraint)
+        begun = request.messages[-1].text if request.continue_final_message else request.begun
+        events = checked(self._events(prepare, waiter, beat, tries or Tries()), request.constraint, begun)
+        yield from calls_checked(events, request.tools, "functions" if request.calls_function else "tools")
 
     def complete(self, request: CompletionRequest, waiter: Waiter, beat: float) -> Events:
         """See ``Backend``, and ``chat``."""
         ask = asked(self._card, request)
         reading = Reading(PLAIN, "")
-        events = self._events(lambda info: (ask.completions(request, info), reading), waiter, beat, Tries())
+        events = self._events(
+            lambda endpoint: (ask.completions(request, endpoint.info), reading), waiter, beat, Tries()
+        )
         yield from checked(events, request.constraint)
 
     def _events(self, prepare: Prepare, waiter: Waiter, beat: float, tries: Tries) -> Events:
@@ -111,7 +117,7 @@ class LocalBackend:
                 endpoint: Endpoint = found.value
                 break
             yield []
-        requests, reading = prepare(endpoint.info)
+        requests, reading = prepare(endpoint)
         generations = Generations(endpoint.socket, requests, waiter)
         with closing(generations.events(beat, self._settings.request_timeout)) as events:
             yield from read(events, reading)
@@ -143,11 +149,13 @@ class LocalBackend:
         further = template_kwargs(self._card, request.template_kwargs)
 
         def ask(endpoint: Endpoint) -> LaidOut:
-            prompt = self._prompt(request, further, endpoint.info)
+            prompt = self._prompt(request, further, endpoint)
+            segments = prompt.segments if request.with_segments or prompt.cuts else ()
+            laid_out = LaidOut(prompt.text, prompt.stop, segments=segments)
             if not request.tokenize:
-                return LaidOut(prompt.text, prompt.stop)
-            question = Tokenize(prompt.text, prompt.add_special, parse_special=True)
-            return LaidOut(prompt.text, prompt.stop, tuple(self._tokens(endpoint, question, "messages").ids))
+                return laid_out
+            question = Tokenize(prompt.text, prompt.add_special, parse_special=True, cuts=prompt.cuts)
+            return replace(laid_out, tokens=tuple(self._tokens(endpoint, question, "messages").ids))
 
         return self._engines.ask(self._card.id, waiter, ask, tries)
 
@@ -158,17 +166,23 @@ class LocalBackend:
         laid_out = self.lay_out(request, waiter, tries)
         return Counted(len(laid_out.tokens or ()), laid_out)
 
-    def _prompt(self, request: ChatRequest | TemplateRequest, further: Mapping[str, Any], info: EngineInfo) -> Prompt:
+    def _prompt(self, request: ChatRequest | TemplateRequest, further: Mapping[str, Any], endpoint: Endpoint) -> Prompt:
         jan_template = self._card.settings.get("prompt_template")
         return self._templates.prompt(
             request.messages,
-            info,
+            endpoint.info,
             jan_template if isinstance(jan_template, str) else None,
             further,
             request.tools,
             ask=request.add_generation_prompt,
             go_on=request.continue_final_message,
+            specials=self._engines.specials(endpoint),
+            response_template=self._response_template,
         )
+
+    @property
+    def _response_template(self) -> object:
+        return self._card.raw.get(RESPONSE_TEMPLATE)
 
     def _tokens(self, endpoint: Endpoint, question: Tokenize, param: str) -> Tokens:
         if len(question.text) > MAX_TEXT:
@@ -186,7 +200,7 @@ class LocalBackend:
 
 def _reading(rules: AnswerRules, request: ChatRequest, prompt: str) -> Reading:
     """The beginning of the answer is what was said already, or the last message, which the prompt ends with."""
-    tools = {tool.name: tool.parameters for tool in request.tools}
+    tools = {tool.name: tool.parameters for tool in request.callables}
     if request.continue_final_message:
         last = request.messages[-1].text
         return Reading(rules, prompt.removesuffix(last), last, tools, request.parallel_calls)

@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 from janflask.errors import ConflictError, EngineCrashedError, TimeoutExceededError, UnavailableError
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
+from janflask.ipc.clients.engine import engine_specials
 from janflask.ipc.clients.supervisor import STATES_TIMEOUT, SupervisorClient
+from janflask.ipc.messages.engine import Specials
 from janflask.models.engine_info import EngineInfo
 from janflask.models.state import ModelState, ModelStatus
 from janflask.settings import Settings
@@ -38,6 +40,7 @@ class Engines:
         self._supervisor = supervisor
         self._lock = threading.Lock()
         self._endpoints: dict[str, tuple[Endpoint, tuple[int, int]]] = {}
+        self._specials: dict[str, tuple[Endpoint, Specials]] = {}
 
     def ask(self, model_id: str, waiter: Waiter, question: Callable[[Endpoint], T], tries: Tries | None = None) -> T:
         """What ``question`` answers; it is asked again when the engine was just being replaced.
@@ -112,6 +115,17 @@ class Engines:
             finally:
                 waiter.unwatch(pending)
         raise TimeoutExceededError(f"{model_id} did not start in {self._settings.start_timeout:g} s", retry_after=5)
+
+    def specials(self, endpoint: Endpoint) -> Specials:
+        """The special tokens of an engine's model, which is asked once. Raises what asking it does."""
+        model_id = endpoint.info.model_id
+        with self._lock:
+            known = self._specials.get(model_id)
+        if known is None or known[0] is not endpoint:
+            known = endpoint, engine_specials(endpoint.socket, self._settings.request_timeout)
+            with self._lock:
+                self._specials[model_id] = known
+        return known[1]
 
     def forget(self, model_id: str) -> None:
         """Drops the remembered endpoint: the next request asks the supervisor."""

@@ -8,6 +8,7 @@ from janflask.errors import InvalidRequestError
 from janflask.inference.requests import COMPLETION_MAX_TOKENS, ChatRequest, CompletionRequest, InferenceRequest
 from janflask.inference.sampling import model_cache_prompt, model_max_tokens, model_stop, sampling_params
 from janflask.inference.templates import Prompt, needs_special
+from janflask.ipc.messages.constraint import Constraint
 from janflask.ipc.messages.generation import GenerateRequest
 from janflask.models.card import ModelCard
 from janflask.models.catalog import MODEL_FILE
@@ -25,7 +26,7 @@ class Asked:
 
     def chat(self, prompt: Prompt, begun: str) -> GenerateRequest:
         """For a conversation that was laid out; the answer goes on behind ``begun``."""
-        return self._of(prompt.text + begun, prompt.stop, prompt.add_special)
+        return replace(self._of(prompt.text + begun, prompt.stop, prompt.add_special), cuts=prompt.cuts)
 
     def chat_tokens(self, tokens: Tokens, stop: tuple[str, ...]) -> GenerateRequest:
         """For one that was cut into tokens, too; ``stop`` ends a turn in its layout."""
@@ -60,10 +61,17 @@ def asked(card: ModelCard, request: ChatRequest | CompletionRequest) -> Asked:
         cache_prompt=model_cache_prompt(card) if request.cache_prompt is None else request.cache_prompt,
         conversation=request.conversation if isinstance(request, ChatRequest) else None,
         prompt_name="messages" if isinstance(request, ChatRequest) else "prompt",
-        constraint=None if request.constraint is None else request.constraint.constraint,
+        constraint=_constraint(request),
         bias_name="logit_bias" if "logit_bias" in request.sampling else f"logit_bias in {MODEL_FILE} of {card.id}",
     )
     return Asked(template)
+
+
+def _constraint(request: ChatRequest | CompletionRequest) -> Constraint | None:
+    """What holds from the first token on; that of a chat's answer holds behind its thoughts."""
+    if isinstance(request, ChatRequest) or request.constraint is None:
+        return None
+    return request.constraint.constraint
 
 
 def _max_tokens(card: ModelCard, request: InferenceRequest) -> int | None:

@@ -46,7 +46,7 @@ HARMONY_CALLS = CallRules(
     Kind.NAMED,
     start="to=functions.",
     others=("<|channel|>commentary to=functions.", "<|channel|>analysis to=functions."),
-    name_end=r"(?:<\|channel\|>\w+)?\s*(?:<\|constrain\|>)?\s*(?:json)?\s*<\|message\|>",
+    name_end=r"(?:<\|channel\|>\w+)?\s*(?:<\|constrain\|>\s*(?:json)?|\sjson)?\s*<\|message\|>",
     end="<|call|>",
 )
 MINIMAX = "]<]minimax[>["  # stands before every tag of MiniMax M3

@@ -46,21 +46,22 @@ class FunctionPiece(msgspec.Struct, frozen=True):
 
 
 class CallPiece(msgspec.Struct, frozen=True):
-    """A piece of a tool call."""
+    """A piece of a tool call; servers that tell calls as a whole may leave ``index`` out."""
 
-    index: int = 0
+    index: int | None = None
     id: str | None = None
     function: FunctionPiece | None = None
 
 
 class ChatPiece(msgspec.Struct, frozen=True):
-    """What a choice of a chat goes on with; ``reasoning`` has two names."""
+    """What a choice of a chat goes on with; ``reasoning`` has two names, and calls an older form."""
 
     content: str | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     tool_calls: list[CallPiece] | None = None
+    function_call: FunctionPiece | None = None
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -79,12 +80,19 @@ class CachedTokens(msgspec.Struct, frozen=True):
     cached_tokens: int | None = None
 
 
+class ThoughtTokens(msgspec.Struct, frozen=True):
+    """OpenAI's ``completion_tokens_details``."""
+
+    reasoning_tokens: int | None = None
+
+
 class Tokens(msgspec.Struct, frozen=True):
     """OpenAI's ``usage``."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: CachedTokens | None = None
+    completion_tokens_details: ThoughtTokens | None = None
 
 
 class Times(msgspec.Struct, frozen=True):

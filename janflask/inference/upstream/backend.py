@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from janflask.errors import InvalidRequestError, JanflaskError, UpstreamSetupError
 from janflask.inference.backend import BackendInfo, Counted, Embedded
+from janflask.inference.constrained import checked
 from janflask.inference.deltas import Events
 from janflask.inference.requests import (
     ChatRequest,
@@ -30,7 +31,7 @@ from janflask.inference.upstream.calls import Calls, ask
 from janflask.inference.upstream.kinds import TRAITS, Continues
 from janflask.inference.upstream.pool import UpstreamPool
 from janflask.inference.upstream.problems import NO_ROUTE, nonsense
-from janflask.inference.upstream.reading import StreamReader
+from janflask.inference.upstream.reading import Expected, StreamReader
 from janflask.inference.upstream.tokens import BEAT, TokenRoutes, decoded
 from janflask.inference.upstream.vectors import vectors_of
 from janflask.inference.waiting import Waiter
@@ -63,18 +64,23 @@ class UpstreamBackend:
 
     def chat(self, request: ChatRequest, waiter: Waiter, beat: float, tries: Tries | None = None) -> Events:
         """The answer, with an empty list after each ``beat`` seconds of silence."""
-        tokens = estimate.tokens_of_messages(request.messages) + estimate.tokens_of(request.begun)
-        call = Call(
-            path="/chat/completions",
-            reader=lambda: StreamReader(request.n, 0, tokens),
-            body=self._bodies.chat(request),
+        tokens = estimate.tokens_of_messages(request.messages, request.tools) + estimate.tokens_of(request.begun)
+        expected = Expected(
+            n=request.n,
+            prompt_tokens=tokens,
+            parallel=request.parallel_calls,
+            refuses=request.constraint is not None or bool(request.tools),
+            hides_length=self._traits.hides_length,
         )
-        yield from self._events([call], waiter, beat, tries, "messages")
+        call = Call(
+            path="/chat/completions", reader=lambda: StreamReader(expected), body=self._bodies.chat(request)
+        )  # fmt: skip
+        yield from checked(self._events([call], waiter, beat, tries, "messages"), request.constraint)
 
     def complete(self, request: CompletionRequest, waiter: Waiter, beat: float) -> Events:
         """The continuations of all prompts: a call for each, as servers number the answers of several differently."""
         calls = [self._completion(request, prompt, number * request.n) for number, prompt in enumerate(request.prompts)]
-        yield from self._events(calls, waiter, beat, None, "prompt")
+        yield from checked(self._events(calls, waiter, beat, None, "prompt"), request.constraint)
 
     def embed(self, request: EmbeddingRequest, waiter: Waiter) -> Embedded:
         """The vectors of a request's inputs, sent in parts."""
@@ -105,7 +111,7 @@ class UpstreamBackend:
 
     def count(self, request: TemplateRequest | TokenizeRequest, waiter: Waiter, tries: Tries | None = None) -> Counted:
         """How many tokens the prompt of such a chat, or a text, has; an estimate for kinds that don't tell."""
-        return Counted(self._tokens.count(request, waiter, tries))
+        return self._tokens.count(request, waiter, tries)
 
     # --- how ----------------------------------------------------------------------------------------------------
 
@@ -115,9 +121,10 @@ class UpstreamBackend:
 
     def _completion(self, request: CompletionRequest, prompt: str | tuple[int, ...], first_index: int) -> Call:
         tokens = estimate.tokens_of_prompt(prompt)
+        expected = Expected(n=request.n, prompt_tokens=tokens, first_index=first_index)
         return Call(
             path="/completions",
-            reader=lambda: StreamReader(request.n, first_index, tokens),
+            reader=lambda: StreamReader(expected),
             body=self._bodies.completion(request, prompt),
         )
 

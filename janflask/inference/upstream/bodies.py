@@ -8,23 +8,42 @@ from typing import Any
 import msgspec
 
 from janflask.errors import ConflictError, InvalidRequestError, JanflaskError
-from janflask.inference.parts import ToolCallPart
-from janflask.inference.requests import ChatMessage, ChatRequest, CompletionRequest, InferenceRequest, TemplateRequest
+from janflask.inference.constrained import FormKind
+from janflask.inference.requests import (
+    CallChoice,
+    ChatMessage,
+    ChatRequest,
+    CompletionRequest,
+    InferenceRequest,
+    TemplateRequest,
+)
 from janflask.inference.sampling import (
     chosen_sampling,
     model_cache_prompt,
     model_max_tokens,
     model_stop,
     template_kwargs,
+    thought_tokens,
 )
-from janflask.inference.upstream.kinds import OPENAI_SAMPLING, TRAITS, Continues, Traits, asks_nothing
-from janflask.inference.upstream.messages import begun_with, openai_message
+from janflask.inference.upstream.forms import Spelling
+from janflask.inference.upstream.kinds import (
+    OPENAI_SAMPLING,
+    THOUGHT_LIMIT,
+    TRAITS,
+    Continues,
+    Traits,
+    Unsplit,
+    asks_nothing,
+)
+from janflask.inference.upstream.messages import begun_with, openai_messages
+from janflask.inference.upstream.tools import NotKnownError, told_tools, tool_fields
 from janflask.models.card import ModelCard
 from janflask.models.catalog import MODEL_FILE
 from janflask.models.parameters import NO_LIMIT
-from janflask.models.upstream import ServerKind, Upstream
+from janflask.models.upstream import Upstream
 
 COMPLETION_MAX_TOKENS = 16  # OpenAI's default for the legacy completions; not every server has it
+EFFORT = "reasoning_effort"
 
 encode = msgspec.json.Encoder().encode
 
@@ -43,10 +62,14 @@ class Bodies:
 
     def chat(self, request: ChatRequest) -> bytes:
         """The body of POST /chat/completions."""
-        if not request.splits_reasoning:
-            raise _not_yet("reasoning_format", "`reasoning_format` none")
         most = model_max_tokens(self._card) if request.max_tokens is None else request.max_tokens
-        body = {**self._common(request, most), **self.conversation(request, request.begun)}
+        body = {
+            **self._common(request, most),
+            **self.conversation(request),
+            **self._tools(request),
+            **self._form(request, self._traits.forms),
+            **self._thoughts(request),
+        }
         top = request.sampling.get("top_logprobs")
         if top is not None:
             body |= {"logprobs": True, "top_logprobs": top}
@@ -57,7 +80,7 @@ class Bodies:
         if not isinstance(prompt, str) and not self._traits.token_prompts:
             raise self._unknown("prompt", "token ids as a prompt: send text", "prompt")
         most = COMPLETION_MAX_TOKENS if request.max_tokens is None else request.max_tokens
-        body = {**self._common(request, most), "prompt": prompt}
+        body = {**self._common(request, most), **self._form(request, self._traits.text_forms), "prompt": prompt}
         if "top_logprobs" in request.sampling:
             body["logprobs"] = request.sampling["top_logprobs"]
         if request.backend_echoes(prompt):
@@ -66,29 +89,58 @@ class Bodies:
             body["echo"] = True
         return encode(body)
 
-    def conversation(self, request: ChatRequest | TemplateRequest, begun: str = "") -> dict[str, Any]:
-        """The fields that say what a prompt is laid out from; the answer goes on behind ``begun``."""
+    def conversation(self, request: ChatRequest | TemplateRequest) -> dict[str, Any]:
+        """The fields that say what a prompt is laid out from; the answer goes on behind what was begun."""
         messages, continued = request.messages, request.continue_final_message
-        if request.tools:
-            raise _not_yet("tools", "`tools`")
-        for number, message in enumerate(messages):
-            if any(isinstance(part, ToolCallPart) for part in message.parts):
-                raise _not_yet(f"messages.{number}.tool_calls", "a tool's call")
-        if begun:
+        if isinstance(request, ChatRequest) and request.begun:
             self._check_begun(request)
-            messages = begun_with(messages, begun, in_last=continued)
+            messages = begun_with(messages, request.begun, request.begun_reasoning, in_last=continued)
             continued = True
         ask = request.add_generation_prompt and not continued
         return {
-            "messages": [openai_message(message, self._traits) for message in messages],
+            "messages": openai_messages(messages, self._traits),
+            **told_tools(request.tools),
             **self._ending(messages, ask, continued),
             **self._template_fields(request.template_kwargs),
         }
 
+    def _tools(self, request: ChatRequest) -> dict[str, Any]:
+        try:
+            return tool_fields(request, self._traits)
+        except NotKnownError as error:
+            raise self._unknown(error.param, error.what, error.param) from None
+
+    def _form(self, request: InferenceRequest, forms: Mapping[FormKind, Spelling]) -> dict[str, Any]:
+        """What an answer must look like; one that is nothing but calls has words of its own nowhere."""
+        if request.constraint is None:
+            return {}
+        name = request.constraint.constraint.name.split(".")[0]
+        if isinstance(request, ChatRequest) and request.tools:
+            if request.call_choice is CallChoice.REQUIRED:
+                return {}
+            if not self._traits.form_or_call:
+                raise self._unknown(name, "a form for the answer beside tools: send one of them", name)
+        form = request.constraint.form
+        if form.kind not in forms:
+            raise self._unknown(name, form.kind.value, name)
+        return forms[form.kind](form)
+
+    def _thoughts(self, request: ChatRequest) -> dict[str, Any]:
+        fields: dict[str, Any] = {}
+        if not request.splits_reasoning and self._traits.unsplit is not Unsplit.ALWAYS:
+            if self._traits.unsplit is Unsplit.NO:
+                what = "thoughts that are left in the text (`reasoning_format` none)"
+                raise self._unknown("reasoning_format", what, "reasoning_format")
+            fields["reasoning_format"] = "none"
+        most = thought_tokens(self._card, request.thought_tokens)
+        if most is not None:
+            if self._traits.thought_limit is None:
+                asked = request.thought_tokens is not None
+                raise self._unknown(THOUGHT_LIMIT, "a limit for thoughts", THOUGHT_LIMIT, asked=asked)
+            fields[self._traits.thought_limit] = most
+        return fields
+
     def _common(self, request: InferenceRequest, max_tokens: int | None) -> dict[str, Any]:
-        if request.constraint is not None:
-            name = request.constraint.constraint.name.split(".")[0]
-            raise _not_yet(name, f"`{name}`")
         body: dict[str, Any] = {"model": self._upstream.model, "stream": True}
         if self._traits.stream_usage:
             body["stream_options"] = {"include_usage": True}
@@ -137,14 +189,16 @@ class Bodies:
         values = template_kwargs(self._card, requested)
         if not values:
             return {}
+        effort = {name: value for name, value in values.items() if name == EFFORT}
         if self._traits.template_fields:
-            return {"chat_template_kwargs": values}
-        if self._upstream.kind is ServerKind.OPENAI and set(values) == {"reasoning_effort"}:
-            return values
-        name = next(
-            name for name in values if name != "reasoning_effort" or self._upstream.kind is not ServerKind.OPENAI
-        )
-        told = name if name in ("reasoning_effort", "enable_thinking") else "chat_template_kwargs"
+            return {"chat_template_kwargs": values, **(effort if self._traits.effort_field else {})}
+        if self._traits.effort_field:
+            if values == {"enable_thinking": False}:
+                return {EFFORT: "none"}
+            if values == effort:
+                return effort
+        name = next(name for name in values if name != EFFORT or not self._traits.effort_field)
+        told = name if name in (EFFORT, "enable_thinking") else "chat_template_kwargs"
         raise self._unknown(told, f"`{name}` for its chat template", told, asked=name in requested)
 
     def _ending(self, messages: tuple[ChatMessage, ...], ask: bool, continued: bool) -> dict[str, Any]:
@@ -166,7 +220,12 @@ class Bodies:
             raise self._unknown("add_generation_prompt", "`add_generation_prompt` false", "add_generation_prompt")
         return {"add_generation_prompt": False}
 
-    def _check_begun(self, request: ChatRequest | TemplateRequest) -> None:
+    def _check_begun(self, request: ChatRequest) -> None:
+        if request.constraint is not None:
+            raise InvalidRequestError(
+                f"an answer that has a form cannot be continued by {self._server()}: it would begin the form anew",
+                param="messages",
+            )
         if self._traits.continues is Continues.NO:
             raise InvalidRequestError(
                 f"an answer that was begun cannot be continued: {self._server()} does not know how", param="messages"
@@ -188,10 +247,3 @@ class Bodies:
             f"{what}. Correct the file",
             param="model",
         )
-
-
-def _not_yet(param: str, what: str) -> JanflaskError:
-    return InvalidRequestError(
-        f"{what} cannot be had yet of a model that an upstream runs: leave it out, or use a model of this machine",
-        param=param,
-    )

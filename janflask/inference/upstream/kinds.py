@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from janflask.inference.constrained import FormKind
+from janflask.inference.upstream import forms
+from janflask.inference.upstream.forms import Spelling
 from janflask.models.sampling import SamplingParams
 from janflask.models.upstream import ServerKind
 
 # Those of ``SamplingParams`` that are fields of OpenAI's; ``top_logprobs`` has a form of its own.
 OPENAI_SAMPLING = ("temperature", "top_p", "frequency_penalty", "presence_penalty", "seed", "logit_bias")
 _FURTHER = tuple(name for name in SamplingParams.__dataclass_fields__ if name not in (*OPENAI_SAMPLING, "top_logprobs"))
+
+THOUGHT_LIMIT = "reasoning_budget"  # our own name of the field
 
 
 class Continues(Enum):
@@ -22,12 +27,33 @@ class Continues(Enum):
     ALWAYS = "always"  # an assistant's message that comes last is always continued
 
 
+class Calling(Enum):
+    """What a server can be told of the tools that are to be called; each knows what comes before it, but NAMED."""
+
+    NAMED = "named"  # one function alone, and that it has to be called
+    REQUIRED = "required"  # auto or required
+    ONE = "one"  # the function that has to be called, too
+    ALLOWED = "allowed"  # some of them, too: allowed_tools
+
+
+class Unsplit(Enum):
+    """Whether a server leaves a model's thoughts in the text of its answer."""
+
+    NO = "no"
+    BY_FIELD = "by field"  # reasoning_format
+    ALWAYS = "always"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
     """``samplers``: our names of further sampling fields, and theirs.
 
     ``most_seed``: the greatest seed. ``template_fields``: ``chat_template_kwargs`` and ``add_generation_prompt`` are
-    understood. ``many``: ``n`` may be more than 1. ``base64``, ``dimensions``: of embeddings.
+    understood. ``effort_field``: so is ``reasoning_effort``. ``thought_limit``: the field for the most tokens of
+    thought. ``many``: ``n`` may be more than 1. ``base64``, ``dimensions``: of embeddings.
+
+    ``forms`` are those that an answer can be held to, ``text_forms`` those of the legacy completions. ``form_or_call``:
+    an answer may have a form where it does not call tools.
     """
 
     samplers: Mapping[str, str] = field(default_factory=dict)
@@ -35,7 +61,16 @@ class Traits:
     most_seed: int = (1 << 63) - 1
     continues: Continues = Continues.NO
     template_fields: bool = False
+    effort_field: bool = False
+    thought_limit: str | None = None
+    unsplit: Unsplit = Unsplit.NO
     reasoning_field: bool = False  # an assistant's message may have reasoning_content
+    calling: Calling = Calling.REQUIRED
+    null_content: bool = True  # of an assistant's message that only calls
+    hides_length: bool = False  # a call that max_tokens has cut is told as one that is whole
+    forms: Mapping[FormKind, Spelling] = field(default_factory=dict)
+    text_forms: Mapping[FormKind, Spelling] = field(default_factory=dict)
+    form_or_call: bool = False
     developer_role: bool = True
     cache_prompt: bool = False
     bias_pairs: bool = False  # logit_bias is [[token id, bias], ...]
@@ -53,19 +88,28 @@ def _same(*names: str) -> dict[str, str]:
 
 
 TRAITS: Mapping[ServerKind, Traits] = {
-    ServerKind.OPENAI: Traits(),
+    ServerKind.OPENAI: Traits(effort_field=True, calling=Calling.ONE, forms=forms.OPENAI, form_or_call=True),
     ServerKind.VLLM: Traits(
         samplers={**_same("top_k", "min_p", "ignore_eos"), "repeat_penalty": "repetition_penalty"},
         top_k_off=-1,  # what all of its versions take
         continues=Continues.BY_FLAG,
         template_fields=True,
+        effort_field=True,
+        thought_limit="thinking_token_budget",
         reasoning_field=True,
+        calling=Calling.ONE,
+        forms=forms.VLLM,
+        text_forms=forms.VLLM,
     ),
     ServerKind.LLAMA_SERVER: Traits(
         samplers=_same(*_FURTHER),
         most_seed=(1 << 32) - 2,  # the last one means: any
         continues=Continues.ALWAYS,
         template_fields=True,
+        thought_limit="thinking_budget_tokens",  # older ones know no other name
+        unsplit=Unsplit.BY_FIELD,
+        forms=forms.LLAMA_SERVER,
+        text_forms=forms.LLAMA_SERVER,
         reasoning_field=True,
         developer_role=False,
         cache_prompt=True,
@@ -79,6 +123,12 @@ TRAITS: Mapping[ServerKind, Traits] = {
             "mirostat": "mirostat_mode",
         },
         most_seed=(1 << 32) - 2,
+        unsplit=Unsplit.ALWAYS,
+        calling=Calling.NAMED,
+        null_content=False,
+        hides_length=True,
+        forms=forms.LLAMA_CPP_PYTHON,
+        text_forms=forms.LLAMA_CPP_PYTHON_TEXT,
         developer_role=False,
         one_at_a_time=True,
         many=False,  # it takes the field and gives one answer
@@ -93,7 +143,13 @@ TRAITS: Mapping[ServerKind, Traits] = {
         most_seed=(1 << 64) - 1,
         continues=Continues.BY_FLAG,
         template_fields=True,
+        thought_limit=THOUGHT_LIMIT,
+        unsplit=Unsplit.BY_FIELD,
         reasoning_field=True,
+        calling=Calling.ALLOWED,
+        forms=forms.VLLM,
+        text_forms=forms.VLLM,
+        form_or_call=True,
         cache_prompt=True,
     ),
 }

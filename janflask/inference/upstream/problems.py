@@ -35,6 +35,7 @@ _NO_MODEL = re.compile(r"model\b.{0,200}\b(does not exist|not found)|unknown mod
 _CONTEXT_WORDS = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 _LATER = frozenset({408, 425, 502, 503, 504})
 _PARAMS = frozenset({"messages", "prompt", "input"})
+_PATHS = re.compile(r"(tools|tool_choice)\b")  # fields that are handed on as they are, and what is in them
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def _failure(status: int, told: _Told, message: str, retry_after: int | None) ->
 
 def _clients_fault(status: int, told: _Told, text: str, where: Where) -> JanflaskError:
     server = f"the upstream {where.base_url}"
-    param = told.param if told.param in _PARAMS else None
+    param = told.param if told.param in _PARAMS or _PATHS.match(told.param or "") else None
     if _is_about_context(told):
         return ContextLengthExceededError(f"{text} (says {server})", param=param)
     if told.code == "model_not_found" or _NO_MODEL.search(told.message or ""):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from janflask.errors import InvalidRequestError, JanflaskError, UpstreamSetupError
+from janflask.inference.backend import Counted
 from janflask.inference.requests import DetokenizeRequest, LaidOut, TemplateRequest, TokenizeRequest
 from janflask.inference.tries import Tries
 from janflask.inference.upstream import estimate
@@ -139,7 +140,7 @@ class TokenRoutes:
                 raise self._none("show the prompt of a conversation")
         return LaidOut(prompt.prompt, (), tuple(tokens) if request.tokenize and tokens is not None else None)
 
-    def count(self, request: TemplateRequest | TokenizeRequest, waiter: Waiter, tries: Tries | None) -> int:
+    def count(self, request: TemplateRequest | TokenizeRequest, waiter: Waiter, tries: Tries | None) -> Counted:
         """How many tokens a text, or a conversation's prompt, has; an estimate where the server does not tell."""
         if isinstance(request, TokenizeRequest):
             return self._count_text(request, waiter, tries)
@@ -148,30 +149,30 @@ class TokenRoutes:
             match self._kind:
                 case ServerKind.JANFLASK:
                     prompt = self._told("/apply-template", _Prompt, waiter, tries, **fields, tokenize=True)
-                    return len(prompt.tokens or ())
+                    return Counted(len(prompt.tokens or ()))
                 case ServerKind.LLAMA_SERVER:
                     prompt = self._told("/apply-template", _Prompt, waiter, tries, **fields)
-                    return len(self._tokens_of(prompt.prompt, waiter, tries))
+                    return Counted(len(self._tokens_of(prompt.prompt, waiter, tries)))
                 case ServerKind.VLLM:
-                    return len(self._vllm_tokens(fields, waiter, tries))
+                    return Counted(len(self._vllm_tokens(fields, waiter, tries)))
                 case ServerKind.LLAMA_CPP_PYTHON:
-                    text = "\n".join(message.text for message in request.messages)
+                    text = "\n".join(map(estimate.words_of, request.messages))
                     found = self._told("/extras/tokenize", _Tokenized, waiter, tries, input=text)
-                    return len(found.tokens) + estimate.PER_MESSAGE * len(request.messages)
+                    return _about(len(found.tokens) + estimate.tokens_around(request.messages, request.tools))
         except UpstreamSetupError as error:
             if error.code != NO_ROUTE:  # a proxy in between may pass OpenAI's routes only
                 raise
-        return estimate.tokens_of_messages(request.messages)
+        return _about(estimate.tokens_of_messages(request.messages, request.tools))
 
-    def _count_text(self, request: TokenizeRequest, waiter: Waiter, tries: Tries | None) -> int:
+    def _count_text(self, request: TokenizeRequest, waiter: Waiter, tries: Tries | None) -> Counted:
         try:
-            return len(self.tokenize(request, waiter, tries).ids)
+            return Counted(len(self.tokenize(request, waiter, tries).ids))
         except InvalidRequestError:  # it cannot do that
-            return estimate.tokens_of(request.content)
+            return _about(estimate.tokens_of(request.content))
         except UpstreamSetupError as error:
             if error.code != NO_ROUTE:
                 raise
-            return estimate.tokens_of(request.content)
+            return _about(estimate.tokens_of(request.content))
 
     def _tokens_of(self, prompt: str, waiter: Waiter, tries: Tries | None) -> list[int]:
         found = self._told("/tokenize", _Tokenized, waiter, tries, content=prompt, add_special=True, parse_special=True)
@@ -199,6 +200,10 @@ class TokenRoutes:
         return InvalidRequestError(
             f"the server that runs {self._pool.model_id} (kind {self._kind}) cannot {what}", param=param
         )
+
+
+def _about(tokens: int) -> Counted:
+    return Counted(tokens, is_estimate=True)
 
 
 def decoded(answer: WholeReader, expected: type[T], path: str) -> T:

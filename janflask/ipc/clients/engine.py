@@ -16,7 +16,9 @@ from janflask.ipc.messages.engine import (
     Embeddings,
     Finished,
     Generate,
+    GetSpecials,
     GetStats,
+    Specials,
     Started,
     Stats,
     Text,
@@ -107,6 +109,11 @@ def open_generation(socket_path: str, request: GenerateRequest) -> Generation:
 def engine_stats(socket_path: str, timeout: float) -> EngineStats:
     """The engine's load. Raises EngineCrashedError, TimeoutExceededError, ProtocolError."""
     return _ask_engine(socket_path, GetStats(), Stats, timeout).stats
+
+
+def engine_specials(socket_path: str, timeout: float) -> Specials:
+    """The vocabulary's special tokens. Raises EngineCrashedError, TimeoutExceededError, ProtocolError."""
+    return _ask_engine(socket_path, GetSpecials(), Specials, timeout)
 
 
 def engine_tokens(socket_path: str, question: Tokenize, timeout: float) -> Tokens:

@@ -60,12 +60,27 @@ class Stats(msgspec.Struct, frozen=True):
 
 
 class Tokenize(msgspec.Struct, frozen=True):
-    """A text to be cut into tokens; two flags are ``GenerateRequest``'s, ``pieces`` asks for each token's bytes too."""
+    """A text to be cut into tokens; flags and ``cuts`` are ``GenerateRequest``'s, ``pieces`` asks for their bytes."""
 
     text: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
     add_special: bool
     parse_special: bool
     pieces: bool = False
+    cuts: tuple[int, ...] = ()
+
+
+class GetSpecials(msgspec.Struct, frozen=True):
+    pass
+
+
+class Specials(msgspec.Struct, frozen=True):
+    """The texts that become one token each where special tokens are parsed, however they are written.
+
+    ``control`` are never ordinary text; ``user_defined`` may be: runs of blanks, HTML's tags.
+    """
+
+    control: tuple[str, ...]
+    user_defined: tuple[str, ...] = ()
 
 
 class Tokens(msgspec.Struct, frozen=True):

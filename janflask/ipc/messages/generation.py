@@ -44,7 +44,8 @@ class GenerateRequest:
 
     ``prompt`` is text, or token ids that are taken as they are. ``add_special`` lets the tokenizer add BOS where the
     model wants one; ``parse_special`` turns text like ``<|im_end|>`` into its control token (true for a rendered chat
-    template, false for a user's plain text). ``markers`` are looked for in the answer: where one of them is made of
+    template, false for a user's plain text). ``cuts`` are places in a text, in order: no token stretches over one,
+    so that what a client wrote stays text there. ``markers`` are looked for in the answer: where one of them is made of
     control tokens, these are text of it. Errors call the prompt and the biases what whoever asks calls them.
     """
 
@@ -55,6 +56,7 @@ class GenerateRequest:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     add_special: bool = True
     parse_special: bool = True
+    cuts: tuple[int, ...] = ()
     markers: tuple[str, ...] = ()
     cache_prompt: bool = True  # false: compute the whole prompt, use no cached prefix
     conversation: str | None = None  # whose prompt it is: its KV state is kept on disk, and looked for there

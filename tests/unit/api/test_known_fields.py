@@ -19,6 +19,7 @@ from janflask.models.known_fields import (
     MESSAGE,
     PROMPT,
     STORED_MESSAGE,
+    THINKING,
     UPLOAD,
     Unsupported,
 )
@@ -26,6 +27,7 @@ from tests.unit.api.conftest import World
 from tests.unit.api.stored import refused
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
+DEFAULTS = (GENERATION, CONVERSATION, THINKING)  # what is kept for later requests
 
 
 @pytest.fixture(autouse=True)
@@ -43,11 +45,15 @@ def routes(client: FlaskClient) -> dict[str, tuple[str, dict[str, Any], str, tup
         "apply-template": ("/v1/apply-template", CHAT, "", (CONVERSATION,)),
         "runs": (f"/v1/threads/{thread}/runs", {}, "", (GENERATION, CONVERSATION)),
         "thread and run": ("/v1/threads/runs", {}, "", (GENERATION, CONVERSATION)),
-        "assistants": ("/v1/assistants", {}, "", (GENERATION, CONVERSATION)),
-        "threads": ("/v1/threads", {}, "parameters", (GENERATION, CONVERSATION)),
-        "entries": (f"/v1/threads/{thread}/assistants/jan", {}, "model.parameters", (GENERATION, CONVERSATION)),
-        "models": ("/v1/models/tiny", {}, "parameters", (GENERATION, CONVERSATION)),
+        "assistants": ("/v1/assistants", {}, "", DEFAULTS),
+        "threads": ("/v1/threads", {}, "parameters", DEFAULTS),
+        "entries": (f"/v1/threads/{thread}/assistants/jan", {}, "model.parameters", DEFAULTS),
+        "models": ("/v1/models/tiny", {}, "parameters", DEFAULTS),
     }
+
+
+def together(tables: tuple[Mapping[str, Unsupported], ...]) -> dict[str, Unsupported]:
+    return {name: item for table in tables for name, item in table.items()}
 
 
 def with_field(body: dict[str, Any], prefix: str, name: str, value: Any) -> dict[str, Any]:
@@ -69,7 +75,7 @@ NAMES = ["chat", "completions", "embeddings", "apply-template", "runs", "assista
 @pytest.mark.parametrize("route", [*NAMES, "thread and run"])
 def test_what_cannot_be_had_is_refused_by_name(client: FlaskClient, world: World, route: str) -> None:
     path, body, prefix, tables = routes(client)[route]
-    for name, item in {**tables[0], **tables[-1]}.items():
+    for name, item in together(tables).items():
         response = client.post(path, json=with_field(body, prefix, name, asking(item)))
         error = refused(response, 400, f"{prefix}.{name}".removeprefix("."))
         assert name in error["message"]
@@ -79,7 +85,7 @@ def test_what_cannot_be_had_is_refused_by_name(client: FlaskClient, world: World
 @pytest.mark.parametrize("route", [*NAMES, "thread and run"])
 def test_what_asks_for_nothing_passes(client: FlaskClient, route: str) -> None:
     path, body, prefix, tables = routes(client)[route]
-    table = {**tables[0], **tables[-1]}
+    table = together(tables)
     if not prefix:
         extras = {"user": "me", "priority": 3, "keep_alive": "5m", "cache_salt": "x", "return_progress": True}
         assert client.post(path, json={**body, **extras}).status_code == 200

@@ -50,14 +50,21 @@ def reads_well(name: str, message: str) -> None:
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
 NAMED = {"type": "function", "function": {"name": "f"}}
+OTHER = {"type": "function", "function": {"name": "g"}}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tools": TOOLS, "tool_choice": "required"}, "tool_choice is not supported yet with the value required: "),
-        ({"tools": TOOLS, "tool_choice": NAMED}, "tool_choice is not supported yet with the type function: "),
-        ({"tools": TOOLS, "response_format": {"type": "json_object"}}, "tools cannot be had together with a form"),
+        (
+            {"tools": TOOLS, "tool_choice": OTHER},
+            "tool_choice.function.name is none of the request's tools, which are f",
+        ),
+        (
+            {"tools": TOOLS, "tool_choice": {"type": "custom"}},
+            "tool_choice.type must be function or allowed_tools, not",
+        ),
+        ({"reasoning": {"exclude": True}}, "reasoning.exclude must be false: what a model thinks is told"),
         ({"tool_choice": "required"}, "tool_choice needs `tools`, and the request has none"),
         ({"tool_choice": NAMED}, "tool_choice needs `tools`, and the request has none"),
         ({"tools": [], "tool_choice": "required"}, "tool_choice needs `tools`, and the request has none"),
@@ -85,8 +92,8 @@ def test_what_a_chat_is_told(client: FlaskClient, change: dict[str, Any], messag
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"tools": TOOLS, "tool_choice": "required"}, "tools are not supported yet"),
-        ({"tool_choice": "required"}, "tool_choice needs `tools`"),
+        ({"tools": TOOLS, "functions": [{"name": "f"}]}, "functions are not supported in a run: use `tools`"),
+        ({"tool_choice": "required"}, "tool_choice needs tools"),
         ({"n": 2}, "n must be 1: a run makes one answer"),
     ],
 )

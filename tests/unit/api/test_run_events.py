@@ -15,7 +15,8 @@ from openai.types.beta.threads import Run as SdkRun
 from openai.types.beta.threads.runs import RunStep
 
 from janflask.api.answers.run_events import RunEventWriter
-from janflask.api.answers.run_objects import run_object, step_object
+from janflask.api.answers.run_objects import run_object
+from janflask.api.answers.step_objects import message_step
 from janflask.storage.records import Run, RunStatus
 from janflask.storage.run_log import (
     LifecycleEvent,
@@ -145,7 +146,7 @@ def test_objects_are_what_the_sdk_takes_them_for(status: RunStatus) -> None:
     assert told.status == status
     assert (told.usage is None) == (run.prompt_tokens is None)
     assert told.last_error is None or told.last_error.code == "server_error"
-    RunStep.model_validate(msgspec.json.decode(msgspec.json.encode(step_object(run))), strict=True)
+    RunStep.model_validate(msgspec.json.decode(msgspec.json.encode(message_step(run))), strict=True)
 
 
 def test_a_run_says_what_the_model_was_not_shown() -> None:

@@ -274,6 +274,12 @@ def test_a_thread_that_comes_with_the_run(client: FlaskClient, folder: Folder) -
 
 # --- who answers ----------------------------------------------------------------------------------------------------
 
+
+def function(**parameters: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "look", "parameters": {"type": "object", **parameters}}}
+
+
+FUNCTION = function()
 CODE = [{"type": "code_interpreter"}]
 JSON = {"type": "json_object"}
 
@@ -283,11 +289,17 @@ JSON = {"type": "json_object"}
     [
         ({"tools": CODE}, "tools (code_interpreter)", {"tools": []}),
         ({"tools": CODE}, "tools (code_interpreter)", {"tool_choice": "none"}),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools (f)", {"tools": []}),
+        ({"tools": [{"type": "function", "function": {"name": "f g"}}]}, "tools.0.function.name", {"tools": []}),
+        ({"tools": [function(properties={"a": {"$ref": "#/x"}})]}, "tools.0.function.parameters", {"tools": []}),
+        ({"tools": [FUNCTION, FUNCTION]}, "tools.1.function.name comes twice: look", {"tools": []}),
         ({"file_ids": ["file-1"]}, "files (file_ids)", {"tool_choice": "none"}),
         ({"tool_resources": {"code_interpreter": {"file_ids": ["f"]}}}, "tool_resources", {"tools": []}),
-        ({"response_format": JSON}, "'json_object'", {"response_format": {"type": "text"}}),
-        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "'json_schema'", {"response_format": "auto"}),
+        ({"response_format": {"type": "xml"}}, "response_format.type", {"response_format": {"type": "text"}}),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {}}},
+            "json_schema.name",
+            {"response_format": "auto"},
+        ),
     ],
     ids=str,
 )
@@ -315,9 +327,14 @@ def test_what_the_threads_entry_wants_counts_over_the_assistant(client: FlaskCli
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"tools": CODE}, "tools"),
+        ({"tools": CODE}, "tools.0.type"),
+        ({"tools": [{"type": "file_search"}]}, "tools.0.type"),
+        ({"tools": [FUNCTION, FUNCTION]}, "tools.1.function.name"),
+        ({"tools": [function(properties={"a": {"$ref": "#/x"}})]}, "tools.0.function.parameters.properties.a.$ref"),
+        ({"tools": [function(x=1 << 70)]}, "tools.0"),
         ({"tool_choice": "required"}, "tool_choice"),
-        ({"response_format": JSON}, "response_format"),
+        ({"tools": [FUNCTION], "tool_choice": {"type": "function", "function": {"name": "go"}}}, "tool_choice"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         ({"tool_resources": {"file_search": {"vector_store_ids": ["v"]}}}, "tool_resources"),
     ],
     ids=str,
@@ -325,6 +342,48 @@ def test_what_the_threads_entry_wants_counts_over_the_assistant(client: FlaskCli
 def test_what_the_run_itself_wants(client: FlaskClient, folder: Folder, body: dict[str, Any], param: str) -> None:
     refused_without_a_trace(client, folder, RUNS, body, param)
     refused_without_a_trace(client, folder, "/v1/threads/runs", {"model": "tiny", **body}, param)
+
+
+@pytest.mark.parametrize(
+    ("assistant", "entry", "thread", "body", "names"),
+    [
+        ([FUNCTION], None, {}, {}, ["look"]),
+        ([FUNCTION, {**CODE[0], "enabled": False}, RETRIEVAL], None, {}, {}, ["look"]),
+        ([FUNCTION], [], {}, {}, []),
+        ([], [FUNCTION], {}, {}, ["look"]),
+        (CODE, CODE, {"parameters": {"tools": [FUNCTION]}}, {}, ["look"]),
+        (CODE, None, {}, {"tools": [FUNCTION, {**RETRIEVAL, "enabled": False}]}, ["look"]),
+        ([FUNCTION], None, {}, {"tools": []}, []),
+        ([FUNCTION], None, {}, {"tool_choice": "none"}, []),
+    ],
+)
+def test_which_functions_a_run_may_call(
+    client: FlaskClient, folder: Folder, assistant: Any, entry: Any, thread: Any, body: Any, names: list[str]
+) -> None:
+    folder.assistant(tools=assistant)
+    folder.thread({"tools": entry}, **thread)
+    assert [tool["function"]["name"] for tool in accepted(client, body)["tools"]] == names
+
+
+def test_what_a_run_keeps_as_it_was_sent(client: FlaskClient, folder: Folder) -> None:
+    chosen = {"type": "function", "function": {"name": "look"}}
+    strict = {**FUNCTION, "function": {**FUNCTION["function"], "description": "Looks."}}
+    run = accepted(client, {"tools": [strict], "tool_choice": chosen, "parallel_tool_calls": False})
+    assert (run["tools"], run["tool_choice"], run["parallel_tool_calls"]) == ([strict], chosen, False)
+
+
+@pytest.mark.parametrize("where", ["run", "assistant", "thread"])
+def test_whose_form_an_answer_has(client: FlaskClient, folder: Folder, where: str) -> None:
+    form = {"response_format": JSON}
+    folder.assistant(**form if where == "assistant" else {})
+    folder.thread(parameters=form if where == "thread" else {})
+    assert accepted(client, form if where == "run" else {})["response_format"] == JSON
+
+
+def test_calls_of_earlier_runs_that_cannot_be_read(client: FlaskClient, folder: Folder) -> None:
+    folder.messages(line(), line(1, role="assistant", tool_rounds=[{"calls": "none"}]))
+    error = refused_without_a_trace(client, folder, RUNS, {}, "thread_id")
+    assert "calls that cannot be read (tool_rounds)" in error["message"]
 
 
 def test_resources_with_nothing_in_them(client: FlaskClient) -> None:

@@ -54,7 +54,10 @@ def test_what_an_engine_is_asked(
     world.engine.script = say('{"a":[]}')
     response = client.post(route, json={**ROUTES[route], **fields})
     assert response.status_code == 200, response.json
-    constraint = world.engine.requests.pop().constraint
+    asked = world.engine.requests.pop()
+    watch = asked.watch
+    assert (watch is None) == (route == "/v1/completions"), "a chat's answer may think first"
+    constraint = asked.constraint if watch is None else watch.answer
     assert constraint is not None
     assert (constraint.kind, constraint.name) == (kind, name)
 

@@ -1,4 +1,4 @@
-"""Tokenize, detokenize and apply-template over a scripted engine."""
+"""Tokenize, detokenize, apply-template and the count of a chat over a scripted engine."""
 
 from __future__ import annotations
 
@@ -51,6 +51,55 @@ def test_apply_template(client: FlaskClient, world: World) -> None:
     assert world.engine.requests == [], "nothing is generated"
 
 
+TOOLS: Any = [{"type": "function", "function": {"name": "get_weather"}}]
+COUNT = "chat/completions/input_tokens"
+
+
+def test_what_a_chat_would_cost(client: FlaskClient, world: World) -> None:
+    prompt = "<s>[user] Hi\n[assistant] "
+    told = {"object": "response.input_tokens", "estimated": False, "ctx_len": 512}
+    chat = {"messages": MESSAGES, "temperature": 0.5, "stream": True, "max_tokens": 5}
+    assert post(client, COUNT, **chat) == (200, {**told, "input_tokens": len(prompt), "tokens_left": 512 - len(prompt)})
+    shown = post(client, "apply-template", messages=MESSAGES, tools=TOOLS, tokenize=True)[1]["count"]
+    assert shown > len(prompt)
+    assert post(client, COUNT, messages=MESSAGES, tools=TOOLS)[1]["input_tokens"] == shown
+    assert post(client, COUNT, messages=MESSAGES, tools=TOOLS, tool_choice="none")[1]["input_tokens"] == len(prompt)
+    said = [*MESSAGES, {"role": "assistant", "content": "Yo"}]
+    gone_on = post(client, COUNT, messages=said, continue_final_message=True)[1]["input_tokens"]
+    assert gone_on == len("<s>[user] Hi\n[assistant] Yo")
+    long = [{"role": "user", "content": "x" * 1000}]
+    assert post(client, COUNT, messages=long)[1]["tokens_left"] == 0
+    assert world.engine.requests == [], "nothing is generated"
+
+
+def test_words_that_look_like_special_tokens(client: FlaskClient, world: World) -> None:
+    said = [{"role": "user", "content": "a</s>b"}]
+    status, answer = post(client, "apply-template", messages=said, tokenize=True)
+    prompt = "<s>[user] a</s>b\n[assistant] "
+    segments = [{"text": "<s>", "special": True}, {"text": prompt[3:], "special": False}]
+    tokens = list(prompt.encode())
+    assert (status, answer) == (
+        200,
+        {"prompt": prompt, "segments": segments, "tokens": tokens, "count": len(tokens)},
+    )
+    cuts = (prompt.index("/s>b"),)
+    assert world.engine.tokenized[-1].cuts == cuts
+    assert client.post("/v1/chat/completions", json={"model": "tiny", "messages": said}).status_code == 200
+    assert (world.engine.requests[-1].prompt, world.engine.requests[-1].cuts) == (prompt, cuts)
+    assert client.post("/v1/completions", json={"model": "tiny", "prompt": prompt}).status_code == 200
+    assert world.engine.requests[-1].cuts == (), "a whole prompt is the client's"
+    assert world.engine.asked_for_specials == 1
+
+
+def test_segments_of_any_prompt(client: FlaskClient) -> None:
+    answer = post(client, "apply-template", messages=MESSAGES, with_segments=True)[1]
+    assert answer["segments"] == [
+        {"text": "<s>", "special": True},
+        {"text": "[user] Hi\n[assistant] ", "special": False},
+    ]
+    assert "segments" not in post(client, "apply-template", messages=MESSAGES)[1]
+
+
 def test_a_prompt_that_asks_for_nothing(client: FlaskClient, world: World) -> None:
     world.write_model(settings={"prompt_template": "S:{system_message} U:{prompt} A:"})
     said = [*MESSAGES, {"role": "assistant", "content": "Yo"}]
@@ -76,6 +125,9 @@ def test_a_prompt_that_asks_for_nothing(client: FlaskClient, world: World) -> No
         ("apply-template", {}, "messages"),
         ("apply-template", {"messages": []}, "messages"),
         ("apply-template", {"messages": MESSAGES, "tools": [{}]}, "tools.0.type"),
+        (COUNT, {}, "messages"),
+        (COUNT, {"messages": MESSAGES, "tools": TOOLS, "tool_choice": {"name": "x"}}, "tool_choice.name"),
+        (COUNT, {"messages": MESSAGES, "response_format": {"type": "xml"}}, "response_format.type"),
         (
             "apply-template",
             {"messages": MESSAGES, "chat_template_kwargs": {"messages": 1}},
@@ -108,7 +160,12 @@ def test_an_engine_that_is_gone_is_asked_again(client: FlaskClient, world: World
 
 @pytest.mark.parametrize(
     ("path", "body"),
-    [("tokenize", {"content": "a"}), ("detokenize", {"tokens": [97]}), ("apply-template", {"messages": MESSAGES})],
+    [
+        ("tokenize", {"content": "a"}),
+        ("detokenize", {"tokens": [97]}),
+        ("apply-template", {"messages": MESSAGES}),
+        (COUNT, {"messages": MESSAGES}),
+    ],
 )
 def test_the_model(client: FlaskClient, world: World, path: str, body: dict[str, Any]) -> None:
     status, answer = post(client, path, **body, model="unknown")
@@ -124,6 +181,7 @@ def test_the_answers_fit_the_document(client: FlaskClient) -> None:
         ("tokenize", {"content": "a"}),
         ("detokenize", {"tokens": [97]}),
         ("apply-template", {"messages": MESSAGES, "tokenize": True}),
+        (COUNT, {"messages": MESSAGES}),
     ):
         operation = document["paths"][f"/v1/{path}"]["post"]
         schema = operation["responses"]["200"]["content"]["application/json"]["schema"]

@@ -11,6 +11,10 @@ import openai
 import pytest
 from flask.testing import FlaskClient
 
+from janflask.errors import InvalidRequestError
+from janflask.inference.requests import CallChoice
+from janflask.inference.tool_schemas import tool_schemas
+from janflask.schemas.chat import ChatRequestSchema
 from tests.fakes.scripted import INFO, say
 from tests.unit.api.conftest import World
 from tests.unit.api.stored import refused
@@ -23,6 +27,7 @@ FUNCTION = {
 TOOLS = [{"type": "function", "function": FUNCTION}]
 USER = {"role": "user", "content": "Weather in Paris?"}
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [USER], "tools": TOOLS}
+OLD: dict[str, Any] = {"tools": None, "functions": [FUNCTION]}
 SAID = (
     "I ",
     "look.\n<tool",
@@ -189,8 +194,7 @@ def test_mistral_takes_ids_of_nine_characters_only(client: FlaskClient, world: W
 
 
 def test_functions_as_they_were(client: FlaskClient, world: World) -> None:
-    old: dict[str, Any] = {"tools": None, "functions": [FUNCTION]}
-    choice = whole(client, **old)
+    choice = whole(client, **OLD)
     assert choice["finish_reason"] == "function_call"
     assert choice["message"]["function_call"] == {"name": "get_weather", "arguments": '{"place": "Paris"}'}
     shown = prompt(
@@ -198,11 +202,11 @@ def test_functions_as_they_were(client: FlaskClient, world: World) -> None:
         world,
         {"role": "assistant", "content": None, "function_call": CALL["function"]},
         {"role": "function", "name": "get_weather", "content": "sunny"},
-        **old,
+        **OLD,
     )
     assert LINE in shown
     assert "<tool_response>\nsunny\n</tool_response>" in shown
-    assert "tool_calls" not in whole(client, **old, function_call="none")["message"]
+    assert "tool_calls" not in whole(client, **OLD, function_call="none")["message"]
 
 
 def test_the_sdk_finds_the_calls(server: str) -> None:
@@ -217,7 +221,108 @@ def test_the_sdk_finds_the_calls(server: str) -> None:
     assert [(item.name, item.arguments) for item in found] == [("get_weather", '{"place": "Paris"}')] * 2
 
 
-NAMED = {"type": "function", "function": {"name": "get_weather"}}
+def named(name: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
+def allowed(mode: str, *names: str) -> dict[str, Any]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [named(name) for name in names]}}
+
+
+def flat(choice: dict[str, Any]) -> dict[str, Any]:
+    """As the Responses API writes it."""
+    if "function" in choice:
+        return {"type": "function", **choice["function"]}
+    inner = choice["allowed_tools"]
+    return {"type": "allowed_tools", **inner, "tools": [flat(tool) for tool in inner["tools"]]}
+
+
+TWO = {"tools": [*TOOLS, {"type": "function", "function": {"name": "get_time"}}]}
+AUTO, REQUIRED = CallChoice.AUTO, CallChoice.REQUIRED
+
+
+@pytest.mark.parametrize(
+    ("choice", "mode", "names", "parallel"),
+    [
+        ("auto", AUTO, None, True),
+        (None, AUTO, None, True),
+        ({"type": "auto"}, AUTO, None, True),
+        ("required", REQUIRED, None, True),
+        ("any", REQUIRED, None, True),
+        ({"type": "required"}, REQUIRED, None, True),
+        (named("get_time"), REQUIRED, {"get_time"}, False),
+        (flat(named("get_time")), REQUIRED, {"get_time"}, False),
+        (allowed("auto", "get_time"), AUTO, {"get_time"}, True),
+        (allowed("required", "get_time", "get_weather"), REQUIRED, {"get_time", "get_weather"}, True),
+        (flat(allowed("required", "get_time")), REQUIRED, {"get_time"}, True),
+    ],
+)
+def test_whether_to_call_and_what(choice: Any, mode: CallChoice, names: set[str] | None, parallel: bool) -> None:
+    request = ChatRequestSchema().load({**CHAT, **TWO, "tool_choice": choice})
+    assert (request.call_choice, request.callable_tools, request.parallel_calls) == (mode, names, parallel)
+    assert [tool.name for tool in request.tools] == ["get_weather", "get_time"]
+    assert {tool.name for tool in request.callables} == (names or {"get_weather", "get_time"})
+
+
+def test_whether_to_call_a_function_as_it_was_asked() -> None:
+    request = ChatRequestSchema().load({**CHAT, **OLD, "function_call": {"name": "get_weather"}})
+    assert (request.call_choice, request.callable_tools) == (REQUIRED, {"get_weather"})
+    assert (request.parallel_calls, request.calls_function) == (False, True)
+    assert ChatRequestSchema().load({**CHAT, **OLD, "function_call": "auto"}).call_choice is AUTO
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_schema_that_no_call_can_be_held_to_is_named_by_its_place_in_the_request(is_old: bool) -> None:
+    odd = {"name": "odd", "parameters": {"type": "object", "properties": {"x": {"not": {}}}}}
+    listed: dict[str, Any] = {"tools": [*TWO["tools"], {"type": "function", "function": odd}]}
+    body = {**listed, "tool_choice": allowed("auto", "get_time", "odd")}
+    if is_old:
+        body = {**OLD, "functions": [FUNCTION, odd], "function_call": {"name": "odd"}}
+    request = ChatRequestSchema().load({**CHAT, **body})
+    with pytest.raises(InvalidRequestError) as found:
+        tool_schemas(request.callables, "functions" if is_old else "tools")
+    place = "functions.1.parameters" if is_old else "tools.2.function.parameters"
+    assert found.value.param == f"{place}.properties.x.not"
+
+
+def test_strict_is_handed_on() -> None:
+    tool = {"type": "function", "function": {**FUNCTION, "strict": True}}
+    assert [tool.strict for tool in ChatRequestSchema().load({**CHAT, "tools": [tool, *TWO["tools"][1:]]}).tools] == [
+        True,
+        False,
+    ]
+
+
+def test_only_what_may_be_called_is_a_call(client: FlaskClient, world: World) -> None:
+    """The model is shown all tools, so that their part of the prompt stays in the cache."""
+    choice = whole(client, **TWO, tool_choice=allowed("auto", "get_time"))
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("".join(SAID), "stop")
+    shown = str(world.engine.requests[-1].prompt)
+    assert whole(client, **TWO, tool_choice=allowed("auto", "get_weather"))["finish_reason"] == "tool_calls"
+    assert str(world.engine.requests[-1].prompt) == shown
+    assert whole(client, **TWO)["finish_reason"] == "tool_calls"
+    assert str(world.engine.requests[-1].prompt) == shown
+
+
+def test_none_as_an_object(client: FlaskClient, world: World) -> None:
+    assert whole(client, tool_choice={"type": "none"})["message"]["content"] == "".join(SAID)
+    assert "get_weather" not in str(world.engine.requests[-1].prompt)
+
+
+def test_a_form_beside_tools_is_of_the_words(client: FlaskClient, world: World) -> None:
+    """An answer that calls is none that the form is for; one that does not is checked."""
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object", "required": ["a"]}}}
+    world.engine.script = say(LINE)
+    choice = whole(client, response_format=form)
+    assert (choice["finish_reason"], choice["message"]["refusal"]) == ("tool_calls", None)
+    world.engine.script = say('{"a":1}')
+    choice = whole(client, response_format=form)
+    assert (choice["message"]["content"], choice["message"]["refusal"]) == ('{"a":1}', None)
+    world.engine.script = say("{}")
+    assert "required property" in whole(client, response_format=form)["message"]["refusal"]
+    assert whole(client, response_format=form, tool_choice="required")["finish_reason"] == "stop"
+
+
 NOT_HIS = [USER, {**USER, "tool_calls": [CALL]}]
 NO_FUNCTION = [USER, {"role": "assistant", "tool_calls": [{"id": "x"}]}]
 NO_ID = [USER, {"role": "assistant", "tool_calls": [{**CALL, "id": None}]}]
@@ -237,12 +342,34 @@ NO_ID = [USER, {"role": "assistant", "tool_calls": [{**CALL, "id": None}]}]
             "tools.0.function.parameters.type",
             "must be object",
         ),
-        ({"tool_choice": "required"}, "tool_choice", "is not supported yet"),
-        ({"tool_choice": NAMED}, "tool_choice", "is not supported yet with the type function"),
-        ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice", "not supported yet with the type allowed_tools"),
         ({"tool_choice": "always"}, "tool_choice", "must be one of"),
         ({"tool_choice": 5}, "tool_choice", "must be a string or an object"),
         ({"tools": None, "tool_choice": "required"}, "tool_choice", "needs `tools`"),
+        ({"tools": [], "tool_choice": named("x")}, "tool_choice", "needs `tools`"),
+        ({"tool_choice": named("x")}, "tool_choice.function.name", "none of the request's tools, which are get_weath"),
+        ({"tool_choice": {"type": "function", "name": "x"}}, "tool_choice.name", "is none of the request's tools"),
+        ({"tool_choice": {"type": "function"}}, "tool_choice.function", "is required"),
+        ({"tool_choice": {"type": "function", "function": "x"}}, "tool_choice.function", "must be an object"),
+        ({"tool_choice": named(None)}, "tool_choice.function.name", "is required"),
+        ({"tool_choice": named(5)}, "tool_choice.function.name", "must be a string"),
+        ({"tool_choice": {"type": "custom", "custom": {"name": "x"}}}, "tool_choice.type", "must be function or allow"),
+        ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice.mode", "is required"),
+        ({"tool_choice": {**allowed("auto"), "allowed_tools": 5}}, "tool_choice.allowed_tools", "must be an object"),
+        ({"tool_choice": allowed("always", "x")}, "tool_choice.allowed_tools.mode", "must be auto or required"),
+        ({"tool_choice": allowed("auto")}, "tool_choice.allowed_tools.tools", "a tool at least"),
+        (
+            {"tool_choice": allowed("auto", "get_weather", "x")},
+            "tool_choice.allowed_tools.tools.1.function.name",
+            "is none of the request's tools",
+        ),
+        (
+            {"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "mcp"}]}},
+            "tool_choice.tools.0.type",
+            "must be function, not 'mcp'",
+        ),
+        ({**OLD, "function_call": "required"}, "function_call", "must be one of none, auto, or an object"),
+        ({**OLD, "function_call": {"name": "x"}}, "function_call.name", "is none of the request's tools"),
+        ({**OLD, "function_call": {}}, "function_call.name", "is required"),
         ({"functions": [FUNCTION]}, "functions", "together with `tools`"),
         ({"messages": NOT_HIS}, "messages.1.tool_calls", "belongs to an assistant's message"),
         ({"messages": NO_FUNCTION}, "messages.1.tool_calls.0.function", "is required"),

@@ -9,7 +9,8 @@ from contextlib import nullcontext
 import click
 import pytest
 
-from janflask.cli.chat import THINKING, Conversation
+from janflask.cli.answer import THINKING
+from janflask.cli.chat import Conversation
 from janflask.cli.client import Client, Event, error_of, model_path, parse_events, server_url
 from janflask.settings import Settings
 

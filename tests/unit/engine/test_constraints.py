@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from janflask.engine.guide import Held
 from janflask.errors import EngineError
 from janflask.ipc.messages.generation import FinishReason
 from tests.fakes.fake_context import EOG, expected_text
@@ -72,9 +73,9 @@ def letters(text: str) -> list[frozenset[int]]:
 
 
 def ask(bench, matcher: ScriptedMatcher | None, prompt: bytes = b"hello", **options: object):
-    bench.loop.masker = bench.loop.masker or LateMasks()
+    bench.loop.constraining.masker = bench.loop.constraining.masker or LateMasks()
     sequence, sink = bench.sequence(prompt, **options)
-    sequence.matcher = matcher
+    sequence.guide = None if matcher is None else Held(matcher)
     bench.loop.submit([sequence])
     return sequence, sink
 
@@ -185,7 +186,7 @@ def test_a_stop_string_ends_an_answer_within_its_constraint(make_bench):
 def test_waiting_for_masks_is_booked(make_bench):
     bench = make_bench()
     readings = iter(range(10_000))
-    bench.loop.clock = lambda: float(next(readings))
+    bench.loop.constraining.clock = lambda: float(next(readings))
     ask(bench, None)
     bench.drain()
     assert bench.loop.stats().mask_seconds == 0

@@ -12,7 +12,7 @@ from janflask.container import Services
 from janflask.errors import JanflaskError
 from janflask.files import ids
 from janflask.inference.backend import BackendInfo, Counted
-from janflask.inference.deltas import Done, Event, Events, Finished, Started, TextDelta
+from janflask.inference.deltas import Done, Event, Events, Finished, ReasoningDelta, Started, TextDelta, ToolCallDelta
 from janflask.inference.requests import ChatRequest, LaidOut, TemplateRequest, TokenizeRequest
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
@@ -20,6 +20,7 @@ from janflask.ipc.messages.generation import Timings, Usage
 from janflask.models.card import ModelCard
 from janflask.runner.live import Change
 from janflask.runner.runner import Runner
+from janflask.services.run_calls import answered
 from janflask.settings import Settings
 from janflask.storage.memory import memory_repository
 from janflask.storage.records import Message, Run, Thread
@@ -42,6 +43,25 @@ def saying(*pieces: str, reason: str = "stop") -> Script:
             yield [TextDelta(0, piece)]
         yield [Finished(0, reason)]
         yield [Done(Usage(prompt_tokens=7, completion_tokens=len(pieces), cached_tokens=2), TIMINGS)]
+
+    return script
+
+
+def calling(*calls: tuple[str, str, str], text: str = "", thought: str = "") -> Script:
+    """A model that says ``text`` and calls functions: id, name, arguments."""
+
+    def script(request: ChatRequest, waiter: Waiter) -> Iterator[list[Event]]:
+        yield [Started(7)]
+        if thought:
+            yield [ReasoningDelta(0, thought)]
+        if text:
+            yield [TextDelta(0, text)]
+        for number, (call_id, name, arguments) in enumerate(calls):
+            yield [ToolCallDelta(0, number, call_id, name)]
+            for piece in (arguments[:3], arguments[3:]):
+                yield [ToolCallDelta(0, number, arguments=piece)]
+        yield [Finished(0, "tool_calls")]
+        yield [Done(Usage(prompt_tokens=10, completion_tokens=4, cached_tokens=1), TIMINGS)]
 
     return script
 
@@ -157,6 +177,19 @@ class RunWorld:
         for _ in watch(self.runner, run):
             pass
         return self.repository.runs.get(run.thread_id, run.id)
+
+    def waiting(self, run: Run) -> Run:
+        """The run once it waits for the outputs of calls, or is over."""
+        return self.done(run)
+
+    def submit(self, run: Run, **outputs: str) -> Run:
+        """The run, on disk with the outputs by the ids of its calls, and about to go on."""
+        given = list(outputs.items())
+        submitted = self.repository.runs.update(
+            run.thread_id, run.id, lambda run: answered(run, given, self.settings.max_message_mb << 20)
+        )
+        self.runner.begin(run.thread_id, run.id)
+        return submitted
 
     def saying(self, run: Run, text: str) -> None:
         """Returns when the run under way has said ``text``."""

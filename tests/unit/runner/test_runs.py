@@ -29,7 +29,7 @@ from janflask.runner import execution
 from janflask.runner.prompts import _TOO_LONG
 from janflask.runner.titles import title_of
 from janflask.storage.records import Run, RunStatus, Thread
-from janflask.storage.run_log import LifecycleEvent, ReasoningEvent, TextEvent, ToolCallEvent, texts_of
+from janflask.storage.run_log import LifecycleEvent, ReasoningEvent, TextEvent, texts_of
 from tests.integration.waiting import wait_for
 from tests.unit.runner.run_world import CONTEXT, RunWorld, failing, hanging, message, saying, watch
 
@@ -97,9 +97,8 @@ def test_what_a_model_thinks_is_heard_logged_and_kept_beside_the_reply() -> None
     assert (reply.text, reply.extra) == ("Yes", {"reasoning_content": "Hm."})
     ((_, events),) = [change for change in watch(world.runner, run) if isinstance(change, tuple)]
     said = [event for event in events if not isinstance(event, LifecycleEvent)]
-    call = ToolCallEvent(0, "call_1", "look", "{")
-    assert said == [ReasoningEvent("Hm"), ReasoningEvent("."), TextEvent("Yes"), call]
-    assert events[7:11] == said
+    assert said == [ReasoningEvent("Hm"), ReasoningEvent("."), TextEvent("Yes")], "no call that is not whole"
+    assert events[7:10] == said
 
 
 @pytest.mark.parametrize("words", ["", "Yes and"])
@@ -179,6 +178,16 @@ def test_the_token_limit_makes_it_incomplete() -> None:
     assert (final.status, final.incomplete_reason) == (RunStatus.INCOMPLETE, "max_completion_tokens")
     assert world.model.requests[0].max_tokens == 1
     assert world.messages(run)[0].status == "incomplete"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "limit"),
+    [({}, None), ({"reasoning_budget": 5}, 5), ({"chat_template_kwargs": {"thinking_budget": 7}}, 7)],
+)
+def test_how_long_its_model_may_think(parameters: dict[str, Any], limit: int | None) -> None:
+    world = RunWorld(saying("Yes"))
+    world.done(world.run(world.thread("hi"), parameters=parameters))
+    assert world.model.requests[0].thought_tokens == limit
 
 
 def test_a_failure_keeps_what_was_said_and_tells_why() -> None:

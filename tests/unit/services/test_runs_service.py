@@ -332,4 +332,4 @@ def test_reading_and_changing() -> None:
         with pytest.raises(NotFoundError):
             world.service.get(thread_id, run_id)
     with pytest.raises(InvalidRequestError, match="tool outputs"):
-        world.service.refuse_outputs(thread_id, run.id)
+        world.service.submit(thread_id, run.id, [("call_1", "x")])

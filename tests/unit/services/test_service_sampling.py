@@ -14,6 +14,7 @@ from janflask.inference.sampling import (
     model_stop,
     sampling_params,
     template_kwargs,
+    thought_tokens,
 )
 from janflask.models.card import ModelCard
 from janflask.models.parameters import Parameters, read_parameters
@@ -148,3 +149,15 @@ def test_every_range_belongs_to_a_field_and_holds_its_default() -> None:
     for name, (low, high) in SAMPLING_RANGES.items():
         value = getattr(defaults, name)
         assert value is None or low <= value <= high, name
+
+
+def test_how_much_to_think() -> None:
+    given = card(reasoning_budget="7")
+    assert [thought_tokens(given, said) for said in (None, -1, 0, 9)] == [7, None, 0, 9]
+    assert [thought_tokens(card(), said) for said in (None, -1, 0, 9)] == [None, None, 0, 9]
+    assert thought_tokens(card(reasoning_budget=-1), None) is None
+    assert thought_tokens(card(chat_template_kwargs={"thinking_budget": 3}), None) == 3
+    assert sampling_params(card(reasoning_budget="much"), {}) == SamplingParams()
+    assert thought_tokens(card(reasoning_budget="much"), 5) == 5
+    with pytest.raises(ConflictError, match=r"parameters.reasoning_budget in model.json of m is -2: must be from -1"):
+        thought_tokens(card(reasoning_budget=-2), None)

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from janflask.errors import ConflictError, InvalidRequestError
-from janflask.inference.constrained import of_any_object, of_schema
-from janflask.inference.parts import ToolCallPart
-from janflask.inference.requests import ChatMessage, ChatRequest, CompletionRequest, Tool
+from janflask.inference.constrained import of_any_object
+from janflask.inference.requests import ChatMessage, ChatRequest, CompletionRequest
 from janflask.inference.upstream.bodies import Bodies
 from janflask.inference.upstream.kinds import OPENAI_SAMPLING, TRAITS, asks_nothing
 from janflask.models.sampling import SamplingParams
@@ -19,7 +18,6 @@ from tests.integration.upstream_world import card
 
 KINDS = tuple(ServerKind)
 USER = ChatMessage.of("user", "Hi")
-CALLING = ChatMessage(role="assistant", parts=(ToolCallPart(id="call_1", name="look", arguments="{}"),))
 PLAIN = {"model": "there", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
 
 
@@ -213,6 +211,10 @@ BEGUN = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Th
 def test_a_begun_answer_by_flag(kind: ServerKind) -> None:
     flags = {"add_generation_prompt": False, "continue_final_message": True}
     assert chat(kind, begun="The sky") == PLAIN | {"messages": BEGUN} | flags
+    thoughtful = [BEGUN[0], BEGUN[1] | {"reasoning_content": "hm"}]
+    assert chat(kind, begun="The sky", begun_reasoning="hm") == PLAIN | {"messages": thoughtful} | flags
+    with pytest.raises(InvalidRequestError, match="an answer that has a form cannot be continued"):
+        chat(kind, begun="{", constraint=of_any_object("response_format"))
     said = ChatMessage.of("assistant", "The")
     going_on = {"add_generation_prompt": False, "continue_final_message": True}
     assert chat(kind, messages=(USER, said), begun=" sky", **going_on) == PLAIN | {"messages": BEGUN} | flags
@@ -251,7 +253,15 @@ def test_variables_of_the_chat_template() -> None:
         chat(ServerKind.OPENAI, template_kwargs=asked)
     with pytest.raises(ConflictError, match=r"^parameters.chat_template_kwargs in model.json"):
         chat(ServerKind.OPENAI, {"chat_template_kwargs": {"y": 2}})
-    assert chat(ServerKind.OPENAI, template_kwargs={"reasoning_effort": "low"}) == PLAIN | {"reasoning_effort": "low"}
+    low = {"reasoning_effort": "low"}
+    assert chat(ServerKind.OPENAI, template_kwargs=low) == PLAIN | low
+    assert chat(ServerKind.OPENAI, template_kwargs={"enable_thinking": False}) == PLAIN | {"reasoning_effort": "none"}
+    with pytest.raises(InvalidRequestError, match=r"^enable_thinking is not supported"):
+        chat(ServerKind.OPENAI, template_kwargs={"enable_thinking": True})
+    # vLLM's harmony models read the field, its templates the variable.
+    assert chat(ServerKind.VLLM, template_kwargs=low) == PLAIN | {"chat_template_kwargs": low} | low
+    for kind in (ServerKind.LLAMA_SERVER, ServerKind.JANFLASK):
+        assert chat(kind, template_kwargs=low) == PLAIN | {"chat_template_kwargs": low}
     with pytest.raises(InvalidRequestError, match=r"^reasoning_effort is not supported"):
         chat(ServerKind.LLAMA_CPP_PYTHON, template_kwargs={"reasoning_effort": "low"})
 
@@ -290,18 +300,32 @@ def test_completions(kind: ServerKind) -> None:
             complete(kind, (1, 2))
 
 
-@pytest.mark.parametrize(
-    ("request_fields", "param"),
-    [
-        ({"tools": (Tool(name="look"),)}, "tools"),
-        ({"messages": (USER, CALLING)}, "messages.1.tool_calls"),
-        ({"constraint": of_any_object("response_format")}, "response_format"),
-        ({"constraint": of_schema({"type": "object"}, "response_format.json_schema.schema")}, "response_format"),
-        ({"splits_reasoning": False}, "reasoning_format"),
-    ],
-)
-def test_what_is_not_handed_on_yet_is_refused_by_name(request_fields: dict[str, Any], param: str) -> None:
-    with pytest.raises(InvalidRequestError) as caught:
-        chat(ServerKind.VLLM, **request_fields)
-    assert caught.value.param == param
-    assert "cannot be had yet" in caught.value.message
+def test_thoughts_that_are_left_in_the_text() -> None:
+    for kind in (ServerKind.LLAMA_SERVER, ServerKind.JANFLASK):
+        assert chat(kind, splits_reasoning=False) == PLAIN | {"reasoning_format": "none"}
+    assert chat(ServerKind.LLAMA_CPP_PYTHON, splits_reasoning=False) == PLAIN  # it does nothing else
+    for kind in (ServerKind.OPENAI, ServerKind.VLLM):
+        with pytest.raises(InvalidRequestError, match=r"^reasoning_format is not supported"):
+            chat(kind, splits_reasoning=False)
+
+
+def test_a_limit_for_thoughts() -> None:
+    names = {
+        ServerKind.VLLM: "thinking_token_budget",
+        ServerKind.LLAMA_SERVER: "thinking_budget_tokens",
+        ServerKind.JANFLASK: "reasoning_budget",
+    }
+    for kind in KINDS:
+        assert chat(kind, thought_tokens=-1) == PLAIN
+        own = {"reasoning_budget": 7}
+        assert chat(kind, own, thought_tokens=-1) == PLAIN
+        if kind in names:
+            assert chat(kind, thought_tokens=0) == PLAIN | {names[kind]: 0}
+            assert chat(kind, own) == PLAIN | {names[kind]: 7}
+            assert chat(kind, own, thought_tokens=0) == PLAIN | {names[kind]: 0}
+        else:
+            with pytest.raises(InvalidRequestError, match=r"^reasoning_budget is not supported") as caught:
+                chat(kind, thought_tokens=5)
+            assert caught.value.param == "reasoning_budget"
+            with pytest.raises(ConflictError, match=r"^parameters.reasoning_budget in model.json of far is not sup"):
+                chat(kind, own)

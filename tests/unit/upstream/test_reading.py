@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from janflask.errors import UpstreamError, UpstreamUnavailableError
-from janflask.inference.deltas import Done, Event, Finished, TextDelta
+from janflask.inference.deltas import Done, Event, Finished, ReasoningDelta, RefusalDelta, TextDelta
 from janflask.inference.upstream.answers import Candidate, Chosen, Logprobs, Vector, Vectors
 from janflask.inference.upstream.logprobs import token_logprobs
 from janflask.inference.upstream.problems import Where
-from janflask.inference.upstream.reading import MAX_BODY, StreamReader, WholeReader
+from janflask.inference.upstream.reading import MAX_BODY, Expected, StreamReader, WholeReader
 from janflask.inference.upstream.vectors import vectors_of
 
 WHERE = Where("http://far/v1", "m")
@@ -27,8 +27,9 @@ def says(text: str | None, index: int = 0, reason: str | None = None) -> dict[st
     return {"choices": [{"index": index, "delta": {"content": text}, "finish_reason": reason}]}
 
 
-def read(body: bytes, n: int = 1, first_index: int = 0) -> tuple[StreamReader, list[Event]]:
-    reader, events = StreamReader(n, first_index, 11), list[Event]()
+def read(body: bytes, n: int = 1, first_index: int = 0, **more: Any) -> tuple[StreamReader, list[Event]]:
+    expected = Expected(n=n, first_index=first_index, prompt_tokens=11, **more)
+    reader, events = StreamReader(expected), list[Event]()
     reader.accepted(SSE, WHERE, events)
     reader.feed(body, events)
     return reader, events
@@ -79,9 +80,29 @@ def test_usage_that_is_not_told_is_counted_here() -> None:
     assert done.timings.predicted_n == 3
 
 
-def test_a_refusal_is_text() -> None:
+def test_a_refusal_is_text_where_nothing_was_asked_for_that_could_be_refused() -> None:
     _, events = read(data({"choices": [{"index": 0, "delta": {"refusal": "No."}}]}))
     assert events[1:] == [TextDelta(0, "No.")]
+    _, events = read(data({"choices": [{"index": 0, "delta": {"content": "I", "refusal": "No."}}]}), refuses=True)
+    assert events[1:] == [RefusalDelta(0, "No."), TextDelta(0, "I")]
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_thoughts_are_counted(name: str) -> None:
+    thoughts = [{"choices": [{"index": 0, "delta": {name: text}}]} for text in ("h", "m")]
+    answer = [*thoughts, says("a", reason="stop")]
+    usage = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 5}}
+    _, events = read(data(*answer, usage, b"[DONE]"))
+    assert events[1:4] == [ReasoningDelta(0, "h"), ReasoningDelta(0, "m"), TextDelta(0, "a")]
+    assert isinstance(events[-1], Done)
+    assert events[-1].usage.reasoning_tokens == 2
+    usage["usage"] |= {"completion_tokens_details": {"reasoning_tokens": 4}}  # type: ignore[operator]
+    told = read(data(*answer, usage, b"[DONE]"))[1][-1]
+    assert isinstance(told, Done)
+    assert told.usage.reasoning_tokens == 4
+    guessed = read(data(*answer, b"[DONE]"))[1][-1]
+    assert isinstance(guessed, Done)
+    assert (guessed.usage.completion_tokens, guessed.usage.reasoning_tokens) == (3, 2)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +116,7 @@ def test_what_was_said_is_remembered(said: dict[str, Any]) -> None:
 
 
 def test_what_came_before_nonsense_is_not_lost() -> None:
-    reader, events = StreamReader(1, 0, 1), list[Event]()
+    reader, events = StreamReader(Expected(n=1, prompt_tokens=1)), list[Event]()
     reader.accepted(SSE, WHERE, events)
     with pytest.raises(UpstreamError):
         reader.feed(data(says("a"), b"nonsense"), events)

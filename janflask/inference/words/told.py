@@ -1,0 +1,87 @@
+"""What of a conversation comes from outside: everything but what the assistant said, thought and wrote as arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from janflask.inference.parts import Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
+from janflask.inference.requests import ChatMessage, Tool
+
+Change = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a layout is made of; ``variables`` are a template's further ones."""
+
+    messages: Sequence[ChatMessage]
+    tools: Sequence[Tool]
+    variables: Mapping[str, Any]
+
+    def changed(self, change: Change) -> Told:
+        """With every text from outside changed; the same text becomes the same wherever it stands.
+
+        The names and ids in an assistant's calls are changed, too: a template compares them with those of tools and
+        results.
+        """
+        return Told(
+            tuple(_message(message, change) for message in self.messages),
+            tuple(_tool(tool, change) for tool in self.tools),
+            _value(self.variables, change),
+        )
+
+    def outside(self) -> dict[str, None]:
+        """Each text from outside, once."""
+        texts: dict[str, None] = {}
+
+        def heard(text: str) -> str:
+            texts[text] = None
+            return text
+
+        self.changed(heard)
+        return texts
+
+    def said(self) -> list[str]:
+        """What the assistant said, thought and wrote as arguments."""
+        parts = [part for message in self.messages if message.role == "assistant" for part in message.parts]
+        return [part.arguments if isinstance(part, ToolCallPart) else getattr(part, "text", "") for part in parts]
+
+
+def _message(message: ChatMessage, change: Change) -> ChatMessage:
+    is_own = message.role == "assistant"
+    return replace(
+        message,
+        parts=tuple(_part(part, is_own, change) for part in message.parts),
+        name=None if message.name is None else change(message.name),
+    )
+
+
+def _part(part: Part, is_own: bool, change: Change) -> Part:
+    if isinstance(part, ToolCallPart):
+        return replace(part, id=change(part.id), name=change(part.name))
+    if isinstance(part, ToolResultPart):
+        return replace(part, text=change(part.text), call_id=None if part.call_id is None else change(part.call_id))
+    if isinstance(part, TextPart | ReasoningPart) and not is_own:
+        return replace(part, text=change(part.text))
+    return part
+
+
+def _tool(tool: Tool, change: Change) -> Tool:
+    return replace(
+        tool,
+        name=change(tool.name),
+        description=None if tool.description is None else change(tool.description),
+        parameters=_value(tool.parameters, change),
+    )
+
+
+def _value(value: Any, change: Change) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {_value(key, change): _value(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_value(item, change) for item in value]
+    return value
