@@ -29,6 +29,7 @@
 ``matcher``: What follows an answer that is under a constraint: which tokens may come next, computed while llama.cpp
     computes
 ``model``: A model's weights and vocabulary in llama.cpp, loaded through llama-cpp-python's bindings
+``newest``: The newest tokens of a text that is read along, as long as it is not decided what they are
 ``prefix_cache``: What every sequence slot of the KV memory holds, and which slot serves a prompt best
 ``prompts``: A prompt's tokens, also where some of its words must not be taken for special tokens
 ``scheduler``: Who is computed in the next step: admission, prompt slices, and what gives way when the KV memory runs

@@ -75,12 +75,11 @@ class Constraining:
         guide = sequence.guide
         if guide is None:
             return [token]
-        ends = self._is_eog(token)
-        tokens = guide.take(token, self._room(sequence), ends=ends)
+        tokens = guide.take(token, self._room(sequence), ends=self._is_eog(token))
         matcher = guide.matcher
         if guide.is_over:
             sequence.guide = None
-        elif matcher is not None and not (ends or matcher.error is not None or matcher.is_complete):
+        elif matcher is not None and matcher.error is None and not (matcher.is_complete or self._is_eog(tokens[0])):
             matchers.append(matcher)
         return tokens
 

@@ -7,10 +7,11 @@ is seen nothing is masked; from then on the answer is held by a matcher, which w
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from janflask.engine.guide import forced, taken
 from janflask.engine.matcher import Matcher
+from janflask.engine.newest import Newest
 from janflask.engine.sequence import TextStream
 from janflask.engine.spelling import Speller
 from janflask.ipc.messages.generation import Watch
@@ -29,11 +30,6 @@ class Masks(Protocol):
     def only(self, token: int) -> Any: ...
     def also(self, mask: Any, token: int) -> Any: ...
     def allows(self, mask: Any, token: int) -> bool: ...
-
-
-class _Said(NamedTuple):
-    token: int
-    data: bytes
 
 
 class AnswerWatch:
@@ -70,7 +66,7 @@ class AnswerWatch:
         self._reads = True  # there may be more to see
         self._words: deque[int] = deque()  # tokens that have to come now, before all that the matcher wants
         self._opening: list[int] = []  # of thoughts: may come in place of what the matcher wants
-        self._recent: deque[_Said] = deque()  # the tokens of the text that the parser holds back
+        self._newest = Newest(speller)  # the tokens of the text that the parser holds back
         self._thought = 0  # tokens
         self._closings = 0
         self._is_refused = False  # the constraint did not allow the call that is under way
@@ -135,8 +131,8 @@ class AnswerWatch:
                 self._opening = self._speller.spell(reasoning.opening or reasoning.start)
                 self._reads = True
         else:
-            piece = self._speller.model.piece
-            self._recent.extend(_Said(token, piece(token)) for token in self._speller.spell(prompted))
+            for token in self._speller.spell(prompted):
+                self._newest.add(token)
         for place, token in enumerate(begun := self._speller.spell(watch.begun)):
             if self.matcher is not None:
                 self._catch_up(self.matcher, begun[place:])
@@ -195,8 +191,7 @@ class AnswerWatch:
         """Takes a token of free text; gives what stands for it. ``is_fixed``: nothing else can."""
         parser = self._parser
         text = self._text.push(token)
-        shows = text or self._text.held
-        self._recent.append(_Said(token, self._speller.model.piece(token) if shows else b""))
+        self._newest.add(token, shows=bool(text or self._text.held))
         self._thought += parser.thinks
         # A text in which no marker can begin or end need not be looked at letter by letter.
         pieces = text if parser.pending or not self._firsts.isdisjoint(text) else (text,)
@@ -213,24 +208,13 @@ class AnswerWatch:
                 return instead
         self._is_refused = self._is_refused and parser.is_calling
         self._reads = self._answer is not None or not parser.is_through
-        self._forget()
+        self._newest.keep(len(parser.pending.encode()) + len(self._text.held))
         return [token]
-
-    def _forget(self) -> None:
-        """All tokens but those of the text that is not decided yet."""
-        pending = self._parser.pending
-        if not pending and not self._text.held:
-            self._recent.clear()
-            return
-        more = sum(len(said.data) for said in self._recent) - len(pending.encode()) - len(self._text.held)
-        while self._recent and (more := more - len(self._recent[0].data)) >= 0:
-            self._recent.popleft()
 
     # --- holding ------------------------------------------------------------------------------------------------
 
     def _hold(self, matcher: Matcher) -> None:
         self.matcher, self._reads = matcher, False
-        self._recent.clear()
 
     def _hold_answer(self, answer: Source, token: int, rest: str, is_fixed: bool) -> list[int]:
         """Behind the thoughts, whose end ``token`` has brought, and ``rest`` behind it."""
@@ -241,8 +225,8 @@ class AnswerWatch:
             if not rest and not said and not self._words:
                 self._words.extend(self._speller.spell_bytes(self._blank.encode()))
             return [token]
-        end = "" if self._reasoning is None else self._reasoning.end
-        instead = [token] if is_fixed else self._cut(self._written.rfind(end.encode()) + len(end.encode()))
+        end = b"" if self._reasoning is None else self._reasoning.end.encode()
+        instead = [token] if is_fixed else self._newest.cut(self._newest.written.rfind(end) + len(end))
         self._hold(answer.matcher())
         self._words.extend(instead[1:])
         self._words.extend(self._speller.spell_bytes(self._blank.encode()))
@@ -251,51 +235,24 @@ class AnswerWatch:
     def _hold_calls(self, calls: Source, token: int, rest: str, is_fixed: bool) -> list[int] | None:
         """From a call's beginning on; ``rest`` is what ``token`` brought behind what shows it. None: it is refused."""
         call, behind = self._parser.pending.encode(), rest.encode() + self._text.held
-        written = self._written
+        newest, written = self._newest, self._newest.written
         start = len(written) - len(call) - len(behind)
         if written[max(start, 0) :] != call + behind:
             start = written.rfind(call)  # there were broken characters
         if start < 0:
             return None
-        *before, last = self._recent
-        first = len(written) - len(last.data)  # what the token brought begins here
-        head = self._tokens(before, start)
         matcher = calls.matcher()
-        if matcher.follow(head + self._tokens([last], start - first)):
+        if matcher.follow(newest.tokens(start, len(written))):
             self._hold(matcher)
             return [token]
         end = start + len(call)
         matcher = calls.matcher()
-        if (
-            is_fixed
-            or end == len(written)
-            or not matcher.follow(head + self._speller.spell_bytes(written[max(start, first) : end]))
-        ):
+        if is_fixed or end == len(written) or not matcher.follow(newest.tokens(start, end)):
             return None
-        instead = self._cut(end)
         self._hold(matcher)
-        self._words.extend(instead[1:])
-        return instead[:1]
-
-    @property
-    def _written(self) -> bytes:
-        return b"".join(said.data for said in self._recent)
-
-    def _tokens(self, said: list[_Said], start: int) -> list[int]:
-        """Those that were said from a byte on; of one that begins before it the tokens of its end."""
-        tokens: list[int] = []
-        for token, data in said:
-            if start <= 0:
-                tokens += [token] if data else []
-            elif start < len(data):
-                tokens += self._speller.spell_bytes(data[start:])
-            start -= len(data)
-        return tokens
-
-    def _cut(self, end: int) -> list[int]:
-        """The newest token's own text, as far as it goes to a byte of what is written."""
-        data = self._recent[-1].data
-        return self._speller.spell_bytes(data[: end - len(self._written) + len(data)])
+        first, *more = newest.cut(end)
+        self._words.extend(more)
+        return [first]
 
     # --- thoughts -----------------------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@
 ``call_patterns``: What a rule gives as a regular expression, as a grammar: its tags are markers, which may be control
     tokens
 ``call_tagged``: Arguments between tags: texts as they are, all else as JSON
+``checked_calls``: The check of finished calls: arguments that do not meet their tool's schema stand, and the answer
+    says so
 ``constrained``: What an answer must look like, from a request's fields to what an engine is asked, and by what the
     answer is checked
 ``deltas``: What a backend says of an answer while it grows, from its start to its end

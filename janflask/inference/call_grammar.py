@@ -7,9 +7,12 @@ colon in JSON, are the model's to write as it was trained to, within limits.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
+from janflask.errors import InvalidRequestError
 from janflask.inference.call_notation import gemma, python
 from janflask.inference.call_patterns import pattern
 from janflask.inference.call_tagged import tagged
@@ -24,12 +27,15 @@ from janflask.parsing.lark import escaped, literal
 
 MAX_CALLS = 128  # in one answer, one behind the other
 _ID = r"/[A-Za-z0-9_.\-]{1,64}/"
+_BETWEEN_TAGS = re.compile(r"(?<=>)(?=<)")
 _SPACE = r"[ \t\n]{0,16}"  # between the tokens of JSON around a call: models indent it
 # Members that models write beside a call's name and arguments.
 _MEMBER = rf'"(?:id|call_id|tool_call_id|type)"{_SPACE}:{_SPACE}"[A-Za-z0-9_.\-]{{1,64}}"'
 
 
-def of_calls(rules: CallRules, tools: Sequence[Tool], *, parallel: bool, place: str = "tools") -> Constraint:
+def of_calls(
+    rules: CallRules, tools: Sequence[Tool], *, parallel: bool, place: str = "tools", or_bare: bool = False
+) -> Constraint:
     """From the first marker of calls to their end; for an answer that is only calls where there are no markers.
 
     Args:
@@ -37,13 +43,25 @@ def of_calls(rules: CallRules, tools: Sequence[Tool], *, parallel: bool, place: 
         tools: what may be called: at least one.
         parallel: whether there may be more than one call.
         place: the field of the request that the tools came by, for errors.
+        or_bare: the markers may be missing, where such calls are read.
 
     Raises:
         InvalidRequestError: names the tool and the keyword that no call can be held to.
     """
+    try:
+        described = json.dumps([(tool.name, tool.parameters) for tool in tools])
+        return _written(rules, described, parallel, place, or_bare)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"{place} cannot be made a grammar: {error}", param=place) from error
+
+
+@lru_cache(maxsize=32)  # an agent asks with the same tools again and again
+def _written(rules: CallRules, described: str, parallel: bool, place: str, or_bare: bool) -> Constraint:
+    tools = [Tool(name, None, parameters) for name, parameters in json.loads(described)]
     lark = Lark()
-    writer = _Writer(lark, rules, tools, tool_schemas(tools, place), parallel=parallel)
-    text = lark.text(writer.calls())
+    schemas = tool_schemas(tools, place)
+    forms = [rules, *([rules.bare] if or_bare and rules.bare is not None and rules.triggers else [])]
+    text = lark.text(choice(_Writer(lark, form, tools, schemas, parallel=parallel).calls() for form in forms))
     return Constraint(kind=ConstraintKind.GRAMMAR, text=text, name=place, markers=tuple(lark.markers))
 
 
@@ -65,7 +83,9 @@ class _Writer:
         groups = self._several(group, blank) if rules.start else group
         section = sequence(self._marker(rules.section), blank) if rules.section else ""
         section_end = sequence(blank, self._marker(rules.section_end)) if rules.section_end else ""
-        return sequence(section, groups, section_end)
+        # Many models write a line break behind the last call, as between two, and only then the answer's end.
+        last = blank if rules.start and self._parallel and not section_end else ""
+        return sequence(section, groups, section_end, last)
 
     def _body(self) -> str:
         match self._rules.kind:
@@ -73,7 +93,7 @@ class _Writer:
                 return self._objects()
             case Kind.NAMED:
                 return choice(self._each(self._named))
-            case Kind.TAGGED:
+            case Kind.TAGGED | Kind.ELEMENTS:
                 return choice(self._forms(tagged(self._lark, self._rules)))
             case Kind.PYTHON:
                 calls = self._several(choice(self._forms(python(self._lark))), self._lark.terminal("/, ?/"))
@@ -98,10 +118,12 @@ class _Writer:
         return f"{name} ({sequence(between, name)}){{0,{MAX_CALLS - 1}}}"
 
     def _marker(self, text: str) -> str:
-        """A marker in which there may be an id."""
-        return sequence(
-            *self._lark.terminal(_ID).join(f" {self._lark.marker(part)} " for part in text.split(ANY)).split()
-        )
+        """A marker in which there may be an id, and blanks between its tags."""
+        lark = self._lark
+        parts = [
+            f" {lark.blank} ".join(lark.marker(tags) for tags in _BETWEEN_TAGS.split(part)) for part in text.split(ANY)
+        ]
+        return sequence(*f" {lark.terminal(_ID)} ".join(parts).split())
 
     # --- JSON ---------------------------------------------------------------------------------------------------
 
@@ -110,7 +132,8 @@ class _Writer:
         lark, rules = self._lark, self._rules
         call = lark.rule(self._object())
         if not rules.start:
-            return self._several(call, lark.terminal(r"/[ \t\n]{0,2}[;\n][ \t\n]{0,2}/") + "?")
+            between = lark.terminal(r"/[ \t\n]{0,2}[;\n][ \t\n]{0,2}/") + "?"
+            return sequence(self._several(call, between), between if self._parallel else "")
         listed = sequence(
             lark.terminal(rf"/\[{_SPACE}/"),
             self._several(call, lark.terminal(rf"/{_SPACE},{_SPACE}/")),

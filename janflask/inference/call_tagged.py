@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from janflask.inference.call_patterns import pattern
@@ -11,9 +11,9 @@ from janflask.inference.lark import Lark, choice, sequence
 from janflask.inference.raw_text import raw_text
 from janflask.inference.requests import Tool
 from janflask.inference.schema_forms import Forms, Schema, types
-from janflask.parsing.calls import CallRules
-from janflask.parsing.lark import literal
-from janflask.parsing.values import is_text
+from janflask.parsing.calls import KEY, CallRules
+from janflask.parsing.lark import escaped, literal
+from janflask.parsing.values import is_text, properties
 
 MAX_ARGUMENTS = 64  # of a tool that names none
 _ANY_KEY = r"/[A-Za-z_][A-Za-z0-9_.\-]{0,63}/"
@@ -26,19 +26,17 @@ class Tagged:
         self._lark = lark
         self._rules = rules
         self._forms = forms
-        properties = tool.parameters.get("properties")
-        self._told: Mapping[str, Any] = properties if isinstance(properties, Mapping) else {}  # what the parser goes by
+        self._told = properties(tool.parameters)  # what the parser goes by
 
     def arguments(self, form: Schema) -> str:
         """In the order of the schema; those that are not required may be left out."""
-        properties = dict(form.get("properties", {}))
+        named = dict(form.get("properties", {}))
         required = form.get("required", ())
         for name in required:
-            properties.setdefault(name, form.get("additionalProperties", True))
-        if not properties and form.get("additionalProperties", True) is not False:
-            other = self._other(form.get("additionalProperties", True))
-            return f"({other}){{0,{MAX_ARGUMENTS}}}"
-        written = [(name, self._argument(name, schema)) for name, schema in properties.items()]
+            named.setdefault(name, form.get("additionalProperties", True))
+        if not named:
+            return self._others(form.get("additionalProperties", True))
+        written = [(name, self._argument(name, schema)) for name, schema in named.items()]
         for name, argument in written:
             if argument is None and name in required:
                 raise self._forms.refuse("cannot be written in this model's calls", "properties", name)
@@ -48,32 +46,44 @@ class Tagged:
         """None: its name or its value cannot be written."""
         if name != name.strip() or not name or re.search(self._rules.key_end, name):
             return None
-        value = self._text(schema) if is_text(self._told.get(name)) else self._json(schema)
+        end = self._rules.value_end.replace(KEY, name)
+        value = self._text(schema, end) if is_text(self._told.get(name)) else self._json(schema, end)
         return None if value is None else self._between(literal(name), value)
 
-    def _other(self, schema: Any) -> str:
-        return self._between(self._lark.terminal(_ANY_KEY), self._json(schema))
+    def _others(self, schema: Any) -> str:
+        """Of a tool that names none. Where the name stands behind the value, too, no grammar can have just any name."""
+        end = self._rules.value_end
+        if schema is False or KEY in end:
+            return ""
+        return f"({self._between(self._lark.terminal(_ANY_KEY), self._json(schema, end))}){{0,{MAX_ARGUMENTS}}}"
 
     def _between(self, name: str, value: str) -> str:
         """One argument, with its markers."""
         lark, rules = self._lark, self._rules
         return lark.rule(sequence(lark.blank, lark.marker(rules.key), name, pattern(lark, rules.key_end), value))
 
-    def _json(self, schema: Any) -> str:
+    def _json(self, schema: Any, end: str) -> str:
         lark = self._lark
-        value = lark.json(self._forms.closed(schema))
-        return sequence(lark.blank, value, lark.blank, lark.marker(self._rules.value_end))
+        return sequence(lark.blank, lark.json(self._forms.closed(schema)), lark.blank, lark.marker(end))
 
-    def _text(self, schema: Any) -> str | None:
-        """A text, or one on lines of its own: then their breaks are no part of it."""
-        lark, end = self._lark, self._rules.value_end
-        found = [form for form in self._forms.plain(schema) if "string" in types(form)]
-        texts = [text for form in found if (text := raw_text(lark, form, [end])) is not None]
-        if not texts:
-            return None
-        text = lark.terminal(" | ".join(lark.terminal(expression) for expression in dict.fromkeys(texts)))
-        alone = lark.terminal(rf"{text} & ~/\n(?s:.*)/")
-        return lark.until(f"{alone} | /\\n/ {text} /\\n/", end)
+    def _text(self, schema: Any, end: str) -> str | None:
+        """A text as it is; on lines of its own, whose breaks are no part of it; or in quotes."""
+        (quote, unquote), is_framed = self._rules.quotes, self._rules.is_framed
+        found: list[str] = []
+        text, quoted = self._raw(schema, end), self._raw(schema, unquote + end) if quote else None
+        if text is not None:
+            other = [escaped(lead) for lead in (quote, "\n" * is_framed) if lead]
+            alone = f"{text} & ~/(?:{'|'.join(other)})(?s:.*)/" if other else text
+            found += [self._lark.terminal(alone), *([f"/\\n/ {text} /\\n/"] if is_framed else [])]
+        if quoted is not None:
+            found.append(f"{literal(quote)} {quoted} {literal(unquote)}")
+        return self._lark.until(" | ".join(found), end) if found else None
+
+    def _raw(self, schema: Any, without: str) -> str | None:
+        """A terminal for a text under a schema."""
+        forms = [form for form in self._forms.plain(schema) if "string" in types(form)]
+        texts = [text for form in forms if (text := raw_text(self._lark, form, [without])) is not None]
+        return self._lark.terminal(" | ".join(map(self._lark.terminal, dict.fromkeys(texts)))) if texts else None
 
 
 def tagged(lark: Lark, rules: CallRules) -> Callable[[Tool, Forms], str]:

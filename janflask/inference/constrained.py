@@ -126,7 +126,7 @@ def _check_size(text: str, place: str) -> None:
 # --- the check of an answer -------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)  # an agent has some 60 tools
 def _validator(schema: str) -> jsonschema_rs.Validator:
     """Nothing is fetched, and no pattern runs for long."""
     return jsonschema_rs.Draft202012Validator(
@@ -151,17 +151,17 @@ def _check_schema(schema: str, place: str) -> None:
         ) from error
 
 
-def objection(schema: str, answer: str) -> str | None:
-    """Why a finished answer does not meet the schema; None: it does."""
+def objection(schema: str, answer: str, what: str = "the answer") -> str | None:
+    """Why a finished answer does not meet the schema; None: it does. ``what`` it is called."""
     try:
         document: Any = json.loads(answer)
     except (ValueError, RecursionError) as error:
-        return f"the answer is not the JSON that was asked for: {error}"
+        return f"{what} is not the JSON that was asked for: {error}"
     found = next(_validator(schema).iter_errors(document), None)
     if found is None:
         return None
     place = "/".join(map(str, found.instance_path))
-    return f"the answer does not meet the schema: {found.message[:300]}" + (f" (at {place})" if place else "")
+    return f"{what} does not meet the schema: {found.message[:300]}" + (f" (at {place})" if place else "")
 
 
 def checked(events: Events, constrained: Constrained | None, begun: str = "") -> Events:

@@ -9,6 +9,7 @@ from typing import Any
 
 from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError
 from janflask.inference.backend import BackendInfo, Counted, Embedded
+from janflask.inference.checked_calls import calls_checked
 from janflask.inference.constrained import checked
 from janflask.inference.deltas import Events
 from janflask.inference.local.embedding import embed
@@ -78,7 +79,8 @@ class LocalBackend:
             return [replace(generation, markers=markers, watch=watch)], reading
 
         begun = request.messages[-1].text if request.continue_final_message else request.begun
-        yield from checked(self._events(prepare, waiter, beat, tries or Tries()), request.constraint, begun)
+        events = checked(self._events(prepare, waiter, beat, tries or Tries()), request.constraint, begun)
+        yield from calls_checked(events, request.tools, "functions" if request.calls_function else "tools")
 
     def complete(self, request: CompletionRequest, waiter: Waiter, beat: float) -> Events:
         """See ``Backend``, and ``chat``."""

@@ -58,21 +58,12 @@ def _constraints(request: ChatRequest, rules: AnswerRules) -> tuple[Constraint |
     if not request.callables:
         return None, form if form is None or not rules.wraps else _either(None, form, rules)
     place = "functions" if request.calls_function else "tools"
+    is_free = request.call_choice is CallChoice.AUTO and form is None
     parallel = request.parallel_calls
-    calls = of_calls(rules.calls, request.callables, parallel=parallel, place=place)
-    if request.call_choice is CallChoice.REQUIRED:
-        return None, calls
-    if form is not None:
-        return None, _either(calls, form, rules)
-    if rules.calls.bare is None or not rules.calls.triggers:
+    calls = of_calls(rules.calls, request.callables, parallel=parallel, place=place, or_bare=is_free)
+    if is_free:
         return calls, None
-    return _or_bare(calls, of_calls(rules.calls.bare, request.callables, parallel=parallel, place=place)), None
-
-
-def _or_bare(calls: Constraint, bare: Constraint) -> Constraint:
-    """Calls with their markers, or without."""
-    text = f"{_HEAD}{_START} calls | bare\nbare: {_nested(bare.text)}\n{_renamed(calls.text)}"
-    return replace(calls, text=text)
+    return None, calls if request.call_choice is CallChoice.REQUIRED or form is None else _either(calls, form, rules)
 
 
 def _either(calls: Constraint | None, form: Constraint, rules: AnswerRules) -> Constraint:
