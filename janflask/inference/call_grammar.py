@@ -83,7 +83,9 @@ class _Writer:
         groups = self._several(group, blank) if rules.start else group
         section = sequence(self._marker(rules.section), blank) if rules.section else ""
         section_end = sequence(blank, self._marker(rules.section_end)) if rules.section_end else ""
-        return sequence(section, groups, section_end)
+        # Many models write a line break behind the last call, as between two, and only then the answer's end.
+        last = blank if rules.start and self._parallel and not section_end else ""
+        return sequence(section, groups, section_end, last)
 
     def _body(self) -> str:
         match self._rules.kind:
@@ -130,7 +132,8 @@ class _Writer:
         lark, rules = self._lark, self._rules
         call = lark.rule(self._object())
         if not rules.start:
-            return self._several(call, lark.terminal(r"/[ \t\n]{0,2}[;\n][ \t\n]{0,2}/") + "?")
+            between = lark.terminal(r"/[ \t\n]{0,2}[;\n][ \t\n]{0,2}/") + "?"
+            return sequence(self._several(call, between), between if self._parallel else "")
         listed = sequence(
             lark.terminal(rf"/\[{_SPACE}/"),
             self._several(call, lark.terminal(rf"/{_SPACE},{_SPACE}/")),

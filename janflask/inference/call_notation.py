@@ -159,8 +159,8 @@ class Values:
         kinds = types(form)
         if "const" in form or "enum" in form:
             values = [form["const"]] if "const" in form else form["enum"]
-            written = [self._fixed(value) for value in values if has_type(value, kinds) and self._holds(value)]
-            return choice(written) if written else None
+            fixed = [self._fixed(value) for value in values if has_type(value, kinds) and self._holds(value)]
+            return choice(fixed) if fixed else None
         write: Mapping[str, Callable[[Schema], str | None]] = {
             "object": self._object,
             "array": self._array,

@@ -34,6 +34,7 @@ def calls_checked(events: Events, tools: Sequence[Tool], place: str = "tools") -
         return
     schemas = {tool.name: schema.schema for tool, schema in zip(tools, tool_schemas(tools, place), strict=True)}
     calls: dict[int, dict[int, _Call]] = {}
+    refused: set[int] = set()  # an upstream may have said so itself
     with closing(events):
         for batch in events:
             out: list[Event] = []
@@ -42,7 +43,9 @@ def calls_checked(events: Events, tools: Sequence[Tool], place: str = "tools") -
                     call = calls.setdefault(event.index, {}).setdefault(event.call, _Call())
                     call.name = event.name or call.name
                     call.pieces.append(event.arguments)
-                elif isinstance(event, Finished) and event.reason != FinishReason.LENGTH:
+                elif isinstance(event, RefusalDelta):
+                    refused.add(event.index)
+                elif isinstance(event, Finished) and event.reason != FinishReason.LENGTH and event.index not in refused:
                     reason = _objections(calls.pop(event.index, {}), schemas)
                     if reason:
                         yield out  # what was said before is out, whatever becomes of the refusal

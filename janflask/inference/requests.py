@@ -84,12 +84,16 @@ class InferenceRequest:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that a model may call. ``parameters`` is the schema of its arguments: of an object."""
+    """A function that a model may call. ``parameters`` is the schema of its arguments: of an object.
+
+    ``number`` is its place in the request's list, for errors.
+    """
 
     name: str
     description: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
     strict: bool = False
+    number: int | None = field(default=None, compare=False)
 
     def as_told(self) -> dict[str, Any]:
         """As chat templates know it."""

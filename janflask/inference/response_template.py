@@ -62,7 +62,9 @@ def _own(rules: AnswerRules, given: Mapping[str, Any]) -> AnswerRules:
             raise _TemplateError("reasoning.start and reasoning.end must be texts")
     if "calls" in given:
         calls = _whole(_struct(given, "calls", CallRules))
-        ends = {name: _expression(_one(getattr(calls, name), f"calls.{name}"), f"calls.{name}") for name in _PATTERNS}
+        ends: dict[str, Any] = {
+            name: _expression(_one(getattr(calls, name), f"calls.{name}"), f"calls.{name}") for name in _PATTERNS
+        }
         found["calls"] = replace(calls, **ends)
     for name in {"wraps", "ends"} & set(given):
         found[name] = _texts(given[name], name)

@@ -14,7 +14,10 @@ from janflask.inference.requests import Tool
 
 def tool_schemas(tools: Sequence[Tool], place: str = "tools") -> list[Constrained]:
     """One for each. Raises InvalidRequestError, which names ``place``, the tool and the keyword."""
-    found = [_of_tool(tool, _place(place, number)) for number, tool in enumerate(tools)]
+    found = [
+        _of_tool(tool, _place(place, number if tool.number is None else tool.number))
+        for number, tool in enumerate(tools)
+    ]
     size = sum(len(schema.constraint.text) for schema in found)
     if size > MAX_BYTES:
         raise InvalidRequestError(

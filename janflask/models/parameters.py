@@ -126,8 +126,9 @@ def thought_tokens(values: Mapping[str, Any]) -> int | None:
     if values.get("reasoning_budget") is not None:
         return int(values["reasoning_budget"])
     told = (values.get("chat_template_kwargs") or {}).get("thinking_budget")
-    is_number = isinstance(told, int) and not isinstance(told, bool)
-    return told if is_number and NO_LIMIT <= told <= MAX_TOKENS else None
+    if not isinstance(told, int) or isinstance(told, bool):
+        return None
+    return told if NO_LIMIT <= told <= MAX_TOKENS else None
 
 
 def is_parameter(name: str) -> bool:

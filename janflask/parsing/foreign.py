@@ -9,6 +9,7 @@ from typing import Any
 QUOTE = '<|"|>'  # Gemma's, which no text holds
 
 _KEY = re.compile(r"([{,]\s*)([^\s{}\[\],:]+)\s*:")
+_NONE = re.compile(r"(?<=[:,\[])\s*None(?=\s*[,\]}])")  # its template writes null as Python has it
 _BARE_KEY = re.compile(r"[^\s{}\[\],:]+")
 _GEMMA = re.compile(r"\s*([\w.\-]{1,128})\s*(\{.*\})\s*", re.DOTALL)
 
@@ -168,4 +169,4 @@ def gemma_calls(text: str) -> Calls | None:
 
 
 def _quoted(piece: str) -> str:
-    return _KEY.sub(lambda key: f"{key[1]}{json.dumps(key[2], ensure_ascii=False)}:", piece)
+    return _NONE.sub("null", _KEY.sub(lambda key: f"{key[1]}{json.dumps(key[2], ensure_ascii=False)}:", piece))

@@ -56,18 +56,19 @@ class Execution:
         self._synced = time.monotonic()
         self._unsynced = False
 
-    def carry_out(self) -> None:
-        """Returns when the run is final and its messages stored, or waits for the outputs of calls.
+    def carry_out(self) -> bool:
+        """Returns when the run is final and its messages stored, or, with true, when it waits for outputs of calls.
 
         When this process ends it returns with the run as far as it is. A run whose thread is deleted is forgotten.
         """
         try:
             ending = self._ending()
             if ending is not None:
-                self._end(ending)
+                return self._end(ending)
         except NotFoundError as error:
             log.info("run %s ends with its thread: %s", self._live.run.id, error.message)
             self._runs.forget(self._live.run.id)
+        return False
 
     # --- the answer ---------------------------------------------------------------------------------------------
 
@@ -179,25 +180,28 @@ class Execution:
             return None
         return endings.ending_of(self._threads.get_message(run.thread_id, run.message_id))
 
-    def _end(self, ending: Ending) -> None:
-        """Raises NotFoundError when the thread is gone. What a store refuses for long is left to a next start."""
+    def _end(self, ending: Ending) -> bool:
+        """Whether the run waits now. What a store refuses for long is left to a next start.
+
+        Raises NotFoundError when the thread is gone.
+        """
         for attempt in range(1, END_ATTEMPTS + 1):
             try:
-                self._write_end(ending)
-                return
+                return self._write_end(ending)
             except NotFoundError:
                 raise
             except JanflaskError as error:
                 log.error("the end of run %s cannot be written (attempt %d): %s", self._live.run.id, attempt, error)
                 if self._live.halted is Halt.STOPPED:
-                    return
+                    break
             time.sleep(PAUSE)
+        return False
 
-    def _write_end(self, ending: Ending) -> None:
+    def _write_end(self, ending: Ending) -> bool:
         if ending["status"] is RunStatus.REQUIRES_ACTION:
             ended = self._live.update(lambda run: run if run.status is RunStatus.CANCELLING else replace(run, **ending))
             if ended.status is not RunStatus.CANCELLING:
-                return
+                return True
             ending = endings.cancelled()
         if self._live.run.waiting is not None:
             self._live.update(lambda run: run)  # it may have got its outputs in the moment in which it expired
@@ -211,6 +215,7 @@ class Execution:
         if final.status in _ANSWERED and self._services.settings.thread_titles:
             give_title(self._threads, final.thread_id)
         self._live.close(ending)
+        return False
 
     def _needs_message(self, ending: Ending) -> bool:
         """A whole answer has a message, be it empty, and so have calls that were answered: it keeps them."""

@@ -164,8 +164,9 @@ class Runner:
             return ""
 
     def _carry_out(self, live: LiveRun) -> None:
+        waits = False
         try:
-            Execution(self._services, self._repository, live).carry_out()
+            waits = Execution(self._services, self._repository, live).carry_out()
         except Exception:
             log.exception("run %s is left as it is", live.run.id)
         finally:
@@ -174,11 +175,11 @@ class Runner:
                 if self._lives.get(key) is live:
                     del self._lives[key]
             live.leave()
-            if live.is_parked:
+            if waits:
                 self._park(key)
 
     def _park(self, key: Key) -> None:
-        """The outputs may have come already; else the clock looks after it."""
+        """Its outputs may have come already, or somebody may have cancelled it; else the clock looks after it."""
         try:
             self._live(*key)
         except JanflaskError as error:

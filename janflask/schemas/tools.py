@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import marshmallow as ma
@@ -80,7 +81,7 @@ class FunctionSchema(Base):
         error_messages={"invalid": "must be an object"},
         metadata={"description": "The JSON schema of its arguments. Left out: it has none."},
     )
-    strict = optional_flag("Whether the schema must be one that OpenAI's strict mode takes.", default=False)
+    strict = optional_flag("Makes no difference: every call is held to its schema.", default=False)
 
     @ma.validates_schema
     def check_parameters(self, data: dict[str, Any], **kwargs: Any) -> None:
@@ -159,7 +160,8 @@ class ToolsSchema(Base):
 
 def chosen_tools(data: Mapping[str, Any]) -> tuple[Tool, ...]:
     """Those of a loaded request that the model is shown."""
-    return tuple(data.get("functions") or [tool["function"] for tool in data.get("tools") or ()])
+    tools: list[Tool] = data.get("functions") or [tool["function"] for tool in data.get("tools") or ()]
+    return tuple(replace(tool, number=number) for number, tool in enumerate(tools))
 
 
 def of_calls(data: Mapping[str, Any]) -> dict[str, Any]:

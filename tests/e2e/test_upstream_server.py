@@ -340,10 +340,44 @@ def test_what_a_kind_cannot_do_is_refused_by_name(near: Server, fake: FakeUpstre
     assert not fake.posts
 
 
-def test_a_run_whose_answer_breaks_off_in_a_call_is_answered_anew(near: Server, fake: FakeUpstream) -> None:
-    script(fake, breaks(fakes.call_piece('{"at":', "look", id="call_1")), says("Because of air"))
-    thread, run_id = run(near, "bad")
-    assert ended(near, thread, run_id)["status"] == "completed"
-    assert reply(near, thread) == "Because of air"
+def test_a_run_calls_tools_of_which_one_call_broke_off(near: Server, fake: FakeUpstream) -> None:
+    """What was said before it stands; the call is made anew, and its output goes back."""
+    call = [fakes.call_piece("", "look", id="call_1"), fakes.call_piece('{"at":"sky"}')]
+    script(
+        fake,
+        breaks("I look.", *call[:1], fakes.call_piece('{"at":')),
+        fakes.events(*call, fakes.piece(reason="tool_calls"), b"[DONE]"),
+        says("Because of air"),
+    )
+    thread, run_id = run(near, "bad", tools=[LOOK, LISTEN])
+
+    def found() -> dict[str, Any]:
+        one: dict[str, Any] = near.get(f"/v1/threads/{thread}/runs/{run_id}").json()
+        return one
+
+    wait_for(lambda: found()["status"] in {"requires_action", *FINAL}, "the run to call")
+    assert found()["status"] == "requires_action", found()
+    (wanted,) = found()["required_action"]["submit_tool_outputs"]["tool_calls"]
+    assert wanted["function"]["name"] == "look"
+    assert wanted["function"]["arguments"] == '{"at":"sky"}'
     first, second = fake.posts
-    assert second.body["messages"] == first.body["messages"] == MESSAGES
+    assert [tool["function"]["name"] for tool in first.body["tools"]] == ["look", "listen"]
+    assert second.body["messages"] == [*MESSAGES, {"role": "assistant", "content": "I look."}]
+    assert second.body["continue_final_message"] is True
+    outputs = {"tool_outputs": [{"tool_call_id": wanted["id"], "output": "blue"}]}
+    near.post(f"/v1/threads/{thread}/runs/{run_id}/submit_tool_outputs", json=outputs).raise_for_status()
+    assert ended(near, thread, run_id)["status"] == "completed"
+    assert reply(near, thread).endswith("Because of air")
+    *_, calling, result = fake.posts[-1].body["messages"]
+    assert [each["id"] for each in calling["tool_calls"]] == [result["tool_call_id"]] == [wanted["id"]]
+    assert (result["role"], result["content"]) == ("tool", "blue")
+    assert "continue_final_message" not in fake.posts[-1].body
+
+
+def test_a_run_that_broke_off_in_the_middle_of_a_form_fails(near: Server, fake: FakeUpstream) -> None:
+    script(fake, breaks('{"n":'), says("1}"))
+    thread, run_id = run(near, "bad", response_format={"type": "json_object"})
+    final = ended(near, thread, run_id)
+    assert final["status"] == "failed"
+    assert "an answer that has a form cannot be continued" in final["last_error"]["message"]
+    assert len(fake.posts) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -11,8 +11,11 @@ import pytest
 from janflask.engine.ends import CONTROL, UNKNOWN
 from janflask.engine.library_log import LibraryLog
 from janflask.engine.prompts import tokenized
+from janflask.inference.templates import ChatTemplates
 from janflask.inference.words.special import SpecialWords, special_words
+from janflask.ipc.messages.engine import Specials
 from tests.models.vocabulary import Vocabulary
+from tests.unit.inference.words.test_real_words import HARMLESS, laid_out
 from tools.llama_templates import VOCABULARIES
 
 AROUND = [
@@ -32,6 +35,13 @@ LOG = LibraryLog()
 def vocabulary(request: pytest.FixtureRequest, starter_gguf: Path, llama_templates: Path) -> Vocabulary:
     name = request.param
     return loaded(starter_gguf if name == "starter" else llama_templates / f"ggml-vocab-{name}.gguf")
+
+
+@pytest.fixture(scope="module")
+def chats() -> Iterator[ChatTemplates]:
+    chats = ChatTemplates()
+    yield chats
+    chats.close()
 
 
 @cache
@@ -108,3 +118,32 @@ def test_what_the_model_wants_around_a_text_is_there_once(vocabulary: Vocabulary
 def test_without_special_tokens_all_of_it_is_text(vocabulary: Vocabulary) -> None:
     word = marked(vocabulary)[0]
     assert plain(vocabulary, f"{word} a", parse_special=False) == plain(vocabulary, f"{word} a")
+
+
+REAL = {
+    "Qwen-Qwen2.5-7B-Instruct": "qwen2",
+    "Qwen-Qwen3-0.6B": "qwen2",
+    "meta-llama-Llama-3.1-8B-Instruct": "llama-bpe",
+    "meta-llama-Llama-3.2-3B-Instruct": "llama-bpe",
+    "microsoft-Phi-3.5-mini-instruct": "phi-3",
+    "CohereForAI-c4ai-command-r-plus-tool_use": "command-r",
+    "google-gemma-4-31B-it": "gemma-4",
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_templates_over_their_own_vocabularies(chats: ChatTemplates, llama_templates: Path, name: str) -> None:
+    vocabulary = loaded(llama_templates / f"ggml-vocab-{REAL[name]}.gguf")
+    source = (llama_templates / f"{name}.jinja").read_text()
+    known, special = vocabulary.specials, special_ids(vocabulary)
+    words = marked(vocabulary)[:40]
+
+    def ids(said: list[str], known: Specials) -> list[int]:
+        prompt = laid_out(chats, source, said, specials=known)
+        return list(tokenized(vocabulary, prompt.text, prompt.cuts, add_special=False, parse_special=True))
+
+    found = [token for token in ids(words, known) if token in special]
+    harmless = ids([word.translate(HARMLESS) for word in words], known)
+    assert found == [token for token in harmless if token in special]
+    assert harmless == ids([word.translate(HARMLESS) for word in words], Specials(())), "ordinary ones are unchanged"
+    assert len([token for token in ids(words, Specials(())) if token in special]) > len(found)

@@ -67,23 +67,19 @@ def test_a_call_that_begins_is_valid_whatever_is_drawn(engine: Engine, compiler:
     rng = random.Random(2)
     asked = []
     for seed in range(24):
-        temperature = 0.3 if begun.endswith("call") else rng.uniform(0.5, 2.0)  # the marker's end is the model's own
-        how = {"temperature": temperature, "top_k": 0, "top_logprobs": 1 if seed % 3 == 0 else None}
+        how = {"temperature": rng.uniform(0.5, 2.0), "top_k": 0, "top_logprobs": 1 if seed % 3 == 0 else None}
+        if begun.endswith("call"):  # the marker's end is the model's own
+            how["logit_bias"] = ((engine.model.pieces.index(b">"), 50.0),)
         asked.append(ask(engine, compiler, watch, 80, begun, sampling=how, seed=seed)[1])
     engine.drain()
-    called = 0
     for sink in asked:
         assert not sink.errors
         said = begun + sink.text
-        if "<tool_call>" not in said and not said.startswith("{"):
-            continue  # it did not write the marker's end
         assert sink.reason is FinishReason.STOP
         call = call_of(said[max(said.find("<tool_call>"), 0) :])
         assert call["name"] == "get_weather"
         assert set(call["arguments"]) == {"city", "days"}
         assert call["arguments"]["days"] in (1, 2, 3)
-        called += 1
-    assert called >= (1 if begun == "<tool_call" else 24)
 
 
 def test_greedy_text_without_a_call_is_what_it_is_without_a_watch(engine: Engine, compiler: Compiler) -> None:  # noqa: F811
@@ -118,7 +114,7 @@ def test_an_answer_under_a_form_may_think_first(engine: Engine, compiler: Compil
     form = Constraint(kind=ConstraintKind.JSON_SCHEMA, text=json.dumps(SCHEMA))
     watch = Watch(rules=THINKS, answer=form, thought_tokens=10)
     said = set()
-    for bias in (0.0, 100.0):
+    for bias in (-100.0, 100.0):
         (first, *_) = engine.model.tokenize("<think>\n", add_special=False, parse_special=True)
         how = {"temperature": 1.0, "logit_bias": ((first, bias),)}
         text = answer(engine, compiler, watch, 100, sampling=how).text
@@ -132,4 +128,4 @@ def test_a_stop_string_and_a_limit_end_a_call_as_anything(engine: Engine, compil
     cut = answer(engine, compiler, watch, 3, "<tool_call>")
     assert cut.reason is FinishReason.LENGTH
     stopped = answer(engine, compiler, watch, 60, "<tool_call>", stop=('"arguments"',))
-    assert (stopped.reason, stopped.text.rstrip()) == (FinishReason.STOP, '{"name": "get_weather",')
+    assert (stopped.reason, stopped.text.strip()) == (FinishReason.STOP, '{"name": "get_weather",')

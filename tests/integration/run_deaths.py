@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -276,6 +277,8 @@ class Deaths:
                 calls = live(trial, self._kind, at, action, theirs)
                 theirs.sendall(b"!" + json.dumps(calls).encode() + b"\n")
                 code = 0
+            except Exception:
+                traceback.print_exc()
             finally:
                 os._exit(code)
         theirs.close()

@@ -302,6 +302,22 @@ def test_a_model_that_refuses_is_not_checked_as_well() -> None:
     assert found[1:-1] == [RefusalDelta(0, "I "), RefusalDelta(0, "won't."), Finished(0, "stop")]
 
 
+def test_a_calls_arguments_are_checked_by_its_tools_schema() -> None:
+    """Once: a janflask there has said so itself."""
+    tool = Tool("look", parameters={"type": "object", "properties": {"n": {"type": "integer"}}})
+    call = [call_piece('{"n":', "look", id="call_1"), call_piece('"one"}')]
+    there = {"choices": [{"index": 0, "delta": {"refusal": "no integer"}}]}
+    for said, words in (([], "look"), ([there], "no integer")):
+        with (
+            serving([events(*call, *said, piece(reason="tool_calls"), b"[DONE]")]) as fake,
+            backend_for(fake) as backend,
+        ):
+            found = told(chat(backend, tools=(tool,)))
+        (refusal,) = [event for event in found if isinstance(event, RefusalDelta)]
+        assert words in refusal.text
+        assert found[-2] == Finished(0, "tool_calls")
+
+
 def test_a_completion_is_held_to_its_form() -> None:
     with serving([events(text_piece("a", reason="stop"), b"[DONE]")]) as fake, backend_for(fake) as backend:
         request = CompletionRequest(model="far", prompts=("x",), constraint=of_any_object("response_format"))

@@ -116,10 +116,10 @@ INPUT_TOKENS_REQUEST: dict[str, Any] = {
 }
 INPUT_TOKENS: dict[str, Any] = {
     "object": "response.input_tokens",
-    "input_tokens": 31,
+    "input_tokens": 183,
     "estimated": False,
-    "ctx_len": 2048,
-    "tokens_left": 2017,
+    "ctx_len": 8192,
+    "tokens_left": 8009,
 }
 TEMPLATE_REQUEST: dict[str, Any] = {
     "model": MODEL_ID,

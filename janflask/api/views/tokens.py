@@ -69,8 +69,7 @@ def count_input_tokens(body: ChatRequest) -> Response:
     """Count a chat's tokens
 
     Takes the body of a chat completion and answers how many tokens its prompt has, tools and all that the model's chat
-    template adds included; nothing is generated. What the chat would be refused for is refused here, too, except that
-    it is too long.
+    template adds included; nothing is generated. A field that a chat would be refused for is refused here, too.
     """
     backend = services().backends.of(body.model)
     counted = backend.count(TemplateRequest.of(body), waiter())

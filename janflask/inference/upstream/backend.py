@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from janflask.errors import InvalidRequestError, JanflaskError, UpstreamSetupError
 from janflask.inference.backend import BackendInfo, Counted, Embedded
+from janflask.inference.checked_calls import calls_checked
 from janflask.inference.constrained import checked
 from janflask.inference.deltas import Events
 from janflask.inference.requests import (
@@ -75,7 +76,9 @@ class UpstreamBackend:
         call = Call(
             path="/chat/completions", reader=lambda: StreamReader(expected), body=self._bodies.chat(request)
         )  # fmt: skip
-        yield from checked(self._events([call], waiter, beat, tries, "messages"), request.constraint)
+        begun = request.messages[-1].text if request.continue_final_message else ""
+        events = checked(self._events([call], waiter, beat, tries, "messages"), request.constraint, begun)
+        yield from calls_checked(events, request.tools, "functions" if request.calls_function else "tools")
 
     def complete(self, request: CompletionRequest, waiter: Waiter, beat: float) -> Events:
         """The continuations of all prompts: a call for each, as servers number the answers of several differently."""

@@ -7,7 +7,7 @@ words is laid out as it is.
 
 A token may also come about with what the layout writes around the words: ``|im_end|`` as a schema's key, where the
 template writes ``<`` and ``>`` around keys. That is rare, and a sign in a harmless word may change what a template does
-(it sorts keys), so such places are tried in a second rendering, which counts only if a token came about there.
+(it sorts keys), so such places are tried in a second rendering, which counts only if other tokens come about in it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from janflask.errors import InvalidRequestError
-from janflask.inference.words.signs import Found, Signs
+from janflask.inference.words.signs import Signs
 from janflask.inference.words.special import Places, SpecialWords
 from janflask.inference.words.told import Told
 
@@ -32,28 +32,42 @@ def laid_out(told: Told, words: SpecialWords, source: str, lay_out: LayOut) -> t
     places = {text: its for text in outside if (its := words.places(text))}
     if not places:
         return lay_out(told), ()
-    signs = Signs.unused((*outside, *told.said(), source))
-    found = _tried(told, signs, places, {}, lay_out)
-    parts = words.around(found.text, (text for text, its in places.items() if its.is_part))
+    signs = Signs((*outside, *told.said(), source))
+    prompt, cuts = _tried(told, signs, places, {}, words, lay_out)
+    parts = words.around(prompt, (text for text, its in places.items() if its.is_part))
     edges = {text: at for text, its in places.items() if (at := _edges(text, its, is_part=text in parts))}
     if edges:
-        other = _tried(told, signs, places, edges, lay_out)
-        if words.cuts(other.text, other.edges):
-            found = other
-    return found.text, tuple(words.cuts(found.text, (*found.inside, *found.edges)))
+        other, other_cuts = _tried(told, signs, places, edges, words, lay_out)
+        if _tokens(words, other, other_cuts) != _tokens(words, prompt, cuts):
+            return other, other_cuts
+    return prompt, cuts
 
 
 def _edges(text: str, places: Places, *, is_part: bool) -> Cuts:
     return (*places.edges, len(text) - len(text.lstrip())) if is_part else places.edges
 
 
-def _tried(told: Told, signs: Signs, places: Mapping[str, Places], edges: Mapping[str, Cuts], lay_out: LayOut) -> Found:
+def _tokens(words: SpecialWords, prompt: str, cuts: Cuts) -> list[str]:
+    return [part.text for part in words.segments(prompt, cuts) if part.special]
+
+
+def _tried(
+    told: Told,
+    signs: Signs,
+    places: Mapping[str, Places],
+    edges: Mapping[str, Cuts],
+    words: SpecialWords,
+    lay_out: LayOut,
+) -> tuple[str, Cuts]:
+    """The prompt with signs inside of words, and at ``edges``; and where it is to be cut for them."""
+
     def change(text: str) -> str:
-        return signs.put(text, places[text].inside, edges.get(text, ())) if text in places else text
+        return signs.put(text, (*places[text].inside, *edges.get(text, ()))) if text in places else text
 
     try:
-        return signs.taken(lay_out(told.changed(change)))
+        prompt, found = signs.taken(lay_out(told.changed(change)))
     except InvalidRequestError as error:
-        error.message = signs.taken(error.message).text
+        error.message = signs.taken(error.message)[0]
         error.args = (error.message,)
         raise
+    return prompt, tuple(words.cuts(prompt, found))

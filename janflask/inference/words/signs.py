@@ -1,12 +1,11 @@
-"""Characters that stand for places in a text while it is laid out, and are taken out of the prompt again."""
+"""A character that stands for places in texts while they are laid out, and is taken out of the prompt again."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Self
+from itertools import accumulate, pairwise
 
 from janflask.errors import InvalidRequestError
 
@@ -14,57 +13,33 @@ from janflask.errors import InvalidRequestError
 RARE = range(0x20000, 0x2A6E0)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A text without its signs, and where each kind of them was."""
-
-    text: str
-    inside: list[int]
-    edges: list[int]
-
-
-@dataclass(frozen=True, slots=True)
 class Signs:
-    """One for places inside of words, one for those at an edge; they occur nowhere else."""
+    """One character, which occurs nowhere else."""
 
-    inside: str
-    edge: str
-
-    @classmethod
-    def unused(cls, texts: Iterable[str]) -> Self:
-        """Two that are in none of ``texts``. Raises InvalidRequestError if these have them all."""
+    def __init__(self, texts: Iterable[str]) -> None:
+        """One that is in none of ``texts``. Raises InvalidRequestError if these have them all."""
         everything = "\n".join(texts)
-        free = (sign for sign in map(chr, RARE) if sign not in everything and _escaped(sign) not in everything)
-        inside, edge = next(free, ""), next(free, "")
-        if not edge:
+        sign = next(
+            (sign for sign in map(chr, RARE) if sign not in everything and _escaped(sign) not in everything), ""
+        )
+        if not sign:
             raise InvalidRequestError(
                 f"the messages hold every character from U+{RARE.start:X} to U+{RARE.stop - 1:X}, and words that look "
                 "like the model's special tokens: leave some of them out",
                 param="messages",
             )
-        return cls(inside, edge)
+        self.sign = sign
+        self._pattern = re.compile(f"{sign}|{re.escape(_escaped(sign))}")  # JSON in ASCII has its own way to write it
 
-    def put(self, text: str, inside: Iterable[int], edges: Iterable[int]) -> str:
-        """``text`` with signs at places in it."""
-        signs = sorted([(place, self.inside) for place in inside] + [(place, self.edge) for place in edges])
-        pieces, done = [], 0
-        for place, sign in signs:
-            pieces += [text[done:place], sign]
-            done = place
-        return "".join((*pieces, text[done:]))
+    def put(self, text: str, places: Iterable[int]) -> str:
+        """``text`` with the sign at places in it."""
+        bounds = [0, *sorted(set(places)), len(text)]
+        return self.sign.join(text[start:end] for start, end in pairwise(bounds))
 
-    def taken(self, text: str) -> Found:
-        """JSON in ASCII has its own way to write them."""
-        forms = {form: sign for sign in (self.inside, self.edge) for form in (sign, _escaped(sign))}
-        pieces = re.split(f"({'|'.join(map(re.escape, forms))})", text)
-        places: dict[str, list[int]] = {self.inside: [], self.edge: []}
-        length = 0
-        for number, piece in enumerate(pieces):
-            if number % 2:
-                places[forms[piece]].append(length)
-            else:
-                length += len(piece)
-        return Found("".join(pieces[::2]), places[self.inside], places[self.edge])
+    def taken(self, text: str) -> tuple[str, list[int]]:
+        """A text without the sign, and the places where it was."""
+        pieces = self._pattern.split(text)
+        return "".join(pieces), list(accumulate(map(len, pieces[:-1])))
 
 
 def _escaped(sign: str) -> str:

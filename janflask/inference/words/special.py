@@ -57,7 +57,7 @@ class SpecialWords:
         core = low.strip()
         lead = len(low) - len(low.lstrip())
         edges = {place for shift, part in {(0, low), (lead, core)} for place in self._edges(part, shift)}
-        if self._is_made(text, inside):
+        if self._is_made(text):
             edges |= {place for old, _ in self._replaced for place in _all(text, old) if place}
         is_part = bool(core) and text not in self._named and self._folded.is_within(core)
         return Places(inside, tuple(sorted(edges)), is_part)
@@ -69,12 +69,12 @@ class SpecialWords:
             yield shift
         yield from (shift + place + 1 for place in self._folded.begun(part))
 
-    def _is_made(self, text: str, inside: Sequence[int]) -> bool:
-        """Whether what the template takes out of ``text`` makes more of them than were there."""
+    def _is_made(self, text: str) -> bool:
+        """Whether one may come about by what the template takes out of ``text``."""
         made = text
         for old, new in self._replaced:
             made = made.replace(old, new)
-        return made is not text and sum(1 for _ in self._folded.spans(_folded(made))) > len(inside)
+        return made != text and any(self._folded.spans(_folded(made)))
 
     def around(self, prompt: str, parts: Iterable[str]) -> set[str]:
         """Those of ``parts`` that are, without blanks, in the middle of a special token that ``prompt`` has."""

@@ -11,7 +11,9 @@ import openai
 import pytest
 from flask.testing import FlaskClient
 
+from janflask.errors import InvalidRequestError
 from janflask.inference.requests import CallChoice
+from janflask.inference.tool_schemas import tool_schemas
 from janflask.schemas.chat import ChatRequestSchema
 from tests.fakes.scripted import INFO, say
 from tests.unit.api.conftest import World
@@ -267,6 +269,20 @@ def test_whether_to_call_a_function_as_it_was_asked() -> None:
     assert (request.call_choice, request.callable_tools) == (REQUIRED, {"get_weather"})
     assert (request.parallel_calls, request.calls_function) == (False, True)
     assert ChatRequestSchema().load({**CHAT, **OLD, "function_call": "auto"}).call_choice is AUTO
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_schema_that_no_call_can_be_held_to_is_named_by_its_place_in_the_request(is_old: bool) -> None:
+    odd = {"name": "odd", "parameters": {"type": "object", "properties": {"x": {"not": {}}}}}
+    listed: dict[str, Any] = {"tools": [*TWO["tools"], {"type": "function", "function": odd}]}
+    body = {**listed, "tool_choice": allowed("auto", "get_time", "odd")}
+    if is_old:
+        body = {**OLD, "functions": [FUNCTION, odd], "function_call": {"name": "odd"}}
+    request = ChatRequestSchema().load({**CHAT, **body})
+    with pytest.raises(InvalidRequestError) as found:
+        tool_schemas(request.callables, "functions" if is_old else "tools")
+    place = "functions.1.parameters" if is_old else "tools.2.function.parameters"
+    assert found.value.param == f"{place}.properties.x.not"
 
 
 def test_strict_is_handed_on() -> None:

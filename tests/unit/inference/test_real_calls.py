@@ -284,6 +284,7 @@ SAVE = Tool(
             "text": {"type": "string", "description": "A text."},
             "flag": {"type": "boolean", "description": "A flag."},
             "maybe": {"anyOf": [{"type": "string"}, {"type": "null"}], "description": "A text or none."},
+            "nothing": {"anyOf": [{"type": "integer"}, {"type": "null"}], "description": "A number or none."},
             "deep": DEEP,
         },
     },
@@ -292,6 +293,7 @@ SAVED = {
     "text": "\n  a <b> & c\n\n",
     "flag": True,
     "maybe": "12",
+    "nothing": None,
     "deep": {"rows": [{"b": 1}, {"b": "x"}], "empty": {}, "item": {"item": [1.5, 2]}},
 }
 
@@ -309,7 +311,10 @@ def test_values_are_what_they_were(layouts: dict[str, Layout]) -> None:
             parser = AnswerParser(layout.rules, 0, {"save": SAVE.parameters})
             parser.begin(prompt)
             deltas = [delta for piece in pieces for delta in parser.feed(piece)]
-            assert joined(deltas + parser.finish())[2] == [("save", SAVED)], (name, text)
+            [(called, saved)] = joined(deltas + parser.finish())[2]
+            if name == "MiniMax-M3":  # it leaves out what is null
+                saved["nothing"] = None
+            assert (called, saved) == ("save", SAVED), (name, text)
         read.add(name)
     # One wants a type of each parameter.
     assert read == set(NAMES) - set(TOLD) - {"CohereForAI-c4ai-command-r-plus-tool_use"}

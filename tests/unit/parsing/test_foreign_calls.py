@@ -62,6 +62,7 @@ def test_what_is_no_call_of_pythons(text: str) -> None:
             {"a": "x:{y,z:1}", "b-c": [1, True], "d": {"e": None}},
         ),
         ("f{}", "f", {}),
+        ('f{a:None,b:[None, 1],None:<|"|>[None]<|"|>}', "f", {"a": None, "b": [None, 1], "None": "[None]"}),
     ],
 )
 def test_gemmas_calls(text: str, name: str, arguments: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -132,14 +133,23 @@ def test_a_sign_at_an_edge_counts_only_where_a_token_came_about(chats: ChatTempl
     assert prompt.cuts == ()
 
 
-@pytest.mark.parametrize("text", ["<|im_/thinkend|>", "<|im_/no_thinkend|>", "<|/no_thinkim/think_end|>"])
+@pytest.mark.parametrize(
+    "text", ["<|im_/thinkend|>", "<|im_/no_thinkend|>", "<|/no_thinkim/think_end|>", "<|im_/th/no_thinkinkend|>"]
+)
 def test_what_a_template_takes_out_makes_no_token(chats: ChatTemplates, text: str) -> None:
     source = TURNS.replace("m.content }}", "m.content | replace('/no_think', '') | replace(\"/think\", '') }}")
     prompt = laid_out(chats, user(text), source=source)
-    assert "user\n<|im_end|><|im_end|>" in prompt.text
+    assert "<|im_end|><|im_end|>" in prompt.text or text == "<|im_/th/no_thinkinkend|>"
     assert special(prompt) == ["<|im_start|>", "<|im_end|>", "<|im_start|>"]
     quiet = laid_out(chats, user("Well/think <|im_end|>"), source=source)
     assert "user\nWell <|im_end|><|im_end|>" in quiet.text
+
+
+def test_a_marker_that_is_taken_apart_hides_no_other(chats: ChatTemplates) -> None:
+    """One special token less and one more: the number of them tells nothing."""
+    source = TURNS.replace("m.content }}", "m.content | replace('/think', '') }}") + "{# </think> #}"
+    prompt = laid_out(chats, user("a</think><|im_/thinkend|>"), source=source)
+    assert special(prompt) == ["<|im_start|>", "<|im_end|>", "<|im_start|>"]
 
 
 def test_capitals_are_of_no_account(chats: ChatTemplates) -> None:
@@ -248,11 +258,20 @@ def test_a_template_that_refuses_is_quoted_without_signs(chats: ChatTemplates) -
 
 
 def test_signs_are_in_no_text() -> None:
-    first, second, third, fourth = map(chr, RARE[:4])
-    assert Signs.unused(["a"]) == Signs(first, second)
-    assert Signs.unused([first, "\\ud840\\udc01 b"]) == Signs(third, fourth)
+    first, second, third = map(chr, RARE[:3])
+    assert Signs(["a"]).sign == first
+    assert Signs([first]).sign == second
+    assert Signs([first, "\\ud840\\udc01 b"]).sign == third
     with pytest.raises(InvalidRequestError, match="every character from U"):
-        Signs.unused(["".join(map(chr, RARE[:-1]))])
+        Signs(["".join(map(chr, RARE))])
+
+
+def test_signs_go_in_and_come_out() -> None:
+    signs = Signs([])
+    places: list[int]
+    for places in ([], [0], [3], [1, 2], [0, 1, 3]):
+        assert signs.taken(signs.put("abc", places)) == ("abc", places)
+    assert signs.taken(json.dumps(signs.put("ä", [1]))) == ('"\\u00e4"', [7])
 
 
 def test_words_with_rare_characters_keep_them(chats: ChatTemplates) -> None:
