@@ -86,7 +86,8 @@ class Vocabulary:
             if 256 in allowed and (len(allowed) == 1 or draw.random() < (0.9 if tired else 0.3)):
                 return self.text(written)
             if not planned and draw.random() < (0.5 if tired else 0.08):
-                planned = self.tokens(draw.choice(plans))
+                plan = draw.choice(plans)  # in letters, too, where it is a control token
+                planned = self.tokens(plan) if draw.random() < 0.7 else list(plan.encode())
             token = planned.pop(0) if planned else -1
             if token not in allowed:
                 planned = []

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from janflask.errors import InvalidRequestError
 from janflask.inference.call_grammar import of_calls
 from janflask.inference.constrained import objection
 from janflask.inference.deltas import TextDelta, ToolCallDelta
@@ -303,3 +304,53 @@ def test_every_text_is_a_valid_call(family: str) -> None:
     made = [walked(rules, schema, draw.choice(vocabularies), draw, parallel=draw.random() < 0.6) for schema in schemas]
     assert sum(map(bool, made)) > len(made) * 0.9
     assert max(made) > 1, "never two calls"
+
+
+@pytest.mark.parametrize(
+    ("family", "call"),
+    [
+        ("Qwen3-Coder", "<tool_call>\n<function=do_it>\n<parameter=a>{}</parameter>\n</function>\n</tool_call>"),
+        ("Gemma 4", '<|tool_call>call:do_it{{a:<|"|>{}<|"|>}}<tool_call|>'),
+    ],
+)
+def test_a_text_holds_no_end_of_its_own(family: str, call: str) -> None:
+    """Not even where its schema wants more of it, nor in letters where the end is a control token."""
+    rules = RULES[family]
+    end = rules.value_end or '<|"|>'
+    tools = (Tool("do_it", None, closed({"a": {"type": "string", "minLength": 8}})),)
+    constraint = of_calls(rules, tools, parallel=False)
+    spelled = Vocabulary([*controls(rules), '<|"|>'])
+    before, behind = call.format("{}").replace("{{", "{").split("{}")
+    for inner, is_fine in (("a < b </b>", True), ("short", False), (f"ab{end}cdefghijk", False)):
+        assert (BYTES.takes(constraint, call.format(inner)) is None) == is_fine, inner
+        tokens = [*spelled.tokens(before), *inner.encode(), *spelled.tokens(behind)]
+        matcher = spelled.matcher(constraint)
+        taken = matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
+        assert taken == is_fine, inner
+
+
+def test_names_are_those_of_the_tools() -> None:
+    tools = (Tool("get", None, {}), Tool("get.all", None, {}))
+    constraint = of_calls(GENERIC, tools, parallel=False)
+    for name, is_fine in (("get", True), ("get.all", True), ("ge", False), ("get.al", False), ("get.all2", False)):
+        call = f'<tool_call>\n{{"name": "{name}", "arguments": {{}}}}\n</tool_call>'
+        assert (BYTES.takes(constraint, call) is None) == is_fine, name
+
+
+def test_what_cannot_be_written_is_left_out_or_refused() -> None:
+    python = RULES["LFM2"]
+    text = {"type": "string"}
+    optional = Tool("f", None, {"properties": {"a b": text, "c": text}, "required": ["c"]})
+    constraint = of_calls(python, [optional], parallel=False)
+    assert BYTES.takes(constraint, '<|tool_call_start|>[f(c="x")]<|tool_call_end|>') is None
+    needed = Tool("f", None, {"properties": {"a b": text}, "required": ["a b"]})
+    with pytest.raises(InvalidRequestError, match="cannot be written in this model's calls") as caught:
+        of_calls(python, [needed], parallel=False)
+    assert caught.value.param == "tools.0.function.parameters.properties.a b"
+
+
+@pytest.mark.parametrize("where", ["key_end", "name_end"])
+def test_an_expression_that_is_more_than_rules_need_is_refused(where: str) -> None:
+    rules = replace(QWEN_CODER, **{where: r"(?=a)b"})
+    with pytest.raises(InvalidRequestError, match="cannot be"):
+        of_calls(rules, [Tool("f", None, closed({"a": {"type": "string"}}))], parallel=False)
