@@ -39,6 +39,10 @@ class Guides:
         self._speller = Speller(model)
         self._masks = Masks(model.n_vocab)
 
+    def get_ready(self) -> None:
+        """Prepares now what would take a moment in the middle of somebody's answer."""
+        self._speller.get_ready()
+
     def make(self, request: GenerateRequest, compiled: Sources) -> Guide | None:
         """For one choice. None: there is nothing that leads it."""
         if request.constraint is not None:

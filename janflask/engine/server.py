@@ -99,6 +99,8 @@ class EngineServer(SocketServer):
         self.embedder = embedder
         self.queue_limit = queue_limit
         self._guides = Guides(model)
+        if loop is not None:
+            self._guides.get_ready()
         self._workers = [worker for worker in (loop, embedder) if worker is not None]
 
     def connection(self, sock: socket.socket) -> Connection:
