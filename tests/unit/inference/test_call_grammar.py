@@ -249,7 +249,7 @@ OWN: list[Schema] = [
 
 
 # What llguidance lets pass and no calendar or number has: such a call is told of when it is finished.
-_CHECKED_ONLY = re.compile(r":60(?:\.\d+)?[zZ+-]|\d[eE]\+?\d{3}")
+_CHECKED_ONLY = re.compile(r"-02-29|:60(?:\.\d+)?[zZ+-]|\d[eE]\+?\d{3}")
 
 
 def read(rules: CallRules, tools: Sequence[Tool], text: str) -> tuple[str, list[tuple[str, str]]]:
