@@ -169,7 +169,7 @@ class LaidOutSchema(ma.Schema):
         fields.Nested(SegmentSchema),
         metadata={
             "description": "The prompt in parts, special tokens and plain text: with `with_segments`, and wherever a "
-            "part of it looks like a special token and is none. Of models that run here."
+            "part of it looks like a special token and is none. Of models that a janflask runs."
         },
     )
     tokens = fields.List(fields.Integer(), metadata={"description": "With `tokenize`: its tokens."})

@@ -32,6 +32,8 @@ from janflask.inference.requests import (
     CompletionRequest,
     DetokenizeRequest,
     EmbeddingRequest,
+    LaidOut,
+    Segment,
     TemplateRequest,
     TokenizeRequest,
     Tool,
@@ -649,6 +651,15 @@ def test_vllms_token_routes() -> None:
         assert (laid_out.prompt, laid_out.tokens) == ("text of [1, 2, 3]", (1, 2, 3))
         assert backend.count(template, Waiter()) == Counted(3)
     assert fake.posts[0].body == {"model": "far", "prompt": "hi", "add_special_tokens": False}
+
+
+def test_segments_of_another_janflask() -> None:
+    told = {"prompt": "<s>a</s>", "segments": [{"text": "<s>", "special": True}, {"text": "a</s>", "special": False}]}
+    template = TemplateRequest(model="far", messages=ASK, with_segments=True)
+    with serving([answers(told)]) as fake, backend_for(fake, kind=ServerKind.JANFLASK) as backend:
+        laid_out = backend.lay_out(template, Waiter())
+    assert fake.posts[0].body["with_segments"] is True
+    assert laid_out == LaidOut("<s>a</s>", segments=(Segment("<s>", special=True), Segment("a</s>", special=False)))
 
 
 def test_a_text_of_tokens_that_is_not_told() -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from janflask.errors import InvalidRequestError, JanflaskError, UpstreamSetupError
 from janflask.inference.backend import Counted
-from janflask.inference.requests import DetokenizeRequest, LaidOut, TemplateRequest, TokenizeRequest
+from janflask.inference.requests import DetokenizeRequest, LaidOut, Segment, TemplateRequest, TokenizeRequest
 from janflask.inference.tries import Tries
 from janflask.inference.upstream import estimate
 from janflask.inference.upstream.bodies import Bodies, encode
@@ -56,6 +56,7 @@ class _Detokenized(msgspec.Struct, frozen=True):
 class _Prompt(msgspec.Struct, frozen=True):
     prompt: str
     tokens: list[int] | None = None
+    segments: tuple[Segment, ...] = ()
 
 
 class TokenRoutes:
@@ -127,7 +128,10 @@ class TokenRoutes:
         fields = self._bodies.conversation(request)
         match self._kind:
             case ServerKind.JANFLASK:
-                prompt = self._told("/apply-template", _Prompt, waiter, tries, **fields, tokenize=request.tokenize)
+                fields["tokenize"] = request.tokenize
+                if request.with_segments:
+                    fields["with_segments"] = True
+                prompt = self._told("/apply-template", _Prompt, waiter, tries, **fields)
                 tokens = prompt.tokens
             case ServerKind.LLAMA_SERVER:
                 prompt = self._told("/apply-template", _Prompt, waiter, tries, **fields)
@@ -138,7 +142,8 @@ class TokenRoutes:
                 prompt = _Prompt(text)
             case _:
                 raise self._none("show the prompt of a conversation")
-        return LaidOut(prompt.prompt, (), tuple(tokens) if request.tokenize and tokens is not None else None)
+        told = tuple(tokens) if request.tokenize and tokens is not None else None
+        return LaidOut(prompt.prompt, tokens=told, segments=prompt.segments)
 
     def count(self, request: TemplateRequest | TokenizeRequest, waiter: Waiter, tries: Tries | None) -> Counted:
         """How many tokens a text, or a conversation's prompt, has; an estimate where the server does not tell."""
