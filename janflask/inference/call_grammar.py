@@ -84,7 +84,7 @@ class _Writer:
         section = sequence(self._marker(rules.section), blank) if rules.section else ""
         section_end = sequence(blank, self._marker(rules.section_end)) if rules.section_end else ""
         # Many models write a line break behind the last call, as between two, and only then the answer's end.
-        last = blank if rules.start and self._parallel and not section_end else ""
+        last = blank if self._parallel and not section_end else ""
         return sequence(section, groups, section_end, last)
 
     def _body(self) -> str:
@@ -132,8 +132,7 @@ class _Writer:
         lark, rules = self._lark, self._rules
         call = lark.rule(self._object())
         if not rules.start:
-            between = lark.terminal(r"/[ \t\n]{0,2}[;\n][ \t\n]{0,2}/") + "?"
-            return sequence(self._several(call, between), between if self._parallel else "")
+            return self._several(call, lark.terminal(r"/[ \t\n]{0,2}[;\n][ \t\n]{0,2}/") + "?")
         listed = sequence(
             lark.terminal(rf"/\[{_SPACE}/"),
             self._several(call, lark.terminal(rf"/{_SPACE},{_SPACE}/")),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# As models write JSON in calls: most with a blank behind these. There are no escapes like \u00e9: llguidance takes them
-# for control characters alone, and would so lead astray a model that begins another one.
-SEPARATORS = {"item_separator": ", ?", "key_separator": ": ?", "json_allowed_escapes": 'nrbtf\\"'}
+SEPARATORS = {"item_separator": ", ?", "key_separator": ": ?"}  # as models write JSON in calls: most with a blank
+# There are no escapes like \u00e9: llguidance takes them for control characters alone, and would so lead astray a model
+# that begins another one. Where a schema has such characters itself, they can be written.
+ESCAPES = 'nrbtf\\"'
+_CONTROL = re.compile(r"\\u00[01]|\x7f")
 OPTIONS = {"whitespace_flexible": False, "coerce_one_of": True, "lenient": False}
 BLANK = r"/[ \t\n]{1,8}/"  # what a layout may put between two parts
 
@@ -41,7 +44,8 @@ class Lark:
     def json(self, schema: Any, **options: Any) -> str:
         """A name for JSON under a schema that ``json_schema.prepare`` made ready to be held."""
         body = schema if isinstance(schema, Mapping) else {"allOf": [schema]}
-        guidance = {**OPTIONS, **SEPARATORS, **options}
+        escapes = ESCAPES + "u" * (_CONTROL.search(json.dumps(body)) is not None)
+        guidance = {**OPTIONS, **SEPARATORS, "json_allowed_escapes": escapes, **options}
         return self.rule(f"%json {json.dumps({**body, 'x-guidance': guidance})}")
 
     def marker(self, text: str) -> str:

@@ -225,6 +225,7 @@ OWN: list[Schema] = [
         "properties": {"a": {"type": "string"}, "b": {"type": "string"}},
         "anyOf": [{"required": ["a"]}, {"required": ["b"]}],
     },
+    closed({"bell\x07": {"const": "a\x01"}, "choice": {"enum": ["\x7f", "é"]}}),
     closed({"anything": {}, "object": {"type": "object"}, "list": {"type": "array", "maxItems": 3}}),
     closed(
         {"map": {"type": "object", "additionalProperties": {"type": "boolean"}, "minProperties": 1, "maxProperties": 2}}
@@ -249,7 +250,7 @@ OWN: list[Schema] = [
 
 
 # What llguidance lets pass and no calendar or number has: such a call is told of when it is finished.
-_CHECKED_ONLY = re.compile(r":60(?:\.\d+)?[zZ+-]|\d[eE]\+?\d{3}")
+_CHECKED_ONLY = re.compile(r"-02-29|:60(?:\.\d+)?[zZ+-]|\d[eE]\+?\d{3}")
 
 
 def read(rules: CallRules, tools: Sequence[Tool], text: str) -> tuple[str, list[tuple[str, str]]]:
@@ -354,3 +355,15 @@ def test_an_expression_that_is_more_than_rules_need_is_refused(where: str) -> No
     rules = replace(QWEN_CODER, **{where: r"(?=a)b"})
     with pytest.raises(InvalidRequestError, match="cannot be"):
         of_calls(rules, [Tool("f", None, closed({"a": {"type": "string"}}))], parallel=False)
+
+
+def test_letters_are_written_as_they_are_and_control_characters_where_the_schema_has_them() -> None:
+    def takes(schema: Schema, value: str) -> bool:
+        constraint = of_calls(GENERIC, [Tool("f", None, closed({"a": schema}))], parallel=False)
+        call = f'<tool_call>\n{{"name": "f", "arguments": {{"a": {value}}}}}\n</tool_call>'
+        return BYTES.takes(constraint, call) is None
+
+    assert takes({"type": "string"}, '"é"')
+    assert not takes({"type": "string"}, r'"\u00e9"')
+    assert not takes({"type": "string"}, r'"\u0001"')
+    assert takes({"const": "\x01"}, r'"\u0001"')
