@@ -8,13 +8,14 @@ import pytest
 
 from janflask.errors import InvalidRequestError
 from janflask.inference.call_grammar import of_calls
-from janflask.inference.constrained import of_schema
+from janflask.inference.constrained import checked, of_schema
+from janflask.inference.deltas import Finished, RefusalDelta, TextDelta
 from janflask.inference.local.reading import Reading
 from janflask.inference.local.watching import PROMPT_END, watch_of
 from janflask.inference.requests import CallChoice, ChatMessage, ChatRequest, Tool
 from janflask.ipc.frames import FrameReader, encode
 from janflask.ipc.messages.engine import Generate
-from janflask.ipc.messages.generation import GenerateRequest, Watch
+from janflask.ipc.messages.generation import FinishReason, GenerateRequest, Watch
 from janflask.parsing.calls import CallRules, Kind
 from janflask.parsing.rules import PLAIN, AnswerRules, Reasoning
 
@@ -120,3 +121,20 @@ def test_a_watch_crosses_to_the_engine() -> None:
     message = reader.next()
     assert isinstance(message, Generate)
     assert message.request.watch == watch
+
+
+@pytest.mark.parametrize(
+    ("begun", "said", "is_refused"),
+    [
+        ("", '{"a": 1}', False),
+        ('{"a"', ": 1}", False),
+        ("Here it is: ", '{"a": 1}', False),
+        ('{"a"', ': "x"}', True),
+        ("Here it is: ", "no", True),
+    ],
+)
+def test_what_was_begun_of_an_answer_is_checked_with_it(begun: str, said: str, is_refused: bool) -> None:
+    """Or it stands before what was asked for."""
+    events: Any = ([event] for event in (TextDelta(0, said), Finished(0, FinishReason.STOP)))
+    told = [event for batch in checked(events, FORM, begun) for event in batch]
+    assert any(isinstance(event, RefusalDelta) for event in told) is is_refused
