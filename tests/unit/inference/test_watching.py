@@ -8,7 +8,15 @@ import pytest
 
 from janflask.errors import InvalidRequestError
 from janflask.inference.call_grammar import of_calls
-from janflask.inference.constrained import checked, of_schema
+from janflask.inference.constrained import (
+    Constrained,
+    checked,
+    of_any_object,
+    of_choice,
+    of_grammar,
+    of_regex,
+    of_schema,
+)
 from janflask.inference.deltas import Finished, RefusalDelta, TextDelta
 from janflask.inference.local.reading import Reading
 from janflask.inference.local.watching import PROMPT_END, watch_of
@@ -18,6 +26,7 @@ from janflask.ipc.messages.engine import Generate
 from janflask.ipc.messages.generation import FinishReason, GenerateRequest, Watch
 from janflask.parsing.calls import CallRules, Kind
 from janflask.parsing.rules import PLAIN, AnswerRules, Reasoning
+from tests.fakes.walks import Vocabulary
 
 TOOLS = (Tool("f"), Tool("g"))
 FORM = of_schema({"type": "object", "properties": {"a": {"type": "integer"}}}, "response_format")
@@ -138,3 +147,25 @@ def test_what_was_begun_of_an_answer_is_checked_with_it(begun: str, said: str, i
     events: Any = ([event] for event in (TextDelta(0, said), Finished(0, FinishReason.STOP)))
     told = [event for batch in checked(events, FORM, begun) for event in batch]
     assert any(isinstance(event, RefusalDelta) for event in told) is is_refused
+
+
+@pytest.mark.parametrize(
+    ("form", "good", "bad"),
+    [
+        (FORM, ['{"a":1}', "{}"], ['{"a": 1}', "1"]),
+        (of_any_object("response_format"), ['{"b": [1, 2]}', "{}"], ["[]"]),
+        (of_regex("a/b|[0-9]{2}", "regex"), ["a/b", "17"], ["a", "171"]),
+        (of_choice(["yes {", "no\n}"], "choice"), ["yes {", "no\n}"], ["no"]),
+        (of_grammar('root ::= "x" [}{]+ | "y"', "grammar"), ["x}{", "y"], ["x"]),
+        (of_grammar('start: a "}"\na: /[0-9]+/', "grammar"), ["1}"], ["}"]),
+    ],
+)
+def test_every_kind_of_form_goes_beside_calls(form: Constrained, good: list[str], bad: list[str]) -> None:
+    """And behind what leads an answer, which may be left out."""
+    vocabulary = Vocabulary()
+    answer = watched(AnswerRules(wraps=("<r>",)), tools=TOOLS, constraint=form).answer
+    assert answer is not None
+    for text in (*good, *(f"<r>{text}" for text in good), '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'):
+        assert vocabulary.takes(answer, text) is None, text
+    for text in (*bad, "<tool_call>", "<r>"):
+        assert vocabulary.takes(answer, text) is not None, text
