@@ -7,14 +7,41 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Protocol
 
+from janflask.engine.vocabulary import check_tokens
+from janflask.errors import ContextLengthExceededError, InvalidRequestError
+from janflask.ipc.messages.generation import GenerateRequest
+
 LEADS = ("\n", "\U00020000")  # in front of a piece; one of them is no part of a token with what comes behind it
 
 
 class Tokenizer(Protocol):
     """``model.Model``, or a fake in tests."""
 
+    @property
+    def n_vocab(self) -> int: ...
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> array[int]: ...
     def piece(self, token: int) -> bytes: ...
+
+
+def prompt_tokens(model: Tokenizer, request: GenerateRequest, capacity: int) -> array[int]:
+    """A request's prompt. Raises ContextLengthExceededError naming both lengths, InvalidRequestError."""
+    if isinstance(request.prompt, str):
+        tokens = tokenized(
+            model, request.prompt, request.cuts, add_special=request.add_special, parse_special=request.parse_special
+        )
+    else:
+        check_tokens(request.prompt, model.n_vocab, request.prompt_name)
+        tokens = array("i", request.prompt)
+    if not tokens:
+        raise InvalidRequestError("the prompt is empty: it must hold at least one token", param=request.prompt_name)
+    if len(tokens) + (request.max_tokens != 0) > capacity:
+        raise ContextLengthExceededError.of(
+            len(tokens),
+            capacity,
+            "The answer has to fit, too: shorten the prompt, or start the model with a larger ctx_len",
+            param=request.prompt_name,
+        )
+    return tokens
 
 
 def tokenized(

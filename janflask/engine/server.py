@@ -21,12 +21,11 @@ from janflask.engine.echo import PromptEcho
 from janflask.engine.embedder import Embedder, EmbeddingTask
 from janflask.engine.guides import Guides, Sources, compile_all, constraints
 from janflask.engine.loop import Loop
-from janflask.engine.prompts import tokenized
+from janflask.engine.prompts import prompt_tokens, tokenized
 from janflask.engine.sequence import Sampler, Sequence, TextStream, tell_prompt
 from janflask.engine.sockets import SocketServer
 from janflask.engine.vocabulary import check_tokens
 from janflask.errors import (
-    ContextLengthExceededError,
     EngineError,
     InvalidRequestError,
     JanflaskError,
@@ -251,7 +250,7 @@ class EngineServer(SocketServer):
             self._begin(connection, loop, request, result)
 
     def _begin(self, connection: Connection, loop: Loop, request: GenerateRequest, compiled: Sources) -> None:
-        prompt = self._prompt(request, loop.capacity)
+        prompt = prompt_tokens(self.model, request, loop.capacity)
         biased = (token for token, _ in request.sampling.logit_bias)
         check_tokens(biased, self.model.n_vocab, request.bias_name, param="logit_bias")
         sequences = [self._sequence(connection, loop, request, prompt, i) for i in range(request.n)]
@@ -278,30 +277,6 @@ class EngineServer(SocketServer):
                 "or raise JANFLASK_QUEUE_LIMIT",
                 retry_after=2,
             )
-
-    def _prompt(self, request: GenerateRequest, capacity: int) -> array[int]:
-        """The prompt's tokens. Raises ContextLengthExceededError naming both lengths, InvalidRequestError."""
-        if isinstance(request.prompt, str):
-            tokens = tokenized(
-                self.model,
-                request.prompt,
-                request.cuts,
-                add_special=request.add_special,
-                parse_special=request.parse_special,
-            )
-        else:
-            check_tokens(request.prompt, self.model.n_vocab, request.prompt_name)
-            tokens = array("i", request.prompt)
-        if not tokens:
-            raise InvalidRequestError("the prompt is empty: it must hold at least one token", param=request.prompt_name)
-        if len(tokens) + (request.max_tokens != 0) > capacity:
-            raise ContextLengthExceededError.of(
-                len(tokens),
-                capacity,
-                "The answer has to fit, too: shorten the prompt, or start the model with a larger ctx_len",
-                param=request.prompt_name,
-            )
-        return tokens
 
     def _sequence(
         self, connection: Connection, loop: Loop, request: GenerateRequest, prompt: array[int], index: int
