@@ -14,6 +14,7 @@
 ``paging``: Pages of lists, out of what a client asks for
 ``replies``: The messages that a run makes, at any time of the run
 ``run_calls``: What a run may call, and what was called: its tools, whose outputs it waits for, and how long
+``run_changes``: Listening to a run, be it that runners go away under it
 ``runs``: Runs: a thread is made to answer. What is asked for is written down here; the runner's process carries it out
 ``spool``: Streams that can be sought
 ``threads``: Threads: conversations with what decides how they are answered

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from janflask.services.inherited import inherited
 from janflask.services.messages import MessageService, check_thread_id
 from janflask.services.models import ModelService
 from janflask.services.run_calls import answered, format_for, seen, tools_for
+from janflask.services.run_changes import Changes, changes_of
 from janflask.services.threads import ThreadService
 from janflask.settings import Settings
 from janflask.storage.base import Page, Repository, Slice
@@ -34,7 +35,6 @@ from janflask.storage.records import (
     Message,
     Run,
     RunDraft,
-    RunStatus,
     Thread,
     ThreadAssistant,
     ThreadDraft,
@@ -45,9 +45,6 @@ __all__ = ["RunChanged", "RunSaid", "RunService"]
 ANY_MODEL = "*"
 STEP = "step_"
 TIMEOUT = 10.0  # seconds the runner may take to answer
-REJOINS = 20  # times that a runner may go away under a watcher
-
-Changes = Generator[RunChanged | RunSaid | None, None, None]
 
 log = logging.getLogger(__name__)
 
@@ -261,15 +258,7 @@ class RunService:
         ClientDisconnectedError; the run goes on without its watchers.
         """
         _check_ids(thread_id, run_id)
-        for _ in range(REJOINS):
-            last: RunStatus | None = None
-            for change in self._watch_once(thread_id, run_id, waiter, beat):
-                if isinstance(change, RunChanged):
-                    last = change.run.status
-                yield change
-            if last is not None and (last.is_final or last is RunStatus.REQUIRES_ACTION):
-                return
-        raise UnavailableError(f"the runner ends again and again under run {run_id}; its log says why", retry_after=5)
+        return changes_of(self._runner, thread_id, run_id, waiter, beat)
 
     def follow(self, run: Run, waiter: Waiter, beat: float) -> Changes:
         """``watch`` for whoever made the run: if that was asked for, it is cancelled when its client leaves."""
@@ -285,21 +274,6 @@ class RunService:
             self.cancel(run.thread_id, run.id)
         except JanflaskError as error:
             log.info("run %s is not cancelled though its client left: %s", run.id, error.message)
-
-    def _watch_once(self, thread_id: str, run_id: str, waiter: Waiter, beat: float) -> Changes:
-        with self._runner.watch(thread_id, run_id) as watch:
-            waiter.watch(watch)
-            try:
-                while True:
-                    if not waiter.wait(beat):
-                        yield None
-                        continue
-                    news = watch.receive()
-                    if news is None:
-                        return
-                    yield from news
-            finally:
-                waiter.unwatch(watch)
 
 
 def _own_parameters(draft: RunDraft) -> dict[str, Any]:

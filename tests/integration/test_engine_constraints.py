@@ -11,12 +11,16 @@ from janflask.errors import InvalidRequestError, JanflaskError
 from janflask.ipc.clients.engine import engine_tokens, open_generation
 from janflask.ipc.messages.constraint import Constraint, ConstraintKind
 from janflask.ipc.messages.engine import Chunk, Finished, Tokenize
-from janflask.ipc.messages.generation import GenerateRequest
+from janflask.ipc.messages.generation import GenerateRequest, Watch
 from janflask.models.sampling import SamplingParams
+from janflask.parsing.rules import PLAIN
+from tests.fakes.fake_grammar import FakeWords, OneOf
 from tests.integration.test_engine_server import LIMIT, Engine, collect, engine  # noqa: F401
 from tests.unit.engine.test_constraints import LateMasks, ScriptedMatcher, letters
 
 WORD = Constraint(kind=ConstraintKind.REGEX, text="word", name="regex")
+CALLS = Constraint(kind=ConstraintKind.REGEX, text="calls", name="tools")
+WORDS = FakeWords()
 Result = Callable[[Any], None]
 
 
@@ -77,3 +81,32 @@ def test_a_client_that_leaves_meanwhile_is_forgotten(engine: Engine, compiler: C
     compiler.asked[0][1](compiler)
     engine.wait_for(lambda: not engine.server._calls, "done")
     assert engine.stats().requests == 0
+
+
+def watched(**more: Any) -> GenerateRequest:
+    """An answer with a call under way, and a form for what is said otherwise."""
+    watch = Watch(rules=PLAIN, begun="<tool_call>", tools=("f",), calls=CALLS, **more)
+    return GenerateRequest(prompt="hello", sampling=SamplingParams(temperature=0), watch=watch)
+
+
+def test_a_watched_answer_waits_for_all_its_constraints(engine: Engine, compiler: Compiler) -> None:  # noqa: F811
+    generation = open_generation(str(engine.path), watched(answer=WORD))
+    engine.wait_for(lambda: len(compiler.asked) == 2, "asked for both")
+    assert {constraint for constraint, _ in compiler.asked} == {CALLS, WORD}
+    compiler.asked[0][1](OneOf(WORDS, "word", "<tool_call>word"))
+    compiler.asked[1][1](OneOf(WORDS, "word", "<tool_call>word"))
+    heard = collect(generation)
+    assert "".join(m.text for m in heard if isinstance(m, Chunk)) == "word"
+    assert [m.reason for m in heard if isinstance(m, Finished)] == ["stop"]
+    generation.close()
+
+
+def test_one_constraint_that_cannot_be_had_is_the_answer(engine: Engine, compiler: Compiler) -> None:  # noqa: F811
+    generation = open_generation(str(engine.path), watched(answer=WORD))
+    engine.wait_for(lambda: len(compiler.asked) == 2, "asked for both")
+    compiler.asked[1][1](InvalidRequestError("regex cannot be used", param="regex"))
+    compiler.asked[0][1](InvalidRequestError("tools cannot be used", param="tools"))
+    with pytest.raises(JanflaskError, match="regex cannot be used"):
+        collect(generation)
+    generation.close()
+    engine.wait_for(lambda: not engine.server.is_busy(), "rest")

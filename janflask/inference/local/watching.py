@@ -14,6 +14,7 @@ from janflask.inference.requests import CallChoice, ChatRequest
 from janflask.ipc.messages.constraint import Constraint, ConstraintKind
 from janflask.ipc.messages.generation import Watch
 from janflask.parsing.lark import expression
+from janflask.parsing.markers import TAG
 from janflask.parsing.rules import AnswerRules
 
 PROMPT_END = 200  # characters of a prompt that tell whether it opens thoughts
@@ -49,7 +50,12 @@ def _may_think(reading: Reading, variables: Mapping[str, Any]) -> bool:
     reasoning = reading.rules.reasoning
     if reasoning is None or False in (variables.get("enable_thinking"), variables.get("thinking")):
         return False
-    return not reading.prompt.rstrip().endswith(reasoning.end)
+    prompt = reading.prompt.rstrip()
+    if not prompt.endswith(reasoning.end):
+        return True
+    # Some models end their thoughts with the header of another message, which every prompt ends with.
+    is_empty = prompt.removesuffix(reasoning.end).rstrip().endswith(reasoning.start)
+    return not (is_empty or TAG.fullmatch(reasoning.end))
 
 
 def _constraints(request: ChatRequest, rules: AnswerRules) -> tuple[Constraint | None, Constraint | None]:
@@ -67,12 +73,12 @@ def _constraints(request: ChatRequest, rules: AnswerRules) -> tuple[Constraint |
 
 
 def _either(calls: Constraint | None, form: Constraint, rules: AnswerRules) -> Constraint:
-    """What the model says in its own words, led as its layout has it, or calls."""
+    """What the model says in its own words, led as its layout has it where it likes, or calls."""
     markers = () if calls is None else calls.markers
     lead = ""
     if rules.wraps:
         markers = tuple(dict.fromkeys((*markers, rules.wraps[0])))
-        lead = f"marker_{markers.index(rules.wraps[0])} "
+        lead = f'(" "? marker_{markers.index(rules.wraps[0])})? '
     text = f"{_HEAD}{_START} {lead}form{'' if calls is None else ' | calls'}\nform: {_within(form)}\n"
     text += "" if calls is None else _renamed(calls.text)
     return Constraint(kind=ConstraintKind.GRAMMAR, text=text, name=form.name, markers=markers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import marshmallow as ma
@@ -12,6 +13,7 @@ from flask.testing import FlaskClient
 from janflask.models.parameters import MAX_TOKENS, thought_tokens
 from janflask.schemas.chat import ChatRequestSchema
 from janflask.schemas.runs import NewRunSchema
+from tests.fakes.scripted import INFO
 from tests.unit.api.conftest import World
 from tests.unit.api.stored import refused
 
@@ -100,3 +102,18 @@ def test_a_models_own_limit_is_kept(world: World, client: FlaskClient) -> None:
     assert client.patch("/v1/models/tiny", json={"parameters": {"thinking_budget": "7"}}).status_code == 200
     stored = json.loads((world.settings.models_dir / "tiny" / "model.json").read_text())
     assert stored["parameters"] == {"reasoning_budget": 7}
+
+
+def test_the_engine_is_told_the_limit(world: World, client: FlaskClient) -> None:
+    template = "{% for m in messages %}{{ m.content }}{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{% endfor %}"  # noqa: E501
+    info = replace(INFO, chat_template=template)
+    world.supervisor.states["tiny"] = world.supervisor.run("tiny", world.engine, info)
+
+    def limit(**said: Any) -> int | None:
+        assert client.post("/v1/chat/completions", json={**CHAT, **said}).status_code == 200
+        watch = world.engine.requests[-1].watch
+        return None if watch is None else watch.thought_tokens
+
+    assert [limit(), limit(reasoning={"max_tokens": 5}), limit(reasoning_budget=-1)] == [None, 5, None]
+    world.write_model(parameters={"reasoning_budget": 7})
+    assert [limit(), limit(reasoning_budget=0), limit(reasoning_budget=-1)] == [7, 0, None]

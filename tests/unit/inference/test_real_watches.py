@@ -13,17 +13,18 @@ from janflask.engine.guide import Guide
 from janflask.engine.matcher import GrammarMatcher, Masks, mask_words
 from janflask.engine.spelling import Speller
 from janflask.engine.watch import AnswerWatch
+from janflask.inference.constrained import of_grammar
 from janflask.inference.local.reading import Reading
 from janflask.inference.local.watching import watch_of
-from janflask.inference.parts import ToolCallPart
+from janflask.inference.parts import ReasoningPart, TextPart, ToolCallPart
 from janflask.inference.requests import ChatMessage, ChatRequest
 from janflask.ipc.messages.constraint import Constraint
 from janflask.ipc.messages.generation import Watch
 from tests.fakes.fake_grammar import FakeStream, FakeWords
 from tests.fakes.walks import Vocabulary
 from tests.unit.inference.test_call_grammar import OTHERWISE, plain
-from tests.unit.inference.test_real_calls import CASES, CLOCK, SHOWN_BY, WEATHER, Layout, shown
-from tests.unit.inference.test_real_reasoning import NAMES
+from tests.unit.inference.test_real_calls import CASES, CLOCK, SHOWN_BY, WEATHER, Layout, rendered, shown
+from tests.unit.inference.test_real_reasoning import NAMES, THOUGHT
 
 BYTES = Vocabulary()
 WORDS = FakeWords()
@@ -61,7 +62,7 @@ def guide(watch: Watch) -> AnswerWatch:
 
 
 def watched(layout: Layout, prompt: str, **fields: Any) -> AnswerWatch:
-    request = ChatRequest(model="m", messages=(ChatMessage.of("user", "Hi"),), tools=TOOLS, **fields)
+    request = ChatRequest(model="m", messages=(ChatMessage.of("user", "Hi"),), **{"tools": TOOLS, **fields})
     watch = watch_of(layout.rules, request, Reading(layout.rules, prompt), {})
     assert watch is not None
     return guide(watch)
@@ -135,3 +136,25 @@ def test_a_call_without_its_markers_is_held(layouts: dict[str, Layout]) -> None:
         assert other.matcher is None, name
         seen += 1
     assert seen >= 25
+
+
+@pytest.mark.parametrize("thinks", [True, False])
+def test_a_form_holds_behind_thoughts_as_their_models_write_them(layouts: dict[str, Layout], thinks: bool) -> None:
+    """Without thoughts one writes their end nevertheless, and one leaves out in its history what its prompt opens."""
+    form = of_grammar(r'start: "{" /"a":17/ "}"', "grammar")
+    differ, seen = {}, 0
+    for name, layout in layouts.items():
+        if layout.rules.reasoning is None:
+            continue
+        parts = (*([ReasoningPart(THOUGHT)] if thinks else []), TextPart('{"a":17}'))
+        found = rendered(layout, *parts)
+        if found is None or (thinks and THOUGHT not in found[1]) or '{"a":17}' not in found[1]:
+            continue
+        prompt, text = found
+        led = watched(layout, prompt, tools=(), constraint=form)
+        left = follow(led, text[: text.index("}") + 1])
+        if left or not led.is_complete:
+            differ[name] = (prompt[-30:], text, left)
+        seen += 1
+    assert set(differ) == (set() if thinks else {"MiniMax-M3", "NVIDIA-Nemotron-Nano-v2"}), differ
+    assert seen >= 20

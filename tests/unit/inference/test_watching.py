@@ -60,7 +60,7 @@ def test_a_form_is_held_to_as_it_stands_where_nothing_else_may_come() -> None:
     lead = watched(AnswerRules(wraps=("<response>",)), constraint=FORM).answer
     assert lead is not None
     assert lead.markers == ("<response>",)
-    assert "start: marker_0 form\n" in lead.text
+    assert 'start: (" "? marker_0)? form\n' in lead.text
 
 
 def test_a_prompt_that_leads_the_answer_itself_is_not_led_again() -> None:
@@ -89,6 +89,11 @@ def test_a_form_beside_tools_is_one_of_two_ways() -> None:
 )
 def test_who_may_think_before_the_answer(prompt: str, variables: dict[str, Any], may: bool) -> None:
     assert watched(THINKS, prompt, variables=variables, constraint=FORM).may_think is may
+
+
+def test_a_header_that_ends_thoughts_is_in_every_prompt() -> None:
+    rules = AnswerRules(Reasoning("<|channel|>analysis<|message|>", "<|end|><|start|>assistant"))
+    assert watched(rules, "user<|message|>Hi<|end|><|start|>assistant", constraint=FORM).may_think
 
 
 def test_only_the_prompts_end_is_sent_and_all_that_was_begun() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from janflask.inference.deltas import Event, Finished, Started, TextDelta, ToolC
 from janflask.inference.parts import ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from janflask.inference.requests import CallChoice, ChatRequest
 from janflask.inference.waiting import Waiter
-from janflask.runner import execution
+from janflask.runner import execution, runner
 from janflask.services.run_calls import answered, seen
 from janflask.storage.records import CallPlan, Run, RunStatus
 from janflask.storage.rounds import FIELD
@@ -246,10 +247,17 @@ def test_it_can_be_cancelled() -> None:
         world.submit(run, call_1="late")
 
 
+@pytest.fixture
+def _no_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody comes by who looks for runs that were forgotten."""
+    monkeypatch.setattr(runner, "RECOVERY_PAUSE", 1e9)
+
+
+@pytest.mark.usefixtures("_no_recovery")
 def test_it_expires_with_nobody_asking() -> None:
     world = RunWorld(calling(CALL))
     run = world.run(world.thread("hi"), lasts=0.6, **TOOLS)
-    assert world.waiting(run).status is RunStatus.REQUIRES_ACTION
+    world.runner.begin(run.thread_id, run.id)
     wait_for(lambda: world.repository.runs.get(run.thread_id, run.id).status is RunStatus.EXPIRED)
     assert shown(told(world, run))[-2:] == ["run.step.expired calls", "run.expired"]
     assert world.repository.runs.open_run(run.thread_id) is None
@@ -265,6 +273,37 @@ def test_outputs_that_come_too_late_are_refused_before_anybody_has_noticed() -> 
         answered(waiting, [("call_1", "x")], 1000)
     world.new_runner().recover()
     assert world.done(run).status is RunStatus.EXPIRED
+
+
+def at_once(world: RunWorld, monkeypatch: pytest.MonkeyPatch, act: Callable[[Run], object]) -> None:
+    """``act`` comes in the moment in which a run that waits is on disk, and nobody has heard of it."""
+    store, update = world.repository.runs, world.repository.runs.update
+
+    def acting(thread_id: str, run_id: str, change: Callable[[Run], Run]) -> Run:
+        run = update(thread_id, run_id, change)
+        if run.status is RunStatus.REQUIRES_ACTION:
+            monkeypatch.setattr(store, "update", update)
+            act(run)
+        return run
+
+    monkeypatch.setattr(store, "update", acting)
+
+
+@pytest.mark.usefixtures("_no_recovery")
+def test_outputs_that_come_in_the_moment_in_which_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, run = two_rounds()
+    at_once(world, monkeypatch, lambda run: world.submit(run, call_1="blue, salty"))
+    world.runner.begin(run.thread_id, run.id)
+    wait_for(lambda: world.repository.runs.get(run.thread_id, run.id).status is RunStatus.COMPLETED)
+
+
+@pytest.mark.usefixtures("_no_recovery")
+def test_who_cancels_in_the_moment_in_which_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, run = two_rounds()
+    cancels = lambda run: threading.Thread(target=world.runner.cancel, args=(run.thread_id, run.id)).start()  # noqa: E731
+    at_once(world, monkeypatch, cancels)
+    world.runner.begin(run.thread_id, run.id)
+    wait_for(lambda: world.repository.runs.get(run.thread_id, run.id).status is RunStatus.CANCELLED)
 
 
 def test_what_was_answered_before_the_end_is_kept() -> None:
