@@ -137,7 +137,7 @@ class _Writer:
         lark, rules = self._lark, self._rules
         call = lark.rule(self._object())
         if not rules.start:
-            return self._several(call, lark.terminal(r"/[ \t\n]{0,2}[;\n][ \t\n]{0,2}/") + "?")
+            return self._several(call, f"{lark.blank} ({literal(';')} {lark.blank})?")
         listed = sequence(
             lark.terminal(rf"/\[{_SPACE}/"),
             self._several(call, lark.terminal(rf"/{_SPACE},{_SPACE}/")),
