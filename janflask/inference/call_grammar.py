@@ -132,8 +132,8 @@ class _Writer:
         lark, rules = self._lark, self._rules
         call = lark.rule(self._object())
         if not rules.start:
-            between = lark.terminal(r"/[ \t\n]{0,2}[;\n][ \t\n]{0,2}/") + "?"
-            return sequence(self._several(call, between), between if self._parallel else "")
+            between = f"{lark.blank} ({literal(';')} {lark.blank})?"
+            return sequence(self._several(call, between), lark.blank if self._parallel else "")
         listed = sequence(
             lark.terminal(rf"/\[{_SPACE}/"),
             self._several(call, lark.terminal(rf"/{_SPACE},{_SPACE}/")),
