@@ -26,6 +26,7 @@ from janflask.parsing.calls import ANY, CallRules, Kind
 from janflask.parsing.lark import escaped, literal
 
 MAX_CALLS = 128  # in one answer, one behind the other
+MAX_TEXT = 4 << 20  # characters of a grammar
 _ID = r"/[A-Za-z0-9_.\-]{1,64}/"
 _BETWEEN_TAGS = re.compile(r"(?<=>)(?=<)")
 _SPACE = r"[ \t\n]{0,16}"  # between the tokens of JSON around a call: models indent it
@@ -62,6 +63,10 @@ def _written(rules: CallRules, described: str, parallel: bool, place: str, or_ba
     schemas = tool_schemas(tools, place)
     forms = [rules, *([rules.bare] if or_bare and rules.bare is not None and rules.triggers else [])]
     text = lark.text(choice(_Writer(lark, form, tools, schemas, parallel=parallel).calls() for form in forms))
+    if len(text) > MAX_TEXT:
+        raise InvalidRequestError(
+            f"{place}: the grammar of all tools is too long: use fewer, or simpler ones", param=place
+        )
     return Constraint(kind=ConstraintKind.GRAMMAR, text=text, name=place, markers=tuple(lark.markers))
 
 
@@ -132,7 +137,7 @@ class _Writer:
         lark, rules = self._lark, self._rules
         call = lark.rule(self._object())
         if not rules.start:
-            return self._several(call, lark.terminal(r"/[ \t\n]{0,2}[;\n][ \t\n]{0,2}/") + "?")
+            return self._several(call, f"{lark.blank} ({literal(';')} {lark.blank})?")
         listed = sequence(
             lark.terminal(rf"/\[{_SPACE}/"),
             self._several(call, lark.terminal(rf"/{_SPACE},{_SPACE}/")),

@@ -15,6 +15,7 @@ from janflask.parsing.lark import literal
 
 _NUMBER = r"/-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,16})?(?:[eE][+\-]?[0-9]{1,2})?/"
 _INTEGER = r"/-?(?:0|[1-9][0-9]{0,15})/"
+MAX_SIZE = 4 << 20  # characters of the schemas of all values, each with what is within it
 _MANY = 1000  # properties or items that are counted
 
 
@@ -113,12 +114,16 @@ class Values:
         self._forms = forms
         self._sort = sort
         self._names: dict[str, str] = {}
+        self._size = 0
         self._waiting: list[tuple[str, Any]] = []
 
     def value(self, schema: Any) -> str:
         """A rule's name; it is there after ``finish``."""
         key = json.dumps(schema)
         if key not in self._names:
+            self._size += len(key)
+            if self._size > MAX_SIZE:
+                raise self._forms.refuse("is too complex: it leads to ever more values")
             self._names[key] = self._lark.reserve()
             self._waiting.append((self._names[key], schema))
         return self._names[key]

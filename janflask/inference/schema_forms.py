@@ -13,7 +13,8 @@ from typing import Any
 from janflask.errors import InvalidRequestError
 
 Schema = dict[str, Any]
-MAX_FORMS = 64
+MAX_FORMS = 1000  # of one value
+MAX_STEPS = 20_000  # to find them: references and alternatives within each other
 _LEAST = ("minLength", "minItems", "minProperties", "minimum", "exclusiveMinimum")
 _MOST = ("maxLength", "maxItems", "maxProperties", "maximum", "exclusiveMaximum")
 _OF_TYPE = {
@@ -31,13 +32,12 @@ class Forms:
     def __init__(self, root: Schema, place: str) -> None:
         self.root = root
         self.place = place
+        self._steps = 0
 
     def plain(self, schema: Any) -> list[Schema]:
         """The forms that a value may have; empty: there is none. Raises InvalidRequestError for too many."""
-        found = list(self._plain(schema, frozenset()))
-        if len(found) > MAX_FORMS:
-            raise self.refuse(f"leaves too many alternatives at one place: the limit is {MAX_FORMS}")
-        return found
+        self._steps = 0
+        return list(self._plain(schema, frozenset()))
 
     def closed(self, schema: Any) -> Any:
         """The same with what it leads to in its own ``$defs``."""
@@ -70,6 +70,9 @@ class Forms:
         return InvalidRequestError(f"{param} {what}", param=param, code="invalid_schema")
 
     def _plain(self, schema: Any, seen: frozenset[str]) -> Iterator[Schema]:
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            raise self.refuse("is too complex: its references and alternatives lead on and on")
         if schema is True:
             yield {}
         if not isinstance(schema, dict):
@@ -82,19 +85,25 @@ class Forms:
             seen |= {schema["$ref"]}
             parts.append(list(self._plain(self._target(schema["$ref"]), seen)))
         parts += [list(self._plain(part, seen)) for part in schema.get("allOf", ())]
-        for name in ("anyOf", "oneOf"):
-            if name in schema:
-                parts.append([form for option in schema[name] for form in self._plain(option, seen)])
+        for name in filter(schema.__contains__, ("anyOf", "oneOf")):
+            options: list[Schema] = []
+            for option in schema[name]:
+                options += self._plain(option, seen)
+                self._check_number(len(options))
+            parts.append(options)
         yield from self._joined(parts)
 
     def _joined(self, parts: list[list[Schema]]) -> Iterator[Schema]:
         """Every way to take one of each."""
         forms = parts[0]
         for options in parts[1:]:
-            if len(forms) * len(options) > MAX_FORMS:
-                raise self.refuse(f"leaves too many alternatives at one place: the limit is {MAX_FORMS}")
+            self._check_number(len(forms) * len(options))
             forms = [joined for form in forms for option in options if (joined := merged(form, option)) is not None]
         yield from forms
+
+    def _check_number(self, number: int) -> None:
+        if number > MAX_FORMS:
+            raise self.refuse(f"leaves too many alternatives at one place: the limit is {MAX_FORMS}")
 
     def _target(self, reference: str) -> Any:
         found: Any = self.root

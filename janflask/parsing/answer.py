@@ -30,11 +30,18 @@ BARE = "{"  # begins a call without markers, which only an answer's beginning ca
 class AnswerParser:
     """One choice. What it thinks comes without the blanks around it, and so does an answer behind thoughts or calls.
 
-    Calls are looked for where there are ``tools``; without ``parallel`` those behind the first are not told.
+    Calls are looked for where there are ``tools``; without ``parallel`` those behind the first are not told. Where
+    calls have markers they are also read without, unless not ``bare``: JSON may be what was asked for.
     """
 
     def __init__(
-        self, rules: AnswerRules, index: int = 0, tools: Schemas | None = None, *, parallel: bool = True
+        self,
+        rules: AnswerRules,
+        index: int = 0,
+        tools: Schemas | None = None,
+        *,
+        parallel: bool = True,
+        bare: bool = True,
     ) -> None:
         self._index = index
         self._rules = rules
@@ -43,7 +50,7 @@ class AnswerParser:
         reasoning = rules.reasoning
         self._start = "" if reasoning is None else reasoning.start
         triggers = rules.calls.triggers if tools else ()
-        self._bare = rules.calls.bare if triggers else None
+        self._bare = rules.calls.bare if triggers and bare else None
         leading = (*triggers, BARE) if self._bare or (tools and not triggers) else triggers
         self._triggers = frozenset(leading)
         self._leading = Markers((self._start, *rules.wraps, *leading))

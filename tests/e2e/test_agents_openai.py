@@ -128,7 +128,7 @@ def test_none_calls_nothing(client: openai.OpenAI) -> None:
 
 def test_a_tool_and_a_form_for_the_answer_in_one_request(client: openai.OpenAI) -> None:
     given = {"tools": TOOLS, "response_format": Weather, **GIVEN}
-    called = client.chat.completions.parse(messages=MESSAGES, **given).choices[0].message
+    called = client.chat.completions.parse(messages=MESSAGES, tool_choice="required", **given).choices[0].message
     assert called.parsed is None
     answer = client.chat.completions.parse(messages=with_result(called), **given).choices[0].message
     assert answer.parsed is not None

@@ -201,8 +201,9 @@ class LocalBackend:
 def _reading(rules: AnswerRules, request: ChatRequest, prompt: str) -> Reading:
     """The beginning of the answer is what was said already, or the last message, which the prompt ends with."""
     tools = {tool.name: tool.parameters for tool in request.callables}
+    bare = request.constraint is None  # else JSON is the answer, whatever it is like
     if request.continue_final_message:
         last = request.messages[-1].text
-        return Reading(rules, prompt.removesuffix(last), last, tools, request.parallel_calls)
+        return Reading(rules, prompt.removesuffix(last), last, tools, request.parallel_calls, bare)
     begun = rules.written(prompt, request.begun_reasoning, request.begun)
-    return Reading(rules, prompt, begun, tools, request.parallel_calls)
+    return Reading(rules, prompt, begun, tools, request.parallel_calls, bare)

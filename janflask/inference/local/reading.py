@@ -23,6 +23,7 @@ class Reading:
     begun: str = ""
     tools: Schemas | None = None
     parallel: bool = True
+    bare: bool = True  # see ``AnswerParser``
 
 
 def read(batches: Iterable[list[Event]], reading: Reading) -> Iterator[list[Event]]:
@@ -68,7 +69,11 @@ class _Answers:
         if index in self._parsers:
             return self._parsers[index]
         parser = self._parsers[index] = AnswerParser(
-            self._reading.rules, index, self._reading.tools, parallel=self._reading.parallel
+            self._reading.rules,
+            index,
+            self._reading.tools,
+            parallel=self._reading.parallel,
+            bare=self._reading.bare,
         )
         parser.begin(self._reading.prompt, self._reading.begun)
         return parser

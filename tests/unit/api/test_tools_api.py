@@ -323,6 +323,15 @@ def test_a_form_beside_tools_is_of_the_words(client: FlaskClient, world: World) 
     assert whole(client, response_format=form, tool_choice="required")["finish_reason"] == "stop"
 
 
+def test_an_object_that_was_asked_for_is_no_call(client: FlaskClient, world: World) -> None:
+    """Though it begins as a call without markers does."""
+    said = '{"name":"get_weather","arguments":{"place":"Paris"}}'
+    world.engine.script = say(said)
+    assert whole(client)["finish_reason"] == "tool_calls"
+    choice = whole(client, response_format={"type": "json_object"})
+    assert (choice["message"]["content"], choice["finish_reason"]) == (said, "stop")
+
+
 NOT_HIS = [USER, {**USER, "tool_calls": [CALL]}]
 NO_FUNCTION = [USER, {"role": "assistant", "tool_calls": [{"id": "x"}]}]
 NO_ID = [USER, {"role": "assistant", "tool_calls": [{**CALL, "id": None}]}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -25,7 +26,7 @@ from janflask.parsing.answer import AnswerParser
 from janflask.parsing.calls import GENERIC, CallRules, Kind
 from janflask.parsing.markers import TAG
 from janflask.parsing.rules import AnswerRules
-from tests.ext.schemas import PERSON, SCHEMAS, Schema, closed
+from tests.ext.schemas import PERSON, SCHEMAS, Schema, chain, closed
 from tests.fakes.walks import Vocabulary
 from tests.unit.inference.test_real_calls import CASES, CLOCK, SHOWN_BY, WEATHER, Layout, rendered
 from tests.unit.inference.test_real_reasoning import NAMES
@@ -367,3 +368,30 @@ def test_letters_are_written_as_they_are_and_control_characters_where_the_schema
     assert not takes({"type": "string"}, r'"\u00e9"')
     assert not takes({"type": "string"}, r'"\u0001"')
     assert takes({"const": "\x01"}, r'"\u0001"')
+
+
+def doubled(word: str, last: Any) -> Schema:
+    """Each definition leads twice to the next one."""
+    links = {f"d{i}": {word: [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(60)}
+    return {"properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": {**links, "d60": last}}
+
+
+HOSTILE: dict[str, Schema] = {
+    "alternatives": doubled("anyOf", {"type": "null"}),
+    "alternatives without a value": doubled("anyOf", False),
+    "parts": doubled("allOf", {"type": "null"}),
+    "parts of itself": {"properties": {"a": {"allOf": [{"$ref": "#"}, {"$ref": "#"}]}}},
+    "more and more parts": {
+        "properties": {"a": {"allOf": [{"$ref": "#"}, {"properties": {"a": {"minProperties": 1}}}]}}
+    },
+    "only itself": {"properties": {"a": {"$ref": "#/properties/a"}}, "required": ["a"]},
+    "a chain": chain(900, {"type": "null"}),
+}
+
+
+@pytest.mark.parametrize("family", ["Hermes", "Qwen3-Coder", "LFM2", "Gemma 4"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_schemas_that_lead_on_and_on_are_refused_or_done_with(name: str, family: str) -> None:
+    tool = Tool("f", None, {"type": "object", **HOSTILE[name]})
+    with contextlib.suppress(InvalidRequestError):
+        assert len(of_calls(RULES[family], [tool], parallel=True).text) < 1_000_000

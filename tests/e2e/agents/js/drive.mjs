@@ -64,7 +64,7 @@ async function streamedObject(given) {
 
 // A tool and a form for the answer in one request.
 async function toolAndObject() {
-  const { steps, output } = await generateText({ ...auto, output: Output.object({ schema: Weather }) });
+  const { steps, output } = await generateText({ ...first("required"), output: Output.object({ schema: Weather }) });
   return { calls: steps.flatMap((step) => step.toolCalls).map((call) => [call.toolName, call.input]), answer: output };
 }
 
