@@ -11,7 +11,8 @@ from janflask.inference.requests import Tool
 
 MAX_TOOLS = 1024
 NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
-_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,128}")
+NAME = re.compile(r"^[A-Za-z0-9_.\-]{1,128}\Z")
+NAME_ERROR = "must have 1 to 128 letters, digits, _, . or -"
 _READERS = ("retrieval", "file_search")  # look into files: without files there is nothing to do
 
 
@@ -42,8 +43,8 @@ def _tool(function: object, place: str) -> Tool:
     if not isinstance(function, Mapping):
         raise _wrong(place, "must be an object with a name")
     name, told, parameters = function.get("name"), function.get("description"), function.get("parameters")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise _wrong(f"{place}.name", "must have 1 to 128 letters, digits, _, . or -")
+    if not isinstance(name, str) or not NAME.match(name):
+        raise _wrong(f"{place}.name", NAME_ERROR)
     if not isinstance(told, str | None):
         raise _wrong(f"{place}.description", "must be a string")
     if not isinstance(parameters, Mapping | None):

@@ -65,14 +65,15 @@ class Runner:
 
     def cancel(self, thread_id: str, run_id: str) -> Run:
         """The run, which is about to end. Raises InvalidRequestError for one that is final, and what ``begin`` does."""
-        run, live = self._live(thread_id, run_id)
+        _, live = self._live(thread_id, run_id)
         if live is None:  # it is over, or waits
             run = self._runs.update(thread_id, run_id, _cancelling)
-            _, live = self._live(thread_id, run_id)
         else:
             run = live.update(_cancelling)
-        if live is not None:
             self._halt(live, Halt.CANCELLED)
+        _, now = self._live(thread_id, run_id)  # one that waits, be it since just now, has to be ended by somebody
+        if now is not None and now is not live:
+            self._halt(now, Halt.CANCELLED)
         return run
 
     @contextmanager

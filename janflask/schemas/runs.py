@@ -8,6 +8,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.inference.functions import MAX_TOOLS
 from janflask.inference.leftovers import holds_anything
 from janflask.inference.requests import CallChoice
 from janflask.models.known_fields import CONSTRAINTS, CONVERSATION
@@ -20,7 +21,7 @@ from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason,
 from janflask.schemas.thinking import ThinkingFields
 from janflask.schemas.threads import MAX_INSTRUCTIONS, NewThreadSchema, text_field
 from janflask.schemas.tool_choice import ToolChoice, tool_choice_field, word_of
-from janflask.schemas.tools import MAX_TOOLS, ToolSchema
+from janflask.schemas.tools import ToolSchema
 from janflask.storage.records import CallPlan, MessageDraft, RunDraft
 
 MAX_ADDED = 100

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,15 +10,13 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.inference.functions import MAX_TOOLS, NAME, NAME_ERROR, NO_ARGUMENTS
 from janflask.inference.parts import ToolCallPart
 from janflask.inference.requests import Tool
 from janflask.schemas.fields import Text, optional_flag, wrong_type
 from janflask.schemas.sampling import Base
 from janflask.schemas.tool_choice import NONE, ToolChoice, function_call_field, tool_choice_field, word_of
 
-MAX_TOOLS = 1024
-_NAME = re.compile(r"^[A-Za-z0-9_.\-]{1,128}\Z")
-_NAME_ERROR = "must have 1 to 128 letters, digits, _, . or -"
 _NEEDS = "needs `{}`, and the request has none: leave it out, or set it to none"
 _OBJECT: dict[str, Any] = {"type": "must be an object", "required": "is required", "null": "must not be null"}
 
@@ -27,7 +24,7 @@ _OBJECT: dict[str, Any] = {"type": "must be an object", "required": "is required
 def _name_field() -> Text:
     return Text(
         required=True,
-        validate=validate.Regexp(_NAME, error=_NAME_ERROR),
+        validate=validate.Regexp(NAME, error=NAME_ERROR),
         metadata={"example": "get_weather"},
     )
 
@@ -93,7 +90,7 @@ class FunctionSchema(Base):
     @ma.post_load
     def make(self, data: dict[str, Any], **kwargs: Any) -> Tool:
         """The dataclass."""
-        parameters = data.get("parameters") or {"type": "object", "properties": {}}
+        parameters = data.get("parameters") or NO_ARGUMENTS
         return Tool(data["name"], data.get("description"), parameters, data.get("strict", False))
 
 

@@ -83,7 +83,7 @@ def text(client: openai.OpenAI, thread_id: str) -> str:
     return newest.content[0].text.value.lower()
 
 
-@pytest.mark.parametrize("choice", ["required", NAMED], ids=["required", "named"])
+@pytest.mark.parametrize("choice", ["auto", "required", NAMED], ids=["auto", "required", "named"])
 def test_a_loop_by_polling(killed: Killed, client: openai.OpenAI, choice: Any) -> None:
     thread_id = thread(killed, client)
     runs = client.beta.threads.runs

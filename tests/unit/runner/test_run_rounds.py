@@ -11,7 +11,7 @@ import pytest
 
 from janflask.errors import EngineCrashedError, InvalidRequestError, RequestTooLargeError
 from janflask.inference import tries
-from janflask.inference.deltas import Event, Finished, Started, TextDelta, ToolCallDelta
+from janflask.inference.deltas import Event, Finished, RefusalDelta, Started, TextDelta, ToolCallDelta
 from janflask.inference.parts import ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from janflask.inference.requests import CallChoice, ChatRequest
 from janflask.inference.waiting import Waiter
@@ -174,6 +174,18 @@ def test_the_form_of_the_answer_is_asked_for() -> None:
     constraint = world.model.requests[0].constraint
     assert constraint is not None
     assert constraint.schema == '{"type": "object"}'
+
+
+def test_an_answer_that_has_not_the_form_says_so() -> None:
+    def refused(request: ChatRequest, waiter: Waiter) -> Iterator[list[Event]]:
+        yield [Started(7), TextDelta(0, "{}"), RefusalDelta(0, "it lacks a"), Finished(0, "stop")]
+        yield from list(saying()(request, waiter))[-1:]
+
+    world = RunWorld(refused)
+    run = world.run(world.thread("hi"), response_format={"type": "json_object"})
+    final = world.done(run)
+    assert (final.status, final.error_message, final.completion_tokens) == (RunStatus.FAILED, "it lacks a", 0)
+    assert [message.text for message in world.messages(run)] == ["{}"]
 
 
 def test_the_most_tokens_are_those_of_all_rounds() -> None:
