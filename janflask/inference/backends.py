@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from janflask.inference.backend import Backend
+from janflask.inference.layout.templates import ChatTemplates
 from janflask.inference.local.backend import LocalBackend
 from janflask.inference.local.engines import Engines
-from janflask.inference.templates import ChatTemplates
 from janflask.inference.upstream.pools import UpstreamPools
 from janflask.models.card import ModelCard
 from janflask.settings import Settings

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from janflask.errors import InvalidRequestError
-from janflask.inference.functions import asks_for_nothing, is_function
+from janflask.inference.calls.functions import asks_for_nothing, is_function
 from janflask.storage.records import Assistant, Message, RunDraft, Thread, ThreadAssistant
 from janflask.storage.rounds import FIELD, read_kept
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from janflask.inference.constrained import Constrained
+from janflask.inference.forms.constrained import Constrained
 from janflask.inference.parts import Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 
 COMPLETION_MAX_TOKENS = 16  # OpenAI's default for the legacy completions

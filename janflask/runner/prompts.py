@@ -10,9 +10,9 @@ from typing import Any
 from janflask.container import Services
 from janflask.errors import ConflictError, ContextLengthExceededError, InvalidRequestError, TemplateGivenUpError
 from janflask.inference import leftovers
-from janflask.inference.answer_forms import answer_form
 from janflask.inference.backend import Counted
-from janflask.inference.functions import tools_of
+from janflask.inference.calls.functions import tools_of
+from janflask.inference.forms.answer_forms import answer_form
 from janflask.inference.requests import CallChoice, ChatMessage, ChatRequest, TemplateRequest, TokenizeRequest, Tool
 from janflask.inference.sampling import model_max_tokens
 from janflask.inference.tries import Tries

@@ -9,8 +9,8 @@ import marshmallow as ma
 from marshmallow import fields
 
 from janflask.errors import InvalidRequestError
-from janflask.inference.answer_forms import TYPES, Make, maker, of_format
-from janflask.inference.constrained import Constrained
+from janflask.inference.forms.answer_forms import TYPES, Make, maker, of_format
+from janflask.inference.forms.constrained import Constrained
 from janflask.schemas.fields import Text, wrong_type
 
 KINDS = ("json", "regex", "choice", "grammar")  # of constraints, by vLLM's names

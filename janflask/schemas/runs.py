@@ -8,7 +8,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask.inference.functions import MAX_TOOLS
+from janflask.inference.calls.functions import MAX_TOOLS
 from janflask.inference.leftovers import holds_anything
 from janflask.inference.requests import CallChoice
 from janflask.models.known_fields import CONSTRAINTS, CONVERSATION

@@ -10,7 +10,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask.inference.functions import MAX_TOOLS, NAME, NAME_ERROR, NO_ARGUMENTS
+from janflask.inference.calls.functions import MAX_TOOLS, NAME, NAME_ERROR, NO_ARGUMENTS
 from janflask.inference.parts import ToolCallPart
 from janflask.inference.requests import Tool
 from janflask.schemas.fields import Text, optional_flag, wrong_type

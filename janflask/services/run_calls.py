@@ -10,9 +10,9 @@ from typing import Any
 from janflask.errors import InvalidRequestError, RequestTooLargeError
 from janflask.files import ids
 from janflask.inference import leftovers
-from janflask.inference.answer_forms import answer_form
-from janflask.inference.functions import tools_of
-from janflask.inference.tool_schemas import tool_schemas
+from janflask.inference.calls.functions import tools_of
+from janflask.inference.calls.tool_schemas import tool_schemas
+from janflask.inference.forms.answer_forms import answer_form
 from janflask.storage.records import Assistant, Run, RunDraft, RunStatus, ThreadAssistant
 from janflask.storage.rounds import Round
 

@@ -17,7 +17,8 @@ import openai
 import pytest
 
 from janflask.errors import ContextLengthExceededError, InvalidRequestError, UpstreamError, UpstreamSetupError
-from janflask.inference.constrained import (
+from janflask.inference.deltas import Done, Event, Finished, RefusalDelta, TextDelta, ToolCallDelta
+from janflask.inference.forms.constrained import (
     Constrained,
     FormKind,
     of_any_object,
@@ -26,7 +27,6 @@ from janflask.inference.constrained import (
     of_regex,
     of_schema,
 )
-from janflask.inference.deltas import Done, Event, Finished, RefusalDelta, TextDelta, ToolCallDelta
 from janflask.inference.parts import ToolCallPart
 from janflask.inference.requests import (
     CallChoice,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from janflask.inference.constrained import Constrained, of_grammar, of_regex, of_schema
+from janflask.inference.forms.constrained import Constrained, of_grammar, of_regex, of_schema
 
 Schema = dict[str, Any]
 

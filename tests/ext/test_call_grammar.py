@@ -12,7 +12,7 @@ from janflask.engine.constraint import Compiled, Compiler, make_table
 from janflask.engine.library_log import LibraryLog
 from janflask.engine.model import Model
 from janflask.errors import JanflaskError
-from janflask.inference.call_grammar import of_calls
+from janflask.inference.calls.grammar import of_calls
 from janflask.inference.requests import Tool
 from janflask.ipc.messages.constraint import Constraint
 from janflask.ipc.messages.generation import FinishReason

@@ -25,7 +25,7 @@ from janflask.engine.constraint import Compiled, Compiler, make_table
 from janflask.engine.library_log import LibraryLog
 from janflask.engine.model import Model
 from janflask.errors import InvalidRequestError, JanflaskError
-from janflask.inference.constrained import Constrained, objection, of_any_object, of_choice, of_grammar, of_schema
+from janflask.inference.forms.constrained import Constrained, objection, of_any_object, of_choice, of_grammar, of_schema
 from janflask.ipc.messages.constraint import Constraint, ConstraintKind
 from janflask.ipc.messages.generation import FinishReason
 from janflask.models.engine_settings import EngineSettings

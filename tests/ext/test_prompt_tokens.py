@@ -11,7 +11,7 @@ import pytest
 from janflask.engine.ends import CONTROL, UNKNOWN
 from janflask.engine.library_log import LibraryLog
 from janflask.engine.prompts import tokenized
-from janflask.inference.templates import ChatTemplates
+from janflask.inference.layout.templates import ChatTemplates
 from janflask.inference.words.special import SpecialWords, special_words
 from janflask.ipc.messages.engine import Specials
 from tests.models.vocabulary import Vocabulary

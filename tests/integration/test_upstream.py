@@ -24,8 +24,8 @@ from janflask.errors import (
     UpstreamUnavailableError,
 )
 from janflask.inference.backend import Counted
-from janflask.inference.constrained import of_any_object, of_schema
 from janflask.inference.deltas import Done, Finished, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
+from janflask.inference.forms.constrained import of_any_object, of_schema
 from janflask.inference.requests import (
     ChatMessage,
     ChatRequest,

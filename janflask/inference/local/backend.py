@@ -9,15 +9,17 @@ from typing import Any
 
 from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError
 from janflask.inference.backend import BackendInfo, Counted, Embedded
-from janflask.inference.checked_calls import calls_checked
-from janflask.inference.constrained import checked
+from janflask.inference.calls.checked import calls_checked
 from janflask.inference.deltas import Events
+from janflask.inference.forms.constrained import checked
+from janflask.inference.layout.templates import ChatTemplates, Prompt
 from janflask.inference.local.embedding import embed
 from janflask.inference.local.engines import Endpoint, Engines
 from janflask.inference.local.generate import asked
 from janflask.inference.local.generation import Generations
 from janflask.inference.local.reading import Reading, read
 from janflask.inference.local.watching import watch_of
+from janflask.inference.probing.response_template import NAME as RESPONSE_TEMPLATE
 from janflask.inference.requests import (
     ChatRequest,
     CompletionRequest,
@@ -27,9 +29,7 @@ from janflask.inference.requests import (
     TemplateRequest,
     TokenizeRequest,
 )
-from janflask.inference.response_template import NAME as RESPONSE_TEMPLATE
 from janflask.inference.sampling import template_kwargs, thought_tokens
-from janflask.inference.templates import ChatTemplates, Prompt
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
 from janflask.ipc.clients.engine import engine_text, engine_tokens

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from janflask.errors import InvalidRequestError
+from janflask.inference.layout.templates import Prompt, needs_special
 from janflask.inference.requests import COMPLETION_MAX_TOKENS, ChatRequest, CompletionRequest, InferenceRequest
 from janflask.inference.sampling import model_cache_prompt, model_max_tokens, model_stop, sampling_params
-from janflask.inference.templates import Prompt, needs_special
 from janflask.ipc.messages.constraint import Constraint
 from janflask.ipc.messages.generation import GenerateRequest
 from janflask.models.card import ModelCard

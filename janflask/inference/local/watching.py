@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from janflask.inference.call_grammar import of_calls
-from janflask.inference.lark import OPTIONS
+from janflask.inference.calls.grammar import of_calls
+from janflask.inference.forms.lark import OPTIONS
 from janflask.inference.local.reading import Reading
 from janflask.inference.requests import CallChoice, ChatRequest
 from janflask.ipc.messages.constraint import Constraint, ConstraintKind

@@ -13,14 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 from janflask.errors import InvalidRequestError
+from janflask.inference.layout.template_messages import entries
+from janflask.inference.layout.template_probe import Forms
+from janflask.inference.layout.template_process import TemplateRenderer
 from janflask.inference.parts import ToolCallPart
 from janflask.inference.probing.calls import ARGUMENTS, IDS, NAMES, SCHEMAS, Shown, call_rules
 from janflask.inference.probing.families import completed, with_known_calls
 from janflask.inference.probing.texts import prefix
 from janflask.inference.requests import ChatMessage
-from janflask.inference.template_messages import entries
-from janflask.inference.template_probe import Forms
-from janflask.inference.template_process import TemplateRenderer
 from janflask.parsing.calls import CallRules
 from janflask.parsing.rules import PLAIN, AnswerRules, Reasoning
 

@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 from janflask.errors import InvalidRequestError, JanflaskError, UpstreamSetupError
 from janflask.inference.backend import BackendInfo, Counted, Embedded
-from janflask.inference.checked_calls import calls_checked
-from janflask.inference.constrained import checked
+from janflask.inference.calls.checked import calls_checked
 from janflask.inference.deltas import Events
+from janflask.inference.forms.constrained import checked
 from janflask.inference.requests import (
     ChatRequest,
     CompletionRequest,

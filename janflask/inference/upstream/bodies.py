@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from janflask.errors import ConflictError, InvalidRequestError, JanflaskError
-from janflask.inference.constrained import FormKind
+from janflask.inference.forms.constrained import FormKind
 from janflask.inference.requests import (
     CallChoice,
     ChatMessage,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from janflask.inference.constrained import Form, FormKind
+from janflask.inference.forms.constrained import Form, FormKind
 
 Spelling = Callable[[Form], dict[str, Any]]  # the fields of a body
 NAME = "answer"  # of a schema that has none; OpenAI wants one

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from janflask.inference.constrained import FormKind
+from janflask.inference.forms.constrained import FormKind
 from janflask.inference.upstream import forms
 from janflask.inference.upstream.forms import Spelling
 from janflask.models.sampling import SamplingParams

@@ -12,8 +12,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from janflask.errors import InvalidRequestError
+from janflask.inference.calls.tool_schemas import tool_schemas
 from janflask.inference.requests import CallChoice
-from janflask.inference.tool_schemas import tool_schemas
 from janflask.schemas.chat import ChatRequestSchema
 from tests.fakes.scripted import INFO, say
 from tests.unit.api.conftest import World

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from janflask.inference.call_grammar import of_calls
+from janflask.inference.calls.grammar import of_calls
 from janflask.inference.requests import Tool
 from janflask.parsing.calls import GENERIC, CallRules, Kind
 from tests.fakes.walks import Vocabulary

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from janflask.errors import InvalidRequestError
-from janflask.inference.call_grammar import of_calls
-from janflask.inference.constrained import objection
+from janflask.inference.calls.grammar import of_calls
+from janflask.inference.calls.tool_schemas import tool_schemas
 from janflask.inference.deltas import TextDelta, ToolCallDelta
+from janflask.inference.forms.constrained import objection
 from janflask.inference.parts import ToolCallPart
 from janflask.inference.probing.families import CALLS, CDATA, HARMONY_CALLS, MINIMAX, MUSE
 from janflask.inference.requests import Tool
-from janflask.inference.tool_schemas import tool_schemas
 from janflask.parsing.answer import AnswerParser
 from janflask.parsing.calls import GENERIC, CallRules, Kind
 from janflask.parsing.markers import TAG

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from janflask.errors import InvalidRequestError
-from janflask.inference.call_grammar import of_calls
-from janflask.inference.checked_calls import calls_checked
+from janflask.inference.calls.checked import calls_checked
+from janflask.inference.calls.grammar import of_calls
 from janflask.inference.deltas import Event, Finished, RefusalDelta, TextDelta, ToolCallDelta
 from janflask.inference.requests import Tool
 from janflask.ipc.messages.generation import FinishReason

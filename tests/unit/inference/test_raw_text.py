@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from janflask.inference.raw_text import FORMATS, whole
+from janflask.inference.forms.raw_text import FORMATS, whole
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from janflask.inference.layout.template_messages import entries
+from janflask.inference.layout.template_probe import Forms, probe
+from janflask.inference.layout.template_process import TemplateRenderer
 from janflask.inference.probing.thoughts import answer_rules
 from janflask.inference.requests import ChatMessage
-from janflask.inference.template_messages import entries
-from janflask.inference.template_probe import Forms, probe
-from janflask.inference.template_process import TemplateRenderer
 from janflask.parsing.answer import AnswerParser
 from janflask.parsing.rules import AnswerRules
 from tests.unit.parsing.test_answer_parser import joined

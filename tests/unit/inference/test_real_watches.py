@@ -13,7 +13,7 @@ from janflask.engine.guide import Guide
 from janflask.engine.matcher import GrammarMatcher, Masks, mask_words
 from janflask.engine.spelling import Speller
 from janflask.engine.watch import AnswerWatch
-from janflask.inference.constrained import of_grammar
+from janflask.inference.forms.constrained import of_grammar
 from janflask.inference.local.reading import Reading
 from janflask.inference.local.watching import watch_of
 from janflask.inference.parts import ReasoningPart, TextPart, ToolCallPart

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from janflask.errors import ConflictError
-from janflask.inference.response_template import overruled
+from janflask.inference.probing.response_template import overruled
 from janflask.parsing.answer import AnswerParser
 from janflask.parsing.calls import GENERIC, CallRules, Kind
 from janflask.parsing.deltas import Delta, ReasoningDelta, TextDelta, ToolCallDelta

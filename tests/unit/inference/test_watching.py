@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from janflask.errors import InvalidRequestError
-from janflask.inference.call_grammar import of_calls
-from janflask.inference.constrained import (
+from janflask.inference.calls.grammar import of_calls
+from janflask.inference.deltas import Finished, RefusalDelta, TextDelta
+from janflask.inference.forms.constrained import (
     Constrained,
     checked,
     of_any_object,
@@ -17,7 +18,6 @@ from janflask.inference.constrained import (
     of_regex,
     of_schema,
 )
-from janflask.inference.deltas import Finished, RefusalDelta, TextDelta
 from janflask.inference.local.reading import Reading
 from janflask.inference.local.watching import PROMPT_END, watch_of
 from janflask.inference.requests import CallChoice, ChatMessage, ChatRequest, Tool

@@ -15,9 +15,9 @@ import pytest
 from jinja2 import Template, TemplateError
 
 from janflask.errors import InvalidRequestError
-from janflask.inference import template_renderer
+from janflask.inference.layout import template_renderer
+from janflask.inference.layout.templates import ChatTemplates
 from janflask.inference.requests import ChatMessage
-from janflask.inference.templates import ChatTemplates
 from tests.fakes.scripted import INFO
 
 COUNT = 70  # templates in the pinned sources

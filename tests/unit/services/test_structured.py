@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from janflask.errors import InvalidRequestError
-from janflask.inference.constrained import checked, objection, of_choice, of_grammar, of_schema
 from janflask.inference.deltas import Done, Event, Finished, RefusalDelta, TextDelta
-from janflask.inference.gbnf import is_lark, lark_of
-from janflask.inference.json_schema import prepare
-from janflask.inference.schema_formats import YEAR
+from janflask.inference.forms.constrained import checked, objection, of_choice, of_grammar, of_schema
+from janflask.inference.forms.gbnf import is_lark, lark_of
+from janflask.inference.forms.json_schema import prepare
+from janflask.inference.forms.schema_formats import YEAR
 from tests.fakes.scripted import DONE
 
 STRING = {"type": "string"}

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from janflask.errors import InvalidRequestError
+from janflask.inference.layout.template_check import MAX_MOVED, left_out, marked, unmarked
+from janflask.inference.layout.template_messages import entries, shapes
+from janflask.inference.layout.template_probe import BLOCK, CallForms, Forms, probe
+from janflask.inference.layout.template_process import TemplateRenderer
+from janflask.inference.layout.templates import ChatTemplates
 from janflask.inference.parts import ToolCallPart
 from janflask.inference.requests import ChatMessage
-from janflask.inference.template_check import MAX_MOVED, left_out, marked, unmarked
-from janflask.inference.template_messages import entries, shapes
-from janflask.inference.template_probe import BLOCK, CallForms, Forms, probe
-from janflask.inference.template_process import TemplateRenderer
-from janflask.inference.templates import ChatTemplates
 from tests.fakes.scripted import INFO
 
 TOKENS = {"bos_token": "<BOS>", "eos_token": "<EOS>", "add_generation_prompt": True}

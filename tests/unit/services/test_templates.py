@@ -14,11 +14,11 @@ import pytest
 from jinja2 import TemplateError
 
 from janflask.errors import ConflictError, InvalidRequestError, TemplateGivenUpError
-from janflask.inference import template_process, template_renderer, templates
+from janflask.inference.layout import template_process, template_renderer, templates
+from janflask.inference.layout.template_layouts import render_chatml, render_jan, render_plain
+from janflask.inference.layout.template_process import Rendered, TemplateRenderer
+from janflask.inference.layout.templates import ChatTemplates
 from janflask.inference.requests import ChatMessage
-from janflask.inference.template_layouts import render_chatml, render_jan, render_plain
-from janflask.inference.template_process import Rendered, TemplateRenderer
-from janflask.inference.templates import ChatTemplates
 from tests.fakes.scripted import INFO
 
 SYSTEM = ChatMessage.of("system", "Be brief.")

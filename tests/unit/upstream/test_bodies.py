@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from janflask.errors import ConflictError, InvalidRequestError
-from janflask.inference.constrained import of_any_object
+from janflask.inference.forms.constrained import of_any_object
 from janflask.inference.requests import ChatMessage, ChatRequest, CompletionRequest
 from janflask.inference.upstream.bodies import Bodies
 from janflask.inference.upstream.kinds import OPENAI_SAMPLING, TRAITS, asks_nothing

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from janflask.errors import InvalidRequestError
-from janflask.inference import constrained
-from janflask.inference.constrained import Constrained
+from janflask.inference.forms import constrained
+from janflask.inference.forms.constrained import Constrained
 from janflask.inference.parts import Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from janflask.inference.requests import CallChoice, ChatMessage, TemplateRequest, Tool
 from janflask.inference.upstream import estimate

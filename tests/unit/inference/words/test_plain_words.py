@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from janflask.errors import InvalidRequestError
+from janflask.inference.layout.templates import ChatTemplates, Prompt
 from janflask.inference.parts import ReasoningPart, TextPart, ToolCallPart
 from janflask.inference.requests import ChatMessage, Segment, Tool
-from janflask.inference.templates import ChatTemplates, Prompt
 from janflask.inference.words.search import Search
 from janflask.inference.words.signs import RARE, Signs
 from janflask.inference.words.special import SpecialWords, special_words

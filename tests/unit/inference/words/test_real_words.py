@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from janflask.inference.layout.templates import ChatTemplates, Prompt
 from janflask.inference.parts import ToolCallPart
 from janflask.inference.requests import ChatMessage, Tool
-from janflask.inference.templates import ChatTemplates, Prompt
 from janflask.ipc.messages.engine import Specials
 from tests.fakes.scripted import INFO
 from tools.llama_templates import ensure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from janflask.inference.lark import Lark, choice, sequence
+from janflask.inference.forms.lark import Lark, choice, sequence
 from janflask.parsing.lark import escaped, expression
 
 # The parts of an expression, as rules have them: a group's ends, alternatives, a class, an escape, a character, and

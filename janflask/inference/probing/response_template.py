@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from janflask.errors import ConflictError
-from janflask.inference.simple_patterns import Part, Pieces, alternatives, expression, marker
+from janflask.inference.forms.simple_patterns import Part, Pieces, alternatives, expression, marker
 from janflask.parsing.calls import CallRules, Kind
 from janflask.parsing.rules import AnswerRules, Reasoning
 

@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from janflask.inference.lark import Lark, choice, sequence
-from janflask.inference.raw_text import is_free, raw_text
+from janflask.inference.forms.lark import Lark, choice, sequence
+from janflask.inference.forms.raw_text import is_free, raw_text
+from janflask.inference.forms.schema_forms import Forms, Schema, has_type, keywords, types
 from janflask.inference.requests import Tool
-from janflask.inference.schema_forms import Forms, Schema, has_type, keywords, types
 from janflask.parsing.foreign import QUOTE, is_bare_key, is_keyword
 from janflask.parsing.lark import literal
 

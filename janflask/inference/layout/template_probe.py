@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from janflask.errors import InvalidRequestError
-from janflask.inference.template_process import TemplateRenderer
+from janflask.inference.layout.template_process import TemplateRenderer
 
 BLOCK = "thinking block"  # what was thought is a part of the content: {"type": "thinking", "thinking": ...}
 REASONING = ("reasoning_content", "reasoning", "thinking")  # a message's field for it, the usual one first

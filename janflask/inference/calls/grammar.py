@@ -13,14 +13,14 @@ from functools import lru_cache
 from typing import Any
 
 from janflask.errors import InvalidRequestError
-from janflask.inference.call_notation import gemma, python
-from janflask.inference.call_patterns import pattern
-from janflask.inference.call_tagged import tagged
-from janflask.inference.constrained import Constrained
-from janflask.inference.lark import Lark, choice, sequence
+from janflask.inference.calls.notation import gemma, python
+from janflask.inference.calls.patterns import pattern
+from janflask.inference.calls.tagged import tagged
+from janflask.inference.calls.tool_schemas import tool_schemas
+from janflask.inference.forms.constrained import Constrained
+from janflask.inference.forms.lark import Lark, choice, sequence
+from janflask.inference.forms.schema_forms import Forms
 from janflask.inference.requests import Tool
-from janflask.inference.schema_forms import Forms
-from janflask.inference.tool_schemas import tool_schemas
 from janflask.ipc.messages.constraint import Constraint, ConstraintKind
 from janflask.parsing.calls import ANY, CallRules, Kind
 from janflask.parsing.lark import escaped, literal

@@ -19,9 +19,9 @@ import jsonschema_rs
 
 from janflask.errors import InvalidRequestError
 from janflask.inference.deltas import Event, Events, Finished, RefusalDelta, TextDelta
-from janflask.inference.gbnf import is_lark, lark_of
-from janflask.inference.json_schema import MAX_BYTES, prepare
-from janflask.inference.schema_formats import CHECKS
+from janflask.inference.forms.gbnf import is_lark, lark_of
+from janflask.inference.forms.json_schema import MAX_BYTES, prepare
+from janflask.inference.forms.schema_formats import CHECKS
 from janflask.ipc.messages.constraint import Constraint, ConstraintKind
 from janflask.ipc.messages.generation import FinishReason
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from janflask.inference.constrained import objection
+from janflask.inference.calls.tool_schemas import tool_schemas
 from janflask.inference.deltas import Event, Events, Finished, RefusalDelta, ToolCallDelta
+from janflask.inference.forms.constrained import objection
 from janflask.inference.requests import Tool
-from janflask.inference.tool_schemas import tool_schemas
 from janflask.ipc.messages.generation import FinishReason
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from janflask.errors import InvalidRequestError
-from janflask.inference.schema_formats import FORMATS, NARROWER, NUMBER_FORMATS, PATTERNS
+from janflask.inference.forms.schema_formats import FORMATS, NARROWER, NUMBER_FORMATS, PATTERNS
 
 Schema = dict[str, Any]
 

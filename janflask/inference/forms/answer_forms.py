@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from janflask.errors import InvalidRequestError
-from janflask.inference import constrained
-from janflask.inference.constrained import Constrained
+from janflask.inference.forms import constrained
+from janflask.inference.forms.constrained import Constrained
 from janflask.models.json_words import kind
 
 MAX_NAME = 64

@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from janflask.inference.call_patterns import pattern
-from janflask.inference.lark import Lark, choice, sequence
-from janflask.inference.raw_text import raw_text
+from janflask.inference.calls.patterns import pattern
+from janflask.inference.forms.lark import Lark, choice, sequence
+from janflask.inference.forms.raw_text import raw_text
+from janflask.inference.forms.schema_forms import Forms, Schema, types
 from janflask.inference.requests import Tool
-from janflask.inference.schema_forms import Forms, Schema, types
 from janflask.parsing.calls import KEY, CallRules
 from janflask.parsing.lark import escaped, literal
 from janflask.parsing.values import is_text, properties

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from janflask.errors import InvalidRequestError
-from janflask.inference.constrained import Constrained, of_schema
-from janflask.inference.json_schema import MAX_BYTES
+from janflask.inference.forms.constrained import Constrained, of_schema
+from janflask.inference.forms.json_schema import MAX_BYTES
 from janflask.inference.requests import Tool
 
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from janflask.inference.lark import Lark
-from janflask.inference.schema_forms import Schema, has_type
+from janflask.inference.forms.lark import Lark
+from janflask.inference.forms.schema_forms import Schema, has_type
 from janflask.parsing.lark import escaped, expression, literal
 
 MOST = 2000  # characters that are counted: longer texts are checked only

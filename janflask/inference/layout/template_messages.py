@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from janflask.inference.layout.template_layouts import said_with_calls, told_result, told_tools
+from janflask.inference.layout.template_probe import BLOCK, CallForms, Forms, text_parts
 from janflask.inference.parts import ReasoningPart, TextPart, ToolCallPart
 from janflask.inference.requests import ChatMessage, Tool
-from janflask.inference.template_layouts import said_with_calls, told_result, told_tools
-from janflask.inference.template_probe import BLOCK, CallForms, Forms, text_parts
 
 Conversation = tuple[ChatMessage, ...]
 GAP = "\n\n"  # between what was said in several turns and is one now

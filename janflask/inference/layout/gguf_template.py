@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from janflask.errors import InvalidRequestError
+from janflask.inference.layout.template_check import left_out, marked, unmarked
+from janflask.inference.layout.template_messages import Conversation, as_given, entries, shapes, with_told_tools
+from janflask.inference.layout.template_probe import Forms, probe
+from janflask.inference.layout.template_process import Rendered, TemplateRenderer, refusal
 from janflask.inference.probing.thoughts import answer_rules
 from janflask.inference.requests import ChatMessage, Tool
-from janflask.inference.template_check import left_out, marked, unmarked
-from janflask.inference.template_messages import Conversation, as_given, entries, shapes, with_told_tools
-from janflask.inference.template_probe import Forms, probe
-from janflask.inference.template_process import Rendered, TemplateRenderer, refusal
 from janflask.parsing.rules import AnswerRules
 
 

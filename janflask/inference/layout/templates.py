@@ -20,10 +20,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from janflask.errors import InvalidRequestError
-from janflask.inference.gguf_template import GgufTemplate
-from janflask.inference.requests import ChatMessage, Segment, Tool
-from janflask.inference.response_template import overruled
-from janflask.inference.template_layouts import (
+from janflask.inference.layout.gguf_template import GgufTemplate
+from janflask.inference.layout.template_layouts import (
     CHATML_STOPS,
     PLAIN_STOPS,
     render_chatml,
@@ -32,8 +30,10 @@ from janflask.inference.template_layouts import (
     told_result,
     told_tools,
 )
-from janflask.inference.template_messages import as_given, with_told_tools
-from janflask.inference.template_process import refusal
+from janflask.inference.layout.template_messages import as_given, with_told_tools
+from janflask.inference.layout.template_process import refusal
+from janflask.inference.probing.response_template import overruled
+from janflask.inference.requests import ChatMessage, Segment, Tool
 from janflask.inference.words.plain import laid_out
 from janflask.inference.words.special import NO_SPECIALS, NO_WORDS, SpecialWords, special_words
 from janflask.inference.words.told import Told
