@@ -30,6 +30,7 @@ from janflask.engine.matcher import GrammarMatcher, Mask, mask_words, reason
 from janflask.engine.model import Model
 from janflask.errors import EngineError, InvalidRequestError, JanflaskError, UnavailableError
 from janflask.ipc.messages.constraint import Constraint, ConstraintKind
+from janflask.parsing.lark import json_options
 
 log = logging.getLogger(__name__)
 
@@ -242,9 +243,7 @@ def grammar(constraint: Constraint, markers: MarkerRules) -> str:
         return LLMatcher.grammar_from_lark(markers.filled(constraint))
     if constraint.kind is ConstraintKind.REGEX:
         return LLMatcher.grammar_from_regex(constraint.text)
-    options: dict[str, Any] = {"whitespace_flexible": False, "coerce_one_of": True, "lenient": False}
-    if constraint.whitespace is not None:
-        options = {**options, "whitespace_flexible": True, "whitespace_pattern": constraint.whitespace}
+    options = json_options(constraint.text, constraint.whitespace)
     try:
         return LLMatcher.grammar_from_json_schema(constraint.text, overrides=options)  # type: ignore[arg-type]
     except ValueError as error:

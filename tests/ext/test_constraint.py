@@ -254,6 +254,16 @@ def test_control_tokens_are_no_text(model: Model, compiler: Compiler) -> None:
     assert matcher.error is not None
 
 
+@pytest.mark.model
+def test_a_string_has_no_escape_that_leads_astray(model: Model, compiler: Compiler) -> None:
+    """Behind ``\\u00`` there would be control characters alone; where the schema has one, it can be written."""
+    text = compiled(compiler, of_schema({"type": "string"}, "json_schema"))
+    assert spelled(model, text, '"a\\n\\"é"') == (True, True)
+    assert not spelled(model, text, '"caf\\u00')[0]
+    control = compiled(compiler, of_schema({"const": "a\x01"}, "json_schema"))
+    assert spelled(model, control, '"a\\u0001"') == (True, True)
+
+
 def test_a_user_defined_token_is_text_as_its_letters_are(load, tmp_path: Path) -> None:
     """``<b>`` is one token to llama.cpp's tokenizer; a grammar that wants these letters takes it, and the letters."""
     model = load(write_chat(tmp_path / "tags.gguf", extra={"<b>": TokenType.USER_DEFINED}))

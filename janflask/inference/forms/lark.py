@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from janflask.parsing.lark import json_options
+
 SEPARATORS = {"item_separator": ", ?", "key_separator": ": ?"}  # as models write JSON in calls: most with a blank
-# There are no escapes like \u00e9: llguidance takes them for control characters alone, and would so lead astray a model
-# that begins another one. Where a schema has such characters itself, they can be written.
-ESCAPES = 'nrbtf\\"'
-_CONTROL = re.compile(r"\\u00[01]|\x7f")
-OPTIONS = {"whitespace_flexible": False, "coerce_one_of": True, "lenient": False}
 BLANK = r"/[ \t\n]{1,8}/"  # what a layout may put between two parts
 
 
@@ -43,10 +39,7 @@ class Lark:
 
     def json(self, schema: Any, **options: Any) -> str:
         """A name for JSON under a schema that ``json_schema.prepare`` made ready to be held."""
-        body = schema if isinstance(schema, Mapping) else {"allOf": [schema]}
-        escapes = ESCAPES + "u" * (_CONTROL.search(json.dumps(body)) is not None)
-        guidance = {**OPTIONS, **SEPARATORS, "json_allowed_escapes": escapes, **options}
-        return self.rule(f"%json {json.dumps({**body, 'x-guidance': guidance})}")
+        return self.rule(json_within(schema, json_options(json.dumps(schema)) | SEPARATORS | options))
 
     def marker(self, text: str) -> str:
         """A word that stands for ``text``, which may be control tokens; nothing for nothing."""
@@ -88,3 +81,9 @@ def choice(parts: Iterable[str]) -> str:
     """One of them."""
     found = list(dict.fromkeys(parts))
     return found[0] if len(found) == 1 else f"({' | '.join(found)})"
+
+
+def json_within(schema: Any, options: Mapping[str, Any]) -> str:
+    """JSON under a schema as a part of a grammar."""
+    body = schema if isinstance(schema, Mapping) else {"allOf": [schema]}
+    return f"%json {json.dumps({**body, 'x-guidance': options})}"

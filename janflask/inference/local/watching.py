@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from janflask.inference.calls.grammar import of_calls
-from janflask.inference.forms.lark import OPTIONS
+from janflask.inference.forms.lark import json_within
 from janflask.inference.local.reading import Reading
 from janflask.inference.requests import CallChoice, ChatRequest
 from janflask.ipc.messages.constraint import Constraint, ConstraintKind
 from janflask.ipc.messages.generation import Watch
-from janflask.parsing.lark import expression
+from janflask.parsing.lark import expression, json_options
 from janflask.parsing.markers import TAG
 from janflask.parsing.rules import AnswerRules
 
@@ -90,13 +90,7 @@ def _within(form: Constraint) -> str:
         return expression(form.text) if form.text else '""'
     if form.kind is ConstraintKind.GRAMMAR:
         return _nested(form.text)
-    schema = json.loads(form.text)
-    options: dict[str, Any] = dict(OPTIONS)
-    if form.whitespace is not None:
-        options |= {"whitespace_flexible": True, "whitespace_pattern": form.whitespace}
-    return (
-        f"%json {json.dumps({**(schema if isinstance(schema, dict) else {'allOf': [schema]}), 'x-guidance': options})}"
-    )
+    return json_within(json.loads(form.text), json_options(form.text, form.whitespace))
 
 
 def _nested(text: str) -> str:
