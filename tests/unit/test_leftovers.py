@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from janflask.errors import InvalidRequestError
+from janflask.inference.forms.answer_forms import answer_form
 from janflask.inference.leftovers import (
     Leftover,
     holds_anything,
-    is_text,
     of_message,
     of_messages,
     of_part,
@@ -194,8 +194,8 @@ def told(
         {"tools": ({**RETRIEVAL, "enabled": True},)},  # and with its experimental features
         {"tools": ({"type": "file_search"},)},
         {"tools": ({"type": "code_interpreter", "enabled": False},)},
+        {"tools": ({"type": "function", "function": {"name": "f"}}, RETRIEVAL)},  # a function can be called
         {"tool_resources": {"code_interpreter": {"file_ids": []}, "file_search": {}}},
-        *({"response_format": form} for form in ("auto", {"type": "text"}, "text", {}, "")),
     ],
     ids=str,
 )
@@ -207,14 +207,10 @@ def test_what_asks_for_nothing(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"tools": ({"type": "code_interpreter"},)}, "assistant jan has tools (code_interpreter); tools are not"),
-        ({"tools": ({"type": "function", "function": {"name": "f"}}, RETRIEVAL)}, "assistant jan has tools (f); "),
+        ({"tools": ({"type": "code_interpreter"},)}, "assistant jan has tools (code_interpreter); only functions can"),
         ({"extra": {"tools": "many"}}, "assistant jan has tools that cannot be read"),
         ({"file_ids": ("file-1",)}, "assistant jan has files (file_ids)"),
         ({"tool_resources": {"file_search": {"vector_store_ids": ["v"]}}}, "assistant jan has tool_resources"),
-        ({"response_format": {"type": "json_object"}}, "assistant jan wants answers in the form 'json_object'; only"),
-        ({"response_format": "json"}, "assistant jan wants answers in the form 'json'"),
-        ({"response_format": 5}, "assistant jan wants answers in the form '5'"),
     ],
     ids=str,
 )
@@ -226,14 +222,13 @@ def test_what_an_assistant_asks_for(fields: dict[str, Any], reason: str) -> None
 
 
 def test_the_entry_has_the_say_and_the_run_before_it() -> None:
-    tutor = replace(JAN, tools=({"type": "code_interpreter"},), response_format={"type": "json_object"})
-    assert len(told(assistant=tutor)) == 2
-    emptied = replace(ENTRY, extra={"tools": [], "response_format": "auto"})
-    assert told(assistant=tutor, entry=emptied) == []
-    assert len(told(assistant=tutor, entry=replace(ENTRY, extra={"tools": None}))) == 2
-    assert len(told(RunDraft(tools=()), assistant=tutor)) == 1
-    assert len(told(RunDraft(tool_choice="auto"), assistant=tutor)) == 2
-    assert told(RunDraft(tool_choice="none", response_format={"type": "text"}), assistant=tutor) == []
+    tutor = replace(JAN, tools=({"type": "code_interpreter"},))
+    assert len(told(assistant=tutor)) == 1
+    assert told(assistant=tutor, entry=replace(ENTRY, extra={"tools": []})) == []
+    assert len(told(assistant=tutor, entry=replace(ENTRY, extra={"tools": None}))) == 1
+    assert told(RunDraft(tools=()), assistant=tutor) == []
+    assert len(told(RunDraft(tool_choice="auto"), assistant=tutor)) == 1
+    assert told(RunDraft(tool_choice="none"), assistant=tutor) == []
 
 
 def test_what_a_thread_asks_for() -> None:
@@ -241,8 +236,10 @@ def test_what_a_thread_asks_for() -> None:
     (found,) = told(thread=held)
     assert found.startswith("thread_id: the thread has tool_resources; ")
     assert told(RunDraft(tool_choice="none"), thread=held) == []
-    assert len(told(response_format={"type": "json_object"}, tools=[{"type": "function"}])) == 2
-    assert told(response_format="auto", tools=[]) == []
+    assert told(tools=[{"type": "code_interpreter"}])[0].startswith(
+        "thread_id: the thread's parameters name tools (code_"
+    )
+    assert told(tools=[{"type": "function", "function": {"name": "f"}}]) == []
 
 
 @pytest.mark.parametrize(
@@ -253,6 +250,12 @@ def test_resources(resources: object, held: bool) -> None:
     assert holds_anything(resources) is held
 
 
-def test_forms() -> None:
-    assert is_text({"type": "text", "extra": 1})
-    assert not is_text({"type": "json_schema"})
+@pytest.mark.parametrize("form", [None, "", {}, "auto", "text", {"type": "text"}])
+def test_forms_that_ask_for_nothing(form: object) -> None:
+    assert answer_form(form) is None
+
+
+@pytest.mark.parametrize("form", [5, "json", ["text"], {"type": "yaml"}])
+def test_forms_that_nobody_knows(form: object) -> None:
+    with pytest.raises(InvalidRequestError, match=r"^response_format"):
+        answer_form(form)

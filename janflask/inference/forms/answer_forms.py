@@ -22,7 +22,7 @@ Make = Callable[[], Constrained]
 
 def answer_form(form: object, place: str = "response_format") -> Constrained | None:
     """Of a run's ``response_format``, which may be ``"auto"``. Raises what ``of_format`` does."""
-    if form is None or form == AUTO:
+    if not form or form in (AUTO, "text"):
         return None
     if not isinstance(form, Mapping):
         raise InvalidRequestError(f'{place} must be "{AUTO}" or an object with a type', param=place)
