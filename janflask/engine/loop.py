@@ -84,7 +84,7 @@ class Loop(Worker):
         self.capacity = min(context.ctx_len, limits.kv_cells)  # tokens of one sequence
         most_forced = limits.chunk_size // len(cache.slots)  # tokens of a sequence in one step
         self.constraining = Constraining(masker, most_forced, self.capacity, context.is_eog, clock)
-        self._counts = {"requests": 0, "prompt": 0, "generated": 0, "cancelled": 0, "steps": 0}
+        self._counts = {"requests": 0, "prompt": 0, "generated": 0, "forced": 0, "cancelled": 0, "steps": 0}
 
     # --- from other threads -------------------------------------------------------------------------------------
 
@@ -117,6 +117,7 @@ class Loop(Worker):
             cancelled=self._counts["cancelled"],
             steps=self._counts["steps"],
             idle_seconds=self.idle_seconds,
+            forced_tokens=self._counts["forced"],
             mask_seconds=self.constraining.seconds,
         )
 
@@ -254,6 +255,7 @@ class Loop(Worker):
             if place or token != drawn:
                 sequence.sampler.accept(token)
             self._append(sequence, token)
+            self._counts["forced"] += place > 0
             text += sequence.text.push(token)
         if text or logprobs:
             sequence.sink.chunk(sequence.index, text, logprobs)

@@ -63,4 +63,5 @@ class EngineStats:
     cancelled: int  # since start
     steps: int  # llama_decode calls since start
     idle_seconds: float = 0.0  # since the last request ended; 0 while there is one
+    forced_tokens: int = 0  # of those generated: not drawn, since nothing else could come; since start
     mask_seconds: float = 0.0  # that everybody's answers were held up by constraints, since start

@@ -70,6 +70,7 @@ class StatsSchema(ma.Schema):
     cancelled = _whole("Sequences cancelled since the start.")
     steps = _whole("Decode steps since the start.")
     idle_seconds = _number("Seconds since the last request ended; 0 while there is one.")
+    forced_tokens = _whole("Of the tokens generated, those that were not drawn: nothing else could come.")
     mask_seconds = _number("Seconds that answers were held up by their constraints, since the start.")
 
 

@@ -80,6 +80,7 @@ MODEL = {
         "cancelled": 1,
         "steps": 2201,
         "idle_seconds": 0.0,
+        "forced_tokens": 0,
         "mask_seconds": 0.0,
     },
 }

@@ -212,6 +212,7 @@ def test_what_is_forced_is_computed_in_one_step_and_not_drawn(make_bench):
     # The prompt; "a" with what follows it; the free letter, which ends it with what follows that.
     assert [count for ((_, count),) in bench.context.steps] == [5, 6]
     assert sequence.sampler.accepted == [*b"bcdef", *b"xyz"], "penalties look back on them, too"
+    assert bench.loop.stats().forced_tokens == len("bcdef" + "xyz")
 
 
 def test_the_model_says_behind_forced_text_what_it_would_say(make_bench):
