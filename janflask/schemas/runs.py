@@ -9,11 +9,14 @@ import marshmallow as ma
 from marshmallow import fields, validate
 
 from janflask.inference.calls.functions import MAX_TOOLS
+from janflask.inference.forms.answer_forms import FIELDS as FORM_FIELDS
+from janflask.inference.forms.answer_forms import asked_for
 from janflask.inference.leftovers import holds_anything
 from janflask.inference.requests import CallChoice
-from janflask.models.known_fields import CONSTRAINTS, CONVERSATION
+from janflask.models.known_fields import CONVERSATION
 from janflask.models.parameters import is_parameter
 from janflask.schemas.chat import ChatRequestSchema
+from janflask.schemas.constraints import ConstraintFields
 from janflask.schemas.fields import Text, Whole, between, optional_flag
 from janflask.schemas.messages import NewMessageSchema
 from janflask.schemas.objects import JsonObject, check_object, each, metadata_field, response_format_field
@@ -65,13 +68,12 @@ class TruncationSchema(Base):
             raise ma.ValidationError("is required with type last_messages", "last_messages")
 
 
-class NewRunSchema(ThinkingFields, InferenceSchema):
+class NewRunSchema(ConstraintFields, ThinkingFields, InferenceSchema):
     """How a thread is to be answered. What is not given is the thread's, its assistant's or its model's to say."""
 
     REFUSED: Mapping[str, Reason] = {
         **ChatRequestSchema.REFUSED,
         **refusals(CONVERSATION),
-        **refusals(CONSTRAINTS),
         "add_generation_prompt": unless((True,), "must be true: a run gives a new message"),
         "continue_final_message": unless((False,), "is not supported in a run, which gives a new message"),
         "logprobs": unless((False, 0), "is not supported: a run tells no log-probabilities"),
@@ -131,6 +133,15 @@ class NewRunSchema(ThinkingFields, InferenceSchema):
     metadata = metadata_field()
 
     @ma.validates_schema
+    def check_form(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """What is kept with the run, as it was sent, has limits."""
+        for name in FORM_FIELDS:
+            try:
+                check_object({name: data.get(name)})
+            except ma.ValidationError as error:
+                raise ma.ValidationError(error.messages, name) from error
+
+    @ma.validates_schema
     def check_cancel(self, data: dict[str, Any], **kwargs: Any) -> None:
         """Only a stream can be left."""
         if data.get("cancel_on_disconnect") and not data.get("stream"):
@@ -156,6 +167,7 @@ class NewRunSchema(ThinkingFields, InferenceSchema):
                 "additional_messages": tuple(added),
                 "max_completion_tokens": most,
                 "last_messages": truncation.get("last_messages") if truncation.get("type") != "auto" else None,
+                "form": asked_for(data),
                 "parameters": parameters,
                 "ends_with_client": data.get("cancel_on_disconnect", False),
             }

@@ -335,6 +335,16 @@ def test_what_the_threads_entry_wants_counts_over_the_assistant(client: FlaskCli
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [FUNCTION], "tool_choice": {"type": "function", "function": {"name": "go"}}}, "tool_choice"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"regex": 5}, "regex"),
+        ({"json_schema": {"not": {}}}, "json_schema.not"),
+        ({"json_schema": {"const": "x" * 70_000}}, "json_schema"),
+        ({"guided_json": {"const": 1 << 70}}, "guided_json"),
+        ({"grammar": 'root ::= "'}, "grammar"),
+        ({"guided_choice": ["a", 1]}, "guided_choice.1"),
+        ({"structured_outputs": {"choice": []}}, "structured_outputs.choice"),
+        ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs.structural_tag"),
+        ({"regex": "a", "guided_choice": ["a"]}, "guided_choice"),
+        ({"regex": "a", "response_format": JSON}, "regex"),
         ({"tool_resources": {"file_search": {"vector_store_ids": ["v"]}}}, "tool_resources"),
     ],
     ids=str,
@@ -378,6 +388,32 @@ def test_whose_form_an_answer_has(client: FlaskClient, folder: Folder, where: st
     folder.assistant(**form if where == "assistant" else {})
     folder.thread(parameters=form if where == "thread" else {})
     assert accepted(client, form if where == "run" else {})["response_format"] == JSON
+
+
+@pytest.mark.parametrize(
+    ("body", "form"),
+    [
+        ({"regex": "a+"}, {"regex": "a+"}),
+        ({"ebnf": 'root ::= "a"'}, {"grammar": 'root ::= "a"'}),
+        ({"guided_choice": ["a", "b"], "response_format": "auto"}, {"guided_choice": ["a", "b"]}),
+        ({"structured_outputs": {"json": {"const": 1}}}, {"structured_outputs": {"json": {"const": 1}}}),
+    ],
+)
+def test_a_form_of_the_runs_own_counts_over_its_assistants(
+    client: FlaskClient, folder: Folder, body: dict[str, Any], form: dict[str, Any]
+) -> None:
+    folder.assistant(response_format={"type": "xml"})
+    run = accepted(client, body)
+    assert (run["form"], run["response_format"]) == (form, "auto")
+    stored = json.loads((folder.root / "threads" / THREAD / "runs" / f"{run['id']}.json").read_bytes())
+    assert stored["form"] == form, "as it was sent"
+
+
+@pytest.mark.parametrize("body", [{"grammar": ""}, {"structured_outputs": {"regex": None}}, {"guided_choice": []}])
+def test_a_field_that_asks_for_no_form(client: FlaskClient, folder: Folder, body: dict[str, Any]) -> None:
+    folder.assistant(response_format=JSON)
+    run = accepted(client, body)
+    assert (run["form"], run["response_format"]) == (None, JSON)
 
 
 def test_calls_of_earlier_runs_that_cannot_be_read(client: FlaskClient, folder: Folder) -> None:
