@@ -38,13 +38,24 @@ def _no_resources(value: Any) -> str | None:
 
 
 class RunTools(fields.List[Any]):
-    """Functions; what Jan lists and has switched off is passed over."""
+    """Functions; what Jan lists and has switched off is passed over. Errors name the places in the whole list."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> list[Any]:
         if not isinstance(value, list):
             return super()._deserialize(value, attr, data, **kwargs)
-        used = [tool for tool in value if not (isinstance(tool, Mapping) and tool.get("enabled") is False)]
-        return super()._deserialize(each(used, check_object, "a list of tools", MAX_TOOLS), attr, data, **kwargs)
+        used = [number for number, tool in enumerate(value) if not _is_off(tool)]
+        try:
+            tools = each([value[number] for number in used], check_object, "a list of tools", MAX_TOOLS)
+            return super()._deserialize(tools, attr, data, **kwargs)
+        except ma.ValidationError as error:
+            if not isinstance(error.messages, dict):
+                raise
+            placed = {used[number]: messages for number, messages in error.messages.items()}
+            raise ma.ValidationError(placed) from error
+
+
+def _is_off(tool: object) -> bool:
+    return isinstance(tool, Mapping) and tool.get("enabled") is False
 
 
 class TruncationSchema(Base):

@@ -46,7 +46,7 @@ def tools_for(
                 f"tool_choice names {name[:64]!r}, which is none of the run's tools: {listed_names or 'it has none'}",
                 param="tool_choice",
             )
-    return tuple(listed)
+    return tuple(listed[tool.number] for tool in tools if tool.number is not None)
 
 
 def format_for(draft: RunDraft, entry: ThreadAssistant, assistant: Assistant, parameters: Mapping[str, Any]) -> object:

@@ -281,6 +281,7 @@ def function(**parameters: Any) -> dict[str, Any]:
 
 FUNCTION = function()
 CODE = [{"type": "code_interpreter"}]
+OFF = {"type": "function", "enabled": False, "function": {"name": "f g"}}
 JSON = {"type": "json_object"}
 
 
@@ -292,6 +293,7 @@ JSON = {"type": "json_object"}
         ({"tools": [{"type": "function", "function": {"name": "f g"}}]}, "tools.0.function.name", {"tools": []}),
         ({"tools": [function(properties={"a": {"$ref": "#/x"}})]}, "tools.0.function.parameters", {"tools": []}),
         ({"tools": [FUNCTION, FUNCTION]}, "tools.1.function.name comes twice: look", {"tools": []}),
+        ({"tools": [OFF, FUNCTION, FUNCTION]}, "tools.2.function.name comes twice: look", {"tools": []}),
         ({"file_ids": ["file-1"]}, "files (file_ids)", {"tool_choice": "none"}),
         ({"tool_resources": {"code_interpreter": {"file_ids": ["f"]}}}, "tool_resources", {"tools": []}),
         ({"response_format": {"type": "xml"}}, "response_format.type", {"response_format": {"type": "text"}}),
@@ -332,6 +334,14 @@ def test_what_the_threads_entry_wants_counts_over_the_assistant(client: FlaskCli
         ({"tools": [FUNCTION, FUNCTION]}, "tools.1.function.name"),
         ({"tools": [function(properties={"a": {"$ref": "#/x"}})]}, "tools.0.function.parameters.properties.a.$ref"),
         ({"tools": [function(x=1 << 70)]}, "tools.0"),
+        ({"tools": [OFF, *CODE]}, "tools.1.type"),
+        ({"tools": [OFF, FUNCTION, OFF, function(x=1 << 70)]}, "tools.3"),
+        ({"tools": [OFF, {"type": "function", "function": {"name": "f g"}}]}, "tools.1.function.name"),
+        ({"tools": [OFF, FUNCTION, OFF, FUNCTION]}, "tools.3.function.name"),
+        (
+            {"tools": [OFF, function(properties={"a": {"$ref": "#/x"}})]},
+            "tools.1.function.parameters.properties.a.$ref",
+        ),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [FUNCTION], "tool_choice": {"type": "function", "function": {"name": "go"}}}, "tool_choice"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
