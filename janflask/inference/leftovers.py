@@ -176,13 +176,16 @@ def of_run(
 
 def tools_in(
     draft: RunDraft, entry: ThreadAssistant, assistant: Assistant, parameters: Mapping[str, Any]
-) -> tuple[str, str | None, list[Mapping[str, Any]]]:
-    """Where the functions that a run may call are, the field by which they come unless they are there, and they."""
+) -> tuple[str, str | None, Sequence[Any]]:
+    """Where the tools of a run are, the field by which they come unless they are there, and they, as they are listed.
+
+    Those that a run can call are among them (``calls.functions.tools_of``).
+    """
     if draft.tools is not None:
-        return "tools", None, _functions(draft.tools)
+        return "tools", None, _listed_tools(draft.tools)
     if parameters.get("tools"):
-        return "the thread's parameters.tools", "thread_id", _functions(parameters["tools"])
-    found = _functions(_field(entry, assistant, "tools"))
+        return "the thread's parameters.tools", "thread_id", _listed_tools(parameters["tools"])
+    found = _listed_tools(_field(entry, assistant, "tools"))
     return f"assistant {entry.assistant_id} tools", "assistant_id", found
 
 
@@ -196,10 +199,6 @@ def format_in(
         return "the thread's parameters.response_format", "thread_id", parameters["response_format"]
     found = _field(entry, assistant, "response_format") or None
     return f"assistant {entry.assistant_id} response_format", "assistant_id", found
-
-
-def _functions(tools: object) -> list[Mapping[str, Any]]:
-    return [tool for tool in _listed_tools(tools) if is_function(tool) and not asks_for_nothing(tool)]
 
 
 def _listed_tools(tools: object) -> Sequence[Any]:

@@ -137,9 +137,10 @@ class ChatRequest(InferenceRequest):
     behind these, still thinking where there is no answer yet. With ``continue_final_message`` it goes on behind the
     last message's words, without ``add_generation_prompt`` behind the end of the last message. ``splits_reasoning``:
     what it thinks is told apart from what it says, and ends after ``thought_tokens`` (None: the model's own limit, -1:
-    none). ``tools`` are those that it is shown; ``callable_tools`` are the names of those of them that it may call
-    (None: all), and ``call_choice`` says whether it has to. Without ``parallel_calls`` one call at most is made, and
-    ``calls_function`` gives it the name that it had before there were tools. ``constraint`` is what its own words must
+    none), of which those of ``begun_reasoning`` are a part. ``tools`` are those that it is shown; ``callable_tools``
+    are the names of those of them that it may call (None: all), and ``call_choice`` says whether it has to. Without
+    ``parallel_calls`` one call at most is made, and ``calls_function`` gives it the name that it had before there were
+    tools. ``constraint`` is what its own words must
     look like, where it does not call. ``conversation``: see ``GenerateRequest``. ``laid_out`` is the prompt, if
     somebody has laid it out and cut it into tokens already; nothing was begun then.
     """

@@ -69,7 +69,7 @@ _THINKING = Unsupported("is not supported: use `reasoning_effort`, `enable_think
 _NO_THOUGHTS = Unsupported("is not supported: a completion's text is not taken apart, use /chat/completions", (-1,))
 _NOT_OPTIONS = Unsupported("is not supported: give its fields as fields of the request, by their names here")
 
-# What an answer must look like: fields of a chat and a completion, and nowhere else yet.
+# What an answer must look like: fields of a request for one, and nowhere else yet.
 CONSTRAINTS: Mapping[str, Unsupported] = {
     **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar"), _STRUCTURED),  # vLLM
     **dict.fromkeys(("structured_outputs", "regex", "ebnf"), _STRUCTURED),  # vLLM, SGLang

@@ -12,7 +12,7 @@ from janflask.errors import ConflictError, ContextLengthExceededError, InvalidRe
 from janflask.inference import leftovers
 from janflask.inference.backend import Counted
 from janflask.inference.calls.functions import tools_of
-from janflask.inference.forms.answer_forms import answer_form
+from janflask.inference.forms.answer_forms import constraint_of
 from janflask.inference.requests import CallChoice, ChatMessage, ChatRequest, TemplateRequest, TokenizeRequest, Tool
 from janflask.inference.sampling import model_max_tokens
 from janflask.inference.tries import Tries
@@ -198,7 +198,7 @@ def _request(
         messages=turns,
         tools=_tools(run),
         **_calls(run),
-        constraint=answer_form(run.response_format),
+        constraint=constraint_of({**run.form, "response_format": run.response_format}),
         stream=True,
         max_tokens=max_tokens,
         stop=given.get("stop"),

@@ -63,6 +63,9 @@ class RunObjectSchema(_OutcomeSchema):
     max_completion_tokens = fields.Integer(required=True, metadata={"nullable": True})
     truncation_strategy = _object("What of a long thread the model is shown.")
     response_format = fields.Raw(required=True)
+    form = _object(
+        "What the answer must look like where another field than `response_format` said so: that field.", nullable=True
+    )
     tool_choice = fields.Raw(required=True)
     parallel_tool_calls = fields.Boolean(required=True)
     left_out_message_ids = fields.List(

@@ -9,11 +9,14 @@ import marshmallow as ma
 from marshmallow import fields, validate
 
 from janflask.inference.calls.functions import MAX_TOOLS
+from janflask.inference.forms.answer_forms import FIELDS as FORM_FIELDS
+from janflask.inference.forms.answer_forms import asked_for
 from janflask.inference.leftovers import holds_anything
 from janflask.inference.requests import CallChoice
-from janflask.models.known_fields import CONSTRAINTS, CONVERSATION
+from janflask.models.known_fields import CONVERSATION
 from janflask.models.parameters import is_parameter
 from janflask.schemas.chat import ChatRequestSchema
+from janflask.schemas.constraints import ConstraintFields
 from janflask.schemas.fields import Text, Whole, between, optional_flag
 from janflask.schemas.messages import NewMessageSchema
 from janflask.schemas.objects import JsonObject, check_object, each, metadata_field, response_format_field
@@ -35,13 +38,24 @@ def _no_resources(value: Any) -> str | None:
 
 
 class RunTools(fields.List[Any]):
-    """Functions; what Jan lists and has switched off is passed over."""
+    """Functions; what Jan lists and has switched off is passed over. Errors name the places in the whole list."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> list[Any]:
         if not isinstance(value, list):
             return super()._deserialize(value, attr, data, **kwargs)
-        used = [tool for tool in value if not (isinstance(tool, Mapping) and tool.get("enabled") is False)]
-        return super()._deserialize(each(used, check_object, "a list of tools", MAX_TOOLS), attr, data, **kwargs)
+        used = [number for number, tool in enumerate(value) if not _is_off(tool)]
+        try:
+            tools = each([value[number] for number in used], check_object, "a list of tools", MAX_TOOLS)
+            return super()._deserialize(tools, attr, data, **kwargs)
+        except ma.ValidationError as error:
+            if not isinstance(error.messages, dict):
+                raise
+            placed = {used[number]: messages for number, messages in error.messages.items()}
+            raise ma.ValidationError(placed) from error
+
+
+def _is_off(tool: object) -> bool:
+    return isinstance(tool, Mapping) and tool.get("enabled") is False
 
 
 class TruncationSchema(Base):
@@ -65,13 +79,12 @@ class TruncationSchema(Base):
             raise ma.ValidationError("is required with type last_messages", "last_messages")
 
 
-class NewRunSchema(ThinkingFields, InferenceSchema):
+class NewRunSchema(ConstraintFields, ThinkingFields, InferenceSchema):
     """How a thread is to be answered. What is not given is the thread's, its assistant's or its model's to say."""
 
     REFUSED: Mapping[str, Reason] = {
         **ChatRequestSchema.REFUSED,
         **refusals(CONVERSATION),
-        **refusals(CONSTRAINTS),
         "add_generation_prompt": unless((True,), "must be true: a run gives a new message"),
         "continue_final_message": unless((False,), "is not supported in a run, which gives a new message"),
         "logprobs": unless((False, 0), "is not supported: a run tells no log-probabilities"),
@@ -131,6 +144,15 @@ class NewRunSchema(ThinkingFields, InferenceSchema):
     metadata = metadata_field()
 
     @ma.validates_schema
+    def check_form(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """What is kept with the run, as it was sent, has limits."""
+        for name in FORM_FIELDS:
+            try:
+                check_object({name: data.get(name)})
+            except ma.ValidationError as error:
+                raise ma.ValidationError(error.messages, name) from error
+
+    @ma.validates_schema
     def check_cancel(self, data: dict[str, Any], **kwargs: Any) -> None:
         """Only a stream can be left."""
         if data.get("cancel_on_disconnect") and not data.get("stream"):
@@ -156,6 +178,7 @@ class NewRunSchema(ThinkingFields, InferenceSchema):
                 "additional_messages": tuple(added),
                 "max_completion_tokens": most,
                 "last_messages": truncation.get("last_messages") if truncation.get("type") != "auto" else None,
+                "form": asked_for(data),
                 "parameters": parameters,
                 "ends_with_client": data.get("cancel_on_disconnect", False),
             }

@@ -8,10 +8,10 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.inference.forms.answer_forms import constraint_of
 from janflask.models import parameters
 from janflask.models.known_fields import ALIASES, GENERATION, NEWER, Unsupported
 from janflask.models.sampling import SamplingParams
-from janflask.schemas.constraints import constraint_of
 from janflask.schemas.fields import (
     StopStrings,
     Text,

@@ -12,7 +12,7 @@ from janflask.files import ids
 from janflask.inference import leftovers
 from janflask.inference.calls.functions import tools_of
 from janflask.inference.calls.tool_schemas import tool_schemas
-from janflask.inference.forms.answer_forms import answer_form
+from janflask.inference.forms.answer_forms import answer_form, constraint_of
 from janflask.storage.records import Assistant, Run, RunDraft, RunStatus, ThreadAssistant
 from janflask.storage.rounds import Round
 
@@ -46,14 +46,18 @@ def tools_for(
                 f"tool_choice names {name[:64]!r}, which is none of the run's tools: {listed_names or 'it has none'}",
                 param="tool_choice",
             )
-    return tuple(listed)
+    return tuple(listed[tool.number] for tool in tools if tool.number is not None)
 
 
 def format_for(draft: RunDraft, entry: ThreadAssistant, assistant: Assistant, parameters: Mapping[str, Any]) -> object:
-    """What the answer must look like, as it was given: from the run, else from where its tools would come.
+    """The ``response_format``, as it was given: from the run, else from where its tools would come.
 
-    Raises InvalidRequestError for what no answer can be held to.
+    A run that says in another field what its answer must look like (``draft.form``) takes over none. Raises
+    InvalidRequestError for what no answer can be held to.
     """
+    if draft.form:
+        constraint_of({**draft.form, "response_format": draft.response_format})
+        return draft.response_format
     place, param, form = leftovers.format_in(draft, entry, assistant, parameters)
     with _coming_by(param):
         answer_form(form, place)

@@ -155,6 +155,7 @@ class RunService:
             max_completion_tokens=draft.max_completion_tokens,
             last_messages=draft.last_messages,
             response_format=form,
+            form=draft.form,
             tools=tools,
             tool_choice=draft.tool_choice,
             calls=draft.calls,

@@ -253,6 +253,7 @@ class Run:
     max_completion_tokens: int | None = None
     last_messages: int | None = None  # truncation_strategy: None is auto
     response_format: Any = None
+    form: Mapping[str, Any] = field(default_factory=dict)  # of the answer, by a field other than that, as it was sent
     tools: tuple[Mapping[str, Any], ...] = ()  # functions, as they were sent
     tool_choice: Any = None
     calls: CallPlan = field(default_factory=CallPlan)
@@ -302,6 +303,7 @@ class RunDraft:
     tool_choice: Any = None
     calls: CallPlan = field(default_factory=CallPlan)
     response_format: Any = None
+    form: Mapping[str, Any] = field(default_factory=dict)
     parallel_tool_calls: bool = True
     parameters: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -55,15 +56,18 @@ class Restarting:
 class Listener(threading.Thread):
     """Makes a streamed run, and keeps what it hears until the connection breaks."""
 
-    def __init__(self, server: Server, thread_id: str) -> None:
+    def __init__(self, server: Server, thread_id: str, **fields: Any) -> None:
         super().__init__(daemon=True)
+        self._body = {"model": MODEL, "stream": True, "temperature": 0, "ignore_eos": True, **fields}
         self._url = f"{server.url}/v1/threads/{thread_id}/runs"
         self.heard: list[tuple[int, str, Any]] = []
         self.begun = threading.Event()
 
     def run(self) -> None:
-        body = {"model": MODEL, "stream": True, "temperature": 0, "ignore_eos": True, "max_completion_tokens": TOKENS}
-        with suppress(httpx.TransportError), httpx.stream("POST", self._url, json=body, timeout=LIMIT) as response:
+        with (
+            suppress(httpx.TransportError),
+            httpx.stream("POST", self._url, json=self._body, timeout=LIMIT) as response,
+        ):
             for event in events(response):
                 self.heard.append(event)
                 self.begun.set()
@@ -87,7 +91,7 @@ def test_sigkill_at_random_moments(restarting: Restarting) -> None:
         restarting.server.start().raise_for_status()
         body = {"messages": [{"role": "user", "content": f"Count from {number} upwards."}]}
         thread_id = restarting.server.post("/v1/threads", json=body).json()["id"]
-        listener = Listener(restarting.server, thread_id)
+        listener = Listener(restarting.server, thread_id, max_completion_tokens=TOKENS)
         listener.start()
         if rng.random() < 0.8:  # or before anybody has heard of it
             assert listener.begun.wait(LIMIT)
@@ -96,6 +100,22 @@ def test_sigkill_at_random_moments(restarting: Restarting) -> None:
         wait_for(lambda: restarting.server.answers(), "the server")
         listener.join(LIMIT)
         check(restarting.server, thread_id, listener)
+
+
+def test_the_form_of_an_answer_outlives_everything(restarting: Restarting) -> None:
+    restarting.server.start().raise_for_status()
+    body = {"messages": [{"role": "user", "content": "Say some numbers."}]}
+    thread_id = restarting.server.post("/v1/threads", json=body).json()["id"]
+    listener = Listener(restarting.server, thread_id, regex="([0-9]{3}, ){30}and [0-9]", max_completion_tokens=500)
+    listener.start()
+    wait_for(lambda: len(text_of(listener.heard)) > 9, "its first words")
+    restarting.kill("everything")
+    listener.join(LIMIT)
+    assert len(text_of(listener.heard)) < 150, "it was killed in the middle"
+    wait_for(lambda: restarting.server.answers(), "the server")
+    check(restarting.server, thread_id, listener)
+    reply = get(restarting.server, f"/v1/threads/{thread_id}/messages?limit=1&run_id={listener.run_id}")["data"][0]
+    assert re.fullmatch("([0-9]{3}, ){30}and [0-9]", reply["content"][0]["text"]["value"])
 
 
 def check(server: Server, thread_id: str, listener: Listener) -> None:

@@ -42,6 +42,7 @@ def run_object(run: Run) -> dict[str, Any]:
             "last_messages": run.last_messages,
         },
         "response_format": "auto" if run.response_format is None else run.response_format,
+        "form": run.form or None,
         "tool_choice": "auto" if run.tool_choice is None else run.tool_choice,
         "parallel_tool_calls": run.parallel_tool_calls,
         "left_out_message_ids": run.left_out,

@@ -48,6 +48,7 @@ RUN: dict[str, Any] = {
     "max_completion_tokens": 256,
     "truncation_strategy": {"type": "auto", "last_messages": None},
     "response_format": "auto",
+    "form": None,
     "tool_choice": "auto",
     "parallel_tool_calls": True,
     "left_out_message_ids": [],

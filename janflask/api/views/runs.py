@@ -83,8 +83,10 @@ def create_run(body: RunDraft, thread_id: str) -> Response:
     are left out, and `left_out_message_ids` names them.
 
     Functions in `tools`, and what an answer must look like (`response_format`), are the run's own, else the thread's or
-    its assistant's. When the model calls functions the run `requires_action`, and the stream ends: submitToolOutputs
-    has it go on.
+    its assistant's. The run itself may say the latter in any field that a chat has for it (`json_schema`, `grammar`,
+    `regex`, `structured_outputs`, `guided_*`): then `form` shows that field.
+
+    When the model calls functions the run `requires_action`, and the stream ends: submitToolOutputs has it go on.
 
     What the model could not be shown (a picture, a file attached), and what cannot be had (other tools than functions),
     is refused by name, whether the run says it or the thread and its assistant hold it.

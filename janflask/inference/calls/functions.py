@@ -26,20 +26,22 @@ def is_function(tool: object) -> bool:
     return isinstance(tool, Mapping) and tool.get("type") == "function"
 
 
-def tools_of(listed: Sequence[Mapping[str, Any]], place: str) -> tuple[Tool, ...]:
-    """The functions in ``listed``, which holds nothing else. Raises InvalidRequestError that names what is wrong."""
-    if len(listed) > MAX_TOOLS:
+def tools_of(listed: Sequence[Any], place: str) -> tuple[Tool, ...]:
+    """The functions in ``listed`` that are not switched off. Raises InvalidRequestError that names what is wrong."""
+    used = [number for number, item in enumerate(listed) if is_function(item) and not asks_for_nothing(item)]
+    if len(used) > MAX_TOOLS:
         raise InvalidRequestError(f"{place} must hold at most {MAX_TOOLS} tools", param=place)
-    tools = tuple(_tool(item.get("function"), f"{place}.{number}.function") for number, item in enumerate(listed))
+    tools = tuple(_tool(listed[number].get("function"), place, number) for number in used)
     seen: set[str] = set()
-    for number, tool in enumerate(tools):
+    for tool in tools:
         if tool.name in seen:
-            raise _wrong(f"{place}.{number}.function.name", f"comes twice: {tool.name}")
+            raise _wrong(f"{place}.{tool.number}.function.name", f"comes twice: {tool.name}")
         seen.add(tool.name)
     return tools
 
 
-def _tool(function: object, place: str) -> Tool:
+def _tool(function: object, listed: str, number: int) -> Tool:
+    place = f"{listed}.{number}.function"
     if not isinstance(function, Mapping):
         raise _wrong(place, "must be an object with a name")
     name, told, parameters = function.get("name"), function.get("description"), function.get("parameters")
@@ -53,7 +55,7 @@ def _tool(function: object, place: str) -> Tool:
         raise _wrong(f"{place}.parameters.type", f"must be object, not {str(parameters['type'])[:40]!r}")
     if not isinstance(function.get("strict"), bool | None):
         raise _wrong(f"{place}.strict", "must be true or false")
-    return Tool(name, told, dict(parameters or NO_ARGUMENTS), bool(function.get("strict")))
+    return Tool(name, told, dict(parameters or NO_ARGUMENTS), bool(function.get("strict")), number)
 
 
 def _wrong(place: str, what: str) -> InvalidRequestError:

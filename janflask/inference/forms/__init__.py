@@ -1,6 +1,6 @@
 """What an answer must look like: from the fields of a request to what holds a model, and the check of what came.
 
-``answer_forms``: What an answer must look like, as requests, assistants and threads say it: made a constraint, or
+``answer_forms``: What an answer must look like, as requests, runs, assistants and threads say it: a constraint, or
     refused by name
 ``constrained``: What an answer must look like, from a request's fields to what an engine is asked, and by what the
     answer is checked

@@ -1,10 +1,10 @@
-"""What an answer must look like, as requests, assistants and threads say it: made a constraint, or refused by name."""
+"""What an answer must look like, as requests, runs, assistants and threads say it: a constraint, or refused by name."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from janflask.errors import InvalidRequestError
@@ -16,22 +16,72 @@ MAX_NAME = 64
 _NAME = re.compile(rf"[a-zA-Z0-9_-]{{1,{MAX_NAME}}}")
 TYPES = ("text", "json_object", "json_schema")
 AUTO = "auto"  # of a run or an assistant: text
+KINDS = ("json", "regex", "choice", "grammar")  # of constraints, by vLLM's names
+FIELDS = ("json_schema", "grammar", "regex", "structured_outputs", *(f"guided_{what}" for what in KINDS))
+_MODIFIERS = {  # what vLLM takes beside its constraints, and what asks for nothing of it here
+    "disable_any_whitespace": (True,),
+    "disable_additional_properties": (True, False),
+    "disable_fallback": (True, False),
+    "whitespace_pattern": ("",),
+}
 
 Make = Callable[[], Constrained]
 
 
+def constraint_of(data: Mapping[str, Any]) -> Constrained | None:
+    """The one constraint in ``response_format`` and ``FIELDS``. Raises InvalidRequestError, also for two of them."""
+    found = list(_found(data))
+    if len(found) > 1:
+        names = " and ".join(name for name, _ in found)
+        raise InvalidRequestError(f"{names} cannot be had together: send one of them", param=found[1][0])
+    return found[0][1]() if found else None
+
+
+def asked_for(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``FIELDS`` that say something, as they are. Raises InvalidRequestError."""
+    given = {name: data[name] for name in FIELDS if name in data}
+    return {name: value for name, value in given.items() if any(_found({name: value}))}
+
+
 def answer_form(form: object, place: str = "response_format") -> Constrained | None:
-    """Of a run's ``response_format``, which may be ``"auto"``. Raises what ``of_format`` does."""
-    if not form or form in (AUTO, "text"):
-        return None
-    if not isinstance(form, Mapping):
-        raise InvalidRequestError(f'{place} must be "{AUTO}" or an object with a type', param=place)
-    make = of_format(form, place)
+    """Of a run's ``response_format``, which may be a word. Raises what ``of_format`` does."""
+    make = None if not form or form == "text" else of_format(form, place)
     return None if make is None else make()
 
 
-def of_format(form: Mapping[str, Any], place: str) -> Make | None:
+def _found(data: Mapping[str, Any]) -> Iterator[tuple[str, Make]]:
+    form = data.get("response_format")
+    if form is not None and (make := of_format(form, "response_format")) is not None:
+        yield "response_format", make
+    for name, what in (("json_schema", "json"), ("grammar", "grammar"), ("regex", "regex")):
+        if data.get(name) not in (None, ""):
+            yield name, maker(what, data[name], name)
+    outputs = data.get("structured_outputs")
+    if outputs is not None:
+        yield from _outputs(outputs)
+    for what in KINDS:
+        if data.get(f"guided_{what}") not in (None, "", []):
+            yield f"guided_{what}", maker(what, data[f"guided_{what}"], f"guided_{what}")
+
+
+def _outputs(outputs: object) -> Iterator[tuple[str, Make]]:
+    if not isinstance(outputs, Mapping):
+        raise InvalidRequestError("structured_outputs must be an object", param="structured_outputs")
+    for name, value in outputs.items():
+        place = f"structured_outputs.{name}"
+        if value is None or value is False or value in _MODIFIERS.get(name, ()):
+            continue
+        if name not in (*KINDS, "json_object"):
+            raise InvalidRequestError(f"{place} is not supported: leave it out", param=place)
+        yield place, maker(name, value, place)
+
+
+def of_format(form: object, place: str) -> Make | None:
     """What a ``response_format`` asks for; None: text. Raises InvalidRequestError for what it cannot ask for."""
+    if form == AUTO:
+        return None
+    if not isinstance(form, Mapping):
+        raise InvalidRequestError(f'{place} must be "{AUTO}" or an object with a type', param=place)
     name = form.get("type")
     if name == "text":
         return None

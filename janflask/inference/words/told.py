@@ -10,6 +10,7 @@ from janflask.inference.parts import Part, ReasoningPart, TextPart, ToolCallPart
 from janflask.inference.requests import ChatMessage, Tool
 
 Change = Callable[[str], str]
+_LISTS = (list, tuple)  # as a constant: a union is made anew each time it is evaluated
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +79,11 @@ def _tool(tool: Tool, change: Change) -> Tool:
 
 
 def _value(value: Any, change: Change) -> Any:
+    """An agent's tools have thousands of values with each request: what JSON is made of is asked for first."""
     if isinstance(value, str):
         return change(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {_value(key, change): _value(item, change) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, _LISTS):
         return [_value(item, change) for item in value]
-    return value
+    return _value(dict(value), change) if isinstance(value, Mapping) else value

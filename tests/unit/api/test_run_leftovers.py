@@ -281,6 +281,7 @@ def function(**parameters: Any) -> dict[str, Any]:
 
 FUNCTION = function()
 CODE = [{"type": "code_interpreter"}]
+OFF = {"type": "function", "enabled": False, "function": {"name": "f g"}}
 JSON = {"type": "json_object"}
 
 
@@ -292,6 +293,7 @@ JSON = {"type": "json_object"}
         ({"tools": [{"type": "function", "function": {"name": "f g"}}]}, "tools.0.function.name", {"tools": []}),
         ({"tools": [function(properties={"a": {"$ref": "#/x"}})]}, "tools.0.function.parameters", {"tools": []}),
         ({"tools": [FUNCTION, FUNCTION]}, "tools.1.function.name comes twice: look", {"tools": []}),
+        ({"tools": [OFF, FUNCTION, FUNCTION]}, "tools.2.function.name comes twice: look", {"tools": []}),
         ({"file_ids": ["file-1"]}, "files (file_ids)", {"tool_choice": "none"}),
         ({"tool_resources": {"code_interpreter": {"file_ids": ["f"]}}}, "tool_resources", {"tools": []}),
         ({"response_format": {"type": "xml"}}, "response_format.type", {"response_format": {"type": "text"}}),
@@ -332,9 +334,27 @@ def test_what_the_threads_entry_wants_counts_over_the_assistant(client: FlaskCli
         ({"tools": [FUNCTION, FUNCTION]}, "tools.1.function.name"),
         ({"tools": [function(properties={"a": {"$ref": "#/x"}})]}, "tools.0.function.parameters.properties.a.$ref"),
         ({"tools": [function(x=1 << 70)]}, "tools.0"),
+        ({"tools": [OFF, *CODE]}, "tools.1.type"),
+        ({"tools": [OFF, FUNCTION, OFF, function(x=1 << 70)]}, "tools.3"),
+        ({"tools": [OFF, {"type": "function", "function": {"name": "f g"}}]}, "tools.1.function.name"),
+        ({"tools": [OFF, FUNCTION, OFF, FUNCTION]}, "tools.3.function.name"),
+        (
+            {"tools": [OFF, function(properties={"a": {"$ref": "#/x"}})]},
+            "tools.1.function.parameters.properties.a.$ref",
+        ),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [FUNCTION], "tool_choice": {"type": "function", "function": {"name": "go"}}}, "tool_choice"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"regex": 5}, "regex"),
+        ({"json_schema": {"not": {}}}, "json_schema.not"),
+        ({"json_schema": {"const": "x" * 70_000}}, "json_schema"),
+        ({"guided_json": {"const": 1 << 70}}, "guided_json"),
+        ({"grammar": 'root ::= "'}, "grammar"),
+        ({"guided_choice": ["a", 1]}, "guided_choice.1"),
+        ({"structured_outputs": {"choice": []}}, "structured_outputs.choice"),
+        ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs.structural_tag"),
+        ({"regex": "a", "guided_choice": ["a"]}, "guided_choice"),
+        ({"regex": "a", "response_format": JSON}, "regex"),
         ({"tool_resources": {"file_search": {"vector_store_ids": ["v"]}}}, "tool_resources"),
     ],
     ids=str,
@@ -378,6 +398,32 @@ def test_whose_form_an_answer_has(client: FlaskClient, folder: Folder, where: st
     folder.assistant(**form if where == "assistant" else {})
     folder.thread(parameters=form if where == "thread" else {})
     assert accepted(client, form if where == "run" else {})["response_format"] == JSON
+
+
+@pytest.mark.parametrize(
+    ("body", "form"),
+    [
+        ({"regex": "a+"}, {"regex": "a+"}),
+        ({"ebnf": 'root ::= "a"'}, {"grammar": 'root ::= "a"'}),
+        ({"guided_choice": ["a", "b"], "response_format": "auto"}, {"guided_choice": ["a", "b"]}),
+        ({"structured_outputs": {"json": {"const": 1}}}, {"structured_outputs": {"json": {"const": 1}}}),
+    ],
+)
+def test_a_form_of_the_runs_own_counts_over_its_assistants(
+    client: FlaskClient, folder: Folder, body: dict[str, Any], form: dict[str, Any]
+) -> None:
+    folder.assistant(response_format={"type": "xml"})
+    run = accepted(client, body)
+    assert (run["form"], run["response_format"]) == (form, "auto")
+    stored = json.loads((folder.root / "threads" / THREAD / "runs" / f"{run['id']}.json").read_bytes())
+    assert stored["form"] == form, "as it was sent"
+
+
+@pytest.mark.parametrize("body", [{"grammar": ""}, {"structured_outputs": {"regex": None}}, {"guided_choice": []}])
+def test_a_field_that_asks_for_no_form(client: FlaskClient, folder: Folder, body: dict[str, Any]) -> None:
+    folder.assistant(response_format=JSON)
+    run = accepted(client, body)
+    assert (run["form"], run["response_format"]) == (None, JSON)
 
 
 def test_calls_of_earlier_runs_that_cannot_be_read(client: FlaskClient, folder: Folder) -> None:

@@ -109,10 +109,9 @@ def test_what_asks_for_nothing(client: FlaskClient, world: World, fields: dict[s
     assert world.engine.requests.pop().constraint is None
 
 
-def test_runs_have_none_yet(client: FlaskClient) -> None:
-    thread_id = client.post("/v1/threads", json={}).json["id"]
+def test_assistants_keep_no_other_form_than_response_format(client: FlaskClient) -> None:
     for fields in ({"regex": "a"}, {"json_schema": SCHEMA}, {"guided_choice": ["a"]}, {"ebnf": "x"}):
-        response = client.post(f"/v1/threads/{thread_id}/runs", json={"model": "tiny", **fields})
+        response = client.post("/v1/assistants", json={"model": "tiny", **fields})
         assert (response.status_code, response.json["error"]["param"]) == (400, next(iter(fields)))
 
 

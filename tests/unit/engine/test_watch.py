@@ -282,6 +282,20 @@ def test_thoughts_are_ended_after_so_many_tokens() -> None:
     assert answer.watch.is_over
 
 
+@pytest.mark.parametrize(("prompt_end", "begun"), [("<think>", "Hm, "), ("", "<think>Hm, ")])
+def test_what_was_thought_before_an_answer_broke_off_counts(prompt_end: str, begun: str) -> None:
+    answer = Answer(THINKS, prompt_end=prompt_end, begun=begun, thought_tokens=6)
+    answer.say("S")
+    assert answer.watch.mask is None
+    answer.say("o")
+    answer.follow()
+    assert answer.text == "So\n</think>\n\n"
+    for spent in (4, 3):
+        answer = Answer(THINKS, prompt_end=prompt_end, begun=begun, thought_tokens=spent)
+        answer.follow()
+        assert answer.text.strip() == "</think>", "nothing is left"
+
+
 def test_thoughts_of_no_tokens() -> None:
     answer = Answer(THINKS, prompt_end="<think>", thought_tokens=0)
     answer.follow()

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from janflask.errors import EngineCrashedError, InvalidRequestError, RequestTooLargeError
@@ -19,6 +20,7 @@ from janflask.runner import execution, runner
 from janflask.services.run_calls import answered, seen
 from janflask.storage.records import CallPlan, Run, RunStatus
 from janflask.storage.rounds import FIELD
+from janflask.storage.run_json import decode_run
 from janflask.storage.run_log import LifecycleEvent, LogEvent, ReasoningEvent, TextEvent, ToolCallEvent, missing
 from tests.integration.waiting import wait_for
 from tests.unit.runner.run_world import RunWorld, calling, hanging, saying, watch
@@ -174,6 +176,44 @@ def test_the_form_of_the_answer_is_asked_for() -> None:
     constraint = world.model.requests[0].constraint
     assert constraint is not None
     assert constraint.schema == '{"type": "object"}'
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ({"regex": "a+"}, "a+"),
+        ({"guided_choice": ["a", "b."]}, r"a|b\."),
+        ({"structured_outputs": {"grammar": 'start: "a"'}}, 'start: "a"'),
+    ],
+)
+def test_every_form_survives_the_end_of_a_process(form: dict[str, Any], text: str) -> None:
+    """What the next process reads of it is what the first one wrote: what was sent."""
+    world = RunWorld(hanging("a"), saying("a"))
+    run = world.run(world.thread("hi"), form=form)
+    world.saying(run, "a")
+    world.runner.close()
+    stored = decode_run(msgspec.json.encode(world.repository.runs.get(run.thread_id, run.id)), run.thread_id, run.id)
+    assert stored.form == form
+    world.new_runner().recover()
+    assert world.done(run).status is RunStatus.COMPLETED
+    for request in world.model.requests:
+        assert request.constraint is not None
+        assert (request.constraint.constraint.text, request.constraint.constraint.name) == (text, _place(form))
+    assert [request.begun for request in world.model.requests] == ["", "a"]
+
+
+def _place(form: dict[str, Any]) -> str:
+    ((name, value),) = form.items()
+    return f"{name}.{next(iter(value))}" if isinstance(value, dict) else name
+
+
+@pytest.mark.parametrize("form", [{"structured_outputs": "a"}, {"regex": 5}, {"json_schema": {"not": {}}}])
+def test_a_form_in_its_file_that_cannot_be_meant_fails_the_run(form: dict[str, Any]) -> None:
+    world = RunWorld(saying("a"))
+    final = world.done(world.run(world.thread("hi"), form=form))
+    assert final.status is RunStatus.FAILED
+    assert next(iter(form)) in (final.error_message or "")
+    assert world.model.requests == []
 
 
 def test_an_answer_that_has_not_the_form_says_so() -> None:

@@ -110,10 +110,11 @@ def test_a_run_goes_on_behind_what_it_had_thought_and_said(words: str) -> None:
         raise EngineCrashedError("gone")
 
     world = RunWorld(dying, saying(" no"))
-    run = world.run(world.thread("hi"), max_completion_tokens=10)
+    run = world.run(world.thread("hi"), max_completion_tokens=10, parameters={"reasoning_budget": 7})
     final = world.done(run)
     again = world.model.requests[1]
     assert (again.begun_reasoning, again.begun, again.laid_out) == ("Hm, so", words, None)
+    assert again.thought_tokens == 7, "whoever answers counts the thoughts that were begun, which are among these"
     said = 2 + len(words.split())
     assert again.max_tokens == 10 - said
     assert final.completion_tokens == 1 + said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from janflask.inference.requests import ChatMessage, Segment, Tool
 from janflask.inference.words.search import Search
 from janflask.inference.words.signs import RARE, Signs
 from janflask.inference.words.special import SpecialWords, special_words
+from janflask.inference.words.told import Told
 from janflask.ipc.messages.engine import Specials
 from tests.fakes.scripted import INFO
 
@@ -304,3 +306,12 @@ def test_many_words_at_once() -> None:
     assert len(cuts) == len(range(0, 6000, 7))
     assert words.segments(text, cuts) == [Segment(text, special=False)]
     assert len(words.segments(text, ())) == len(cuts)
+
+
+def test_every_text_of_tools_and_variables_comes_from_outside() -> None:
+    values = {"a": ["b", ("c", {"d": "e"})], "f": MappingProxyType({"g": "h"}), "i": [1, 2.5, True, None]}
+    told = Told((ChatMessage.of("user", "hi"),), (Tool("look", "Looks.", values),), MappingProxyType({"v": "w"}))
+    assert "".join(told.outside()) == "hilookLooks.abcdefghivw"
+    changed = told.changed(str.upper)
+    assert changed.tools[0].parameters == {"A": ["B", ["C", {"D": "E"}]], "F": {"G": "H"}, "I": [1, 2.5, True, None]}
+    assert changed.variables == {"V": "W"}
