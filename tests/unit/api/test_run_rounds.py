@@ -138,6 +138,13 @@ def test_a_wait_that_the_runs_file_does_not_know_is_passed_over() -> None:
     assert is_wait(log[-1])
 
 
+def test_a_call_that_the_runs_file_does_not_know_is_passed_over() -> None:
+    writer = RunEventWriter(0)
+    writer.run(replace(WAITING, rounds=(replace(FIRST, calls=CALLS[:1]),)))
+    told = writer.events(1, log_of(WAITING)).decode()
+    assert ("call_1" in told, "call_2" in told) == (True, False)
+
+
 # --- outputs ----------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,12 +17,13 @@ from janflask.inference.parts import ReasoningPart, TextPart, ToolCallPart, Tool
 from janflask.inference.requests import CallChoice, ChatRequest
 from janflask.inference.waiting import Waiter
 from janflask.runner import execution, runner
+from janflask.runner.turns import chat
 from janflask.services.run_calls import answered, seen
 from janflask.storage.records import CallPlan, Run, RunStatus
 from janflask.storage.rounds import FIELD
 from janflask.storage.run_log import LifecycleEvent, LogEvent, ReasoningEvent, TextEvent, ToolCallEvent, missing
 from tests.integration.waiting import wait_for
-from tests.unit.runner.run_world import RunWorld, calling, hanging, saying, watch
+from tests.unit.runner.run_world import RunWorld, calling, hanging, message, saying, watch
 
 LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 GO = {"type": "function", "function": {"name": "go"}}
@@ -113,6 +115,18 @@ def test_the_next_run_is_shown_them_too_without_the_thoughts() -> None:
         ("tool", (ToolResultPart("blue, salty", "call_1"),)),
         ("assistant", (TextPart("It is blue."),)),
     ]
+
+
+def test_a_round_never_takes_the_users_words_for_the_models() -> None:
+    """As a hand may have written it: what a user says is never laid out as said by the assistant."""
+    call = {"id": "call_1", "name": "look", "arguments": "{}", "output": "a cat"}
+    asked = message("t", "Hi")
+    told = [{"message_id": asked.id, "calls": [call]}]
+    reply = replace(message("t", "A cat.", role="assistant"), extra={FIELD: told})
+    world = RunWorld()
+    turns = chat(world.run(world.thread()), [asked, reply])
+    assert [turn.role for turn in turns] == ["user", "assistant", "tool", "assistant"]
+    assert turns[1].parts == (ToolCallPart("call_1", "look", "{}"),)
 
 
 def test_several_calls_and_rounds_and_no_words_before_them() -> None:
