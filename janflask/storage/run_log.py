@@ -23,7 +23,6 @@ from janflask.errors import StoreDamagedError
 from janflask.storage.records import Run, RunStatus
 from janflask.storage.rounds import Round
 
-
 Number = Annotated[int, msgspec.Meta(ge=0)]
 
 

@@ -228,6 +228,25 @@ def test_a_run_that_nobody_has_ended_yet_is_expired_all_the_same(
     assert "'expired' do not accept" in refused(late, 400, "tool_outputs")["message"]
 
 
+@pytest.mark.parametrize("ask", ["get", "list", "modify"])
+def test_a_run_that_waited_in_vain_ends_before_anybody_is_told(
+    client: FlaskClient, stored: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    store = open_repository(Settings(data_dir=tmp_path, runtime_dir=tmp_path)).runs
+    store.update(stored.thread_id, stored.id, lambda run: replace(run, expires_ms=ids.now_ms()))
+
+    def ending(self: RunnerClient, thread_id: str, run_id: str, timeout: float) -> Run:
+        return store.close(thread_id, run_id, lambda run: replace(run, status=RunStatus.EXPIRED))
+
+    monkeypatch.setattr(RunnerClient, "begin", ending)
+    if ask == "modify":
+        answer = client.post(path(stored), json={"metadata": {"a": "b"}})
+    else:
+        answer = client.get(path(stored) if ask == "get" else f"/v1/threads/{stored.thread_id}/runs")
+    assert '"status":"expired"' in answer.text
+    assert store.open_run(stored.thread_id) is None
+
+
 def test_pages_of_steps(client: FlaskClient, stored: Run) -> None:
     def listed(query: str) -> list[str]:
         found = client.get(path(stored, f"/steps{query}")).json

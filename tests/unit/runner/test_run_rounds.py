@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from janflask.errors import EngineCrashedError, InvalidRequestError, RequestTooLargeError
+from janflask.files import ids
 from janflask.inference import tries
 from janflask.inference.deltas import Event, Finished, RefusalDelta, Started, TextDelta, ToolCallDelta
 from janflask.inference.parts import ReasoningPart, TextPart, ToolCallPart, ToolResultPart
@@ -287,6 +288,38 @@ def test_it_expires_with_nobody_asking() -> None:
     wait_for(lambda: world.repository.runs.get(run.thread_id, run.id).status is RunStatus.EXPIRED)
     assert shown(told(world, run))[-2:] == ["run.step.expired calls", "run.expired"]
     assert world.repository.runs.open_run(run.thread_id) is None
+
+
+@pytest.fixture
+def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks after the time of runs."""
+    monkeypatch.setattr(runner, "CLOCK_PAUSE", 1e9)
+
+
+def overdue() -> tuple[RunWorld, Run]:
+    """A run that waits, and has for too long."""
+    world = RunWorld(calling(CALL))
+    run = world.run(world.thread("hi"), **TOOLS)
+    world.waiting(run)
+    return world, world.repository.runs.update(
+        run.thread_id, run.id, lambda run: replace(run, expires_ms=ids.now_ms() - 1)
+    )
+
+
+@pytest.mark.usefixtures("_no_clock")
+def test_whoever_asks_for_one_whose_time_is_over_finds_it_ended() -> None:
+    world, run = overdue()
+    assert world.runner.begin(run.thread_id, run.id).status is RunStatus.EXPIRED
+    assert world.repository.runs.open_run(run.thread_id) is None
+
+
+@pytest.mark.usefixtures("_no_clock")
+def test_one_whose_time_is_over_cannot_be_cancelled() -> None:
+    world, run = overdue()
+    with pytest.raises(InvalidRequestError, match="Cannot cancel run with status 'expired'"):
+        world.runner.cancel(run.thread_id, run.id)
+    assert world.repository.runs.get(run.thread_id, run.id).status is RunStatus.REQUIRES_ACTION
+    assert world.done(run).status is RunStatus.EXPIRED
 
 
 def test_outputs_that_come_too_late_are_refused_before_anybody_has_noticed() -> None:

@@ -185,7 +185,12 @@ def test_an_import_is_a_new_thread_that_says_the_same(tmp_path: Path) -> None:
 def test_rounds_of_calls_name_the_new_messages(tmp_path: Path) -> None:
     service, repository = portable(tmp_path)
     call = {"id": "call_1", "name": "look", "arguments": "{}", "output": "a cat"}
-    rounds = [{"message_id": "01J0", "calls": [call]}, {"message_id": None, "calls": [call]}, {"calls": [], "x": 1}, "y"]
+    rounds = [
+        {"message_id": "01J0", "calls": [call]},
+        {"message_id": None, "calls": [call]},
+        {"calls": [], "x": 1},
+        "y",
+    ]
     said = Message(id="01J0", thread_id="t", created_ms=CREATED, role="assistant", content=(text("Let me see."),))
     reply = dataclasses.replace(said, id="01J1", extra={FIELD: rounds})
     odd = dataclasses.replace(said, id="01J2", extra={FIELD: "z"})
