@@ -96,7 +96,7 @@ class _Answers:
         return [*deltas, TextDelta(event.index, "", event.logprobs)]
 
 
-def _last(parser: AnswerParser, reason: FinishReason) -> list[Delta]:
+def _last(parser: AnswerParser, reason: str) -> list[Delta]:
     """What was held back until the end. Behind calls only a further one may come, and one that was cut is no text."""
     deltas = parser.finish()
     if parser.has_called and reason == FinishReason.LENGTH:
