@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -21,6 +21,7 @@ from janflask.files import ids
 from janflask.runner.endings import failed
 from janflask.runner.execution import Execution
 from janflask.runner.live import Halt, LiveRun, Watcher
+from janflask.services.run_calls import seen
 from janflask.settings import Settings
 from janflask.storage.base import Repository
 from janflask.storage.records import Run, RunStatus
@@ -30,6 +31,7 @@ MAX_UNDER_WAY = 256  # runs; further ones are queued
 CLOCK_PAUSE = 0.25  # seconds between two looks for runs whose time is over
 GONE_PAUSE = 1.0  # seconds between two looks whether the threads that are being answered are there still
 RECOVERY_PAUSE = 10.0  # seconds between two looks for runs that nobody has said to begin
+END_TIME = 5.0  # seconds that whoever asks for a run whose time is over waits for its end
 BEING_MADE_MS = 60_000  # a run that is listed and not there yet may be about to come for that long
 
 Key = tuple[str, str]  # thread id, run id
@@ -59,9 +61,14 @@ class Runner:
     def begin(self, thread_id: str, run_id: str) -> Run:
         """The run, which is carried out from now on; one that is under way, waits or is final stays as it is.
 
-        Raises NotFoundError, StoreDamagedError, and UnavailableError while this process ends.
+        One that waited in vain has ended when this returns. Raises NotFoundError, StoreDamagedError, and
+        UnavailableError while this process ends.
         """
-        return self._live(thread_id, run_id)[0]
+        run, live = self._live(thread_id, run_id)
+        if live is None or live.future is None or run.status is not RunStatus.REQUIRES_ACTION:
+            return run
+        wait([live.future], END_TIME)
+        return live.run
 
     def cancel(self, thread_id: str, run_id: str) -> Run:
         """The run, which is about to end. Raises InvalidRequestError for one that is final, and what ``begin`` does."""
@@ -193,7 +200,7 @@ class Runner:
 
     def _recover(self, thread_id: str, run_id: str) -> None:
         try:
-            if self.begin(thread_id, run_id).status.is_final:
+            if self._live(thread_id, run_id)[0].status.is_final:
                 self._runs.close(thread_id, run_id, lambda run: run)  # a crash came before the last step of its end
         except NotFoundError:
             if self._is_gone(thread_id) or (ids.time_of(run_id) or 0) < ids.now_ms() - BEING_MADE_MS:
@@ -249,10 +256,6 @@ class Runner:
 
 
 def _cancelling(run: Run) -> Run:
-    if run.status.is_final:
-        raise _not_cancellable(run)
+    if (status := seen(run).status).is_final:
+        raise InvalidRequestError(f"Cannot cancel run with status '{status}'.", param="run_id")
     return replace(run, status=RunStatus.CANCELLING)
-
-
-def _not_cancellable(run: Run) -> InvalidRequestError:
-    return InvalidRequestError(f"Cannot cancel run with status '{run.status}'.", param="run_id")

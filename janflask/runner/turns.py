@@ -22,7 +22,7 @@ def chat(run: Run, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
 
 def _said_before(messages: Sequence[Message]) -> list[ChatMessage]:
     turns: list[ChatMessage] = []
-    last = ""  # message whose turn is the newest one
+    last = ""  # the assistant's message whose turn is the newest one
     for message in messages:
         for past in read_kept(message.extra):
             words = turns.pop().parts if past.message_id and past.message_id == last else ()
@@ -30,7 +30,7 @@ def _said_before(messages: Sequence[Message]) -> list[ChatMessage]:
             last = ""
         if message.text or message.role != "assistant":
             turns.append(_turn(message))
-            last = message.id
+            last = message.id if message.role == "assistant" else ""
     return turns
 
 

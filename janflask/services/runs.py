@@ -121,8 +121,10 @@ class RunService:
     def check_free(self, thread_id: str) -> None:
         """Raises InvalidRequestError while a run of the thread is under way."""
         run_id = self._store.open_run(thread_id)
-        if run_id is not None:
-            self._revive(thread_id, run_id)
+        if run_id is None:
+            return
+        self._revive(thread_id, run_id)
+        if (run_id := self._store.open_run(thread_id)) is not None:
             raise _busy(thread_id, run_id)
 
     def _run(self, thread: Thread, draft: RunDraft) -> Run:
@@ -218,19 +220,26 @@ class RunService:
     def get(self, thread_id: str, run_id: str) -> Run:
         """One run."""
         _check_ids(thread_id, run_id)
-        return seen(self._store.get(thread_id, run_id))
+        return self._now(self._store.get(thread_id, run_id))
 
     def list(self, thread_id: str, page: Page) -> Slice[Run]:
         """A page of the thread's runs."""
         check_thread_id(thread_id)
         self._threads.get(thread_id)
         found = self._store.list(thread_id, page)
-        return Slice([seen(run) for run in found.items], found.has_more)
+        return Slice([self._now(run) for run in found.items], found.has_more)
 
     def modify(self, thread_id: str, run_id: str, changes: Mapping[str, Any]) -> Run:
         """The run with ``changes`` (``metadata``) made."""
         _check_ids(thread_id, run_id)
-        return self._store.update(thread_id, run_id, lambda run: replace(run, **changes))
+        return self._now(self._store.update(thread_id, run_id, lambda run: replace(run, **changes)))
+
+    def _now(self, run: Run) -> Run:
+        """The run as it is told. One that has waited in vain ends before anybody hears so: its thread is free then."""
+        if seen(run) is run:
+            return run
+        self._revive(run.thread_id, run.id)
+        return seen(self._store.get(run.thread_id, run.id))
 
     def cancel(self, thread_id: str, run_id: str) -> Run:
         """The run, which is about to end. Raises InvalidRequestError for one that has ended, UnavailableError."""

@@ -85,3 +85,14 @@ def read_kept(extra: Mapping[str, Any]) -> Sequence[KeptRound]:
     if not extra.get(FIELD):
         return ()
     return msgspec.convert(extra[FIELD], tuple[KeptRound, ...])  # its error is a ValueError
+
+
+def with_message_ids(extra: Mapping[str, Any], new: Mapping[str, str]) -> Mapping[str, Any]:
+    """A message's unknown fields when messages of its thread get ``new`` ids, by the old ones."""
+    rounds = extra.get(FIELD)
+    return {**extra, FIELD: [_renamed(item, new) for item in rounds]} if isinstance(rounds, list) else extra
+
+
+def _renamed(item: Any, new: Mapping[str, str]) -> Any:
+    named = item.get("message_id") if isinstance(item, Mapping) else None
+    return {**item, "message_id": new[named]} if isinstance(named, str) and named in new else item

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Annotated
 
 import msgspec
 from msgspec.structs import replace as replace_struct
@@ -21,6 +22,8 @@ from msgspec.structs import replace as replace_struct
 from janflask.errors import StoreDamagedError
 from janflask.storage.records import Run, RunStatus
 from janflask.storage.rounds import Round
+
+Number = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class TextEvent(msgspec.Struct, frozen=True, gc=False, tag="text"):
@@ -38,11 +41,11 @@ class ReasoningEvent(msgspec.Struct, frozen=True, gc=False, tag="reasoning"):
 class ToolCallEvent(msgspec.Struct, frozen=True, gc=False, tag="tool_call", omit_defaults=True):
     """A call that is whole; ``arguments`` is JSON as the model wrote it."""
 
-    call: int  # which of the round's calls, from 0
+    call: Number  # which of the round's calls, from 0
     id: str | None = None
     name: str | None = None
     arguments: str = ""
-    round: int = 0
+    round: Number = 0
 
 
 class LifecycleEvent(msgspec.Struct, frozen=True, gc=False, tag="lifecycle", omit_defaults=True):
@@ -53,7 +56,7 @@ class LifecycleEvent(msgspec.Struct, frozen=True, gc=False, tag="lifecycle", omi
 
     event: str
     at: int  # milliseconds; 0 where an earlier version did not write it down
-    round: int = 0
+    round: Number = 0
     calls: bool = False
 
 

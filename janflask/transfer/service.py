@@ -14,7 +14,8 @@ from janflask.errors import InvalidRequestError, NotFoundError
 from janflask.files import ids
 from janflask.settings import Settings
 from janflask.storage.base import Repository
-from janflask.storage.records import Message, Thread
+from janflask.storage.records import Thread
+from janflask.storage.rounds import with_message_ids
 from janflask.transfer import (
     archive as portable_archive,
 )
@@ -87,7 +88,17 @@ class PortableService:
             id=ids.new_id(ids.THREAD, portable.thread.created_ms),
             tool_resources=with_file_ids(portable.thread.tool_resources, new_files),
         )
-        messages = [_renewed(message, thread.id, new_files) for message in portable.messages]
+        renewed = [ids.new_id(ids.MESSAGE) for _ in portable.messages]
+        new_ids = {message.id: new_id for message, new_id in zip(portable.messages, renewed, strict=True)}
+        messages = [
+            dataclasses.replace(
+                with_files(message, new_files),
+                id=new_id,
+                thread_id=thread.id,
+                extra=with_message_ids(message.extra, new_ids),
+            )
+            for message, new_id in zip(portable.messages, renewed, strict=True)
+        ]
         files = [(name, _content(content)) for name, content in portable.thread_files]
         with self._repository.files.holding(list(new_files.values()), thread.id):
             return self._repository.threads.create(thread, messages, files)
@@ -145,11 +156,6 @@ class PortableService:
     def _import(self, tree: Tree, progress: Progress) -> ImportReport:
         limits = {"max_message": self._max_message, "max_file": self._max_file}
         return Importer(self._repository, tree, progress=progress, **limits).run()
-
-
-def _renewed(message: Message, thread_id: str, new_files: Mapping[str, str]) -> Message:
-    message = with_files(message, new_files)
-    return dataclasses.replace(message, id=ids.new_id(ids.MESSAGE), thread_id=thread_id)
 
 
 def _content(content: portable_document.Content) -> BinaryIO:

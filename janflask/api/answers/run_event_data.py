@@ -38,10 +38,10 @@ def lifecycle_data(run: Run, event: LifecycleEvent, texts: list[str]) -> Data | 
 
 
 def delta_data(run: Run, event: ToolCallEvent) -> Data | None:
-    """The data of an event with a call; None if the run has no such call, as in a log of an earlier version."""
-    if event.round >= len(run.rounds):
+    """The data of an event with a call; None if the run's file has no such call."""
+    past = run.rounds[event.round] if event.round < len(run.rounds) else None
+    if past is None or event.call >= len(past.calls):
         return None
-    past = run.rounds[event.round]
     call = call_object(past.calls[event.call])
     told = {"index": event.call, **call, "function": call["function"] | {"output": None}}
     delta = {"step_details": {"type": "tool_calls", "tool_calls": [told]}}

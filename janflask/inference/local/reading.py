@@ -55,7 +55,7 @@ class _Answers:
                     events += self._parsed(parser, event)
             elif isinstance(event, Finished):
                 parser = self._parser(event.index)
-                events += parser.finish()
+                events += _last(parser, event.reason)
                 is_call = parser.has_called and event.reason == FinishReason.STOP
                 events.append(Finished(event.index, FinishReason.TOOL_CALLS) if is_call else event)
             elif isinstance(event, Done):
@@ -94,3 +94,11 @@ class _Answers:
                 deltas[place] = msgspec.structs.replace(delta, logprobs=event.logprobs)
                 return deltas
         return [*deltas, TextDelta(event.index, "", event.logprobs)]
+
+
+def _last(parser: AnswerParser, reason: str) -> list[Delta]:
+    """What was held back until the end. Behind calls only a further one may come, and one that was cut is no text."""
+    deltas = parser.finish()
+    if parser.has_called and reason == FinishReason.LENGTH:
+        return [delta for delta in deltas if not isinstance(delta, TextDelta)]
+    return deltas

@@ -19,9 +19,10 @@ class Search:
     def __init__(self, texts: Iterable[str]) -> None:
         self.texts = frozenset(texts)
         self.longest = max(map(len, self.texts), default=0)
-        self._lengths: dict[str, tuple[int, ...]] = {}
+        lengths: dict[str, set[int]] = {}
         for text in self.texts:
-            self._lengths[text[:2]] = tuple({*self._lengths.get(text[:2], ()), len(text)})
+            lengths.setdefault(text[:2], set()).add(len(text))
+        self._lengths = {begin: sorted(its, reverse=True) for begin, its in lengths.items()}
         firsts, seconds = ("".join({pair[place] for pair in self._lengths}) for place in (0, 1))
         pattern = f"[{re.escape(firsts)}](?=[{re.escape(seconds)}])" if self.texts else r"(?!)"
         self._pattern = re.compile(pattern)
@@ -35,7 +36,7 @@ class Search:
         end = len(text) if end is None else end
         for found in self._pattern.finditer(text, start, end):
             place = found.start()
-            for length in sorted(self._lengths.get(text[place : place + 2], ()), reverse=True):
+            for length in self._lengths.get(text[place : place + 2], ()):
                 if place + length <= end and text[place : place + length] in self.texts:
                     yield place, place + length
 

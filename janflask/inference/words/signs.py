@@ -11,6 +11,8 @@ from janflask.errors import InvalidRequestError
 
 # CJK Extension B: letters without capitals, no blanks, printable (Python's and JSON's own forms of a text keep them).
 RARE = range(0x20000, 0x2A6E0)
+# Such a letter, and the way in which JSON in ASCII writes it.
+_RARE_ONES = re.compile(rf"[{chr(RARE.start)}-{chr(RARE.stop - 1)}]|\\ud8[4-6][0-9a-f]\\ud[c-f][0-9a-f]{{2}}")
 
 
 class Signs:
@@ -18,10 +20,8 @@ class Signs:
 
     def __init__(self, texts: Iterable[str]) -> None:
         """One that is in none of ``texts``. Raises InvalidRequestError if these have them all."""
-        everything = "\n".join(texts)
-        sign = next(
-            (sign for sign in map(chr, RARE) if sign not in everything and _escaped(sign) not in everything), ""
-        )
+        taken = {found for text in texts for found in _RARE_ONES.findall(text)}
+        sign = next((sign for sign in map(chr, RARE) if sign not in taken and _escaped(sign) not in taken), "")
         if not sign:
             raise InvalidRequestError(
                 f"the messages hold every character from U+{RARE.start:X} to U+{RARE.stop - 1:X}, and words that look "

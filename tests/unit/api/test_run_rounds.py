@@ -138,6 +138,13 @@ def test_a_wait_that_the_runs_file_does_not_know_is_passed_over() -> None:
     assert is_wait(log[-1])
 
 
+def test_a_call_that_the_runs_file_does_not_know_is_passed_over() -> None:
+    writer = RunEventWriter(0)
+    writer.run(replace(WAITING, rounds=(replace(FIRST, calls=CALLS[:1]),)))
+    told = writer.events(1, log_of(WAITING)).decode()
+    assert ("call_1" in told, "call_2" in told) == (True, False)
+
+
 # --- outputs ----------------------------------------------------------------------------------------------------
 
 
@@ -219,6 +226,25 @@ def test_a_run_that_nobody_has_ended_yet_is_expired_all_the_same(
         assert (found["status"], found["required_action"]) == ("expired", None)  # type: ignore[index]
     late = client.post(path(stored, "/submit_tool_outputs"), json=outputs(("call_2", ""), ("call_1", "blue")))
     assert "'expired' do not accept" in refused(late, 400, "tool_outputs")["message"]
+
+
+@pytest.mark.parametrize("ask", ["get", "list", "modify"])
+def test_a_run_that_waited_in_vain_ends_before_anybody_is_told(
+    client: FlaskClient, stored: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    store = open_repository(Settings(data_dir=tmp_path, runtime_dir=tmp_path)).runs
+    store.update(stored.thread_id, stored.id, lambda run: replace(run, expires_ms=ids.now_ms()))
+
+    def ending(self: RunnerClient, thread_id: str, run_id: str, timeout: float) -> Run:
+        return store.close(thread_id, run_id, lambda run: replace(run, status=RunStatus.EXPIRED))
+
+    monkeypatch.setattr(RunnerClient, "begin", ending)
+    if ask == "modify":
+        answer = client.post(path(stored), json={"metadata": {"a": "b"}})
+    else:
+        answer = client.get(path(stored) if ask == "get" else f"/v1/threads/{stored.thread_id}/runs")
+    assert '"status":"expired"' in answer.text
+    assert store.open_run(stored.thread_id) is None
 
 
 def test_pages_of_steps(client: FlaskClient, stored: Run) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from janflask.inference.deltas import Delta, Done, Event, Finished, ReasoningDelta, TextDelta
+from janflask.inference.deltas import Delta, Done, Event, Finished, ReasoningDelta, TextDelta, ToolCallDelta
 from janflask.inference.local.reading import Reading, read
+from janflask.ipc.messages.generation import FinishReason
 from janflask.parsing.answer import AnswerParser
 from janflask.parsing.deltas import TokenLogprob
 from janflask.parsing.markers import Found, Markers
@@ -166,6 +167,24 @@ def test_a_choices_last_words_come_before_its_end() -> None:
         TextDelta(0, " <th"),
         Finished(0, "length"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("called", "cut", "reason", "said"),
+    [
+        (True, '{"name": "lo', "length", ""),
+        (True, '\n{"', "length", ""),
+        (True, '{"name": "lo', "stop", '{"name": "lo'),
+        (False, '{"name": "lo', "length", '{"name": "lo'),
+    ],
+)
+def test_a_further_call_that_was_cut_before_its_name_is_no_text(called: bool, cut: str, reason: str, said: str) -> None:
+    pieces = ['{"name": "look", "arguments": {}}\n'] * called + [cut]
+    batches: list[list[Event]] = [[TextDelta(0, piece)] for piece in pieces]
+    answers = read([*batches, [Finished(0, FinishReason(reason))]], Reading(THINK, "", tools={"look": {}}))
+    events = [event for batch in answers for event in batch]
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == said
+    assert len({event.call for event in events if isinstance(event, ToolCallDelta)}) == called
 
 
 def test_where_nothing_is_to_be_read_the_events_are_the_same_objects() -> None:

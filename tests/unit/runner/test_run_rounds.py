@@ -5,25 +5,28 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 
 from janflask.errors import EngineCrashedError, InvalidRequestError, RequestTooLargeError
+from janflask.files import ids
 from janflask.inference import tries
 from janflask.inference.deltas import Event, Finished, RefusalDelta, Started, TextDelta, ToolCallDelta
 from janflask.inference.parts import ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from janflask.inference.requests import CallChoice, ChatRequest
 from janflask.inference.waiting import Waiter
 from janflask.runner import execution, runner
+from janflask.runner.turns import chat
 from janflask.services.run_calls import answered, seen
 from janflask.storage.records import CallPlan, Run, RunStatus
 from janflask.storage.rounds import FIELD
 from janflask.storage.run_json import decode_run
 from janflask.storage.run_log import LifecycleEvent, LogEvent, ReasoningEvent, TextEvent, ToolCallEvent, missing
 from tests.integration.waiting import wait_for
-from tests.unit.runner.run_world import RunWorld, calling, hanging, saying, watch
+from tests.unit.runner.run_world import RunWorld, calling, hanging, message, saying, watch
 
 LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 GO = {"type": "function", "function": {"name": "go"}}
@@ -115,6 +118,18 @@ def test_the_next_run_is_shown_them_too_without_the_thoughts() -> None:
         ("tool", (ToolResultPart("blue, salty", "call_1"),)),
         ("assistant", (TextPart("It is blue."),)),
     ]
+
+
+def test_a_round_never_takes_the_users_words_for_the_models() -> None:
+    """As a hand may have written it: what a user says is never laid out as said by the assistant."""
+    call = {"id": "call_1", "name": "look", "arguments": "{}", "output": "a cat"}
+    asked = message("t", "Hi")
+    told = [{"message_id": asked.id, "calls": [call]}]
+    reply = replace(message("t", "A cat.", role="assistant"), extra={FIELD: told})
+    world = RunWorld()
+    turns = chat(world.run(world.thread()), [asked, reply])
+    assert [turn.role for turn in turns] == ["user", "assistant", "tool", "assistant"]
+    assert turns[1].parts == (ToolCallPart("call_1", "look", "{}"),)
 
 
 def test_several_calls_and_rounds_and_no_words_before_them() -> None:
@@ -313,6 +328,38 @@ def test_it_expires_with_nobody_asking() -> None:
     wait_for(lambda: world.repository.runs.get(run.thread_id, run.id).status is RunStatus.EXPIRED)
     assert shown(told(world, run))[-2:] == ["run.step.expired calls", "run.expired"]
     assert world.repository.runs.open_run(run.thread_id) is None
+
+
+@pytest.fixture
+def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks after the time of runs."""
+    monkeypatch.setattr(runner, "CLOCK_PAUSE", 1e9)
+
+
+def overdue() -> tuple[RunWorld, Run]:
+    """A run that waits, and has for too long."""
+    world = RunWorld(calling(CALL))
+    run = world.run(world.thread("hi"), **TOOLS)
+    world.waiting(run)
+    return world, world.repository.runs.update(
+        run.thread_id, run.id, lambda run: replace(run, expires_ms=ids.now_ms() - 1)
+    )
+
+
+@pytest.mark.usefixtures("_no_clock")
+def test_whoever_asks_for_one_whose_time_is_over_finds_it_ended() -> None:
+    world, run = overdue()
+    assert world.runner.begin(run.thread_id, run.id).status is RunStatus.EXPIRED
+    assert world.repository.runs.open_run(run.thread_id) is None
+
+
+@pytest.mark.usefixtures("_no_clock")
+def test_one_whose_time_is_over_cannot_be_cancelled() -> None:
+    world, run = overdue()
+    with pytest.raises(InvalidRequestError, match="Cannot cancel run with status 'expired'"):
+        world.runner.cancel(run.thread_id, run.id)
+    assert world.repository.runs.get(run.thread_id, run.id).status is RunStatus.REQUIRES_ACTION
+    assert world.done(run).status is RunStatus.EXPIRED
 
 
 def test_outputs_that_come_too_late_are_refused_before_anybody_has_noticed() -> None:

@@ -23,6 +23,7 @@ from janflask.storage.base import Page, Repository
 from janflask.storage.jan import message_from_json
 from janflask.storage.memory import memory_repository
 from janflask.storage.records import Assistant, Message, StoredFile, Thread, ThreadAssistant
+from janflask.storage.rounds import FIELD
 from janflask.transfer.archive import ZipTree
 from janflask.transfer.service import ImportReport, PortableService, Skipped
 from janflask.transfer.tree import lines
@@ -179,6 +180,25 @@ def test_an_import_is_a_new_thread_that_says_the_same(tmp_path: Path) -> None:
     assert same == old
     again = exported(service, new.id)
     assert without_ids(again) == without_ids(document)
+
+
+def test_rounds_of_calls_name_the_new_messages(tmp_path: Path) -> None:
+    service, repository = portable(tmp_path)
+    call = {"id": "call_1", "name": "look", "arguments": "{}", "output": "a cat"}
+    rounds = [
+        {"message_id": "01J0", "calls": [call]},
+        {"message_id": None, "calls": [call]},
+        {"calls": [], "x": 1},
+        "y",
+    ]
+    said = Message(id="01J0", thread_id="t", created_ms=CREATED, role="assistant", content=(text("Let me see."),))
+    reply = dataclasses.replace(said, id="01J1", extra={FIELD: rounds})
+    odd = dataclasses.replace(said, id="01J2", extra={FIELD: "z"})
+    thread = Thread(id="t", created_ms=CREATED, updated_ms=CREATED)
+    repository.threads.create(thread, [said, reply, odd])
+    first, second, third = messages_of(repository, service.import_document(as_file(exported(service, "t"))).id)
+    assert second.extra == {FIELD: [{"message_id": first.id, "calls": [call]}, *rounds[1:]]}
+    assert third.extra == odd.extra
 
 
 def document_files(document: dict[str, Any]) -> list[str]:

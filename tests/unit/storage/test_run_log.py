@@ -112,7 +112,11 @@ def test_what_a_later_version_wrote_keeps_its_number_and_is_logged_once(caplog: 
 
 @pytest.mark.parametrize(
     "line",
-    [b"5", b"", b"[]", b"{}", b'{"type":7}', b'{"type":"text"}', b'{"type":"text","text":5}', b'"\xff"', b'"a""b"'],
+    [
+        *(b"5", b"", b"[]", b"{}", b'"\xff"', b'"a""b"'),
+        *(b'{"type":7}', b'{"type":"text"}', b'{"type":"text","text":5}'),
+        *(b'{"type":"tool_call","call":-1}', b'{"type":"lifecycle","event":"run.requires_action","at":1,"round":-1}'),
+    ],
 )
 def test_a_line_that_is_no_event_is_named(line: bytes) -> None:
     with pytest.raises(StoreDamagedError, match="line 2 is no event"):

@@ -268,6 +268,12 @@ def test_signs_are_in_no_text() -> None:
         Signs(["".join(map(chr, RARE))])
 
 
+def test_signs_are_looked_for_in_one_pass() -> None:
+    """Each text is read once, however many signs are taken: this one has nearly all of them, at its end."""
+    taken = "".join(json.dumps(chr(sign))[1:-1] if sign % 2 else chr(sign) for sign in RARE[:-1])
+    assert Signs(["a" * (1 << 24), taken]).sign == chr(RARE[-1])
+
+
 def test_signs_go_in_and_come_out() -> None:
     signs = Signs([])
     places: list[int]
