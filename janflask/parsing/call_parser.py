@@ -68,7 +68,7 @@ class CallParser:
         if rules.section and (yield from reader.take(rules.section)) is None:
             return
         while True:
-            if rules.section_end and (yield from reader.take(rules.section_end)) is not None:
+            if rules.section_end and (yield from reader.end(rules.section_end)):
                 self.kept = reader.at
                 return
             if rules.start and (yield from reader.take(rules.start, *rules.others)) is None:
@@ -85,7 +85,7 @@ class CallParser:
             if not whole:
                 return
             if rules.end and rules.kind not in _AT_ONCE:
-                yield from reader.take(rules.end)
+                yield from reader.end(rules.end)
             self.is_under_way = False
             self.kept = reader.at
             if not rules.start:

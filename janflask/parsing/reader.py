@@ -52,6 +52,13 @@ class Reader:
                 return None
             yield
 
+    def end(self, marker: str) -> Step[bool]:
+        """Reads a marker if it comes, or as much of it as there is where the text was cut in it."""
+        found = (yield from self.take(marker)) is not None
+        if not found and self.closed and self.at < len(self.text) and self._match(marker) == 0:
+            self.at, found = len(self.text), True
+        return found
+
     def next(self, *markers: str) -> Step[str | None]:
         """The same, but nothing is read."""
         at = self.at
