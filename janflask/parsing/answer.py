@@ -72,6 +72,7 @@ class AnswerParser:
         self._call_parser: CallParser | None = None
         self._is_marked = False  # the calls under way began with a marker
         self._n_calls = self._calls_before = 0
+        self._ids: set[str] = set()  # of its calls
         self._told_again: list[Delta] = []
 
     @property
@@ -121,7 +122,8 @@ class AnswerParser:
         self._told_again = [self._numbered(delta) for delta in calls if is_under_way and delta.call == calls[-1].call]
         if self._state is _State.LEAD:
             self._held = self._held.lstrip()
-        self._prompted = "" if is_under_way else self._blank + self.pending
+        blank = self._blank if self._state is _State.CALLS else ""
+        self._prompted = "" if is_under_way else blank + self.pending
 
     def feed(self, text: str) -> list[Delta]:
         """What is certain by now."""
@@ -256,7 +258,7 @@ class AnswerParser:
     # --- calls --------------------------------------------------------------------------------------------------
 
     def _begin_calls(self, blank: str, text: str, rules: CallRules | None = None) -> bool:
-        self._call_parser = CallParser(rules or self._rules.calls, self._tools, self._index, self._n_calls)
+        self._call_parser = CallParser(rules or self._rules.calls, self._tools, self._index, self._n_calls, self._ids)
         self._state, self._blank, self._held = _State.CALLS, blank, text
         self._is_marked = _MARKER.match(text) is not None
         return True

@@ -41,8 +41,9 @@ def ended(rules: CallRules, text: str, reason: str) -> tuple[str, str, str]:
 def test_half_the_marker_behind_a_call_is_no_text(case: str, reason: FinishReason) -> None:
     rules, call, end = CALLS[case]
     for size in range(len(end) + 1):
-        words, arguments, _ = ended(rules, call + end[:size], reason)
+        words, arguments, why = ended(rules, call + end[:size], reason)
         assert (words, arguments) == ("", ARGUMENTS), end[:size]
+        assert why == (FinishReason.TOOL_CALLS if reason == FinishReason.STOP else reason), end[:size]
 
 
 def test_what_is_no_marker_behind_a_call_is_text() -> None:
@@ -64,3 +65,8 @@ def test_what_was_begun_is_checked_without_its_thoughts() -> None:
     assert begun_words(Reading(rules, "a<think>", 'Hm</think>{"a":')) == '{"a":'
     assert begun_words(Reading(rules, "", "<think>Hm")) == ""
     assert begun_words(Reading(rules.for_calls, "", "<think>Hm")) == "<think>Hm"
+
+
+def test_a_call_between_tags_that_is_cut_in_an_argument() -> None:
+    for cut in ("<call name=go><arg name=a>1</ar", "<call name=go><arg name=a>1", "<call name=go><arg name=a"):
+        assert ended(TAGGED, cut, FinishReason.STOP)[2] == FinishReason.STOP
