@@ -174,6 +174,8 @@ class Compiler:
 
     def _take(self, job: _Job) -> None:
         with job.lock:
+            if job.is_over:
+                return  # it waited too long, and nobody waits for it any more
             job.began = True
         try:
             result: Compiled | JanflaskError = self._cached(job.constraint) or self._compile(job.constraint)

@@ -64,7 +64,7 @@ class AnswerParser:
         self._in_fence = Markers((FENCE,))
         self._held = ""  # what may be the beginning of a marker
         self._blank = ""  # what stands before what may be a call
-        self._prompted = ""  # what stands in the prompt and was fed nevertheless: never told
+        self._prompted = ""  # what stands in the prompt already and was fed nevertheless: never told
         self._state = _State.TEXT if rules.is_plain and not tools else _State.LEAD
         self._has_lead = False  # a block was closed, or a wrap opened: blanks that follow are the layout's
         self._ends_alone = bool(rules.ends and not rules.wraps)  # what ends words is known, and nothing leads them
@@ -72,12 +72,18 @@ class AnswerParser:
         self._call_parser: CallParser | None = None
         self._is_marked = False  # the calls under way began with a marker
         self._n_calls = self._calls_before = 0
+        self._ids: set[str] = set()  # of its calls
         self._told_again: list[Delta] = []
 
     @property
     def has_called(self) -> bool:
         """Whether it has called a tool."""
         return self._n_calls > self._calls_before
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether its last call was not written to its end."""
+        return self._call_parser is not None and self._call_parser.is_under_way
 
     @property
     def thinks(self) -> bool:
@@ -116,6 +122,8 @@ class AnswerParser:
         self._told_again = [self._numbered(delta) for delta in calls if is_under_way and delta.call == calls[-1].call]
         if self._state is _State.LEAD:
             self._held = self._held.lstrip()
+        blank = self._blank if self._state is _State.CALLS else ""
+        self._prompted = "" if is_under_way else blank + self.pending
 
     def feed(self, text: str) -> list[Delta]:
         """What is certain by now."""
@@ -137,7 +145,7 @@ class AnswerParser:
             return []  # the answer's end, of which the model's last token is never told
         elif self.thinks:
             held = held.strip() if self._state is _State.THOUGHT_LEAD else held.rstrip()
-        held = held.removeprefix(self._prompted)
+        held = self._untold(held)
         return [self._delta(held)] if held else []
 
     def _step(self, deltas: list[Delta]) -> bool:
@@ -184,18 +192,22 @@ class AnswerParser:
         if found.start == 0 and found.marker is None:
             return False
         self._held = said[found.end :] if found.marker else said
-        if not found.marker:
-            self._state = _State.THOUGHT
+        if found.marker:
+            self._prompted = ""
+        else:
+            self._prompted, self._state = self._prompted.lstrip(), _State.THOUGHT
         return True
 
     def _thought(self, deltas: list[Delta]) -> bool:
         found = self._thought_end.find(self._held)
         thought = self._held[: found.start].rstrip()
-        if thought:
-            deltas.append(ReasoningDelta(self._index, thought))
+        told = self._untold(thought) if thought else ""
+        if told:
+            deltas.append(ReasoningDelta(self._index, told))
         if found.marker is None:
             self._held = self._held[len(thought) :]
             return False
+        self._prompted = ""
         self._held, self._state, self._has_lead = self._held[found.end :], _State.LEAD, True
         return True
 
@@ -220,7 +232,7 @@ class AnswerParser:
         if found.marker in self._triggers:
             return self._begin_calls(said[len(told) :], self._held[found.start :])
         self._say(deltas, said[len(told) :])
-        self._held = self._held[found.end :]
+        self._held, self._prompted = self._held[found.end :], ""
         self._state, self._is_wrapped, self._has_lead = _State.LEAD, False, True
         return True
 
@@ -230,15 +242,23 @@ class AnswerParser:
         return not (self._is_wrapped or self._in_text.all)
 
     def _say(self, deltas: list[Delta], text: str) -> None:
-        if text:
-            text, self._prompted = text.removeprefix(self._prompted), ""
+        text = self._untold(text) if text else ""
         if text:
             deltas.append(TextDelta(self._index, text))
+
+    def _untold(self, text: str) -> str:
+        """What of a text does not stand in the prompt already."""
+        known = self._prompted
+        if known.startswith(text):
+            self._prompted = known[len(text) :]
+            return ""
+        self._prompted = ""
+        return text.removeprefix(known)
 
     # --- calls --------------------------------------------------------------------------------------------------
 
     def _begin_calls(self, blank: str, text: str, rules: CallRules | None = None) -> bool:
-        self._call_parser = CallParser(rules or self._rules.calls, self._tools, self._index, self._n_calls)
+        self._call_parser = CallParser(rules or self._rules.calls, self._tools, self._index, self._n_calls, self._ids)
         self._state, self._blank, self._held = _State.CALLS, blank, text
         self._is_marked = _MARKER.match(text) is not None
         return True

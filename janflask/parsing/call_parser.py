@@ -33,12 +33,14 @@ class CallParser:
     """The calls that stand together in one answer, from their first marker on.
 
     Names that are no tool's are no calls. ``kept`` is how much of the text was used; the rest is for somebody else.
+    ``ids`` are those of the answer's calls before: a model that writes one of them again gets another in its place.
     """
 
-    def __init__(self, rules: CallRules, tools: Schemas, index: int, first: int) -> None:
+    def __init__(self, rules: CallRules, tools: Schemas, index: int, first: int, ids: set[str]) -> None:
         self._rules = rules
         self._tools = tools
         self._index = index
+        self._ids = ids
         self._reader = Reader()
         self._steps = self._run()
         self._out: list[ToolCallDelta] = []
@@ -68,7 +70,7 @@ class CallParser:
         if rules.section and (yield from reader.take(rules.section)) is None:
             return
         while True:
-            if rules.section_end and (yield from reader.take(rules.section_end)) is not None:
+            if rules.section_end and (yield from reader.end(rules.section_end)):
                 self.kept = reader.at
                 return
             if rules.start and (yield from reader.take(rules.start, *rules.others)) is None:
@@ -85,7 +87,7 @@ class CallParser:
             if not whole:
                 return
             if rules.end and rules.kind not in _AT_ONCE:
-                yield from reader.take(rules.end)
+                yield from reader.end(rules.end)
             self.is_under_way = False
             self.kept = reader.at
             if not rules.start:
@@ -96,7 +98,9 @@ class CallParser:
     def _begin(self, name: str, call_id: str | None = None) -> bool:
         if name not in self._tools:
             return False
-        self._out.append(ToolCallDelta(self._index, self.count, call_id or new_call_id(), name))
+        call_id = call_id if call_id and call_id not in self._ids else new_call_id()
+        self._ids.add(call_id)
+        self._out.append(ToolCallDelta(self._index, self.count, call_id, name))
         self.count += 1
         self.is_under_way = True
         return True

@@ -52,6 +52,17 @@ class Reader:
                 return None
             yield
 
+    def end(self, marker: str) -> Step[bool]:
+        """Reads a marker if it comes, or as much of it as there is where the text was cut in it."""
+        found = (yield from self.take(marker)) is not None
+        if not found and self.at < len(self.text) and self.is_cut_in(marker):
+            self.at, found = len(self.text), True
+        return found
+
+    def is_cut_in(self, marker: str) -> bool:
+        """Whether nothing more comes, and nothing is there that ``marker`` does not begin with."""
+        return self.closed and self._match(marker) == 0
+
     def next(self, *markers: str) -> Step[str | None]:
         """The same, but nothing is read."""
         at = self.at

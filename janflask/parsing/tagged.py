@@ -31,7 +31,7 @@ class TaggedArguments:
         return found is not None or not (yield from self._reader.skip_blank())
 
     def members(self, schema: object, end: str) -> Step[bool]:
-        """An object's, up to ``end``, which is not read; false if that does not come."""
+        """An object's, up to ``end``, which is not read; false if something else comes, or they are cut."""
         known, opening = properties(schema), "{"
         while (marker := (yield from self._reader.next(self._rules.key, end))) == self._rules.key:
             key = yield from self._key()
@@ -42,7 +42,7 @@ class TaggedArguments:
             if not (yield from self._value(known.get(key), key)):
                 return False
         self._tell("{}" if opening == "{" else "}")
-        return marker is not None
+        return marker is not None or self._reader.is_cut_in(end)
 
     def _key(self) -> Step[str | None]:
         yield from self._reader.take(self._rules.key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from enum import Enum
@@ -164,11 +164,11 @@ def objection(schema: str, answer: str, what: str = "the answer") -> str | None:
     return f"{what} does not meet the schema: {found.message[:300]}" + (f" (at {place})" if place else "")
 
 
-def checked(events: Events, constrained: Constrained | None, begun: str = "") -> Events:
+def checked(events: Events, constrained: Constrained | None, begun: Callable[[], str] = str) -> Events:
     """The same events, with a ``RefusalDelta`` in front of the end of an answer that is not what was asked for.
 
     An answer that its limit has cut is not finished, and is not checked; neither is one that says itself that it is
-    none. What was ``begun`` of it may be a part of what was asked for, or stand before it.
+    none. What was ``begun`` of it, asked for at its end, may be a part of what was asked for, or stand before it.
     """
     if constrained is None or constrained.schema is None:
         yield from events
@@ -186,8 +186,8 @@ def checked(events: Events, constrained: Constrained | None, begun: str = "") ->
                 elif isinstance(event, Finished) and event.reason == FinishReason.STOP and event.index not in refused:
                     said = "".join(texts.pop(event.index, []))
                     reason = objection(constrained.schema, said)
-                    if begun and reason is not None:
-                        reason = objection(constrained.schema, begun + said)
+                    if reason is not None and (before := begun()):
+                        reason = objection(constrained.schema, before + said)
                     if reason is not None:
                         yield out  # what was said before is out, whatever becomes of the refusal
                         out = [RefusalDelta(event.index, reason)]

@@ -17,7 +17,7 @@ from janflask.inference.local.embedding import embed
 from janflask.inference.local.engines import Endpoint, Engines
 from janflask.inference.local.generate import asked
 from janflask.inference.local.generation import Generations
-from janflask.inference.local.reading import Reading, read
+from janflask.inference.local.reading import Reading, begun_words, read
 from janflask.inference.local.watching import watch_of
 from janflask.inference.probing.response_template import NAME as RESPONSE_TEMPLATE
 from janflask.inference.requests import (
@@ -63,6 +63,8 @@ class LocalBackend:
         ask = asked(self._card, request)
         further = template_kwargs(self._card, request.template_kwargs)
 
+        readings: list[Reading] = []
+
         def prepare(endpoint: Endpoint) -> tuple[list[GenerateRequest], Reading]:
             rules = self._templates.answer_rules(endpoint.info, self._response_template)
             read_by = rules if request.splits_reasoning else rules.for_calls
@@ -76,10 +78,11 @@ class LocalBackend:
                 generation = ask.chat(prompt, "" if request.continue_final_message else reading.begun)
             markers = read_by.markers + (rules.calls.markers if request.tools else ())
             watch = watch_of(rules, request, reading, further)
+            readings.append(reading)
             return [replace(generation, markers=markers, watch=watch)], reading
 
-        begun = request.messages[-1].text if request.continue_final_message else request.begun
-        events = checked(self._events(prepare, waiter, beat, tries or Tries()), request.constraint, begun)
+        events = self._events(prepare, waiter, beat, tries or Tries())
+        events = checked(events, request.constraint, lambda: begun_words(readings[-1]))
         yield from calls_checked(events, request.tools, "functions" if request.calls_function else "tools")
 
     def complete(self, request: CompletionRequest, waiter: Waiter, beat: float) -> Events:

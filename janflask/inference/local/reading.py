@@ -26,6 +26,14 @@ class Reading:
     bare: bool = True  # see ``AnswerParser``
 
 
+def begun_words(reading: Reading) -> str:
+    """What was said already of an answer that was begun, without what was thought."""
+    parser = AnswerParser(reading.rules, tools=reading.tools, bare=reading.bare)
+    parser.begin(reading.prompt)
+    deltas = parser.feed(reading.begun) + parser.finish()
+    return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
+
+
 def read(batches: Iterable[list[Event]], reading: Reading) -> Iterator[list[Event]]:
     """The same events with every choice's text taken apart. What needs no reading is handed on as it is."""
     if reading.rules.is_plain and not reading.tools:
@@ -55,8 +63,14 @@ class _Answers:
                     events += self._parsed(parser, event)
             elif isinstance(event, Finished):
                 parser = self._parser(event.index)
+<<<<<<< HEAD
                 events += _last(parser, event.reason)
                 is_call = parser.has_called and event.reason == FinishReason.STOP
+=======
+                events += parser.finish()
+                # A call that was broken off (by a stop string, say) is for nobody to carry out.
+                is_call = parser.has_called and not parser.is_cut and event.reason == FinishReason.STOP
+>>>>>>> part-breakchat
                 events.append(Finished(event.index, FinishReason.TOOL_CALLS) if is_call else event)
             elif isinstance(event, Done):
                 events.append(Done(replace(event.usage, reasoning_tokens=self._thought_tokens), event.timings))

@@ -64,7 +64,7 @@ def parsed(rules: CallRules, text: str) -> list[tuple[str, object]]:
     start = min((place for word in rules.triggers or ("{",) if (place := text.find(word)) >= 0), default=-1)
     calls: list[tuple[str, list[str]]] = []
     while start >= 0:
-        parser = CallParser(rules, SCHEMAS, 0, len(calls))
+        parser = CallParser(rules, SCHEMAS, 0, len(calls), set())
         deltas, rest = parser.feed(text[start:], closed=True)
         for delta in deltas:
             if delta.name is not None:

@@ -77,7 +77,7 @@ class UpstreamBackend:
             path="/chat/completions", reader=lambda: StreamReader(expected), body=self._bodies.chat(request)
         )  # fmt: skip
         begun = request.messages[-1].text if request.continue_final_message else ""
-        events = checked(self._events([call], waiter, beat, tries, "messages"), request.constraint, begun)
+        events = checked(self._events([call], waiter, beat, tries, "messages"), request.constraint, lambda: begun)
         yield from calls_checked(events, request.tools, "functions" if request.calls_function else "tools")
 
     def complete(self, request: CompletionRequest, waiter: Waiter, beat: float) -> Events:

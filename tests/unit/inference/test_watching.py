@@ -145,7 +145,7 @@ def test_a_watch_crosses_to_the_engine() -> None:
 def test_what_was_begun_of_an_answer_is_checked_with_it(begun: str, said: str, is_refused: bool) -> None:
     """Or it stands before what was asked for."""
     events: Any = ([event] for event in (TextDelta(0, said), Finished(0, FinishReason.STOP)))
-    told = [event for batch in checked(events, FORM, begun) for event in batch]
+    told = [event for batch in checked(events, FORM, lambda: begun) for event in batch]
     assert any(isinstance(event, RefusalDelta) for event in told) is is_refused
 
 

@@ -117,6 +117,39 @@ def test_what_broke_off_goes_on_where_it_was(prompt: str, thought: str, said: st
         assert (thought + told[0], said + told[1]) == whole
 
 
+@pytest.mark.parametrize(
+    ("rules", "begun", "goes_on", "told"),
+    [
+        (THINK, "<thi", "s is", ("", "s is")),
+        (THINK, "<thi", "nk>Hm", ("Hm", "")),
+        (THINK, "<", "", ("", "")),
+        (THINK, "<think>Hm</thi", "s", ("s", "")),
+        (THINK, "<think>Hm</thi", "nk>Yes", ("", "Yes")),
+        (THINK, "<think>a ", " b", (" b", "")),
+        (THINK, "<think><thi", "s", ("s", "")),
+        (COMMAND, "<|START_TEXT|>Hi <|END", "s", ("", "s")),
+    ],
+)
+def test_half_a_marker_that_was_begun_is_not_told_again(
+    rules: AnswerRules, begun: str, goes_on: str, told: tuple[str, str]
+) -> None:
+    assert parsed(rules, goes_on, begun=begun) == told
+    assert parsed(rules, *goes_on, begun=begun) == told
+
+
+@pytest.mark.parametrize(
+    "begun", ["Sure.  ", "a <", "some ``", "Hm <tool_call>", "Hm <tool_ca", "<tool_call>\n{", "", " "]
+)
+@pytest.mark.parametrize("goes_on", ["b", " b", "` b", "\n\n<b>", "<tool_call> b", "", " "])
+def test_what_was_begun_where_calls_may_come_is_not_told_again(begun: str, goes_on: str) -> None:
+    def answer(begun: str, goes_on: str) -> str:
+        parser = AnswerParser(PLAIN, tools={"go": {}})
+        parser.begin("", begun)
+        return joined([delta for piece in goes_on for delta in parser.feed(piece)] + parser.finish())[1]
+
+    assert begun + answer(begun, goes_on) == answer("", begun + goes_on)
+
+
 def test_markers_at_a_place_are_found_whole() -> None:
     markers = Markers(("<a>", "<a><b>", "x"))
     assert markers.find("1<a><b>2") == Found(1, 7, "<a><b>")
