@@ -63,14 +63,9 @@ class _Answers:
                     events += self._parsed(parser, event)
             elif isinstance(event, Finished):
                 parser = self._parser(event.index)
-<<<<<<< HEAD
                 events += _last(parser, event.reason)
-                is_call = parser.has_called and event.reason == FinishReason.STOP
-=======
-                events += parser.finish()
                 # A call that was broken off (by a stop string, say) is for nobody to carry out.
                 is_call = parser.has_called and not parser.is_cut and event.reason == FinishReason.STOP
->>>>>>> part-breakchat
                 events.append(Finished(event.index, FinishReason.TOOL_CALLS) if is_call else event)
             elif isinstance(event, Done):
                 events.append(Done(replace(event.usage, reasoning_tokens=self._thought_tokens), event.timings))
