@@ -355,7 +355,9 @@ def test_a_reply_that_cannot_be_read_fails_its_run(threads: Threads) -> None:
     assert threads.client.get(f"/v1/threads/{thread_id}/messages").status_code == 200
     (problem,) = threads.found(f"runs/{run_id}.reply")
     assert "line 2" in problem
-    assert threads.client.post(f"/v1/threads/{thread_id}/runs", json={}).status_code == 400
+    assert threads.client.post(f"/v1/threads/{thread_id}/runs", json={}).status_code == 200, (
+        "the thread is free at once"
+    )
     run = threads.over(thread_id, run_id)
     assert (run["status"], run_id in run["last_error"]["message"]) == ("failed", True)
     threads.check_usable(thread_id)
