@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tools.build_llama import ROOT, cache_folder, locked
-from tools.progress import CommandError, exit_on_sigterm, run_logged
+from tools.progress import exit_status, run_logged
 
 LOCKS = ROOT / "requirements" / "agents"
 JAVASCRIPT = ROOT / "tests" / "e2e" / "agents" / "js"
@@ -96,16 +96,12 @@ def ensure(name: str, parts: list[str], env: Mapping[str, str], make: Callable[[
 
 def main() -> int:
     """Makes sure that all of them are there."""
-    exit_on_sigterm()
-    try:
+
+    def work() -> None:
         folders = [python(name, os.environ).parents[1] for name in PYTHON] + [node_modules(os.environ).parent]
         print(f"agents: {', '.join(folder.name for folder in folders)} are in {folders[0].parent}", flush=True)
-    except (AgentSdkError, CommandError, OSError, subprocess.CalledProcessError) as error:
-        print(f"agents: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+    return exit_status("agents", work, AgentSdkError, subprocess.CalledProcessError)
 
 
 if __name__ == "__main__":

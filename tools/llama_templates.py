@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tools.build_llama import BUILD_CONSTRAINTS, PACKAGE, cache_folder, locked, pinned_version
 from tools.fetching import pip_download
-from tools.progress import CommandError, exit_on_sigterm
+from tools.progress import exit_status
 
 SHA256 = {"0.3.36": "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"}  # of a version's sources
 INSIDE = "/vendor/llama.cpp/models/templates/"
@@ -92,16 +92,12 @@ def _is_wanted(member: tarfile.TarInfo) -> bool:
 
 def main() -> int:
     """Makes sure that the templates are there."""
-    exit_on_sigterm()
-    try:
+
+    def work() -> None:
         folder = ensure(os.environ)
         print(f"chat templates: {len(list(folder.glob('*.jinja')))} of real models are in {folder}", flush=True)
-    except (CommandError, TemplatesError, OSError, ValueError) as error:
-        print(f"chat templates: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+    return exit_status("chat templates", work, TemplatesError, ValueError)
 
 
 if __name__ == "__main__":

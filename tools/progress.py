@@ -192,6 +192,20 @@ def exit_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
+def exit_status(what: str, work: Callable[[], None], *errors: type[Exception]) -> int:
+    """Does a program's work. Gives its exit status: 1 if a command failed or one of ``errors`` came, which is told."""
+    told: tuple[type[Exception], ...] = (CommandError, OSError, *errors)
+    exit_on_sigterm()
+    try:
+        work()
+    except told as error:
+        print(f"{what}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
 def main() -> int:
     """Runs the command line's command; its exit status is 1 if the command failed."""
     if len(sys.argv) < 4:

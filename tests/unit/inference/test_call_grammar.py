@@ -7,9 +7,8 @@ import json
 import os
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,8 +27,8 @@ from janflask.parsing.markers import TAG
 from janflask.parsing.rules import AnswerRules
 from tests.ext.schemas import PERSON, SCHEMAS, Schema, chain, closed
 from tests.fakes.walks import Vocabulary
-from tests.unit.inference.test_real_calls import CASES, CLOCK, SHOWN_BY, WEATHER, Layout, rendered
-from tests.unit.inference.test_real_reasoning import NAMES
+from tests.unit.inference.real_layouts import Layout
+from tests.unit.inference.test_real_calls import CASES, CLOCK, SHOWN_BY, WEATHER, rendered
 
 BYTES = Vocabulary()
 WALKS = int(os.environ.get("JANFLASK_TEST_WALKS", "1"))  # under each schema
@@ -114,14 +113,6 @@ OTHERWISE = {
 ONE_A_MESSAGE = {"muse-glimmer"}  # and what begins the next message is no part of calls
 
 # --- what templates write ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def layouts(llama_templates: Path) -> Iterator[dict[str, Layout]]:
-    found = {name: Layout((llama_templates / f"{name}.jinja").read_text()) for name in NAMES}
-    yield found
-    for layout in found.values():
-        layout.renderer.close()
 
 
 def plain(call: Any) -> ToolCallPart:

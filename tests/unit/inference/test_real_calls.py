@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +15,8 @@ from janflask.inference.requests import ChatMessage, Tool
 from janflask.parsing.answer import AnswerParser
 from janflask.parsing.calls import GENERIC
 from janflask.parsing.rules import AnswerRules
-from tests.unit.inference.test_real_reasoning import ASKED, NAMES, NONE, THOUGHT, Layout
+from tests.unit.inference.real_layouts import ASKED, NAMES, THOUGHT, Layout
+from tests.unit.inference.test_real_reasoning import NONE
 
 WEATHER = Tool(
     "get_weather",
@@ -55,14 +55,6 @@ ENDS = (
 )
 
 Answer = tuple[str, str, list[tuple[str, Any]]]  # thoughts, words, calls
-
-
-@pytest.fixture(scope="module")
-def layouts(llama_templates: Path) -> Iterator[dict[str, Layout]]:
-    found = {name: Layout((llama_templates / f"{name}.jinja").read_text()) for name in NAMES}
-    yield found
-    for layout in found.values():
-        layout.renderer.close()
 
 
 def joined(deltas: list[Delta]) -> Answer:

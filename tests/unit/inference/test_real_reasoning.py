@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from janflask.inference.layout.template_messages import entries
-from janflask.inference.layout.template_probe import Forms, probe
-from janflask.inference.layout.template_process import TemplateRenderer
-from janflask.inference.probing.thoughts import answer_rules
-from janflask.inference.requests import ChatMessage
 from janflask.parsing.answer import AnswerParser
 from janflask.parsing.rules import AnswerRules
+from tests.unit.inference.real_layouts import ASKED, NAMES, SAID, THOUGHT, Layout
 from tests.unit.parsing.test_answer_parser import joined
-from tools.llama_templates import ensure
 
-TOKENS = {"bos_token": "<BOS>", "eos_token": "<EOS>"}
-THOUGHT = "The user says: hi.\n\nSo <b>greet</b> [them], 5 < 6."
-SAID = "Hello & welcome!\n\n- [a](b) <i>c</i>\n- ä€😀"
-ASKED = ChatMessage.of("user", "Hi")
 THINK = ("<think>", "</think>")
 NONE = {
     "CohereForAI-c4ai-command-r-plus-tool_use",
@@ -69,37 +55,6 @@ OTHERS = {  # than <think>
     "unsloth-Apriel-1.5": ("<thinking>", "</thinking>"),
     "upstage-Solar-Open-100B": ("<|think|>", "<|end|><|begin|>assistant"),
 }
-NAMES = sorted(path.stem for path in ensure(os.environ).glob("*.jinja"))
-
-
-class Layout:
-    """One real template, and what is known of it."""
-
-    def __init__(self, source: str) -> None:
-        self.renderer = TemplateRenderer(source)
-        self.forms: Forms = probe(self.renderer, {**TOKENS, "add_generation_prompt": True})
-        self.rules: AnswerRules = answer_rules(self.renderer, TOKENS, self.forms)
-
-    def text(self, *messages: ChatMessage, **variables: Any) -> str:
-        context = {**TOKENS, "add_generation_prompt": False, **variables, "messages": entries(messages, self.forms)}
-        return self.renderer.render([context])[0].text
-
-    def answers(self) -> Iterator[tuple[str, str]]:
-        """Prompts, and the answer with thoughts as the template writes it behind them, up to the last word."""
-        answer = ChatMessage.of("assistant", SAID, reasoning=THOUGHT)
-        for switch in ({"enable_thinking": True, "thinking": True}, {}):
-            text = self.text(ASKED, answer, **switch)
-            prompt = self.text(ASKED, add_generation_prompt=True, **switch)
-            if THOUGHT in text and SAID in text and text.startswith(prompt):
-                yield prompt, text[len(prompt) : text.index(SAID) + len(SAID)]
-
-
-@pytest.fixture(scope="module")
-def layouts(llama_templates: Path) -> Iterator[dict[str, Layout]]:
-    found = {name: Layout((llama_templates / f"{name}.jinja").read_text()) for name in NAMES}
-    yield found
-    for layout in found.values():
-        layout.renderer.close()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,9 @@ from janflask.ipc.messages.constraint import Constraint
 from janflask.ipc.messages.generation import Watch
 from tests.fakes.fake_grammar import FakeStream, FakeWords
 from tests.fakes.walks import Vocabulary
+from tests.unit.inference.real_layouts import THOUGHT, Layout
 from tests.unit.inference.test_call_grammar import OTHERWISE, plain
-from tests.unit.inference.test_real_calls import CASES, CLOCK, SHOWN_BY, WEATHER, Layout, rendered, shown
-from tests.unit.inference.test_real_reasoning import NAMES, THOUGHT
+from tests.unit.inference.test_real_calls import CASES, CLOCK, SHOWN_BY, WEATHER, rendered, shown
 
 BYTES = Vocabulary()
 WORDS = FakeWords()
@@ -46,14 +45,6 @@ class Compiled:
         matcher = GrammarMatcher(self.inner.deep_copy(), np.zeros(mask_words(BYTES.size), np.uint32))
         matcher.look_ahead()
         return matcher
-
-
-@pytest.fixture(scope="module")
-def layouts(llama_templates: Path) -> Iterator[dict[str, Layout]]:
-    found = {name: Layout((llama_templates / f"{name}.jinja").read_text()) for name in NAMES}
-    yield found
-    for layout in found.values():
-        layout.renderer.close()
 
 
 def guide(watch: Watch) -> AnswerWatch:
