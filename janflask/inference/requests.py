@@ -167,6 +167,11 @@ class ChatRequest(InferenceRequest):
         names = self.callable_tools
         return self.tools if names is None else tuple(tool for tool in self.tools if tool.name in names)
 
+    @property
+    def tools_field(self) -> str:
+        """The field of the request that the tools came by."""
+        return "functions" if self.calls_function else "tools"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizeRequest:

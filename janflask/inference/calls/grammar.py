@@ -50,7 +50,7 @@ def of_calls(
         InvalidRequestError: names the tool and the keyword that no call can be held to.
     """
     try:
-        described = json.dumps([(tool.name, tool.parameters) for tool in tools])
+        described = json.dumps([(tool.name, tool.parameters, tool.number) for tool in tools])
         return _written(rules, described, parallel, place, or_bare)
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError(f"{place} cannot be made a grammar: {error}", param=place) from error
@@ -58,7 +58,7 @@ def of_calls(
 
 @lru_cache(maxsize=32)  # an agent asks with the same tools again and again
 def _written(rules: CallRules, described: str, parallel: bool, place: str, or_bare: bool) -> Constraint:
-    tools = [Tool(name, None, parameters) for name, parameters in json.loads(described)]
+    tools = [Tool(name, None, parameters, number=number) for name, parameters, number in json.loads(described)]
     lark = Lark()
     schemas = tool_schemas(tools, place)
     forms = [rules, *([rules.bare] if or_bare and rules.bare is not None and rules.triggers else [])]

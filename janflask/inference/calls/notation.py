@@ -191,7 +191,6 @@ class Values:
 
     def _map(self, form: Schema) -> str:
         """Of an object that names no properties."""
-        others = form.get("additionalProperties", True)
         named = {
             pattern: schema for pattern, schema in form.get("patternProperties", {}).items() if schema is not False
         }

@@ -22,8 +22,6 @@ _TAG = re.compile(r"[<\[]")
 
 def pattern(lark: Lark, written: str) -> str:
     """Raises ValueError for an expression that is none, or more than rules need."""
-    if not written:
-        return ""
     reader = _Reader(lark, written)
     found = reader.either()
     if reader.parts:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from janflask.errors import InvalidRequestError
-from janflask.inference.forms.constrained import Constrained, of_schema
+from janflask.inference.forms.constrained import Constrained, json_text, of_schema
 from janflask.inference.forms.json_schema import MAX_BYTES
 from janflask.inference.requests import Tool
 
@@ -32,10 +32,7 @@ def _place(place: str, number: int) -> str:
 
 
 def _of_tool(tool: Tool, place: str) -> Constrained:
-    try:
-        text = json.dumps({"type": "object", **tool.parameters}, allow_nan=False)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"{place} must be JSON: {error}", param=place) from error
+    text = json_text({"type": "object", **tool.parameters}, place)
     try:
         return _of_text(text, place)
     except InvalidRequestError as error:

@@ -67,7 +67,7 @@ class Constrained:
 
 def of_schema(schema: object, place: str, named: Mapping[str, Any] | None = None) -> Constrained:
     """Raises InvalidRequestError for a schema that is none, or that answers cannot be held to. ``named``: see Form."""
-    text = _json(schema, place)
+    text = json_text(schema, place)
     _check_size(text, place)
     prepared = prepare(schema, place)
     checked = json.dumps(prepared.checked)
@@ -110,7 +110,8 @@ def _of_regex(pattern: str, place: str, form: Form) -> Constrained:
     return Constrained(Constraint(kind=ConstraintKind.REGEX, text=pattern, name=place), form)
 
 
-def _json(schema: object, place: str) -> str:
+def json_text(schema: object, place: str) -> str:
+    """A schema as text. Raises InvalidRequestError for what is no JSON."""
     try:
         return json.dumps(schema, allow_nan=False)
     except (ValueError, RecursionError) as error:

@@ -57,8 +57,6 @@ def alternatives(pattern: str) -> tuple[Pieces, ...]:
         if token is None:
             raise ValueError(f"the pattern {pattern[:200]!r} is more than can be read, at {pattern[place:][:40]!r}")
         place = token.end()
-        if len(found) + len(open_) > MAX_CHOICES:
-            raise ValueError(f"the pattern {pattern[:200]!r} has more than {MAX_CHOICES} choices")
         if token["bar"]:
             found, open_ = found + open_, [[]]
         elif token["choice"] is not None:
@@ -66,6 +64,8 @@ def alternatives(pattern: str) -> tuple[Pieces, ...]:
             open_ = [_joined(pieces, choice) for pieces in open_ for choice in inner]
         elif not token["edge"]:
             open_ = [_joined(pieces, (_piece(token),)) for pieces in open_]
+        if len(found) + len(open_) > MAX_CHOICES:
+            raise ValueError(f"the pattern {pattern[:200]!r} has more than {MAX_CHOICES} choices")
     return tuple(tuple(pieces) for pieces in found + open_ if pieces)
 
 

@@ -83,7 +83,7 @@ class LocalBackend:
 
         events = self._events(prepare, waiter, beat, tries or Tries())
         events = checked(events, request.constraint, lambda: begun_words(readings[-1]))
-        yield from calls_checked(events, request.tools, "functions" if request.calls_function else "tools")
+        yield from calls_checked(events, request.tools, request.tools_field)
 
     def complete(self, request: CompletionRequest, waiter: Waiter, beat: float) -> Events:
         """See ``Backend``, and ``chat``."""

@@ -63,10 +63,9 @@ def _constraints(request: ChatRequest, rules: AnswerRules) -> tuple[Constraint |
     form = None if request.constraint is None else request.constraint.constraint
     if not request.callables:
         return None, form if form is None or not rules.wraps else _either(None, form, rules)
-    place = "functions" if request.calls_function else "tools"
     is_free = request.call_choice is CallChoice.AUTO and form is None
     parallel = request.parallel_calls
-    calls = of_calls(rules.calls, request.callables, parallel=parallel, place=place, or_bare=is_free)
+    calls = of_calls(rules.calls, request.callables, parallel=parallel, place=request.tools_field, or_bare=is_free)
     if is_free:
         return calls, None
     return None, calls if request.call_choice is CallChoice.REQUIRED or form is None else _either(calls, form, rules)

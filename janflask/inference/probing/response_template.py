@@ -153,6 +153,8 @@ def _plain(field: Mapping[str, Any], where: str) -> None:
 
 def _calls(field: Mapping[str, Any], where: str) -> CallRules:
     args = field.get("content_args") or {}
+    if not isinstance(args, Mapping):
+        raise _TemplateError(f"{where}.content_args must be an object")
     opens, end = _anchors(field, "open", where), _last(_markers(field, "close", where), where)
     if not opens:
         raise _TemplateError(f"{where} must have open or open_pattern")
@@ -170,6 +172,7 @@ def _calls(field: Mapping[str, Any], where: str) -> CallRules:
         case "xml-inline":
             return _tagged(opens, end, args, where)
         case "python-call-list":
+            _known(args, set(), f"{where}.content_args.")
             start = _marker(_single(opens, f"{where}.open"), f"{where}.open")
             return _whole(CallRules(Kind.PYTHON, start=start, end=end))
         case other:

@@ -78,7 +78,7 @@ class UpstreamBackend:
         )  # fmt: skip
         begun = request.messages[-1].text if request.continue_final_message else ""
         events = checked(self._events([call], waiter, beat, tries, "messages"), request.constraint, lambda: begun)
-        yield from calls_checked(events, request.tools, "functions" if request.calls_function else "tools")
+        yield from calls_checked(events, request.tools, request.tools_field)
 
     def complete(self, request: CompletionRequest, waiter: Waiter, beat: float) -> Events:
         """The continuations of all prompts: a call for each, as servers number the answers of several differently."""

@@ -31,13 +31,12 @@ class Search:
         self._firsts, self._lasts = frozenset(firsts), frozenset(text[-1] for text in self.texts)
         self._all = "\n".join(self._forwards)
 
-    def spans(self, text: str, start: int = 0, end: int | None = None) -> Iterator[Span]:
+    def spans(self, text: str) -> Iterator[Span]:
         """Where the texts stand, by where they begin, the longest first."""
-        end = len(text) if end is None else end
-        for found in self._pattern.finditer(text, start, end):
+        for found in self._pattern.finditer(text):
             place = found.start()
             for length in self._lengths.get(text[place : place + 2], ()):
-                if place + length <= end and text[place : place + length] in self.texts:
+                if place + length <= len(text) and text[place : place + length] in self.texts:
                     yield place, place + length
 
     def begun(self, text: str) -> list[int]:

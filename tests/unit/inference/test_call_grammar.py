@@ -340,6 +340,9 @@ def test_what_cannot_be_written_is_left_out_or_refused() -> None:
     with pytest.raises(InvalidRequestError, match="cannot be written in this model's calls") as caught:
         of_calls(python, [needed], parallel=False)
     assert caught.value.param == "tools.0.function.parameters.properties.a b"
+    with pytest.raises(InvalidRequestError) as caught:
+        of_calls(python, [replace(needed, number=3)], parallel=False)
+    assert caught.value.param == "tools.3.function.parameters.properties.a b", "where it is in the request"
 
 
 @pytest.mark.parametrize("where", ["key_end", "name_end"])
