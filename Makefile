@@ -33,7 +33,7 @@ model: $(VENV)/.stamp-venv ## install the small starter model into data/
 
 # --- working on it ---------------------------------------------------------------------------------------------------
 
-templates: $(VENV)/.stamp-venv ## fetch the chat templates of real models that tests render
+templates: $(VENV)/.stamp-venv ## fetch the chat templates and vocabularies of real models that tests use
 	@$(BIN)/python -m tools.llama_templates
 
 test: setup model templates $(VENV)/.stamp-test ## the whole test suite, the real model included (ARGS="-k name" picks)

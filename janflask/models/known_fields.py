@@ -56,7 +56,7 @@ ALIASES: Mapping[str, str] = {
 }
 NEWER = frozenset({"max_completion_tokens"})  # wins over the name that it replaces, as OpenAI has it
 
-_STRUCTURED = Unsupported("is not supported yet: structured output cannot be had here, leave it out")
+_STRUCTURED = Unsupported("is not supported yet but in a request or a run: leave it out here and send it there")
 _LIMITED = Unsupported("is not supported yet: tokens cannot be allowed or forbidden but by `logit_bias`")
 _BEAMS = Unsupported("is not supported: there is no beam search here, leave it out", (*NOTHING, 1))
 _SAMPLER = Unsupported("is not supported: there is no such sampler here, leave it out")

@@ -44,7 +44,10 @@ def hidden(text: str | bytes, key: str | None) -> str:
     told = text[:MAX_READ]
     if isinstance(told, bytes):
         told = told.decode("utf-8", "replace")
-    return told.replace(key, "***") if key else told
+    if not key:
+        return told
+    told = told.replace(key, "***")
+    return told if len(text) < MAX_READ else told[: max(0, len(told) - len(key) + 1)]  # it may end in a part of the key
 
 
 def shown(text: str | bytes, key: str | None, most: int) -> str:

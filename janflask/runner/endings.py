@@ -32,6 +32,11 @@ def cancelled() -> Ending:
     return {"status": RunStatus.CANCELLED, "cancelled_ms": ids.now_ms()}
 
 
+def expired() -> Ending:
+    """The end of a run whose time is over."""
+    return {"status": RunStatus.EXPIRED}
+
+
 def failed(error: JanflaskError) -> Ending:
     """The end of a run that ``error`` stopped."""
     return {
@@ -98,7 +103,7 @@ def ending_of(message: Message) -> Ending:
         case "run_cancelled":
             return cancelled() | {"cancelled_ms": ended_ms}
         case "run_expired":
-            return {"status": RunStatus.EXPIRED}
+            return expired()
         case "run_failed":
             reason = EngineError("the run failed; the server ended before it could write down why")
             return failed(reason) | {"failed_ms": ended_ms}

@@ -149,7 +149,7 @@ class Execution:
         messages = [message for message in self._threads.all_messages(run.thread_id) if message.run_id != run.id]
         if not begun or run.replied_ms is None:
             return messages
-        return [message for message in messages if message.created_ms <= (run.replied_ms or 0)]
+        return [message for message in messages if message.created_ms <= run.replied_ms]
 
     def _say(self, writer: EventWriter, batch: list[Event]) -> None:
         deltas = [logged for event in batch if (logged := log_event(event)) is not None]
@@ -168,7 +168,7 @@ class Execution:
             case Halt.CANCELLED:
                 return endings.cancelled()
             case Halt.EXPIRED:
-                return {"status": RunStatus.EXPIRED}
+                return endings.expired()
         return None
 
     # --- its end ------------------------------------------------------------------------------------------------

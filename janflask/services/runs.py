@@ -19,7 +19,6 @@ from janflask.inference import leftovers
 from janflask.inference.waiting import Waiter
 from janflask.inference.window import conversation, fitting
 from janflask.ipc.clients.runner import RunnerClient
-from janflask.ipc.messages.runner import RunChanged, RunSaid
 from janflask.services.assistants import AssistantService
 from janflask.services.inherited import inherited
 from janflask.services.messages import MessageService, check_thread_id
@@ -39,11 +38,9 @@ from janflask.storage.records import (
     ThreadAssistant,
     ThreadDraft,
 )
-
-__all__ = ["RunChanged", "RunSaid", "RunService"]
+from janflask.storage.run_json import STEP
 
 ANY_MODEL = "*"
-STEP = "step_"
 TIMEOUT = 10.0  # seconds the runner may take to answer
 
 log = logging.getLogger(__name__)
@@ -131,8 +128,8 @@ class RunService:
         """Run over thread over assistant; the model's own and the defaults come in when it is carried out."""
         entry, assistant = self._assistant(thread, draft.assistant_id)
         model = self._model(draft.model, thread, entry, assistant)
-        leftovers.refuse(leftovers.of_run(draft, thread, entry, assistant, _named(thread, entry)))
         named = _named(thread, entry)
+        leftovers.refuse(leftovers.of_run(draft, thread, entry, assistant, named))
         tools, form = tools_for(draft, entry, assistant, named), format_for(draft, entry, assistant, named)
         taken = inherited(thread, entry, assistant, _own_parameters(draft))
         instructions = entry.instructions or assistant.instructions

@@ -17,7 +17,6 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Annotated
 
 import msgspec
-from msgspec.structs import replace as replace_struct
 
 from janflask.errors import StoreDamagedError
 from janflask.storage.records import Run, RunStatus
@@ -163,9 +162,7 @@ def _due(run: Run) -> Iterator[LifecycleEvent | ToolCallEvent]:
         yield from _round_due(past, number)
     yield from _begun(run.resumed_ms if run.rounds else run.started_ms, run.replied_ms, len(run.rounds))
     if run.status.is_final:
-        at = ended_ms(run)
-        for event in _endings(run):
-            yield replace_struct(event, at=at)
+        yield from _endings(run)
 
 
 def _begun(started_ms: int | None, replied_ms: int | None, number: int) -> Iterator[LifecycleEvent]:
@@ -193,15 +190,16 @@ def _round_due(past: Round, number: int) -> Iterator[LifecycleEvent | ToolCallEv
 
 
 def _endings(run: Run) -> Iterator[LifecycleEvent]:
-    number = len(run.rounds)
+    number, at = len(run.rounds), ended_ms(run)
     if run.status is RunStatus.CANCELLED:
-        yield LifecycleEvent("run.cancelling", 0, number)
+        yield LifecycleEvent("run.cancelling", at, number)
     if run.replied_ms is not None:
-        yield LifecycleEvent(f"message.{'completed' if run.status is RunStatus.COMPLETED else 'incomplete'}", 0, number)
-        yield LifecycleEvent(f"run.step.{_STEP_ENDS[run.status]}", 0, number)
+        whole = "completed" if run.status is RunStatus.COMPLETED else "incomplete"
+        yield LifecycleEvent(f"message.{whole}", at, number)
+        yield LifecycleEvent(f"run.step.{_STEP_ENDS[run.status]}", at, number)
     if run.waiting is not None:
-        yield LifecycleEvent(f"run.step.{_STEP_ENDS[run.status]}", 0, number - 1, calls=True)
-    yield LifecycleEvent(f"run.{run.status}", 0, number)
+        yield LifecycleEvent(f"run.step.{_STEP_ENDS[run.status]}", at, number - 1, calls=True)
+    yield LifecycleEvent(f"run.{run.status}", at, number)
 
 
 def ended_ms(run: Run) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from janflask.errors import ConflictError
 from janflask.models.upstream import ServerKind, Upstream, read_base_url, read_upstream
-from janflask.models.upstream_key import upstream_key
+from janflask.models.upstream_key import shown, upstream_key
 
 URL = "http://10.0.0.2:8000/v1"
 FOLDER = Path("/models/big")
@@ -239,3 +239,10 @@ def test_a_key_from_the_environment() -> None:
 
 def test_no_key_is_named() -> None:
     assert upstream_key(read_upstream(LEAST, FOLDER), {"JANFLASK_UPSTREAM_KEY": "sk-1234"}) is None
+
+
+def test_a_key_that_the_end_of_a_long_text_cuts_is_not_shown() -> None:
+    """What stands for whole keys is shorter than they are, and so brings the end of the text into view."""
+    key = "ab" * 1500
+    assert "ab" not in shown(key * 30, key, 200)
+    assert shown("words " * 20_000, key, 11) == "words word…"

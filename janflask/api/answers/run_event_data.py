@@ -6,8 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from janflask.api.answers.run_objects import call_object, run_object
-from janflask.api.answers.step_objects import Step, begun_step, calls_step, message_step, round_message_step
+from janflask.api.answers.run_objects import run_object
+from janflask.api.answers.step_objects import (
+    Step,
+    begun_step,
+    calls_step,
+    message_step,
+    round_message_step,
+    step_call,
+)
 from janflask.api.answers.thread_objects import message_object
 from janflask.services.replies import reply_message, round_message
 from janflask.storage.records import Run, RunStatus
@@ -42,8 +49,7 @@ def delta_data(run: Run, event: ToolCallEvent) -> Data | None:
     past = run.rounds[event.round] if event.round < len(run.rounds) else None
     if past is None or event.call >= len(past.calls):
         return None
-    call = call_object(past.calls[event.call])
-    told = {"index": event.call, **call, "function": call["function"] | {"output": None}}
+    told = {"index": event.call, **step_call(past.calls[event.call], None)}
     delta = {"step_details": {"type": "tool_calls", "tool_calls": [told]}}
     return {"id": past.step_id, "object": "thread.run.step.delta", "delta": delta}
 

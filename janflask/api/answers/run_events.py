@@ -18,7 +18,7 @@ passed over.
 from __future__ import annotations
 
 from janflask.api.answers.chunks import encode_json
-from janflask.api.answers.run_event_data import Data, delta_data, lifecycle_data, message_id_of
+from janflask.api.answers.run_event_data import delta_data, lifecycle_data, message_id_of
 from janflask.storage.records import Run
 from janflask.storage.run_log import LifecycleEvent, LogEvent, TextEvent, ToolCallEvent, is_wait, missing
 
@@ -82,13 +82,12 @@ class RunEventWriter:
         return b"id: %d%s%s%s" % (number, self._delta_start, encode_json(text), b',"annotations":[]}}]}}\n\n')
 
     def _line(self, number: int, event: LifecycleEvent | ToolCallEvent) -> bytes:
+        if self._run is None:
+            return b""
         if isinstance(event, ToolCallEvent):
-            name, data = "run.step.delta", None if self._run is None else delta_data(self._run, event)
+            name, data = "run.step.delta", delta_data(self._run, event)
         else:
-            name, data = event.event, self._data(event)
+            name, data = event.event, lifecycle_data(self._run, event, self._texts)
         if data is None:
             return b""
         return b"id: %d\nevent: thread.%s\ndata: %s\n\n" % (number, name.encode(), encode_json(data))
-
-    def _data(self, event: LifecycleEvent) -> Data | None:
-        return None if self._run is None else lifecycle_data(self._run, event, self._texts)

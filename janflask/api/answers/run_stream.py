@@ -9,7 +9,7 @@ from flask import Response
 
 from janflask.api.answers.run_events import RunEventWriter
 from janflask.api.plumbing.sse import KEEP_ALIVE, event_stream
-from janflask.services.runs import RunChanged, RunSaid
+from janflask.ipc.messages.runner import RunChanged, RunSaid
 
 DONE = b"event: done\ndata: [DONE]\n\n"
 Change = RunChanged | RunSaid | None

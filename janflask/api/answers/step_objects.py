@@ -6,7 +6,7 @@ from typing import Any
 
 from janflask.api.answers.run_objects import call_object, last_error, seconds, usage_object
 from janflask.storage.records import Run, RunStatus
-from janflask.storage.rounds import Round
+from janflask.storage.rounds import Call, Round
 
 Step = dict[str, Any]
 # A step has no word of its own for what ended before its text was whole: the text that there is was made.
@@ -52,8 +52,7 @@ def round_message_step(run: Run, past: Round) -> Step:
 
 def calls_step(run: Run, past: Round) -> Step:
     """The calls of a round; of one that is not answered it is as far as the run is."""
-    calls = [_call(call_object(call), call.output) for call in past.calls]
-    details = {"type": "tool_calls", "tool_calls": calls}
+    details = {"type": "tool_calls", "tool_calls": [step_call(call, call.output) for call in past.calls]}
     end = _ended_with(run) if past.answered_ms is None else _NOTHING | _completed(past.answered_ms)
     used = usage_object(past.prompt_tokens, past.completion_tokens, past.cached_tokens)
     return end | _step(run, past.step_id, past.ended_ms, details) | {"usage": used}
@@ -64,11 +63,13 @@ def begun_step(step: Step) -> Step:
     details = step["step_details"]
     if details["type"] == "tool_calls":
         details = details | {"tool_calls": []}
-    return step | _NOTHING | {"step_details": details, "usage": None}
+    return step | _NOTHING | {"step_details": details}
 
 
-def _call(call: dict[str, Any], output: str | None) -> dict[str, Any]:
-    return call | {"function": call["function"] | {"output": output}}
+def step_call(call: Call, output: str | None) -> dict[str, Any]:
+    """A call as a step has it, with what it gave back."""
+    told = call_object(call)
+    return told | {"function": told["function"] | {"output": output}}
 
 
 def _making(message_id: str) -> dict[str, Any]:

@@ -73,9 +73,7 @@ class UpstreamBackend:
             refuses=request.constraint is not None or bool(request.tools),
             hides_length=self._traits.hides_length,
         )
-        call = Call(
-            path="/chat/completions", reader=lambda: StreamReader(expected), body=self._bodies.chat(request)
-        )  # fmt: skip
+        call = Call(path="/chat/completions", reader=lambda: StreamReader(expected), body=self._bodies.chat(request))
         begun = request.messages[-1].text if request.continue_final_message else ""
         events = checked(self._events([call], waiter, beat, tries, "messages"), request.constraint, lambda: begun)
         yield from calls_checked(events, request.tools, request.tools_field)

@@ -28,11 +28,6 @@ class CallReader:
         self._ids: set[str] = set()
 
     @property
-    def has_called(self) -> bool:
-        """There are calls."""
-        return bool(self._calls)
-
-    @property
     def is_cut(self) -> bool:
         """The last call's arguments are not whole."""
         try:
@@ -84,8 +79,8 @@ class CallReader:
         if number > last or not is_named:
             return number
         theirs = self._calls[number].theirs
-        is_another = piece.id not in (theirs, "", None) if theirs else piece.index is None
-        return last + 1 if is_another or (piece.index is None and not piece.id) else number
+        is_another = piece.id != theirs if theirs and piece.id else piece.index is None
+        return last + 1 if is_another else number
 
     def _id(self, theirs: str | None) -> str:
         """Theirs, unless there is none or another call has it."""

@@ -214,7 +214,7 @@ class StreamReader:
     def _reason(self, index: int, told: str, data: bytes) -> str:
         """Why a choice ended. Servers differ in what they say of one that calls; without a call there is none."""
         calls = self._calls.get(index)
-        if calls is None or not calls.has_called:
+        if calls is None:
             return FinishReason.STOP if told in _ENDS else told
         try:
             calls.finish()

@@ -173,11 +173,11 @@ class TokenRoutes:
         try:
             return Counted(len(self.tokenize(request, waiter, tries).ids))
         except InvalidRequestError:  # it cannot do that
-            return _about(estimate.tokens_of(request.content))
+            pass
         except UpstreamSetupError as error:
             if error.code != NO_ROUTE:
                 raise
-            return _about(estimate.tokens_of(request.content))
+        return _about(estimate.tokens_of(request.content))
 
     def _tokens_of(self, prompt: str, waiter: Waiter, tries: Tries | None) -> list[int]:
         found = self._told("/tokenize", _Tokenized, waiter, tries, content=prompt, add_special=True, parse_special=True)

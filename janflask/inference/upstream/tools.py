@@ -24,24 +24,23 @@ def told_tools(tools: Sequence[Tool]) -> dict[str, Any]:
 
 
 def tool_fields(request: ChatRequest, traits: Traits) -> dict[str, Any]:
-    """Every field of a chat that is about tools. Raises NotKnownError."""
-    tools = request.tools
-    if not tools:
+    """What a chat says of which tools are called; ``tools`` anew where fewer are told. Raises NotKnownError."""
+    if not request.tools:
         return {}
     allowed = request.callables
     required = request.call_choice is CallChoice.REQUIRED
     if traits.calling is Calling.NAMED:
         if not required or len(allowed) != 1:
             raise NotKnownError("tools", "tools but one that has to be called: name it in `tool_choice`")
-        return {**told_tools(tools), **_named(allowed[0])}  # it makes one call
+        return _named(allowed[0])  # it makes one call
     fields: dict[str, Any] = {} if request.parallel_calls else {"parallel_tool_calls": False}
     if request.callable_tools is None:
-        return {**told_tools(tools), **_choice(required), **fields}
+        return {**_choice(required), **fields}
     is_one = required and len(allowed) == 1 and not request.parallel_calls
     if is_one and traits.calling is not Calling.REQUIRED:
-        return {**told_tools(tools), **_named(allowed[0]), **fields}
+        return {**_named(allowed[0]), **fields}
     if traits.calling is Calling.ALLOWED:
-        return {**told_tools(tools), **_allowed(allowed, required), **fields}
+        return {**_allowed(allowed, required), **fields}
     return {**told_tools(allowed), **_choice(required), **fields}
 
 

@@ -20,9 +20,9 @@ from janflask.api.plumbing.sse import stream
 from janflask.cli.client import parse_events
 from janflask.errors import EngineCrashedError
 from janflask.inference.deltas import Finished, Started, TextDelta
+from janflask.ipc.messages.runner import RunChanged, RunSaid
 from janflask.schemas.chat import ChatRequestSchema
 from janflask.schemas.completions import CompletionRequestSchema
-from janflask.services.runs import RunChanged, RunSaid
 from janflask.storage.records import Run, RunStatus
 from janflask.storage.run_log import LogEvent, TextEvent, missing
 from tests.fakes.scripted import DONE

@@ -57,6 +57,8 @@ def test_one_function_that_has_to_be_called() -> None:
     alone = PLAIN | {"tools": [TOLD_LOOK], "tool_choice": "required"}
     assert chat(ServerKind.LLAMA_SERVER, tools=TOOLS, **named()) == alone | once
     assert chat(ServerKind.LLAMA_CPP_PYTHON, tools=TOOLS, **named()) == PLAIN | {"tools": TOLD} | NAMED
+    alone_here = chat(ServerKind.LLAMA_CPP_PYTHON, tools=(LOOK,), call_choice=CallChoice.REQUIRED)
+    assert alone_here == PLAIN | {"tools": [TOLD_LOOK]} | NAMED
     often = named() | {"parallel_calls": True}  # one tool is allowed, and may be called several times
     assert chat(ServerKind.VLLM, tools=TOOLS, **often) == alone
     assert chat(ServerKind.JANFLASK, tools=TOOLS, **often)["tool_choice"]["type"] == "allowed_tools"
