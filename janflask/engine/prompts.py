@@ -5,22 +5,13 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Protocol
 
+from janflask.engine.spelling import Tokenizer
 from janflask.engine.vocabulary import check_tokens
 from janflask.errors import ContextLengthExceededError, InvalidRequestError
 from janflask.ipc.messages.generation import GenerateRequest
 
 LEADS = ("\n", "\U00020000")  # in front of a piece; one of them is no part of a token with what comes behind it
-
-
-class Tokenizer(Protocol):
-    """``model.Model``, or a fake in tests."""
-
-    @property
-    def n_vocab(self) -> int: ...
-    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> array[int]: ...
-    def piece(self, token: int) -> bytes: ...
 
 
 def prompt_tokens(model: Tokenizer, request: GenerateRequest, capacity: int) -> array[int]:

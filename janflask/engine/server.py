@@ -20,13 +20,12 @@ from janflask.engine.constraint import Compiler
 from janflask.engine.echo import PromptEcho
 from janflask.engine.embedder import Embedder, EmbeddingTask
 from janflask.engine.guides import Guides, Sources, compile_all, constraints
-from janflask.engine.loop import Loop
+from janflask.engine.loop import Loop, failed_here
 from janflask.engine.prompts import prompt_tokens, tokenized
 from janflask.engine.sequence import Sampler, Sequence, TextStream, tell_prompt
 from janflask.engine.sockets import SocketServer
 from janflask.engine.vocabulary import check_tokens
 from janflask.errors import (
-    EngineError,
     InvalidRequestError,
     JanflaskError,
     ProtocolError,
@@ -175,7 +174,7 @@ class EngineServer(SocketServer):
             connection.send(ErrorReply.of(error))
         except Exception:
             log.exception("a request could not be taken")
-            connection.send(ErrorReply.of(EngineError("the engine failed on this request; its log says why")))
+            connection.send(ErrorReply.of(failed_here()))
 
     def _tokens(self, message: Tokenize) -> Tokens:
         ids = tokenized(

@@ -138,7 +138,7 @@ class AnswerWatch:
                 self._catch_up(self.matcher, begun[place:])
                 break
             self._read(token, is_fixed=True)
-        if self.matcher is not None:
+        if self.matcher is not None and (prompted or watch.begun):  # a new one has its first mask
             self.matcher.look_ahead()
         self._mind_budget()
 
@@ -281,7 +281,7 @@ class AnswerWatch:
     @property
     def _blank(self) -> str:
         """What the model's layout has between thoughts and what follows."""
-        end = "" if self._reasoning is None else self._reasoning.end
-        closing = "" if self._reasoning is None else self._reasoning.closing
-        after = closing.partition(end)[2] if end else ""
+        if self._reasoning is None:
+            return ""
+        after = self._reasoning.closing.partition(self._reasoning.end)[2]
         return after[: len(after) - len(after.lstrip())]

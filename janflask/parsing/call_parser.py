@@ -61,7 +61,8 @@ class CallParser:
             next(self._steps)
             rest = None
         except StopIteration:
-            rest = "" if self.is_under_way else self._reader.text[self.kept :]
+            kept = self._reader.at if self.is_under_way else self.kept
+            rest = "" if self.is_under_way and closed else self._reader.text[kept:]
         out, self._out = self._out, []
         return out, rest
 

@@ -13,6 +13,7 @@ from janflask.parsing.reader import Reader, Step
 from janflask.parsing.values import as_json, is_text, properties
 
 MAX_KEY = 1000  # characters
+MAX_DEPTH = 200  # elements that hold one another
 ITEM = "item"  # what elements of a list are called where they hold one another
 
 
@@ -24,6 +25,7 @@ class TaggedArguments:
         self._reader = reader
         self._tell = tell
         self._key_end = re.compile(rules.key_end)
+        self._depth = 0  # of the elements under way
 
     def comes(self, end: str) -> Step[bool]:
         """Whether a first argument is next, or ``end``, or nothing any more."""
@@ -59,7 +61,10 @@ class TaggedArguments:
         return (yield from self._scalar(schema, end))
 
     def _elements(self, schema: object, end: str) -> Step[bool]:
-        """Elements within one are an object, or a list of items."""
+        """Elements within one are an object, or a list of items; too many within one another are no call's."""
+        if self._depth == MAX_DEPTH:
+            return False
+        self._depth += 1
         at = self._reader.at
         first = yield from self._key()
         self._reader.at = at
@@ -68,6 +73,7 @@ class TaggedArguments:
             return False
         if not is_list and not (yield from self.members(schema, end)):
             return False
+        self._depth -= 1
         return (yield from self._reader.take(end)) is not None
 
     def _items(self, schema: object, end: str) -> Step[bool]:

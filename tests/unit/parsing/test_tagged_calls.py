@@ -9,7 +9,7 @@ import pytest
 
 from janflask.inference.probing.families import CALLS
 from janflask.parsing.answer import AnswerParser
-from janflask.parsing.calls import CallRules, Kind
+from janflask.parsing.calls import GENERIC, CallRules, Kind
 from janflask.parsing.deltas import TextDelta, ToolCallDelta
 from janflask.parsing.rules import AnswerRules, Reasoning
 from janflask.parsing.values import as_json, takes
@@ -83,6 +83,28 @@ def test_elements(inner: str, arguments: dict[str, Any]) -> None:
     for pieces in ([text], list(text)):
         said, calls = read(MINIMAX, *pieces)
         assert (said, [(name, json.loads(written)) for name, written in calls]) == ("", [("f", arguments)])
+
+
+def test_elements_too_deep_within_one_another_are_no_call() -> None:
+    for deep, is_whole in ((190, True), (2000, False)):
+        inner = f"{NS}<b>" * deep + "1" + f"{NS}</b>" * deep
+        text = f'{NS}<tool_call>\n{NS}<invoke name="f">{inner}{NS}</invoke>\n{NS}</tool_call>'
+        for size in (len(text), 7):
+            ((name, written),) = read(MINIMAX, *(text[at : at + size] for at in range(0, len(text), size)))[1]
+            assert (name, written.endswith("}" * deep)) == ("f", is_whole)
+
+
+@pytest.mark.parametrize("rules", [QWEN, GENERIC], ids=["tags", "json"])
+def test_what_follows_a_broken_call_does_not_depend_on_the_pieces(rules: CallRules) -> None:
+    text = (
+        "<tool_call><function=f><parameter=b>1</parameter>junk and more words"
+        if rules is QWEN
+        else '<tool_call>\n{"name": "f", "arguments": {"b": 1} junk and more words'
+    )
+    whole = read(rules, text)
+    assert "and more words" in whole[0]
+    for size in (1, 3, 4, 7):
+        assert read(rules, *(text[at : at + size] for at in range(0, len(text), size))) == whole
 
 
 def test_a_bracket_is_no_marker() -> None:
