@@ -3,6 +3,10 @@
 A new id is a prefix and 26 characters of Crockford's base 32 (the layout of https://github.com/ulid/spec, in lower
 case, since some file systems take two names that differ only by case for one): 48 bits of milliseconds, 80 random bits.
 Within one process they ascend strictly.
+
+An answer that is asked for by its id alone (a response, a stored chat) has its thread's id in its own, so that it is
+found without looking through all threads: behind the 26 characters come the thread's, or ``.`` and the whole id of a
+thread that has another form.
 """
 
 from __future__ import annotations
@@ -14,12 +18,17 @@ import time
 from collections.abc import Container
 
 THREAD, MESSAGE, ASSISTANT, FILE, RUN = "thread_", "msg_", "asst_", "file-", "run_"
+RESPONSE, CHAT = "resp_", "chatcmpl-"  # runs that have their thread's id in theirs
+CONVERSATION = "conv_"  # another name of a thread, whose own begins with THREAD
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LENGTH = 26
 _DIGITS = {character: value for value, character in enumerate(_ALPHABET)}
-_OWN = re.compile(rf"[a-z]+[_-]([0-7][{_ALPHABET}]{{{_LENGTH - 1}}})")
+_TAIL = rf"[0-7][{_ALPHABET}]{{{_LENGTH - 1}}}"
+_OWN = re.compile(rf"[a-z]+[_-]({_TAIL})")
+_ANSWER = re.compile(rf"(?:{RESPONSE}|{CHAT})({_TAIL})(?:({_TAIL})|\.(.+))")
+MAX_ANSWERED = 128 - len(CHAT) - _LENGTH - 1  # characters of a thread's id in an answer's
 _RANDOM_BITS = 80
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _SHIFTS = range(5 * (_LENGTH - 2), -1, -10)
@@ -62,13 +71,38 @@ def new_id(prefix: str, at_ms: int | None = None) -> str:
 
 def time_of(text: str) -> int | None:
     """When ``new_id`` made ``text``, in milliseconds; None for an id from elsewhere."""
-    match = _OWN.fullmatch(text)
+    match = _OWN.fullmatch(text) or _ANSWER.fullmatch(text)
     if match is None:
         return None
     value = 0
     for character in match[1]:
         value = value << 5 | _DIGITS[character]
     return value >> _RANDOM_BITS
+
+
+def new_answer_id(prefix: str, thread_id: str) -> str:
+    """A new id for an answer in that thread, whose own is ``MAX_ANSWERED`` characters long at most."""
+    tail = thread_id.removeprefix(THREAD)
+    own = thread_id.startswith(THREAD) and re.fullmatch(_TAIL, tail)
+    return new_id(prefix) + (tail if own else f".{thread_id}")
+
+
+def thread_of(answer_id: str) -> str | None:
+    """The id of an answer's thread; None if ``answer_id`` is not by ``new_answer_id``."""
+    match = _ANSWER.fullmatch(answer_id) if is_id(answer_id) else None
+    if match is None:
+        return None
+    return THREAD + match[2] if match[2] else str(match[3])
+
+
+def thread_id(name: str) -> str:
+    """The id of a thread that may be named as a conversation."""
+    return THREAD + name.removeprefix(CONVERSATION) if name.startswith(CONVERSATION) else name
+
+
+def conversation_id(thread_id: str) -> str:
+    """A thread's name as a conversation; one that was made elsewhere has no other than its id."""
+    return CONVERSATION + thread_id.removeprefix(THREAD) if thread_id.startswith(THREAD) else thread_id
 
 
 def safe_name(text: str, fallback: str = "file") -> str:

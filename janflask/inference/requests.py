@@ -140,9 +140,9 @@ class ChatRequest(InferenceRequest):
     none), of which those of ``begun_reasoning`` are a part. ``tools`` are those that it is shown; ``callable_tools``
     are the names of those of them that it may call (None: all), and ``call_choice`` says whether it has to. Without
     ``parallel_calls`` one call at most is made, and ``calls_function`` gives it the name that it had before there were
-    tools. ``constraint`` is what its own words must
-    look like, where it does not call. ``conversation``: see ``GenerateRequest``. ``laid_out`` is the prompt, if
-    somebody has laid it out and cut it into tokens already; nothing was begun then.
+    tools. ``constraint`` is what its own words must look like, where it does not call. ``conversation`` and
+    ``keep_state``: see ``GenerateRequest``. ``laid_out`` is the prompt, if somebody has laid it out and cut it into
+    tokens already; nothing was begun then.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -159,6 +159,7 @@ class ChatRequest(InferenceRequest):
     splits_reasoning: bool = True
     thought_tokens: int | None = None
     conversation: str | None = None
+    keep_state: bool = True
     laid_out: LaidOut | None = None
 
     @property

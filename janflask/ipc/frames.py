@@ -81,7 +81,7 @@ from janflask.ipc.messages.supervisor import (
 
 MAGIC = b"JF"
 
-VERSION = 3
+VERSION = 4
 
 MAX_PAYLOAD = 64 * 1024 * 1024  # bytes; a 128k-token prompt is about 1 MB
 

@@ -9,5 +9,4 @@
 ``runner``: Every run under way, each in a thread of its own
 ``server``: What the runner answers on its socket
 ``titles``: A thread's title out of what its user says first
-``turns``: A run's conversation as a model is shown it: instructions, messages, and calls with what they gave back
 """

@@ -21,8 +21,8 @@ from janflask.inference.window import Window, conversation, fitting
 from janflask.ipc.messages.engine import MAX_TEXT
 from janflask.models.parameters import NO_LIMIT, thought_tokens
 from janflask.models.sampling import SamplingParams
-from janflask.runner.turns import chat
 from janflask.services.inherited import run_parameters
+from janflask.services.turns import chat
 from janflask.storage.records import Message, Run
 
 LEAST_ROOM = 512  # tokens that are left for an answer of any length, or a quarter of the context if that is less

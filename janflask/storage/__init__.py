@@ -1,5 +1,6 @@
 """The store: conversations, assistants and uploaded files, in plain files that can be read and backed up.
 
+``answers``: What a client wants of an answer that is asked for by itself: a response, or a chat completion
 ``base``: The repository's protocol. ``tests/unit/storage`` has one suite for every implementation
 ``file_assistants``: Assistants on disk: ``assistants/<id>/assistant.json``, as Jan has them
 ``file_runs``: Runs on disk: ``threads/<id>/runs/<run id>.json``, and a run's event log in ``<run id>.reply``
@@ -10,6 +11,7 @@
 ``folders``: Objects that are one folder each: which there are, putting one in its place, taking one away
 ``index_file``: A SQLite file of which nothing would be missed: made anew where it is broken, in memory where none can
     be written
+``items``: A conversation as items: each message of a thread is one or more of them, in this order
 ``jan``: Threads and messages as JSON on disk, in Jan's own shape, and back
 ``jan_assistants``: Assistants as JSON on disk, in the shape of Jan's ``assistant.json``, and back; and the one that is
     built in

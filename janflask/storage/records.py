@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from janflask.storage.rounds import Round
+from janflask.storage.rounds import Call, Round
 
 DEFAULT_ASSISTANT = "jan"  # always exists
 
@@ -188,6 +188,14 @@ class ThreadDraft:
     messages: tuple[str | MessageDraft, ...] | None = None
 
 
+class RunKind(StrEnum):
+    """What asked for a run, and so what it tells of itself and where."""
+
+    RUN = "run"  # of the assistants API: waits for the outputs of its calls
+    RESPONSE = "response"  # ends with its calls; found by its id alone
+    CHAT = "chat"  # a stored chat completion; the same
+
+
 class RunStatus(StrEnum):
     """How far a run is, in OpenAI's words."""
 
@@ -275,6 +283,16 @@ class Run:
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    kind: RunKind = RunKind.RUN
+    # Of the other kinds:
+    asked: Mapping[str, Any] = field(default_factory=dict)  # what is told back of the request, field by field
+    input: tuple[Mapping[str, Any], ...] = ()  # messages, as on disk, that are to be added to the thread when it begins
+    input_ids: tuple[str, ...] = ()  # of the thread's messages that came with the request, in order
+    wanted: tuple[Call, ...] = ()  # the calls that the answer ended with
+    truncates: bool = True  # leaves out the oldest turns where not all fit; else it fails
+    top_logprobs: int | None = None  # log-probabilities are in its log, with so many of the likeliest tokens
+    cache_key: str | None = None  # what its client names the prefix
 
     @property
     def waiting(self) -> Round | None:

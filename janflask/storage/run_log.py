@@ -13,8 +13,8 @@ a log whose first line is such a string has its seven opening events before that
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from typing import Annotated
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
 import msgspec
 
@@ -25,10 +25,11 @@ from janflask.storage.rounds import Round
 Number = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class TextEvent(msgspec.Struct, frozen=True, gc=False, tag="text"):
-    """A piece of the reply."""
+class TextEvent(msgspec.Struct, frozen=True, gc=False, tag="text", omit_defaults=True):
+    """A piece of the reply; ``logprobs`` as a chat tells them, where they were asked for."""
 
     text: str
+    logprobs: tuple[Mapping[str, Any], ...] = ()
 
 
 class ReasoningEvent(msgspec.Struct, frozen=True, gc=False, tag="reasoning"):

@@ -60,6 +60,7 @@ class GenerateRequest:
     markers: tuple[str, ...] = ()
     cache_prompt: bool = True  # false: compute the whole prompt, use no cached prefix
     conversation: str | None = None  # whose prompt it is: its KV state is kept on disk, and looked for there
+    keep_state: bool = True  # false: its KV state stays in memory, unless it is a conversation's
     echo: bool = False  # the prompt comes before its answer, with log-probabilities where ``sampling`` asks for them
     prompt_name: str = "prompt"  # the field that it was made of
     bias_name: str = "logit_bias"  # whose they are, where they are not the request's own

@@ -19,8 +19,8 @@ from janflask.inference.parts import ReasoningPart, TextPart, ToolCallPart, Tool
 from janflask.inference.requests import CallChoice, ChatRequest
 from janflask.inference.waiting import Waiter
 from janflask.runner import execution, runner
-from janflask.runner.turns import chat
 from janflask.services.run_calls import answered, seen
+from janflask.services.turns import chat
 from janflask.storage.records import CallPlan, Run, RunStatus
 from janflask.storage.rounds import FIELD
 from janflask.storage.run_json import decode_run

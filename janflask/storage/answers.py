@@ -1,0 +1,44 @@
+"""What a client wants of an answer that is asked for by itself: a response, or a chat completion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from janflask.storage.items import ItemDraft
+from janflask.storage.records import CallPlan, RunKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerDraft:
+    """It is answered behind ``previous`` (a response's id), in ``conversation`` (a thread's), or in a new thread.
+
+    ``input`` is what is new, in order, and ``places`` says for errors where in the request each of it came from.
+    ``tools`` are functions in the form of chat completions; ``asked`` is what is told back of the request.
+    """
+
+    kind: RunKind = RunKind.RESPONSE
+    model: str | None = None
+    input: tuple[ItemDraft, ...] = ()
+    places: tuple[str, ...] = ()
+    instructions: str | None = None
+    previous: str | None = None
+    conversation: str | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
+    tool_choice: Any = None
+    calls: CallPlan = field(default_factory=CallPlan)
+    parallel_tool_calls: bool = True
+    response_format: Any = None
+    form: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # as ``models.parameters`` has them
+    max_tokens: int | None = None
+    top_logprobs: int | None = None
+    truncates: bool = False
+    cache_key: str | None = None
+    keep_state: bool = True  # its KV state may go to the disk, though it is not stored itself
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    store: bool = True
+    background: bool = False
+    stream: bool = False
