@@ -2,6 +2,7 @@
 
 ``assistants``: Assistants: who answers in a thread, by default with which model, instructions and sampling
 ``downloads``: Downloads of models: checked here, fetched in the supervisor's care
+``endings``: How runs end, and how they come to wait: the fields of a run that this sets
 ``files``: Uploaded files: received in pieces, described, handed out, and deleted only when nobody holds them
 ``inherited``: What a run takes over: parameters and settings of its thread, the thread's entry of the assistant, the
     assistant
@@ -12,6 +13,7 @@
 ``models``: Models as the API sees them: what is on disk joined with what the supervisor runs
 ``overrides``: ``settings`` that a client sends, of a model, a thread or an assistant: what a model is started with
 ``paging``: Pages of lists, out of what a client asks for
+``prompts``: What the model is shown of a run's thread, or of a conversation that is answered without being stored
 ``replies``: The messages that a run makes, at any time of the run
 ``run_calls``: What a run may call, and what was called: its tools, whose outputs it waits for, and how long
 ``run_changes``: Listening to a run, be it that runners go away under it
