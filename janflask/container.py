@@ -16,6 +16,7 @@ from janflask.services.files import FileService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
 from janflask.services.runs import RunService
+from janflask.services.seals import Seals
 from janflask.services.threads import ThreadService
 from janflask.settings import Settings
 from janflask.storage import open_repository
@@ -39,6 +40,7 @@ class Services:
     runs: RunService
     files: FileService
     portable: PortableService
+    seals: Seals
 
     @classmethod
     def of(cls, settings: Settings, repository: Repository | None = None) -> Services:
@@ -71,4 +73,5 @@ class Services:
             ),
             files=FileService(settings, repository),
             portable=PortableService(settings, repository),
+            seals=Seals(settings.secrets_dir),
         )

@@ -16,6 +16,7 @@
 ``run_calls``: What a run may call, and what was called: its tools, whose outputs it waits for, and how long
 ``run_changes``: Listening to a run, be it that runners go away under it
 ``runs``: Runs: a thread is made to answer. What is asked for is written down here; the runner's process carries it out
+``seals``: Texts that leave the server and come back unchanged or not at all: sealed, or signed
 ``spool``: Streams that can be sought
 ``threads``: Threads: conversations with what decides how they are answered
 ``turns``: A run's conversation as a model is shown it: instructions, messages, and calls with what they gave back
