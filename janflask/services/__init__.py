@@ -1,6 +1,10 @@
 """What an answer needs, without HTTP.
 
 ``assistants``: Assistants: who answers in a thread, by default with which model, instructions and sampling
+``compacted``: A conversation whose older part a summary stands for: what of it a model is shown, and what stays as it
+    is
+``compaction``: Compaction: the model sums up the older part of a conversation, and the summary stands for it from then
+    on
 ``downloads``: Downloads of models: checked here, fetched in the supervisor's care
 ``files``: Uploaded files: received in pieces, described, handed out, and deleted only when nobody holds them
 ``inherited``: What a run takes over: parameters and settings of its thread, the thread's entry of the assistant, the
