@@ -13,6 +13,7 @@ from janflask.models.catalog import ModelCatalog
 from janflask.services.assistants import AssistantService
 from janflask.services.downloads import DownloadService
 from janflask.services.files import FileService
+from janflask.services.items import ItemService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
 from janflask.services.runs import RunService
@@ -36,6 +37,7 @@ class Services:
     assistants: AssistantService
     threads: ThreadService
     messages: MessageService
+    items: ItemService
     runs: RunService
     files: FileService
     portable: PortableService
@@ -60,6 +62,7 @@ class Services:
             assistants=assistants,
             threads=threads,
             messages=messages,
+            items=ItemService(settings, repository, messages),
             runs=RunService(
                 settings,
                 repository,
