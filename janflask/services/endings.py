@@ -8,7 +8,7 @@ from janflask.errors import ContextLengthExceededError, EngineError, JanflaskErr
 from janflask.files import ids
 from janflask.inference.deltas import Done
 from janflask.ipc.messages.generation import FinishReason
-from janflask.runner.prompts import RunPrompt
+from janflask.services.prompts import RunPrompt
 from janflask.services.replies import refusal_of
 from janflask.storage.items import calls_of
 from janflask.storage.records import Message, Run, RunKind, RunStatus
