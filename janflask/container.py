@@ -11,12 +11,14 @@ from janflask.ipc.clients.runner import RunnerClient
 from janflask.ipc.clients.supervisor import SupervisorClient
 from janflask.models.catalog import ModelCatalog
 from janflask.services.assistants import AssistantService
+from janflask.services.compaction import Compactions
 from janflask.services.downloads import DownloadService
 from janflask.services.files import FileService
 from janflask.services.items import ItemService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
 from janflask.services.runs import RunService
+from janflask.services.seals import Seals
 from janflask.services.threads import ThreadService
 from janflask.settings import Settings
 from janflask.storage import open_repository
@@ -41,6 +43,8 @@ class Services:
     runs: RunService
     files: FileService
     portable: PortableService
+    seals: Seals
+    compactions: Compactions
 
     @classmethod
     def of(cls, settings: Settings, repository: Repository | None = None) -> Services:
@@ -54,15 +58,17 @@ class Services:
         repository = open_repository(settings) if repository is None else repository
         assistants, messages = AssistantService(repository), MessageService(settings, repository)
         threads = ThreadService(settings, repository, assistants, messages)
+        backends, seals = Backends(settings, models.card, engines, upstreams), Seals(settings.secrets_dir)
+        compactions = Compactions(backends, seals)
         return cls(
             settings=settings,
             models=models,
             downloads=downloads,
-            backends=Backends(settings, models.card, engines, upstreams),
+            backends=backends,
             assistants=assistants,
             threads=threads,
             messages=messages,
-            items=ItemService(settings, repository, messages),
+            items=ItemService(settings, repository, messages=messages, seals=seals, compactions=compactions),
             runs=RunService(
                 settings,
                 repository,
@@ -74,4 +80,6 @@ class Services:
             ),
             files=FileService(settings, repository),
             portable=PortableService(settings, repository),
+            seals=seals,
+            compactions=compactions,
         )

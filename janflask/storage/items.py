@@ -7,11 +7,16 @@ of a message              its items, and their ids for a message ``msg_X`` (``X`
 ``reasoning_content``     ``rs_X``: what was thought before the words
 its words                 ``msg_X``: the message; a tool's (``role`` tool, ``tool_call_id``) is an output, ``fco_X``
 ``tool_calls``            ``fc_X_N`` for each call, in the form of chat completions: ``{"id", "type", "function"}``
+``compaction``            ``cmp_X`` alone: its words are a summary that stands for what is before it (below)
 ========================  ============================================================================================
 
 So calls, outputs and thoughts are lines of ``messages.jsonl`` that Jan reads as messages, and what they are beside that
 stands in fields that it passes over. An id leads to its message without looking through the others, and stays when
 another item of the message is deleted: a call that is not at the place of its number any more says so (``item``).
+
+``compaction`` is ``{"kept": [...], "encrypted_content": "..."}``: the ids of the messages before it that it does not
+stand for, and what clients have of it. A model is shown the newest one and what it keeps in the place of all before it
+(``services/compacted.py``); the thread still has everything.
 """
 
 from __future__ import annotations
@@ -30,11 +35,12 @@ from janflask.storage.rounds import FIELD, Call, read_kept
 CALLS = "tool_calls"  # fields of a message
 CALL_ID = "tool_call_id"
 REASONING = "reasoning_content"
+COMPACTION = "compaction"
 TOOL = "tool"  # the role of an output
 
-_REASONING, _CALL, _OUTPUT = "rs_", "fc_", "fco_"
+_REASONING, _CALL, _OUTPUT, _COMPACTION = "rs_", "fc_", "fco_", "cmp_"
 _ITEM_NUMBER = "item"  # of a call: its number in ids, where that is not its place
-_ITEM = re.compile(rf"(?:{_REASONING}|{_CALL}|{_OUTPUT})(.+)")
+_ITEM = re.compile(rf"(?:{_REASONING}|{_CALL}|{_OUTPUT}|{_COMPACTION})(.+)")
 _NUMBER = re.compile(r"_\d+$")
 
 log = logging.getLogger(__name__)
@@ -47,11 +53,12 @@ class ItemKind(StrEnum):
     REASONING = "reasoning"
     CALL = "function_call"
     OUTPUT = "function_call_output"
+    COMPACTION = "compaction"
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item. ``text`` are its words, its thoughts or its output; ``call`` the call that it is or answers."""
+    """One item. ``text`` are its words, thoughts, output or summary; ``call`` is the call that it is or answers."""
 
     id: str
     kind: ItemKind
@@ -92,14 +99,38 @@ class ItemReference:
 
 
 @dataclass(frozen=True, slots=True)
-class SealedDraft:
-    """One that came sealed (``services.seals``), and has to be opened first. ``kind`` is what it is."""
+class SealedReasoning:
+    """What a model thought, sealed as a client got it: ``ItemService.opened`` makes a draft of it."""
 
-    kind: str
-    sealed: str
+    encrypted_content: str
 
 
-ItemDraft = MessageDraft | CallDraft | OutputDraft | ReasoningDraft | ItemReference | SealedDraft
+@dataclass(frozen=True, slots=True)
+class CompactionDraft:
+    """What stands for all before it, sealed as a client got it: ``services/compaction.py`` makes drafts of it."""
+
+    encrypted_content: str
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryDraft:
+    """A summary that stands for all before it but the ``leading`` items directly before it."""
+
+    text: str
+    encrypted_content: str
+    leading: int = 0
+
+
+ItemDraft = (
+    MessageDraft
+    | CallDraft
+    | OutputDraft
+    | ReasoningDraft
+    | ItemReference
+    | SealedReasoning
+    | CompactionDraft
+    | SummaryDraft
+)
 
 
 def reasoning_id(message_id: str) -> str:
@@ -112,9 +143,22 @@ def call_id(message_id: str, number: int) -> str:
     return f"{_CALL}{_tail(message_id)}_{number}"
 
 
+def compaction_id(message_id: str) -> str:
+    """The id of the item that a summary is."""
+    return _COMPACTION + _tail(message_id)
+
+
+def is_summary(message: Message) -> bool:
+    """Whether it stands for what is before it."""
+    return isinstance(message.extra.get(COMPACTION), Mapping)
+
+
 def items_of(message: Message) -> Iterator[Item]:
     """Its items, in order. Raises ValueError for calls that nobody can read."""
     tail = _tail(message.id)
+    if is_summary(message):
+        yield Item(compaction_id(message.id), ItemKind.COMPACTION, message, message.text)
+        return
     yield from _round_items(message)
     if isinstance(thought := message.extra.get(REASONING), str) and thought:
         yield Item(reasoning_id(message.id), ItemKind.REASONING, message, thought)
@@ -194,7 +238,7 @@ def message_ids_of(item_id: str) -> tuple[str, ...]:
 def place_in(message_id: str, item_id: str) -> tuple[int, ...] | None:
     """What the items of a message are ordered by, whether this one is still there; None if it cannot be one of them."""
     tail = re.escape(_tail(message_id))
-    if item_id == message_id or item_id == _OUTPUT + _tail(message_id):
+    if item_id in (message_id, compaction_id(message_id), _OUTPUT + _tail(message_id)):
         return (2,)
     if item_id == reasoning_id(message_id):
         return (1,)
@@ -208,7 +252,8 @@ def place_in(message_id: str, item_id: str) -> tuple[int, ...] | None:
 def without(message: Message, item_id: str) -> Message | None:
     """The message without one of its items; None: there is no other. A call in ``tool_rounds`` goes with its output."""
     left = _without(message, item_id)
-    return left if message.role != TOOL and any(True for _ in items_of(left)) else None
+    is_one = message.role == TOOL or is_summary(message)
+    return left if not is_one and any(True for _ in items_of(left)) else None
 
 
 def _without(message: Message, item_id: str) -> Message:
