@@ -16,12 +16,12 @@ from janflask.schemas.messages import MAX_ANNOTATIONS, MAX_PARTS
 from janflask.schemas.objects import check_object, each
 from janflask.storage.items import (
     CallDraft,
-    CompactionDraft,
     ItemDraft,
+    ItemKind,
     ItemReference,
     OutputDraft,
     ReasoningDraft,
-    SealedReasoning,
+    SealedDraft,
 )
 from janflask.storage.records import MessageDraft
 
@@ -55,13 +55,18 @@ class Items(fields.Field[tuple[ItemDraft, ...]]):
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
     ) -> tuple[ItemDraft, ...]:
-        return tuple(each(value, item_draft, "a list of items", MAX_ITEMS))
+        return item_drafts(value)
 
 
 def items_field(description: str, **kwargs: Any) -> Items:
     """A list of items, with its documentation."""
     about = {"description": description, "type": "array", "maxItems": MAX_ITEMS, "items": ITEM_SCHEMA}
     return Items(error_messages={"required": "is required", "null": "must not be null"}, metadata=about, **kwargs)
+
+
+def item_drafts(value: object) -> tuple[ItemDraft, ...]:
+    """A list of items. Raises ValidationError with the errors of all of them."""
+    return tuple(each(value, item_draft, "a list of items", MAX_ITEMS))
 
 
 def item_draft(value: object) -> ItemDraft:
@@ -187,7 +192,7 @@ def _reasoning(value: dict[str, Any]) -> ItemDraft:
     sealed = value.get("encrypted_content")
     if content or sealed is None:
         return ReasoningDraft(content or summary)
-    return SealedReasoning(_text(value, "encrypted_content"))
+    return SealedDraft(ItemKind.REASONING, _text(value, "encrypted_content"))
 
 
 def _thought(part: object) -> str:
@@ -197,7 +202,7 @@ def _thought(part: object) -> str:
 
 
 def _compaction(value: dict[str, Any]) -> ItemDraft:
-    return CompactionDraft(_text(value, "encrypted_content"))
+    return SealedDraft(ItemKind.COMPACTION, _text(value, "encrypted_content"))
 
 
 def _reference(value: dict[str, Any]) -> ItemDraft:

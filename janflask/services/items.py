@@ -24,14 +24,13 @@ from janflask.storage.items import (
     REASONING,
     TOOL,
     CallDraft,
-    CompactionDraft,
     Item,
     ItemDraft,
     ItemKind,
     ItemReference,
     OutputDraft,
     ReasoningDraft,
-    SealedReasoning,
+    SealedDraft,
     SummaryDraft,
     items_of,
     kept_calls,
@@ -44,7 +43,6 @@ from janflask.storage.records import Message, MessageDraft
 from janflask.storage.rounds import Call
 
 LOCKED = "conversation_locked"
-SEALED_REASONING = "reasoning"  # the kind of its seals
 MAX_READ = 100  # messages at a time
 
 
@@ -114,7 +112,7 @@ def _of_item(item: Item) -> ItemDraft:
         return ReasoningDraft(item.text)
     said = item.message
     if item.kind is ItemKind.COMPACTION:
-        return CompactionDraft(str(said.extra[COMPACTION].get("encrypted_content", "")))
+        return SealedDraft(item.kind, str(said.extra[COMPACTION].get("encrypted_content", "")))
     return MessageDraft(
         role=said.role,
         content=said.content,
@@ -219,10 +217,9 @@ class ItemService:
         return self._compactions.unsealed([self._open(*each) for each in zip(drafts, places, strict=True)], places)
 
     def _open(self, draft: ItemDraft, place: str) -> ItemDraft:
-        if not isinstance(draft, SealedReasoning):
+        if not isinstance(draft, SealedDraft) or draft.kind != ItemKind.REASONING:
             return draft
-        param = f"{place}.encrypted_content"
-        return ReasoningDraft(self._seals.opened(SEALED_REASONING, draft.encrypted_content, param=param))
+        return ReasoningDraft(self._seals.opened(draft.kind, draft.sealed, param=f"{place}.encrypted_content"))
 
     def drafted(
         self,

@@ -99,17 +99,11 @@ class ItemReference:
 
 
 @dataclass(frozen=True, slots=True)
-class SealedReasoning:
-    """What a model thought, sealed as a client got it: ``ItemService.opened`` makes a draft of it."""
+class SealedDraft:
+    """One that came sealed (``services.seals``), and has to be opened first. ``kind`` is what it is."""
 
-    encrypted_content: str
-
-
-@dataclass(frozen=True, slots=True)
-class CompactionDraft:
-    """What stands for all before it, sealed as a client got it: ``services/compaction.py`` makes drafts of it."""
-
-    encrypted_content: str
+    kind: str
+    sealed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +115,7 @@ class SummaryDraft:
     leading: int = 0
 
 
-ItemDraft = (
-    MessageDraft
-    | CallDraft
-    | OutputDraft
-    | ReasoningDraft
-    | ItemReference
-    | SealedReasoning
-    | CompactionDraft
-    | SummaryDraft
-)
+ItemDraft = MessageDraft | CallDraft | OutputDraft | ReasoningDraft | ItemReference | SealedDraft | SummaryDraft
 
 
 def reasoning_id(message_id: str) -> str:

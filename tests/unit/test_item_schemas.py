@@ -10,11 +10,10 @@ import pytest
 from janflask.schemas.items import MAX_ITEMS, Items, item_draft
 from janflask.storage.items import (
     CallDraft,
-    CompactionDraft,
     ItemReference,
     OutputDraft,
     ReasoningDraft,
-    SealedReasoning,
+    SealedDraft,
 )
 from janflask.storage.records import MessageDraft
 
@@ -86,7 +85,7 @@ CITED = {"type": "url_citation", "url": "https://a", "title": "A", "start_index"
         ),
         ({"type": "custom_tool_call_output", "call_id": "c", "output": "ok"}, OutputDraft("c", "ok")),
         ({"type": "reasoning", "summary": []}, ReasoningDraft("")),
-        ({"type": "reasoning", "summary": [], "encrypted_content": "x"}, SealedReasoning("x")),
+        ({"type": "reasoning", "summary": [], "encrypted_content": "x"}, SealedDraft("reasoning", "x")),
         (
             {
                 "type": "reasoning",
@@ -103,8 +102,8 @@ CITED = {"type": "url_citation", "url": "https://a", "title": "A", "start_index"
         ),
         ({"type": "item_reference", "id": "msg_1"}, ItemReference("msg_1")),
         ({"id": "msg_1"}, ItemReference("msg_1")),
-        ({"type": "compaction", "encrypted_content": "x"}, CompactionDraft("x")),
-        ({"type": "compaction_summary", "encrypted_content": "x"}, CompactionDraft("x")),
+        ({"type": "compaction", "encrypted_content": "x"}, SealedDraft("compaction", "x")),
+        ({"type": "compaction_summary", "encrypted_content": "x"}, SealedDraft("compaction", "x")),
     ],
 )
 def test_each_kind(item: dict[str, Any], draft: object) -> None:

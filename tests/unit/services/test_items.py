@@ -15,14 +15,13 @@ from janflask.services.turns import turns_of
 from janflask.storage.base import Page
 from janflask.storage.items import (
     CallDraft,
-    CompactionDraft,
     Item,
     ItemDraft,
     ItemKind,
     ItemReference,
     OutputDraft,
     ReasoningDraft,
-    SealedReasoning,
+    SealedDraft,
     place_in,
 )
 from janflask.storage.records import MessageDraft, Run
@@ -193,10 +192,10 @@ def test_a_reference_is_a_copy() -> None:
 def test_what_came_sealed_is_opened_first(tmp_path: Path) -> None:
     world = ItemWorld(folder=tmp_path)
     hi = said("Hi")
-    thought = SealedReasoning(world.seals.sealed("reasoning", "Hm"))
+    thought = SealedDraft("reasoning", world.seals.sealed("reasoning", "Hm"))
     assert world.items.opened([hi, thought], ["input.0", "input.1"]) == ((hi, THOUGHT), ("input.0", "input.1"))
     with pytest.raises(InvalidRequestError) as caught:
-        world.items.opened([hi, SealedReasoning("theirs")], ["input.0", "input.1"])
+        world.items.opened([hi, SealedDraft("reasoning", "theirs")], ["input.0", "input.1"])
     assert (caught.value.param, caught.value.code) == ("input.1.encrypted_content", "invalid_encrypted_content")
 
 
@@ -204,7 +203,7 @@ def test_a_summary_comes_with_what_it_keeps(tmp_path: Path) -> None:
     world = ItemWorld(line(1, "Long ago", role="user"), folder=tmp_path)
     kept = [line(2, "Be brief.", role="system"), line(3, "Look!", role="user"), LINES[3], LINES[4]]
     sealed = world.seals.sealed("compaction", carried("They looked.", kept))
-    drafts, places = world.items.opened([CompactionDraft(sealed), said("And?")], ["input.0", "input.1"])
+    drafts, places = world.items.opened([SealedDraft("compaction", sealed), said("And?")], ["input.0", "input.1"])
     assert list(places) == ["input.0"] * (len(drafts) - 1) + ["input.1"]
     made = world.items.create(THREAD, drafts, places)
     assert brief(made)[:3] == ["Be brief.", "#They looked.", "Look!"]
