@@ -59,6 +59,7 @@ class Services:
         assistants, messages = AssistantService(repository), MessageService(settings, repository)
         threads = ThreadService(settings, repository, assistants, messages)
         backends, seals = Backends(settings, models.card, engines, upstreams), Seals(settings.secrets_dir)
+        compactions = Compactions(backends, seals)
         return cls(
             settings=settings,
             models=models,
@@ -67,7 +68,7 @@ class Services:
             assistants=assistants,
             threads=threads,
             messages=messages,
-            items=ItemService(settings, repository, messages),
+            items=ItemService(settings, repository, messages=messages, seals=seals, compactions=compactions),
             runs=RunService(
                 settings,
                 repository,
@@ -80,5 +81,5 @@ class Services:
             files=FileService(settings, repository),
             portable=PortableService(settings, repository),
             seals=seals,
-            compactions=Compactions(backends, seals),
+            compactions=compactions,
         )

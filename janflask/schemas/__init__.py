@@ -8,6 +8,7 @@
 ``embeddings``: The body and the answer of POST /embeddings
 ``fields``: Strict fields: JSON's types are taken at their word, and an error says what would be right
 ``files``: The query of the list of uploaded files, and a file as it is answered. ``api.plumbing.uploads`` reads uploads
+``items``: Items of a conversation as clients send them: what was said, thought and called, and what calls gave back
 ``messages``: The bodies of requests that store messages, and the query of their list
 ``model_answers``: Models as they are answered, for the OpenAPI document. They are built as plain objects; a test
     compares

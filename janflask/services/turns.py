@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from janflask.errors import InvalidRequestError
 from janflask.inference.parts import Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from janflask.inference.requests import ChatMessage
-from janflask.storage.items import CALL_ID, REASONING, TOOL, calls_of
+from janflask.services.compacted import shown, summary_turns
+from janflask.storage.items import CALL_ID, REASONING, TOOL, calls_of, is_summary
 from janflask.storage.records import Message, Run
 from janflask.storage.rounds import Call, read_kept
 
@@ -31,14 +32,15 @@ def chat(run: Run, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
 
 def turns_of(messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
     """The lines of a thread as turns. Lines of the assistant that follow each other are one, with its thoughts, its
-    words and its calls; only words behind words are another, unless there was a call between them.
+    words and its calls; only words behind words are another, unless there was a call between them. A summary stands for
+    what is before it.
 
     What was thought on the way to calls is shown as long as neither an answer nor a user's words came after it, which
     is when it is of use to the model; anything else that was thought is not. Raises InvalidRequestError for calls that
     nobody can read.
     """
     turns = _Turns()
-    for message in messages:
+    for message in shown(messages):
         try:
             _add(turns, message)
         except ValueError as error:
@@ -47,6 +49,10 @@ def turns_of(messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
 
 
 def _add(turns: _Turns, message: Message) -> None:
+    if is_summary(message):
+        turns.end()
+        turns.done += summary_turns(message)
+        return
     for past in read_kept(message.extra):
         if not past.message_id or past.message_id != turns.last:
             turns.end()
