@@ -11,11 +11,13 @@ from janflask.ipc.clients.runner import RunnerClient
 from janflask.ipc.clients.supervisor import SupervisorClient
 from janflask.models.catalog import ModelCatalog
 from janflask.services.assistants import AssistantService
+from janflask.services.compaction import Compactions
 from janflask.services.downloads import DownloadService
 from janflask.services.files import FileService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
 from janflask.services.runs import RunService
+from janflask.services.seals import Seals
 from janflask.services.threads import ThreadService
 from janflask.settings import Settings
 from janflask.storage import open_repository
@@ -39,6 +41,8 @@ class Services:
     runs: RunService
     files: FileService
     portable: PortableService
+    seals: Seals
+    compactions: Compactions
 
     @classmethod
     def of(cls, settings: Settings, repository: Repository | None = None) -> Services:
@@ -52,11 +56,12 @@ class Services:
         repository = open_repository(settings) if repository is None else repository
         assistants, messages = AssistantService(repository), MessageService(settings, repository)
         threads = ThreadService(settings, repository, assistants, messages)
+        backends, seals = Backends(settings, models.card, engines, upstreams), Seals(settings.secrets_dir)
         return cls(
             settings=settings,
             models=models,
             downloads=downloads,
-            backends=Backends(settings, models.card, engines, upstreams),
+            backends=backends,
             assistants=assistants,
             threads=threads,
             messages=messages,
@@ -71,4 +76,6 @@ class Services:
             ),
             files=FileService(settings, repository),
             portable=PortableService(settings, repository),
+            seals=seals,
+            compactions=Compactions(backends, seals),
         )

@@ -92,6 +92,12 @@ class ContextLengthExceededError(InvalidRequestError):
         )
 
 
+class InvalidEncryptedContentError(InvalidRequestError):
+    """What this server sealed comes back changed, in another place, or is not its own."""
+
+    code = "invalid_encrypted_content"
+
+
 class TemplateGivenUpError(InvalidRequestError):
     """A chat template ran too long over a conversation, or needed too much memory: with less of it, it may do."""
 

@@ -6,4 +6,5 @@
 ``ids``: Ids: what may be one, and new ones that sort by the time of their making
 ``kv_folder``: Where conversations' KV states lie on disk: ``cache/kv/<model>/<name of the conversation>.kv``
 ``locks``: One writer at a time for each object, among threads and among processes, and nobody waits for ever
+``secret_key``: A secret of the data folder: 32 random bytes in a file of its own, readable by its user alone
 """

@@ -79,7 +79,7 @@ class Settings(EngineDefaults):
     host: str = setting("127.0.0.1", _host, "address to listen on")
     port: int = setting(1337, integer(0, 65535), "port to listen on; 0 takes a free one")
     data_dir: Path = setting(
-        Path("data"), _path, "folder of models/, threads/, assistants/, files/, runs/, cache/ and logs/"
+        Path("data"), _path, "folder of models/, threads/, assistants/, files/, runs/, cache/, secrets/ and logs/"
     )
     runtime_dir: Path | None = setting(
         None,
@@ -208,6 +208,10 @@ class Settings(EngineDefaults):
     @property
     def cache_dir(self) -> Path:
         return self.data_dir / "cache"
+
+    @property
+    def secrets_dir(self) -> Path:
+        return self.data_dir / "secrets"
 
     @property
     def logs_dir(self) -> Path:

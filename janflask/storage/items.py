@@ -7,10 +7,15 @@ of a message              its items, and their ids for a message ``msg_X`` (``X`
 ``reasoning_content``     ``rs_X``: what was thought before the words
 its words                 ``msg_X``: the message; a tool's (``role`` tool, ``tool_call_id``) is an output, ``fco_X``
 ``tool_calls``            ``fc_X_N`` for each call, in the form of chat completions: ``{"id", "type", "function"}``
+``compaction``            ``cmp_X`` alone: its words are a summary that stands for what is before it (below)
 ========================  ============================================================================================
 
 So calls, outputs and thoughts are lines of ``messages.jsonl`` that Jan reads as messages, and what they are beside that
 stands in fields that it passes over. An id leads to its message without looking through the others.
+
+``compaction`` is ``{"kept": [...], "encrypted_content": "..."}``: the ids of the messages before it that it does not
+stand for, and what clients have of it. A model is shown the newest one and what it keeps in the place of all before it
+(``services/compacted.py``); the thread still has everything.
 """
 
 from __future__ import annotations
@@ -28,10 +33,11 @@ from janflask.storage.rounds import Call, read_kept
 CALLS = "tool_calls"  # fields of a message
 CALL_ID = "tool_call_id"
 REASONING = "reasoning_content"
+COMPACTION = "compaction"
 TOOL = "tool"  # the role of an output
 
-_REASONING, _CALL, _OUTPUT = "rs_", "fc_", "fco_"
-_ITEM = re.compile(rf"(?:{_REASONING}|{_CALL}|{_OUTPUT})(.+)")
+_REASONING, _CALL, _OUTPUT, _COMPACTION = "rs_", "fc_", "fco_", "cmp_"
+_ITEM = re.compile(rf"(?:{_REASONING}|{_CALL}|{_OUTPUT}|{_COMPACTION})(.+)")
 _NUMBER = re.compile(r"_\d+$")
 
 
@@ -42,11 +48,12 @@ class ItemKind(StrEnum):
     REASONING = "reasoning"
     CALL = "function_call"
     OUTPUT = "function_call_output"
+    COMPACTION = "compaction"
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item. ``text`` are its words, its thoughts or its output; ``call`` the call that it is or answers."""
+    """One item. ``text`` are its words, thoughts, output or summary; ``call`` is the call that it is or answers."""
 
     id: str
     kind: ItemKind
@@ -86,7 +93,23 @@ class ItemReference:
     id: str
 
 
-ItemDraft = MessageDraft | CallDraft | OutputDraft | ReasoningDraft | ItemReference
+@dataclass(frozen=True, slots=True)
+class CompactionDraft:
+    """What stands for all before it, sealed as a client got it: ``services/compaction.py`` makes drafts of it."""
+
+    encrypted_content: str
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryDraft:
+    """A summary that stands for all before it but the ``leading`` items directly before it."""
+
+    text: str
+    encrypted_content: str
+    leading: int = 0
+
+
+ItemDraft = MessageDraft | CallDraft | OutputDraft | ReasoningDraft | ItemReference | CompactionDraft | SummaryDraft
 
 
 def reasoning_id(message_id: str) -> str:
@@ -99,9 +122,22 @@ def call_id(message_id: str, number: int) -> str:
     return f"{_CALL}{_tail(message_id)}_{number}"
 
 
+def compaction_id(message_id: str) -> str:
+    """The id of the item that a summary is."""
+    return _COMPACTION + _tail(message_id)
+
+
+def is_summary(message: Message) -> bool:
+    """Whether it stands for what is before it."""
+    return isinstance(message.extra.get(COMPACTION), Mapping)
+
+
 def items_of(message: Message) -> Iterator[Item]:
     """Its items, in order. Raises ValueError for calls that nobody can read."""
     tail = _tail(message.id)
+    if is_summary(message):
+        yield Item(compaction_id(message.id), ItemKind.COMPACTION, message, message.text)
+        return
     for number, past in enumerate(read_kept(message.extra)):
         for place, call in enumerate(past.calls):
             yield Item(f"{_CALL}{tail}_{number}_{place}", ItemKind.CALL, message, call=call)

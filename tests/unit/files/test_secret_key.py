@@ -1,7 +1,8 @@
-"""The key of KV states: made once, this user's alone, replaced when others may know it."""
+"""A secret of the data folder: made once, its user's alone, replaced when others may know it."""
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,27 +10,31 @@ from pathlib import Path
 
 import pytest
 
-from janflask.engine.state_key import NAME, SIZE, state_key
+from janflask.files.secret_key import SIZE, secret_key
+
+NAME = "key"
+
+
+def key_in(folder: Path) -> bytes:
+    return secret_key(folder / NAME, use="the key of words", loss="words are said again")
 
 
 def test_it_is_made_once_and_for_its_user_alone(tmp_path: Path) -> None:
-    key = state_key(tmp_path)
+    key = key_in(tmp_path)
     assert len(key) == SIZE
     assert len(set(key)) > 8
-    assert state_key(tmp_path) == key
+    assert key_in(tmp_path) == key
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
     assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o600
 
 
-def test_two_folders_have_two(tmp_path: Path) -> None:
-    for name in "ab":
-        (tmp_path / name).mkdir()
-    assert state_key(tmp_path / "a") != state_key(tmp_path / "b")
+def test_two_folders_have_two_and_are_made_if_need_be(tmp_path: Path) -> None:
+    assert key_in(tmp_path / "a") != key_in(tmp_path / "b")
 
 
-def test_engines_that_start_together_have_one(tmp_path: Path) -> None:
+def test_processes_that_start_together_have_one(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(state_key, [tmp_path] * 64))) == 1
+        assert len(set(pool.map(key_in, [tmp_path] * 64))) == 1
 
 
 def link(path: Path) -> None:
@@ -65,28 +70,29 @@ def pipe(path: Path) -> None:
 def test_one_that_others_may_know_is_replaced_and_the_log_says_why(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], None], reason: str
 ) -> None:
-    old = state_key(tmp_path)
+    old = key_in(tmp_path)
     spoil(tmp_path / NAME)
-    new = state_key(tmp_path)
+    new = key_in(tmp_path)
     assert new != old
     assert reason in caplog.text
-    assert "computed again" in caplog.text
+    assert "the key of words" in caplog.text
+    assert "said again" in caplog.text
     for key in (old, new):
         assert key.hex() not in caplog.text
-    assert state_key(tmp_path) == new
+    assert key_in(tmp_path) == new
     assert not (tmp_path / NAME).is_symlink()
     assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o600
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_another_users_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = state_key(tmp_path)
-    monkeypatch.setattr("janflask.engine.state_key.os.geteuid", lambda: os.getuid() + 1)
-    assert state_key(tmp_path) != old
+    old = key_in(tmp_path)
+    monkeypatch.setattr("janflask.files.secret_key.os.geteuid", lambda: os.getuid() + 1)
+    assert key_in(tmp_path) != old
 
 
 def test_one_that_cannot_be_read_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = state_key(tmp_path)
+    old = key_in(tmp_path)
     opened = os.open
 
     def refused(path, flags: int, *rest: object, **more: object) -> int:
@@ -95,16 +101,29 @@ def test_one_that_cannot_be_read_is_replaced(tmp_path: Path, monkeypatch: pytest
         return opened(path, flags, *rest, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr("janflask.engine.state_key.os.open", refused)
-        new = state_key(tmp_path)
-    assert state_key(tmp_path) == new != old
+        patch.setattr("janflask.files.secret_key.os.open", refused)
+        new = key_in(tmp_path)
+    assert key_in(tmp_path) == new != old
+
+
+def test_one_that_cannot_be_read_at_the_moment_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = key_in(tmp_path)
+
+    def short(file: int, size: int) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("janflask.files.secret_key.os.read", short)
+        with pytest.raises(OSError, match="Input/output"):
+            key_in(tmp_path)
+    assert key_in(tmp_path) == key
 
 
 def test_one_that_cannot_be_made_is_an_error_and_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
     def full(file: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("janflask.engine.state_key.os.fsync", full)
+    monkeypatch.setattr("janflask.files.secret_key.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
-        state_key(tmp_path)
+        key_in(tmp_path)
     assert list(tmp_path.iterdir()) == []
