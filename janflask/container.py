@@ -14,6 +14,7 @@ from janflask.services.assistants import AssistantService
 from janflask.services.compaction import Compactions
 from janflask.services.downloads import DownloadService
 from janflask.services.files import FileService
+from janflask.services.items import ItemService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
 from janflask.services.runs import RunService
@@ -38,6 +39,7 @@ class Services:
     assistants: AssistantService
     threads: ThreadService
     messages: MessageService
+    items: ItemService
     runs: RunService
     files: FileService
     portable: PortableService
@@ -65,6 +67,7 @@ class Services:
             assistants=assistants,
             threads=threads,
             messages=messages,
+            items=ItemService(settings, repository, messages),
             runs=RunService(
                 settings,
                 repository,

@@ -1,6 +1,7 @@
 """What an answer needs, without HTTP.
 
 ``assistants``: Assistants: who answers in a thread, by default with which model, instructions and sampling
+``call_order``: Whether calls and their outputs come in an order that can be shown to a model
 ``compacted``: A conversation whose older part a summary stands for: what of it a model is shown, and what stays as it
     is
 ``compaction``: Compaction: the model sums up the older part of a conversation, and the summary stands for it from then
@@ -10,6 +11,7 @@
 ``files``: Uploaded files: received in pieces, described, handed out, and deleted only when nobody holds them
 ``inherited``: What a run takes over: parameters and settings of its thread, the thread's entry of the assistant, the
     assistant
+``items``: The items of a conversation: lines out of what a client brings, and one item at a time of what is stored
 ``messages``: The messages of a thread
 ``model``: One model as the API sees it: what is on disk joined with what the supervisor knows
 ``model_changes``: Changing and deleting the models on disk. A client names what changes, never a path
@@ -25,7 +27,7 @@
 ``seals``: Texts that leave the server and come back unchanged or not at all: sealed, or signed
 ``spool``: Streams that can be sought
 ``threads``: Threads: conversations with what decides how they are answered
-``turns``: A run's conversation as a model is shown it: instructions, messages, and calls with what they gave back
+``turns``: A thread's lines as a model is shown them: instructions, what was said, calls, and what these gave back
 ``upstream_entries``: The model entry of an upstream: a folder with a ``model.json`` and no weights. Only the command
     line writes one
 ``upstream_models``: What the API says and does of models that an upstream runs: nothing is started or stopped here
