@@ -173,6 +173,7 @@ class MessageDraft:
     attachments: tuple[Mapping[str, Any], ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     id: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)  # further fields of its line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
