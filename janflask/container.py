@@ -68,7 +68,9 @@ class Services:
             assistants=assistants,
             threads=threads,
             messages=messages,
-            items=ItemService(settings, repository, messages=messages, seals=seals, compactions=compactions),
+            items=ItemService(
+                settings, repository, threads=threads, messages=messages, seals=seals, compactions=compactions
+            ),
             runs=RunService(
                 settings,
                 repository,

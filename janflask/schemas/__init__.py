@@ -5,6 +5,7 @@
 ``chat``: The body of POST /chat/completions
 ``completions``: The body of POST /completions
 ``constraints``: The fields that say what an answer must look like, as OpenAI, llama.cpp and vLLM spell them
+``conversations``: Bodies, queries and answers of conversations, which are threads seen as items
 ``embeddings``: The body and the answer of POST /embeddings
 ``fields``: Strict fields: JSON's types are taken at their word, and an error says what would be right
 ``files``: The query of the list of uploaded files, and a file as it is answered. ``api.plumbing.uploads`` reads uploads
