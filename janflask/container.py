@@ -15,6 +15,7 @@ from janflask.services.cache_diagnostics import CacheDiagnostics
 from janflask.services.compaction import Compactions
 from janflask.services.downloads import DownloadService
 from janflask.services.files import FileService
+from janflask.services.items import ItemService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
 from janflask.services.runs import RunService
@@ -39,6 +40,7 @@ class Services:
     assistants: AssistantService
     threads: ThreadService
     messages: MessageService
+    items: ItemService
     runs: RunService
     files: FileService
     portable: PortableService
@@ -67,6 +69,7 @@ class Services:
             assistants=assistants,
             threads=threads,
             messages=messages,
+            items=ItemService(settings, repository, messages),
             runs=RunService(
                 settings,
                 repository,

@@ -22,12 +22,12 @@ from janflask.inference.deltas import Done, Event, Finished, RefusalDelta, Start
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
 from janflask.ipc.messages.generation import FinishReason
-from janflask.runner import endings
-from janflask.runner.endings import Ending, failed
 from janflask.runner.events import Calls, log_event
 from janflask.runner.live import Halt, LiveRun
-from janflask.runner.prompts import Begun, Prompts, PromptTooLongError
 from janflask.runner.titles import give_title
+from janflask.services import endings
+from janflask.services.endings import Ending, failed
+from janflask.services.prompts import Begun, Prompts, PromptTooLongError
 from janflask.services.replies import owes_message, run_messages
 from janflask.storage.base import EventWriter, Repository
 from janflask.storage.records import Message, Run, RunStatus
@@ -50,7 +50,7 @@ class Execution:
         self._threads = repository.threads
         self._runs = repository.runs
         self._tries = Tries()
-        self._prompts = Prompts(services, self._tries)
+        self._prompts = Prompts(services.backends, services.models, self._tries)
         self._live = live
         self._ids = live.run.thread_id, live.run.id
         self._synced = time.monotonic()

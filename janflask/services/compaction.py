@@ -22,7 +22,7 @@ from janflask.ipc.messages.engine import MAX_TEXT
 from janflask.ipc.messages.generation import Usage
 from janflask.services.compacted import Parts, all_but_instructions, carried, drafts_of, in_two, texts
 from janflask.services.seals import Seals
-from janflask.storage.items import COMPACTION, CompactionDraft, ItemDraft
+from janflask.storage.items import COMPACTION, ItemDraft, SealedDraft
 from janflask.storage.records import Message
 
 KIND = "compaction"  # of its seals
@@ -82,10 +82,9 @@ class Compactions:
         """An input with what its compactions stand for in their places. Raises InvalidEncryptedContentError."""
         found: list[tuple[ItemDraft, str]] = []
         for draft, place in zip(drafts, places, strict=True):
-            if isinstance(draft, CompactionDraft):
-                sealed = draft.encrypted_content
-                text = self._seals.opened(KIND, sealed, param=f"{place}.encrypted_content")
-                found += [(each, place) for each in drafts_of(text, sealed)]
+            if isinstance(draft, SealedDraft) and draft.kind == KIND:
+                text = self._seals.opened(KIND, draft.sealed, param=f"{place}.encrypted_content")
+                found += [(each, place) for each in drafts_of(text, draft.sealed)]
             else:
                 found.append((draft, place))
         return tuple(draft for draft, _ in found), tuple(place for _, place in found)

@@ -35,11 +35,11 @@ from janflask.storage.items import (
     COMPACTION,
     REASONING,
     CallDraft,
-    CompactionDraft,
     ItemDraft,
     ItemKind,
     OutputDraft,
     ReasoningDraft,
+    SealedDraft,
     SummaryDraft,
     items_of,
     message_ids_of,
@@ -361,7 +361,7 @@ def test_a_compaction_brings_everything_that_it_kept(world: World) -> None:
         MessageDraft(role="user", content=TALK[3].content),
     )
     drafts, places = world.compactions.unsealed(
-        [before, CompactionDraft(made.encrypted_content), after], ["input.0", "input.1", "input.2"]
+        [before, SealedDraft("compaction", made.encrypted_content), after], ["input.0", "input.1", "input.2"]
     )
     expected: list[ItemDraft] = [
         before,
@@ -384,5 +384,7 @@ def test_one_that_is_not_ours_is_refused_by_its_place(world: World, tmp_path: Pa
     others = World(tmp_path / "others").whole(TALK).encrypted_content
     for content in (others, world.seals.sealed("thinking", json.dumps({"summary": "", "kept": []})), "", "gAAAA"):
         with pytest.raises(InvalidEncryptedContentError) as caught:
-            world.compactions.unsealed([ReasoningDraft("hm"), CompactionDraft(content)], ["input.0", "input.1"])
+            world.compactions.unsealed(
+                [ReasoningDraft("hm"), SealedDraft("compaction", content)], ["input.0", "input.1"]
+            )
         assert caught.value.param == "input.1.encrypted_content"

@@ -7,7 +7,7 @@ from typing import Any
 from janflask.errors import EngineError, JanflaskError, QueueFullError
 from janflask.files import ids
 from janflask.inference.deltas import Done
-from janflask.runner.prompts import RunPrompt
+from janflask.services.prompts import RunPrompt
 from janflask.storage.records import Message, Run, RunStatus
 from janflask.storage.rounds import Call, Round
 from janflask.storage.run_json import STEP

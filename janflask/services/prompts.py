@@ -1,4 +1,4 @@
-"""What the model is shown of a run's thread."""
+"""What the model is shown of a run's thread, or of a conversation that is answered without being stored."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from janflask.container import Services
 from janflask.errors import ConflictError, ContextLengthExceededError, InvalidRequestError, TemplateGivenUpError
 from janflask.inference import leftovers
 from janflask.inference.backend import Counted
+from janflask.inference.backends import Backends
 from janflask.inference.calls.functions import tools_of
 from janflask.inference.forms.answer_forms import constraint_of
 from janflask.inference.requests import CallChoice, ChatMessage, ChatRequest, TemplateRequest, TokenizeRequest, Tool
@@ -22,6 +22,7 @@ from janflask.ipc.messages.engine import MAX_TEXT
 from janflask.models.parameters import NO_LIMIT, thought_tokens
 from janflask.models.sampling import SamplingParams
 from janflask.services.inherited import run_parameters
+from janflask.services.models import ModelService
 from janflask.services.turns import chat
 from janflask.storage.records import Message, Run
 
@@ -64,10 +65,10 @@ class RunPrompt:
 class Prompts:
     """Makes the prompts of one run, whose ``tries`` they share."""
 
-    def __init__(self, services: Services, tries: Tries) -> None:
+    def __init__(self, backends: Backends, models: ModelService, tries: Tries) -> None:
         self._tries = tries
-        self._backends = services.backends
-        self._models = services.models
+        self._backends = backends
+        self._models = models
 
     def of(self, run: Run, messages: Sequence[Message], begun: Begun, waiter: Waiter) -> RunPrompt:
         """Of ``messages`` as many as fit; the answer goes on behind ``begun``.
@@ -160,6 +161,20 @@ class Prompts:
             return 0
         request = TokenizeRequest(model=run.model, content=text, parse_special=False)
         return self._backends.of(run.model).count(request, waiter, self._tries).tokens
+
+
+def uncounted(run: Run, messages: Sequence[Message]) -> ChatRequest:
+    """All of ``messages``, whether they fit or not: whoever answers says so.
+
+    Raises InvalidRequestError as ``Prompts.of`` does.
+    """
+    given = run_parameters(run)
+    texts = conversation(messages)
+    if not texts and not run.instructions:
+        raise InvalidRequestError("there is nothing that could be answered: send input or instructions", param="input")
+    found = leftovers.of_messages(texts, {}, without_tools=run.tool_choice == leftovers.NO_TOOLS)
+    leftovers.refuse(found, param="input")
+    return _request(run, given, chat(run, texts), Begun("", ""), _most(run, given))
 
 
 def _parts(text: str) -> list[str]:
