@@ -1,6 +1,8 @@
 """What an answer needs, without HTTP.
 
 ``assistants``: Assistants: who answers in a thread, by default with which model, instructions and sampling
+``cache_diagnostics``: Why a prompt's beginning was not found computed: two requests are compared, and where they first
+    differ is told
 ``call_order``: Whether calls and their outputs come in an order that can be shown to a model
 ``compacted``: A conversation whose older part a summary stands for: what of it a model is shown, and what stays as it
     is
