@@ -23,7 +23,7 @@ from janflask.runner.runner import Runner
 from janflask.services.run_calls import answered
 from janflask.settings import Settings
 from janflask.storage.memory import memory_repository
-from janflask.storage.records import Message, Run, Thread
+from janflask.storage.records import Message, Run, RunKind, Thread
 from janflask.storage.run_log import texts_of
 from tests.fakes.crossing import crossing
 
@@ -158,8 +158,9 @@ class RunWorld:
     def run(self, thread_id: str, lasts: float = 60, **fields: Any) -> Run:
         """A new run, not begun; it expires after ``lasts`` seconds."""
         now = ids.now_ms()
+        is_response = fields.get("kind") is RunKind.RESPONSE
         run = Run(
-            id=ids.new_id(ids.RUN),
+            id=ids.new_answer_id(ids.RESPONSE, thread_id) if is_response else ids.new_id(ids.RUN),
             thread_id=thread_id,
             assistant_id="jan",
             message_id=ids.new_id(ids.MESSAGE),
