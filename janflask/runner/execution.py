@@ -142,7 +142,8 @@ class Execution:
                         done = event
                 self._say(writer, batch)
                 if done is not None:
-                    return self._ended(reason, calls, refusal, endings.usage(done, prompt))
+                    ending = self._ended(reason, calls, refusal, endings.usage(done, prompt))
+                    return ending if self._live.run.kind is RunKind.RUN else ending | endings.timings(done)
         raise EngineCrashedError("the engine ended the answer without a word", retry_after=1)
 
     def _begin(self, run: Run, left_out: tuple[str, ...]) -> Run:

@@ -15,6 +15,7 @@
     compares
 ``models``: The bodies of requests about models, and the one table of what a model can be started with
 ``objects``: What the bodies and queries of stored objects have in common: JSON objects with limits, and pages of lists
+``pairs``: OpenAI's ``metadata`` of answers: sixteen pairs of short texts at most
 ``parameters``: ``parameters`` of a thread, an assistant or a model: the fields of an inference request, to be used as
     its defaults
 ``run_answers``: Runs and their steps as they are answered, for the OpenAPI document. They are built as plain objects

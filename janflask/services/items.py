@@ -135,7 +135,7 @@ def _drafted_line(thread_id: str, draft: ItemDraft, thought: str) -> Message:
         case SummaryDraft():
             return _line(thread_id, "assistant", content=(text_part(draft.text),))
         case MessageDraft():
-            line = _line(thread_id, draft.role, content=draft.content, thought=thought)
+            line = _line(thread_id, draft.role, content=draft.content, thought=thought, extra=draft.extra)
             return replace(line, file_ids=draft.file_ids, attachments=draft.attachments, metadata=draft.metadata)
     raise TypeError(f"{type(draft).__name__} makes no line")
 

@@ -36,6 +36,7 @@ CALLS = "tool_calls"  # fields of a message
 CALL_ID = "tool_call_id"
 REASONING = "reasoning_content"
 COMPACTION = "compaction"
+NAME = "name"  # who of its role speaks, where a chat says so
 TOOL = "tool"  # the role of an output
 
 _REASONING, _CALL, _OUTPUT, _COMPACTION = "rs_", "fc_", "fco_", "cmp_"
