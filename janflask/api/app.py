@@ -9,6 +9,7 @@ from janflask.api.plumbing.blueprint import Api
 from janflask.api.plumbing.context import EXTENSION
 from janflask.api.plumbing.converters import URL, UrlConverter
 from janflask.api.views import (
+    anthropic,
     assistants,
     embeddings,
     files,
@@ -40,7 +41,20 @@ def build(settings: Settings) -> Flask:
     app.url_map.converters[URL] = UrlConverter
     api = Api(app)
     openapi.add_components(api.spec)
-    for module in (models, inference, embeddings, tokens, threads, messages, runs, transfer, assistants, files, system):
+    for module in (
+        models,
+        inference,
+        anthropic,
+        embeddings,
+        tokens,
+        threads,
+        messages,
+        runs,
+        transfer,
+        assistants,
+        files,
+        system,
+    ):
         api.register_blueprint(module.blp)
     app.register_blueprint(system.pages)
     openapi.add_webhooks(api.spec)

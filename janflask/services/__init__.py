@@ -18,6 +18,7 @@
 ``runs``: Runs: a thread is made to answer. What is asked for is written down here; the runner's process carries it out
 ``seals``: Texts that leave the server and come back unchanged or not at all: sealed, or signed
 ``spool``: Streams that can be sought
+``thoughts``: Thoughts that leave the server and come back with the conversation: shown as ours again, or refused
 ``threads``: Threads: conversations with what decides how they are answered
 ``turns``: A run's conversation as a model is shown it: instructions, messages, and calls with what they gave back
 ``upstream_entries``: The model entry of an upstream: a folder with a ``model.json`` and no weights. Only the command

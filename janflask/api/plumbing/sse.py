@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+from typing import Any
 
 from flask import Response, g
 
@@ -31,12 +32,17 @@ def stream(events: Events, writer: ChunkWriter) -> Response:
     return event_stream(_lines(chain([first], events), writer), events.close)
 
 
-def event_stream(lines: Iterator[bytes], close: Callable[[], None], error_name: bytes = b"") -> Response:
+def event_stream(
+    lines: Iterator[bytes],
+    close: Callable[[], None],
+    error_name: bytes = b"",
+    error_content: Callable[[JanflaskError], Any] = error_body,
+) -> Response:
     """``lines`` as server-sent events; an error while they are made becomes the last one. ``close`` is called then.
 
-    ``error_name`` is the error's event name, in a stream whose events have names.
+    ``error_name`` is the error's event name, in a stream whose events have names, ``error_content`` what it says.
     """
-    response = Response(_guarded(lines, g.request_id, error_name), mimetype="text/event-stream")
+    response = Response(_guarded(lines, g.request_id, error_name, error_content), mimetype="text/event-stream")
     # X-Accel-Buffering tells nginx to pass each piece on at once.
     response.headers.update({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
     response.call_on_close(close)
@@ -71,7 +77,9 @@ def _lines(events: Iterator[Sequence[Event]], writer: ChunkWriter) -> Iterator[b
             yield piece
 
 
-def _guarded(lines: Iterator[bytes], request_id: str, error_name: bytes) -> Iterator[bytes]:
+def _guarded(
+    lines: Iterator[bytes], request_id: str, error_name: bytes, error_content: Callable[[JanflaskError], Any]
+) -> Iterator[bytes]:
     try:
         yield from lines
         return
@@ -84,4 +92,4 @@ def _guarded(lines: Iterator[bytes], request_id: str, error_name: bytes) -> Iter
     except Exception:
         log.exception("request %s failed in mid-stream", request_id)
         error = internal_error(request_id)
-    yield (b"event: %s\n" % error_name if error_name else b"") + data_line(error_body(error))
+    yield (b"event: %s\n" % error_name if error_name else b"") + data_line(error_content(error))
