@@ -11,8 +11,10 @@ from janflask.ipc.clients.runner import RunnerClient
 from janflask.ipc.clients.supervisor import SupervisorClient
 from janflask.models.catalog import ModelCatalog
 from janflask.services.assistants import AssistantService
+from janflask.services.compaction import Compactions
 from janflask.services.downloads import DownloadService
 from janflask.services.files import FileService
+from janflask.services.items import ItemService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
 from janflask.services.runs import RunService
@@ -37,10 +39,12 @@ class Services:
     assistants: AssistantService
     threads: ThreadService
     messages: MessageService
+    items: ItemService
     runs: RunService
     files: FileService
     portable: PortableService
     seals: Seals
+    compactions: Compactions
 
     @classmethod
     def of(cls, settings: Settings, repository: Repository | None = None) -> Services:
@@ -54,14 +58,19 @@ class Services:
         repository = open_repository(settings) if repository is None else repository
         assistants, messages = AssistantService(repository), MessageService(settings, repository)
         threads = ThreadService(settings, repository, assistants, messages)
+        backends, seals = Backends(settings, models.card, engines, upstreams), Seals(settings.secrets_dir)
+        compactions = Compactions(backends, seals)
         return cls(
             settings=settings,
             models=models,
             downloads=downloads,
-            backends=Backends(settings, models.card, engines, upstreams),
+            backends=backends,
             assistants=assistants,
             threads=threads,
             messages=messages,
+            items=ItemService(
+                settings, repository, threads=threads, messages=messages, seals=seals, compactions=compactions
+            ),
             runs=RunService(
                 settings,
                 repository,
@@ -73,5 +82,6 @@ class Services:
             ),
             files=FileService(settings, repository),
             portable=PortableService(settings, repository),
-            seals=Seals(settings.secrets_dir),
+            seals=seals,
+            compactions=compactions,
         )

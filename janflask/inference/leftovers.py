@@ -12,6 +12,7 @@ from typing import Any
 
 from janflask.errors import InvalidRequestError
 from janflask.inference.calls.functions import asks_for_nothing, is_function
+from janflask.storage import items
 from janflask.storage.records import Assistant, Message, RunDraft, Thread, ThreadAssistant
 from janflask.storage.rounds import FIELD, read_kept
 
@@ -30,7 +31,7 @@ _KINDS = {
     "tool_call": "a tool's call",  # Jan 0.7
 }
 _THOUGHTS = "reasoning"  # Jan 0.7; no model is shown again what it thought before an answer
-CALLS = ("tool_calls", "function_call", "audio")  # fields of a message
+CALLS = ("function_call", "audio")  # fields of a message
 _FILE_TEXTS = "inline_file_contents"  # of a message's metadata: files whose text Jan 0.7 shows the model
 _TOLD = 4  # leftovers in one error's message
 
@@ -92,19 +93,18 @@ def of_message(message: Message, *, without_tools: bool = False) -> list[str]:
     if "content" in message.extra:
         found.append("content that cannot be read")
     found += [f"a tool's call or a sound ({name})" for name in CALLS if message.extra.get(name)]
-    if not _can_be_read(message):
-        found.append(f"calls that cannot be read ({FIELD})")
+    found += [f"calls that cannot be read ({name})" for name in _unreadable_calls(message)]
     if message.metadata.get(_FILE_TEXTS):
         found.append(f"the text of a file (metadata.{_FILE_TEXTS})")
     return found if without_tools else [*found, *_files(message)]
 
 
-def _can_be_read(message: Message) -> bool:
-    try:
-        read_kept(message.extra)
-    except ValueError:
-        return False
-    return True
+def _unreadable_calls(message: Message) -> Iterator[str]:
+    for name, read in ((FIELD, lambda: read_kept(message.extra)), (items.CALLS, lambda: items.calls_of(message))):
+        try:
+            read()
+        except ValueError:
+            yield name
 
 
 def _files(message: Message) -> Iterator[str]:

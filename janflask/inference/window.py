@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from janflask.errors import ContextLengthExceededError
 from janflask.inference import leftovers
+from janflask.storage.items import CALL_ID, CALLS, REASONING, calls_of
 from janflask.storage.records import Message
 from janflask.storage.rounds import FIELD
 
@@ -21,21 +22,23 @@ class Window:
 
 
 def conversation(messages: Iterable[Message]) -> list[Message]:
-    """The messages without those that are no part of what was said: errors, and answers that never had a word."""
+    """The messages without those that are no part of what was said: errors, and answers that never had a word, a call
+    or a thought."""
     return [message for message in messages if not message.is_error and _says_anything(message)]
 
 
 def _says_anything(message: Message) -> bool:
-    words = bool(message.text) or bool(message.extra.get(FIELD))
+    words = bool(message.text) or any(message.extra.get(name) for name in (FIELD, CALLS, REASONING))
     return message.role != "assistant" or words or bool(leftovers.of_message(message))
 
 
 def fitting(messages: Sequence[Message], fits: Callable[[Sequence[Message]], bool], most: int | None = None) -> Window:
     """The newest part of a conversation that ``fits``, at most ``most`` messages of it.
 
-    Whole turns go, the oldest first: a turn is what a user says, and all up to the next time that one does. The newest
-    turn stays whatever ``most`` says. ``fits`` is asked about log2(turns) + 1 times, and must not turn true again once
-    more messages made it false. Raises ContextLengthExceededError when not even the newest turn fits.
+    Whole turns go, the oldest first: a turn is what a user says, and all up to the next time that one does; what was
+    said between a call and its output begins no other. The newest turn stays whatever ``most`` says. ``fits`` is asked
+    about log2(turns) + 1 times, and must not turn true again once more messages made it false. Raises
+    ContextLengthExceededError when not even the newest turn fits.
     """
     starts = _starts_of_turns(messages)
     if most is not None:
@@ -56,7 +59,22 @@ def fitting(messages: Sequence[Message], fits: Callable[[Sequence[Message]], boo
 def _starts_of_turns(messages: Sequence[Message]) -> list[int]:
     """Where each turn begins; what comes before the first user's words is a turn, too."""
     starts = [place for place, message in enumerate(messages) if message.role == "user"]
+    for call, output in _answered_calls(messages):
+        del starts[bisect_right(starts, call) : bisect_right(starts, output)]
     return starts if starts[:1] == [0] else [0, *starts][: max(1, len(starts) + 1)]
+
+
+def _answered_calls(messages: Sequence[Message]) -> Iterator[tuple[int, int]]:
+    """The places of each output and of the message whose call it answers."""
+    called: dict[str, int] = {}
+    for place, message in enumerate(messages):
+        answers = message.extra.get(CALL_ID)
+        if isinstance(answers, str) and answers in called:
+            yield called[answers], place
+        try:
+            called.update((call.id, place) for call in calls_of(message))
+        except ValueError:  # ``leftovers`` names them
+            continue
 
 
 def _window(messages: Sequence[Message], start: int) -> Window:

@@ -1,11 +1,9 @@
 """The runner process: it carries out runs, which outlive their clients.
 
 ``__main__``: The runner (``python -m janflask.runner``), one a server: makes threads answer, whoever listens
-``endings``: How runs end, and how they come to wait: the fields of a run that this sets
 ``events``: What a model says, as a run's log holds it
 ``execution``: One run, from queued to final
 ``live``: A run under way: how it is, its events, who listens, and how it is halted
-``prompts``: What the model is shown of a run's thread
 ``runner``: Every run under way, each in a thread of its own
 ``server``: What the runner answers on its socket
 ``titles``: A thread's title out of what its user says first

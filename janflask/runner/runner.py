@@ -18,9 +18,9 @@ from dataclasses import replace
 from janflask.container import Services
 from janflask.errors import InvalidRequestError, JanflaskError, NotFoundError, StoreDamagedError, UnavailableError
 from janflask.files import ids
-from janflask.runner.endings import failed
 from janflask.runner.execution import Execution
 from janflask.runner.live import Halt, LiveRun, Watcher
+from janflask.services.endings import failed
 from janflask.services.run_calls import seen
 from janflask.settings import Settings
 from janflask.storage.base import Repository

@@ -1,10 +1,17 @@
 """What an answer needs, without HTTP.
 
 ``assistants``: Assistants: who answers in a thread, by default with which model, instructions and sampling
+``call_order``: Whether calls and their outputs come in an order that can be shown to a model
+``compacted``: A conversation whose older part a summary stands for: what of it a model is shown, and what stays as it
+    is
+``compaction``: Compaction: the model sums up the older part of a conversation, and the summary stands for it from then
+    on
 ``downloads``: Downloads of models: checked here, fetched in the supervisor's care
+``endings``: How runs end, and how they come to wait: the fields of a run that this sets
 ``files``: Uploaded files: received in pieces, described, handed out, and deleted only when nobody holds them
 ``inherited``: What a run takes over: parameters and settings of its thread, the thread's entry of the assistant, the
     assistant
+``items``: The items of a conversation: lines out of what a client brings, and one item at a time of what is stored
 ``messages``: The messages of a thread
 ``model``: One model as the API sees it: what is on disk joined with what the supervisor knows
 ``model_changes``: Changing and deleting the models on disk. A client names what changes, never a path
@@ -12,6 +19,7 @@
 ``models``: Models as the API sees them: what is on disk joined with what the supervisor runs
 ``overrides``: ``settings`` that a client sends, of a model, a thread or an assistant: what a model is started with
 ``paging``: Pages of lists, out of what a client asks for
+``prompts``: What the model is shown of a run's thread, or of a conversation that is answered without being stored
 ``replies``: The messages that a run makes, at any time of the run
 ``run_calls``: What a run may call, and what was called: its tools, whose outputs it waits for, and how long
 ``run_changes``: Listening to a run, be it that runners go away under it
@@ -20,7 +28,7 @@
 ``spool``: Streams that can be sought
 ``thoughts``: Thoughts that leave the server and come back with the conversation: shown as ours again, or refused
 ``threads``: Threads: conversations with what decides how they are answered
-``turns``: A run's conversation as a model is shown it: instructions, messages, and calls with what they gave back
+``turns``: A thread's lines as a model is shown them: instructions, what was said, calls, and what these gave back
 ``upstream_entries``: The model entry of an upstream: a folder with a ``model.json`` and no weights. Only the command
     line writes one
 ``upstream_models``: What the API says and does of models that an upstream runs: nothing is started or stopped here

@@ -83,7 +83,7 @@ class MessageService:
 
     def modify(self, thread_id: str, message_id: str, changes: Mapping[str, Any]) -> Message:
         """The message with ``changes`` (``content``, ``metadata``) made, in its place. Raises what ``create`` does."""
-        message = self._stored(thread_id, message_id)
+        message = self.stored(thread_id, message_id)
         if not changes:
             return message
 
@@ -99,10 +99,11 @@ class MessageService:
 
     def delete(self, thread_id: str, message_id: str) -> None:
         """Its files stay. Raises InvalidRequestError for a reply that is being given."""
-        self._stored(thread_id, message_id)
+        self.stored(thread_id, message_id)
         self._threads.delete_message(thread_id, message_id)
 
-    def _stored(self, thread_id: str, message_id: str) -> Message:
+    def stored(self, thread_id: str, message_id: str) -> Message:
+        """One message. Raises InvalidRequestError for a reply that is being given."""
         message, is_stored = self._found(thread_id, message_id)
         if not is_stored:
             raise InvalidRequestError(
@@ -180,7 +181,8 @@ class MessageService:
         if over is not None:
             message = replace(over, **content)
         else:
-            message = Message(id=ids.new_id(ids.MESSAGE), thread_id=thread_id, created_ms=ids.now_ms(), **content)
+            new_id, now = ids.new_id(ids.MESSAGE), ids.now_ms()
+            message = Message(id=new_id, thread_id=thread_id, created_ms=now, extra=draft.extra, **content)
         self._check_size(message, param)
         return message
 

@@ -297,7 +297,7 @@ def _named(thread: Thread, entry: ThreadAssistant) -> dict[str, Any]:
 def _refuse_leftovers(run: Run, stored: Iterable[Message], added: Mapping[str, Message]) -> None:
     """Raises InvalidRequestError for what the model would not be shown of messages that it may be shown.
 
-    How many fit its context is found out later, and what was added until then: ``runner.prompts`` asks once more.
+    How many fit its context is found out later, and what was added until then: ``services.prompts`` asks once more.
     """
     messages = conversation((*stored, *added.values()))
     window = fitting(messages, lambda _: True, run.last_messages)

@@ -129,7 +129,7 @@ def test_a_part(part: dict[str, Any], what: str | None) -> None:
         ({"role": "system"}, []),
         ({"content": (), "extra": {"content": {"type": "text"}}}, ["content that cannot be read"]),
         ({"extra": {"file_ids": 5}}, ["file_ids that cannot be read"]),
-        ({"extra": {"tool_calls": [{"id": "1"}]}}, ["a tool's call or a sound (tool_calls)"]),
+        ({"extra": {"tool_calls": [{"id": "1"}]}}, ["calls that cannot be read (tool_calls)"]),
         ({"extra": {"tool_calls": [], "session_id": "s"}}, []),
         ({"metadata": {"a": [1]}}, []),
         (

@@ -2,6 +2,7 @@
 
 ``anthropic``: POST /messages and /messages/count_tokens, as Anthropic has them
 ``assistants``: Assistants: GET and POST /assistants, and what can be done with one of them
+``conversations``: Conversations: threads seen as items
 ``embeddings``: POST /embeddings
 ``files``: Uploaded files: POST and GET /files, and what can be done with one of them
 ``inference``: POST /chat/completions and /completions

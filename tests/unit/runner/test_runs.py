@@ -26,8 +26,8 @@ from janflask.inference.tries import ATTEMPTS, Tries
 from janflask.inference.waiting import Waiter
 from janflask.ipc.messages.engine import Started
 from janflask.runner import execution
-from janflask.runner.prompts import _TOO_LONG
 from janflask.runner.titles import title_of
+from janflask.services.prompts import _TOO_LONG
 from janflask.storage.records import Run, RunStatus, Thread
 from janflask.storage.run_log import LifecycleEvent, ReasoningEvent, TextEvent, texts_of
 from tests.integration.waiting import wait_for
@@ -357,7 +357,7 @@ def test_a_newest_turn_over_the_context(words: int) -> None:
 
 
 def test_a_newest_turn_with_more_text_than_is_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("janflask.runner.prompts.MAX_TEXT", 40)
+    monkeypatch.setattr("janflask.services.prompts.MAX_TEXT", 40)
     world = RunWorld(saying("ok"))
     final = world.done(world.run(world.thread("new " * 150)))
     assert final.error_code == "invalid_prompt"
