@@ -1,6 +1,10 @@
 """Request bodies and answers as marshmallow schemas: checked, and described for the OpenAPI document.
 
 ``answers``: What the API answers with, for the OpenAPI document. They are built as plain objects; a test compares
+``anthropic``: The bodies of POST /messages and /messages/count_tokens, as Anthropic's clients send them
+``anthropic_answers``: What Anthropic's clients are answered with, for the OpenAPI document
+``anthropic_blocks``: The messages of Anthropic's requests: turns of blocks, each checked at its place
+``anthropic_tools``: Tools in Anthropic's requests: those that a client carries out, and whether they are called
 ``assistants``: The bodies of requests that make or change assistants, and the assistant as it is answered
 ``chat``: The body of POST /chat/completions
 ``completions``: The body of POST /completions

@@ -14,7 +14,7 @@ from janflask.inference.requests import ChatMessage, ChatRequest
 from janflask.models.known_fields import CONVERSATION, MESSAGE, NOTHING
 from janflask.models.parameters import template_kwargs, thought_tokens
 from janflask.schemas.constraints import ConstraintFields
-from janflask.schemas.fields import Text, Whole, between, kind, optional_flag, sampling_whole, wrong_type
+from janflask.schemas.fields import Text, Whole, between, each, kind, optional_flag, sampling_whole, wrong_type
 from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, common_arguments, refusals, unless
 from janflask.schemas.thinking import ThinkingFields
 from janflask.schemas.tools import CalledFunctionSchema, ToolCallSchema, ToolsSchema, chosen_tools, of_calls
@@ -35,16 +35,7 @@ class MessageContent(fields.Field[str]):
             return value
         if not isinstance(value, list):
             raise wrong_type("a string or a list of text parts", value)
-        errors: dict[int, Any] = {}
-        texts: list[str] = []
-        for number, part in enumerate(value):
-            try:
-                texts.append(self._part(part))
-            except ma.ValidationError as error:
-                errors[number] = error.messages
-        if errors:
-            raise ma.ValidationError(errors)
-        return "\n".join(texts)
+        return "\n".join(each(value, lambda _, part: self._part(part)))
 
     def _part(self, part: object) -> str:
         if not isinstance(part, dict):

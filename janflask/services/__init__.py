@@ -37,6 +37,7 @@
 ``runs``: Runs: a thread is made to answer. What is asked for is written down here; the runner's process carries it out
 ``seals``: Texts that leave the server and come back unchanged or not at all: sealed, or signed
 ``spool``: Streams that can be sought
+``thoughts``: Thoughts that leave the server and come back with the conversation: shown as ours again, or refused
 ``threads``: Threads: conversations with what decides how they are answered
 ``turns``: A thread's lines as a model is shown them: instructions, what was said, calls, and what these gave back
 ``unstored``: Answers that are not stored: they are asked for and given without anything on the disk

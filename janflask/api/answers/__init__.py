@@ -1,5 +1,11 @@
 """From what the services give to the JSON and the events that clients get.
 
+``anthropic_errors``: Errors as Anthropic's clients read them
+``anthropic_events``: Anthropic's events of one streamed message: each with its name, and each block from its start to
+    its end
+``anthropic_message``: Anthropic's message out of a generation's events: the whole one, and what it shares with a
+    streamed one
+``anthropic_stream``: A streamed message, from its first byte to ``message_stop``
 ``chunks``: The ``data:`` lines of a streamed answer
 ``conversation_objects``: Conversations as the API shows them
 ``inference``: OpenAI's answer objects out of a generation's events: the whole ones, and what whole and streamed ones

@@ -1,5 +1,6 @@
 """The routes, a module for each kind of object.
 
+``anthropic``: POST /messages and /messages/count_tokens, as Anthropic has them
 ``assistants``: Assistants: GET and POST /assistants, and what can be done with one of them
 ``conversations``: Conversations: threads seen as items
 ``embeddings``: POST /embeddings
