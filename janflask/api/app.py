@@ -17,6 +17,7 @@ from janflask.api.views import (
     messages,
     models,
     runs,
+    stored_chats,
     system,
     threads,
     tokens,
@@ -43,7 +44,7 @@ def build(settings: Settings) -> Flask:
     api = Api(app)
     openapi.add_components(api.spec)
     stored = (threads, messages, runs, conversations, transfer, assistants, files)
-    for module in (models, inference, embeddings, tokens, *stored, system):
+    for module in (models, inference, stored_chats, embeddings, tokens, *stored, system):
         api.register_blueprint(module.blp)
     app.register_blueprint(system.pages)
     openapi.add_webhooks(api.spec)

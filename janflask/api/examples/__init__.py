@@ -6,4 +6,5 @@
 ``models``: Examples of models for the OpenAPI document, as in ``examples``
 ``runs``: Examples of runs for the OpenAPI document
 ``store``: Examples of assistants and files for the OpenAPI document
+``stored_chats``: Examples of stored chats for the OpenAPI document
 """
