@@ -8,4 +8,5 @@
 ``responses``: Examples of responses for the OpenAPI document
 ``runs``: Examples of runs for the OpenAPI document
 ``store``: Examples of assistants and files for the OpenAPI document
+``stored_chats``: Examples of stored chats for the OpenAPI document
 """
