@@ -39,7 +39,7 @@ templates: $(VENV)/.stamp-venv ## fetch the chat templates and vocabularies of r
 test: setup model templates $(VENV)/.stamp-test ## the whole test suite, the real model included (ARGS="-k name" picks)
 	@exec $(BIN)/python -m pytest $(ARGS)
 
-agents: setup $(VENV)/.stamp-test ## drive a model that calls tools by the SDKs of agents (600 MB are fetched once)
+agents: setup $(VENV)/.stamp-test ## drive models that call tools by the SDKs and clients of agents (1 GB is fetched once)
 	@$(BIN)/python -m tools.tool_model
 	@$(BIN)/python -m tools.agent_sdks
 	@exec $(BIN)/python -m pytest -m agents tests/e2e $(ARGS)

@@ -61,6 +61,7 @@ class Services:
         assistants, messages = AssistantService(repository), MessageService(settings, repository)
         threads = ThreadService(settings, repository, assistants, messages)
         backends, seals = Backends(settings, models.card, engines, upstreams), Seals(settings.secrets_dir)
+        compactions = Compactions(backends, seals)
         return cls(
             settings=settings,
             models=models,
@@ -69,7 +70,9 @@ class Services:
             assistants=assistants,
             threads=threads,
             messages=messages,
-            items=ItemService(settings, repository, messages),
+            items=ItemService(
+                settings, repository, threads=threads, messages=messages, seals=seals, compactions=compactions
+            ),
             runs=RunService(
                 settings,
                 repository,
@@ -82,6 +85,6 @@ class Services:
             files=FileService(settings, repository),
             portable=PortableService(settings, repository),
             seals=seals,
-            compactions=Compactions(backends, seals),
+            compactions=compactions,
             cache_diagnostics=CacheDiagnostics(settings.cache_dir, seals),
         )

@@ -1,7 +1,7 @@
-"""Installs the SDKs that agents are written with, each in an environment of its own, for the tests that drive them.
+"""Installs what agents are written with, and two that are ready made, each in an environment of its own, for tests.
 
 None of them is a dependency of ours. What they need is pinned in ``requirements/agents/`` (``make lock``) and, for npm,
-in ``tests/e2e/agents/js/package-lock.json``. The environments are kept in ``$XDG_CACHE_HOME/janflask/agents/``; nothing
+in ``tests/e2e/agents/*/package-lock.json``. The environments are kept in ``$XDG_CACHE_HOME/janflask/agents/``; nothing
 of a package is run while it is installed.
 """
 
@@ -21,14 +21,18 @@ from tools.build_llama import ROOT, cache_folder, locked
 from tools.progress import exit_status, run_logged
 
 LOCKS = ROOT / "requirements" / "agents"
-JAVASCRIPT = ROOT / "tests" / "e2e" / "agents" / "js"
+NPM_LOCKS = ROOT / "tests" / "e2e" / "agents"
 
 # What each environment is for; the versions of all that comes with it stand in its lock file.
 PYTHON: Mapping[str, tuple[str, ...]] = {
     "langchain": ("langchain-openai==1.7.4",),
     "pydantic-ai": ("pydantic-ai-slim[openai]==2.68.0",),
     "instructor": ("instructor==1.17.0",),
+    "openai-agents": ("openai-agents==0.24.0",),
+    "llm": ("llm==0.36",),
 }
+# Folders with a package.json: the AI SDK, and the command line clients Codex and Claude Code.
+NPM = ("js", "clients")
 
 
 class AgentSdkError(Exception):
@@ -54,8 +58,8 @@ def python(name: str, env: Mapping[str, str]) -> Path:
     return ensure(name, parts, env, make) / "bin" / "python"
 
 
-def node_modules(env: Mapping[str, str]) -> Path:
-    """The folder with the JavaScript packages, which are installed if they are not there.
+def node_modules(name: str, env: Mapping[str, str]) -> Path:
+    """The folder with the npm packages of ``name``, one of NPM, which are installed if they are not there.
 
     Raises:
         AgentSdkError: there is no npm.
@@ -63,18 +67,18 @@ def node_modules(env: Mapping[str, str]) -> Path:
     """
     npm, node = shutil.which("npm", path=env.get("PATH")), shutil.which("node", path=env.get("PATH"))
     if npm is None or node is None:
-        raise AgentSdkError("Node.js with npm is missing; the AI SDK needs it. Debian/Ubuntu: apt-get install npm")
-    files = [JAVASCRIPT / "package.json", JAVASCRIPT / "package-lock.json"]
+        raise AgentSdkError("Node.js with npm is missing; it is needed here. Debian/Ubuntu: apt-get install npm")
+    files = [NPM_LOCKS / name / "package.json", NPM_LOCKS / name / "package-lock.json"]
 
     def make(folder: Path, scratch: Path) -> None:
         folder.mkdir()
         for file in files:
             shutil.copy(file, folder)
         command = [npm, "ci", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts"]
-        run_logged(command, label="agents: installing the AI SDK", log=scratch / "npm.log", env=env)
+        run_logged(command, label=f"agents: installing {name} by npm", log=scratch / "npm.log", env=env)
 
     version = subprocess.run([node, "--version"], check=True, capture_output=True, text=True).stdout
-    return ensure("js", [*(file.read_text() for file in files), version], env, make) / "node_modules"
+    return ensure(name, [*(file.read_text() for file in files), version], env, make) / "node_modules"
 
 
 def ensure(name: str, parts: list[str], env: Mapping[str, str], make: Callable[[Path, Path], None]) -> Path:
@@ -98,7 +102,8 @@ def main() -> int:
     """Makes sure that all of them are there."""
 
     def work() -> None:
-        folders = [python(name, os.environ).parents[1] for name in PYTHON] + [node_modules(os.environ).parent]
+        folders = [python(name, os.environ).parents[1] for name in PYTHON]
+        folders += [node_modules(name, os.environ).parent for name in NPM]
         print(f"agents: {', '.join(folder.name for folder in folders)} are in {folders[0].parent}", flush=True)
 
     return exit_status("agents", work, AgentSdkError, subprocess.CalledProcessError)

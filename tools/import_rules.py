@@ -25,7 +25,8 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "engine": BASE | {"parsing", "files", "models", "ipc", "processes"},
     "supervisor": BASE | {"files", "models", "ipc", "downloads", "processes"},
     "runner": BASE | {"files", "models", "storage", "ipc", "processes", "inference", "services", "container"},
-    "api": BASE | {"models", "storage", "ipc", "parsing", "inference", "services", "container", "schemas", "__init__"},
+    "api": BASE
+    | {"files", "models", "storage", "ipc", "parsing", "inference", "services", "container", "schemas", "__init__"},
     "cli": BASE
     | {"files", "models", "storage", "downloads", "transfer", "services", "schemas", "supervisor", "__init__"},
     "__init__": BASE | {"api"},

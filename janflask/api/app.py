@@ -7,9 +7,10 @@ from flask import Flask
 from janflask.api.plumbing import body_timeout, content_encoding, errors, openapi, origins, unread_body
 from janflask.api.plumbing.blueprint import Api
 from janflask.api.plumbing.context import EXTENSION
-from janflask.api.plumbing.converters import URL, UrlConverter
+from janflask.api.plumbing.converters import URL, UrlConverter, name_threads
 from janflask.api.views import (
     assistants,
+    conversations,
     embeddings,
     files,
     inference,
@@ -38,9 +39,11 @@ def build(settings: Settings) -> Flask:
     content_encoding.register(app)
     app.url_map.strict_slashes = False
     app.url_map.converters[URL] = UrlConverter
+    app.url_value_preprocessor(name_threads)
     api = Api(app)
     openapi.add_components(api.spec)
-    for module in (models, inference, embeddings, tokens, threads, messages, runs, transfer, assistants, files, system):
+    stored = (threads, messages, runs, conversations, transfer, assistants, files)
+    for module in (models, inference, embeddings, tokens, *stored, system):
         api.register_blueprint(module.blp)
     app.register_blueprint(system.pages)
     openapi.add_webhooks(api.spec)

@@ -95,6 +95,12 @@ def thread_of(answer_id: str) -> str | None:
     return THREAD + match[2] if match[2] else str(match[3])
 
 
+def tail_of(run_id: str) -> str:
+    """What follows the prefix of a run's own id, without its thread's: for the ids of what belongs to it."""
+    match = _ANSWER.fullmatch(run_id)
+    return match[1] if match is not None else run_id.removeprefix(RUN)
+
+
 def thread_id(name: str) -> str:
     """The id of a thread that may be named as a conversation."""
     return THREAD + name.removeprefix(CONVERSATION) if name.startswith(CONVERSATION) else name

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from janflask.files import ids
 from janflask.inference.deltas import Event, ReasoningDelta, TextDelta, ToolCallDelta
+from janflask.inference.logprobs import logprob_entries
 from janflask.storage.rounds import Call
 from janflask.storage.run_log import LogEvent, ReasoningEvent, TextEvent
 
@@ -13,7 +14,7 @@ from janflask.storage.run_log import LogEvent, ReasoningEvent, TextEvent
 def log_event(event: Event) -> LogEvent | None:
     """None for what is no delta of words, and for one that says nothing. A run has one choice."""
     if isinstance(event, TextDelta):
-        return TextEvent(event.text) if event.text else None
+        return TextEvent(event.text, tuple(logprob_entries(event.logprobs))) if event.text or event.logprobs else None
     if isinstance(event, ReasoningDelta):
         return ReasoningEvent(event.text) if event.text else None
     return None

@@ -30,7 +30,8 @@ from janflask.services.endings import Ending, failed
 from janflask.services.prompts import Begun, Prompts, PromptTooLongError
 from janflask.services.replies import owes_message, run_messages
 from janflask.storage.base import EventWriter, Repository
-from janflask.storage.records import Message, Run, RunStatus
+from janflask.storage.jan import message_from_json
+from janflask.storage.records import Message, Run, RunKind, RunStatus
 from janflask.storage.run_log import TextEvent
 
 SYNC_INTERVAL = 1.0  # seconds after which a power cut takes nothing of a reply any more
@@ -75,6 +76,7 @@ class Execution:
     def _ending(self) -> Ending | None:
         """None: this process ends, the run doesn't."""
         try:
+            self._take_input()
             stored = self._stored_ending()
             if stored is not None:
                 return stored
@@ -89,10 +91,22 @@ class Execution:
         except PromptTooLongError:
             return endings.incomplete("max_prompt_tokens")
         except JanflaskError as error:
-            return failed(error)
+            return failed(error, self._live.run.kind)
         except Exception as error:
             log.exception("run %s failed", self._live.run.id)
             return failed(EngineError(f"the run failed: {error!r}"))
+
+    def _take_input(self) -> None:
+        """What the run brings to its thread is stored there, once, however often this begins."""
+        run = self._live.run
+        if not run.input:
+            return
+        messages = [message_from_json(raw, run.thread_id) for raw in run.input]
+        stored = set(self._threads.message_ids(run.thread_id))
+        if new := [message for message in messages if message.id not in stored]:
+            self._threads.append(run.thread_id, new)
+        names = tuple(message.id for message in messages)
+        self._live.update(lambda run: replace(run, input=(), input_ids=names))
 
     def _answer(self, writer: EventWriter, waiter: Waiter) -> Ending:
         """Goes on where an engine died, and waits for a place in its queue however long that takes."""
@@ -128,7 +142,8 @@ class Execution:
                         done = event
                 self._say(writer, batch)
                 if done is not None:
-                    return self._ended(reason, calls, refusal, endings.usage(done, prompt))
+                    ending = self._ended(reason, calls, refusal, endings.usage(done, prompt))
+                    return ending if self._live.run.kind is RunKind.RUN else ending | endings.timings(done)
         raise EngineCrashedError("the engine ended the answer without a word", retry_after=1)
 
     def _begin(self, run: Run, left_out: tuple[str, ...]) -> Run:
@@ -138,6 +153,8 @@ class Execution:
 
     def _ended(self, reason: str, calls: Calls, refusal: str, used: Ending) -> Ending:
         run, wanted = self._live.run, calls.whole()
+        if run.kind is not RunKind.RUN:
+            return endings.answered(reason, wanted, refusal) | endings.total(run, used)
         if reason == FinishReason.TOOL_CALLS and wanted:
             return endings.waiting(run, wanted, self._live.text, self._live.reasoning, used)
         ending = failed(EngineError(refusal)) if refusal else endings.ended(reason)
@@ -218,9 +235,14 @@ class Execution:
         return False
 
     def _needs_message(self, ending: Ending) -> bool:
-        """A whole answer has a message, be it empty, and so have calls that were answered: it keeps them."""
+        """A whole answer has a message, be it empty, and so have calls that were answered: it keeps them.
+
+        Of an answer by itself the message keeps what was thought and called, too.
+        """
         run = self._live.run
-        return owes_message(run) or (run.replied_ms is None and ending["status"] is RunStatus.COMPLETED)
+        is_said = run.kind is not RunKind.RUN and bool(ending.get("wanted") or self._live.reasoning)
+        is_whole = ending["status"] is RunStatus.COMPLETED
+        return owes_message(run) or (run.replied_ms is None and (is_whole or is_said))
 
 
 def _started(run: Run) -> Run:

@@ -5,14 +5,17 @@
 ``chat``: The body of POST /chat/completions
 ``completions``: The body of POST /completions
 ``constraints``: The fields that say what an answer must look like, as OpenAI, llama.cpp and vLLM spell them
+``conversations``: Bodies, queries and answers of conversations, which are threads seen as items
 ``embeddings``: The body and the answer of POST /embeddings
 ``fields``: Strict fields: JSON's types are taken at their word, and an error says what would be right
 ``files``: The query of the list of uploaded files, and a file as it is answered. ``api.plumbing.uploads`` reads uploads
+``items``: Items of a conversation as clients send them: what was said, thought and called, and what calls gave back
 ``messages``: The bodies of requests that store messages, and the query of their list
 ``model_answers``: Models as they are answered, for the OpenAPI document. They are built as plain objects; a test
     compares
 ``models``: The bodies of requests about models, and the one table of what a model can be started with
 ``objects``: What the bodies and queries of stored objects have in common: JSON objects with limits, and pages of lists
+``pairs``: OpenAI's ``metadata`` of answers: sixteen pairs of short texts at most
 ``parameters``: ``parameters`` of a thread, an assistant or a model: the fields of an inference request, to be used as
     its defaults
 ``run_answers``: Runs and their steps as they are answered, for the OpenAPI document. They are built as plain objects

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from janflask.errors import EngineError, JanflaskError, QueueFullError
+import msgspec
+
+from janflask.errors import ContextLengthExceededError, EngineError, JanflaskError, QueueFullError
 from janflask.files import ids
 from janflask.inference.deltas import Done
+from janflask.ipc.messages.error import ErrorReply
+from janflask.ipc.messages.generation import FinishReason
 from janflask.services.prompts import RunPrompt
-from janflask.storage.records import Message, Run, RunStatus
+from janflask.services.replies import refusal_of
+from janflask.storage.items import calls_of
+from janflask.storage.records import Message, Run, RunKind, RunStatus
 from janflask.storage.rounds import Call, Round
 from janflask.storage.run_json import STEP
 
@@ -37,18 +43,21 @@ def expired() -> Ending:
     return {"status": RunStatus.EXPIRED}
 
 
-def failed(error: JanflaskError) -> Ending:
-    """The end of a run that ``error`` stopped."""
+def failed(error: JanflaskError, kind: RunKind = RunKind.RUN) -> Ending:
+    """The end of a run that ``error`` stopped; of an answer by itself whoever asks is told the same error."""
     return {
         "status": RunStatus.FAILED,
         "failed_ms": ids.now_ms(),
-        "error_code": _error_code(error),
+        "error_code": _error_code(error, kind),
         "error_message": error.message,
+        **({} if kind is RunKind.RUN else {"failure": msgspec.to_builtins(ErrorReply.of(error))}),
     }
 
 
-def _error_code(error: JanflaskError) -> str:
-    """OpenAI's words for the errors of runs."""
+def _error_code(error: JanflaskError, kind: RunKind) -> str:
+    """OpenAI's words for the errors of runs, and of responses."""
+    if kind is not RunKind.RUN and isinstance(error, ContextLengthExceededError):
+        return ContextLengthExceededError.code
     if error.status == QueueFullError.status:
         return "rate_limit_exceeded"
     return "invalid_prompt" if error.param == "messages" and error.status == 400 else "server_error"
@@ -78,6 +87,12 @@ def waiting(run: Run, calls: tuple[Call, ...], text: str, reasoning: str, used: 
     }
 
 
+def answered(reason: str, calls: tuple[Call, ...], refusal: str) -> Ending:
+    """The end of an answer by itself. It is over with its calls, and a refusal is an answer, too."""
+    wanted = calls if reason == FinishReason.TOOL_CALLS else ()
+    return {**ended(reason), "wanted": wanted, "refusal": refusal}
+
+
 def usage(done: Done, prompt: RunPrompt) -> Ending:
     """The tokens that an answer took; what it had said before it broke off counts as its own."""
     used = done.usage
@@ -86,7 +101,13 @@ def usage(done: Done, prompt: RunPrompt) -> Ending:
         "prompt_tokens": prompt_tokens,
         "cached_tokens": min(used.cached_tokens, prompt_tokens),
         "completion_tokens": used.completion_tokens + prompt.said_tokens,
+        "reasoning_tokens": used.reasoning_tokens + prompt.thought_tokens,
     }
+
+
+def timings(done: Done) -> Ending:
+    """Where the time of an answer went; of its last piece, where an engine died under it."""
+    return {"timings": msgspec.to_builtins(done.timings)}
 
 
 def total(run: Run, used: Ending) -> Ending:
@@ -96,6 +117,11 @@ def total(run: Run, used: Ending) -> Ending:
 
 def ending_of(message: Message) -> Ending:
     """The end of the run whose message this is; the tokens that it took are not known."""
+    said = {"wanted": calls_of(message), "refusal": refusal_of(message)}
+    return {**_ending_by_reason(message), **{name: value for name, value in said.items() if value}}
+
+
+def _ending_by_reason(message: Message) -> Ending:
     ended_ms = message.completed_ms or message.incomplete_ms or ids.now_ms()
     match (message.incomplete_details or {}).get("reason"):
         case "max_tokens":

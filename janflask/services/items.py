@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from janflask.errors import ConflictError, NotFoundError, RequestTooLargeError, StoreDamagedError
 from janflask.files import ids
 from janflask.services.call_order import CallOrder
+from janflask.services.compaction import Compactions
 from janflask.services.messages import MessageService, check_thread_id
+from janflask.services.seals import Seals
+from janflask.services.threads import ThreadService
 from janflask.settings import Settings
 from janflask.storage.base import Order, Page, Repository, Slice
 from janflask.storage.items import (
     CALL_ID,
     CALLS,
+    COMPACTION,
     REASONING,
     TOOL,
     CallDraft,
@@ -28,6 +32,7 @@ from janflask.storage.items import (
     OutputDraft,
     ReasoningDraft,
     SealedDraft,
+    SummaryDraft,
     items_of,
     kept_calls,
     message_ids_of,
@@ -35,11 +40,10 @@ from janflask.storage.items import (
     readable_items,
     without,
 )
-from janflask.storage.records import Message, MessageDraft
+from janflask.storage.records import Message, MessageDraft, Thread, ThreadDraft
 from janflask.storage.rounds import Call
 
 LOCKED = "conversation_locked"
-SEALED_REASONING = "reasoning"  # what a seal holds
 MAX_READ = 100  # messages at a time
 
 
@@ -75,10 +79,13 @@ def drafted(
                 lines.append(_line(thread_id, "assistant", thought=thought))
             thought = found.text
             continue
-        line = _drafted_line(thread_id, found, thought or "")
-        if thought and line.role != "assistant":
+        if thought and not _is_assistants(found):
             lines.append(_line(thread_id, "assistant", thought=thought))
-            line = _drafted_line(thread_id, found, "")
+            thought = None
+        line = _drafted_line(thread_id, found, thought or "")
+        if isinstance(found, SummaryDraft):
+            kept = [item.id for item in lines[len(lines) - found.leading :]]
+            line = replace(line, extra={COMPACTION: {"kept": kept, "encrypted_content": found.encrypted_content}})
         thought = None
         calls.add(found, place)
         lines.append(line)
@@ -89,30 +96,13 @@ def drafted(
     return lines
 
 
-def opened(drafts: Sequence[ItemDraft], places: Sequence[str], seals: Opener) -> tuple[ItemDraft, ...]:
-    """``drafts`` with those that came sealed opened. Raises InvalidRequestError naming the place of one that can't."""
-    return tuple(
-        _OPENED[draft.kind](seals.opened(draft.kind, draft.sealed, param=place))
-        if isinstance(draft, SealedDraft)
-        else draft
-        for draft, place in zip(drafts, places, strict=True)
-    )
-
-
-class Opener(Protocol):
-    """What opens a seal (``services.seals``)."""
-
-    def opened(self, kind: str, sealed: str, *, param: str | None = None) -> str: ...
-
-
-_OPENED: Mapping[str, Callable[[str], ItemDraft]] = {SEALED_REASONING: ReasoningDraft}
-
-
 def _resolved(item_id: str, resolve: Callable[[str], Item], place: str) -> Item:
     try:
         return resolve(item_id)
-    except NotFoundError as error:
-        raise NotFoundError(error.message, param=place) from None
+    except NotFoundError:
+        raise NotFoundError(
+            f"{place} is a reference to {item_id[:128]!r}, and there is no such item", param=place
+        ) from None
 
 
 def _of_item(item: Item) -> ItemDraft:
@@ -124,6 +114,8 @@ def _of_item(item: Item) -> ItemDraft:
     if item.kind is ItemKind.REASONING:
         return ReasoningDraft(item.text)
     said = item.message
+    if item.kind is ItemKind.COMPACTION:
+        return SealedDraft(item.kind, str(said.extra[COMPACTION].get("encrypted_content", "")))
     return MessageDraft(
         role=said.role,
         content=said.content,
@@ -140,10 +132,16 @@ def _drafted_line(thread_id: str, draft: ItemDraft, thought: str) -> Message:
             return _line(thread_id, "assistant", thought=thought, extra={CALLS: kept_calls([call])})
         case OutputDraft():
             return _line(thread_id, TOOL, content=(text_part(draft.output),), extra={CALL_ID: draft.call_id})
+        case SummaryDraft():
+            return _line(thread_id, "assistant", content=(text_part(draft.text),))
         case MessageDraft():
-            line = _line(thread_id, draft.role, content=draft.content, thought=thought)
+            line = _line(thread_id, draft.role, content=draft.content, thought=thought, extra=draft.extra)
             return replace(line, file_ids=draft.file_ids, attachments=draft.attachments, metadata=draft.metadata)
     raise TypeError(f"{type(draft).__name__} makes no line")
+
+
+def _is_assistants(draft: ItemDraft) -> bool:
+    return isinstance(draft, CallDraft) or (isinstance(draft, MessageDraft) and draft.role == "assistant")
 
 
 def _line(
@@ -185,24 +183,54 @@ class ItemService:
     Besides what is said here, every method raises what the repository's do (``janflask.storage.base``).
     """
 
-    def __init__(self, settings: Settings, repository: Repository, messages: MessageService) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        repository: Repository,
+        *,
+        threads: ThreadService,
+        messages: MessageService,
+        seals: Seals,
+        compactions: Compactions,
+    ) -> None:
         self._max_bytes = settings.max_message_mb << 20
+        self._seals = seals
+        self._compactions = compactions
         self._threads = repository.threads
         self._runs = repository.runs
         self._messages = messages
+        self._thread_service = threads
+
+    def create_thread(self, metadata: Mapping[str, Any], drafts: Sequence[ItemDraft], places: Sequence[str]) -> Thread:
+        """A new thread with these items. Raises what ``opened`` and ``drafted`` do; then there is none."""
+        thread, _ = self._thread_service.drafted(ThreadDraft(fields={"metadata": metadata}))
+        lines = self.drafted(thread.id, *self.opened(drafts, places), before=())
+        return self._thread_service.add(thread, {line.id: line for line in lines}).thread
 
     def create(self, thread_id: str, drafts: Sequence[ItemDraft], places: Sequence[str]) -> Sequence[Item]:
         """The items, stored at the thread's end: all of them or none.
 
-        Raises what ``drafted`` does, and ConflictError while the thread is being answered.
+        Raises what ``opened`` and ``drafted`` do, and ConflictError while the thread is being answered.
         """
         check_thread_id(thread_id)
         self._threads.get(thread_id)
         self.check_free(thread_id)
-        lines = self.drafted(thread_id, drafts, places, before=self._threads.all_messages(thread_id))
+        lines = self.drafted(thread_id, *self.opened(drafts, places), before=self._threads.all_messages(thread_id))
         if lines:
             self._messages.add(thread_id, {line.id: line for line in lines})
         return [item for line in lines for item in items_of(line)]
+
+    def opened(self, drafts: Sequence[ItemDraft], places: Sequence[str]) -> tuple[Sequence[ItemDraft], Sequence[str]]:
+        """``drafts`` with those that came sealed opened, and their places: a compaction may be several of them.
+
+        Raises InvalidRequestError naming the place of one that is not from here.
+        """
+        return self._compactions.unsealed([self._open(*each) for each in zip(drafts, places, strict=True)], places)
+
+    def _open(self, draft: ItemDraft, place: str) -> ItemDraft:
+        if not isinstance(draft, SealedDraft) or draft.kind != ItemKind.REASONING:
+            return draft
+        return ReasoningDraft(self._seals.opened(draft.kind, draft.sealed, param=f"{place}.encrypted_content"))
 
     def drafted(
         self,

@@ -181,7 +181,8 @@ class MessageService:
         if over is not None:
             message = replace(over, **content)
         else:
-            message = Message(id=ids.new_id(ids.MESSAGE), thread_id=thread_id, created_ms=ids.now_ms(), **content)
+            new_id, now = ids.new_id(ids.MESSAGE), ids.now_ms()
+            message = Message(id=new_id, thread_id=thread_id, created_ms=now, extra=draft.extra, **content)
         self._check_size(message, param)
         return message
 

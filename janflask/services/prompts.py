@@ -31,6 +31,7 @@ _TOO_LONG = (
     "Not even the instructions and the newest message fit with room for an answer: shorten them, or start the model "
     "with a larger ctx_len"
 )
+_ALL_TOO_LONG = "Shorten the input, let the oldest turns be left out, or start the model with a larger ctx_len"
 UNKNOWN = sys.maxsize  # tokens of a context that nobody can tell: whoever answers says when it is full
 _SAMPLING = frozenset(item.name for item in fields(SamplingParams))
 
@@ -54,12 +55,14 @@ class PromptTooLongError(ContextLengthExceededError):
 class RunPrompt:
     """``request`` is to be sent; its ``max_tokens`` may be 0: nothing is left to say.
 
-    ``said_tokens`` of what the engine calls the prompt are the beginning of the answer.
+    ``said_tokens`` of what the engine calls the prompt are the beginning of the answer, ``thought_tokens`` of them what
+    was thought before it.
     """
 
     request: ChatRequest
     left_out: tuple[str, ...]
     said_tokens: int
+    thought_tokens: int
 
 
 class Prompts:
@@ -93,9 +96,11 @@ class Prompts:
             raise ConflictError(
                 f"the answer broke off, and what runs {run.model} cannot continue one that was begun: make another run"
             )
-        said = self._count(run, begun.reasoning, waiter) + self._count(run, begun.text, waiter)
+        thought = self._count(run, begun.reasoning, waiter)
+        said = thought + self._count(run, begun.text, waiter)
         context = info.ctx_len or UNKNOWN
-        window, counted = self._window(run, texts, context, limit, said, waiter)
+        choose = self._window if run.truncates else self._whole
+        window, counted = choose(run, texts, context, limit, said, waiter)
         found = leftovers.of_messages(window.shown, {}, without_tools=run.tool_choice == leftovers.NO_TOOLS)
         leftovers.refuse(found, param="messages")
         out = set(window.left_out)
@@ -106,7 +111,23 @@ class Prompts:
         request = _request(run, given, chat(run, window.shown), begun, rest)
         if not begun and counted is not None:
             request = replace(request, laid_out=counted.laid_out)
-        return RunPrompt(request, left_out, said)
+        return RunPrompt(request, left_out, said, thought)
+
+    def _whole(
+        self, run: Run, texts: Sequence[Message], context: int, most: int | None, said: int, waiter: Waiter
+    ) -> tuple[Window, Counted | None]:
+        """All of ``texts``. Raises ContextLengthExceededError when they leave no room for a token."""
+        turns = chat(run, texts)
+        if _is_too_long(turns):
+            raise ContextLengthExceededError(
+                f"prompt is too long: {sum(len(turn.text) for turn in turns)} characters > {MAX_TEXT} maximum. "
+                "Shorten the input, or let the oldest turns be left out",
+                param="input",
+            )
+        counted = self._lay_out(run, turns, waiter)
+        if counted.tokens + said >= context:
+            raise ContextLengthExceededError.of(counted.tokens + said, context, _ALL_TOO_LONG, param="input")
+        return Window(tuple(texts)), counted
 
     def _window(
         self, run: Run, texts: Sequence[Message], context: int, most: int | None, said: int, waiter: Waiter
@@ -118,7 +139,7 @@ class Prompts:
 
         def fits(within: int, part: Sequence[Message]) -> bool:
             turns = chat(run, part)
-            if sum(len(turn.text) for turn in turns) > MAX_TEXT:
+            if _is_too_long(turns):
                 return False
             try:
                 tried[len(part)] = self._lay_out(run, turns, waiter)
@@ -145,7 +166,7 @@ class Prompts:
 
     def _length(self, run: Run, turns: tuple[ChatMessage, ...], waiter: Waiter) -> int:
         """Tokens of the prompt; of its words alone, counted in parts, where these are too many to be laid out."""
-        if sum(len(turn.text) for turn in turns) > MAX_TEXT:
+        if _is_too_long(turns):
             return sum(self._count(run, part, waiter) for turn in turns for part in _parts(turn.text))
         return self._lay_out(run, turns, waiter).tokens
 
@@ -161,6 +182,11 @@ class Prompts:
             return 0
         request = TokenizeRequest(model=run.model, content=text, parse_special=False)
         return self._backends.of(run.model).count(request, waiter, self._tries).tokens
+
+
+def _is_too_long(turns: Sequence[ChatMessage]) -> bool:
+    """To be laid out."""
+    return sum(len(turn.text) for turn in turns) > MAX_TEXT
 
 
 def uncounted(run: Run, messages: Sequence[Message]) -> ChatRequest:
@@ -205,6 +231,11 @@ def _calls(run: Run) -> dict[str, Any]:
     }
 
 
+def _sampling(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
+    sampling = {name: value for name, value in given.items() if name in _SAMPLING}
+    return sampling if run.top_logprobs is None else {**sampling, "top_logprobs": run.top_logprobs}
+
+
 def _request(
     run: Run, given: Mapping[str, Any], turns: tuple[ChatMessage, ...], begun: Begun, max_tokens: int | None
 ) -> ChatRequest:
@@ -217,7 +248,7 @@ def _request(
         stream=True,
         max_tokens=max_tokens,
         stop=given.get("stop"),
-        sampling={name: value for name, value in given.items() if name in _SAMPLING},
+        sampling=_sampling(run, given),
         cache_prompt=given.get("cache_prompt"),
         template_kwargs=given["chat_template_kwargs"],
         thought_tokens=thought_tokens(given),

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from janflask.storage.records import Message, Run, RunStatus
+from janflask.storage.items import CALLS, REASONING, kept_calls
+from janflask.storage.records import Message, Run, RunKind, RunStatus
 from janflask.storage.rounds import FIELD, Round, kept
 from janflask.storage.run_log import ended_ms
-
-REASONING = "reasoning_content"  # the field of a message that holds what the model thought before it
 
 # OpenAI's words for why a message is not whole.
 _REASONS = {
@@ -44,6 +43,9 @@ def reply_message(run: Run, text: str, reasoning: str = "", since: Sequence[Roun
 
     ``since`` are the rounds behind the message before.
     """
+    said = _said(run, text, reasoning, since)
+    if run.kind is not RunKind.RUN:
+        said = _said_by_itself(run, said, text)
     status = "in_progress"
     if run.status.is_final:
         status = "completed" if run.status is RunStatus.COMPLETED else "incomplete"
@@ -52,7 +54,7 @@ def reply_message(run: Run, text: str, reasoning: str = "", since: Sequence[Roun
     return Message(
         id=run.message_id,
         created_ms=run.replied_ms or run.created_ms,
-        **_said(run, text, reasoning, since),
+        **said,
         status=status,
         incomplete_details=None if reason is None else {"reason": reason},
         completed_ms=ended if status == "completed" else None,
@@ -68,6 +70,21 @@ def round_message(run: Run, past: Round, since: Sequence[Round] = ()) -> Message
         **_said(run, past.text, past.reasoning, since),
         completed_ms=past.ended_ms,
     )
+
+
+def refusal_of(message: Message) -> str:
+    """Why the answer that it is is not what was asked for; empty where it is."""
+    found = (part.get("refusal") for part in message.content if part.get("type") == "refusal")
+    return next((text for text in found if isinstance(text, str)), "")
+
+
+def _said_by_itself(run: Run, said: dict[str, Any], text: str) -> dict[str, Any]:
+    """An answer that is nothing but thoughts or calls has no content; calls stand with it."""
+    content = said["content"] if text else ()
+    if run.refusal:
+        content = (*content, {"type": "refusal", "refusal": run.refusal})
+    calls = {CALLS: kept_calls(run.wanted)} if run.wanted else {}
+    return {**said, "content": content, "extra": {**said["extra"], **calls}}
 
 
 def _said(run: Run, text: str, reasoning: str, since: Sequence[Round]) -> dict[str, Any]:

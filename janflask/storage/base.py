@@ -71,6 +71,9 @@ class ThreadStore(Protocol):
     def count(self) -> int:
         """How many threads there are."""
 
+    def ids(self, page: Page) -> Iterator[str]:
+        """Those between the page's cursors, in its order, readable or not; ``limit`` is the caller's to keep."""
+
     def all(self) -> Iterator[Thread]:
         """Every readable thread, newest first, one at a time; threads that come or go meanwhile may be missing."""
 
@@ -194,8 +197,11 @@ class RunStore(Protocol):
     A run is the truth on how far it is, and changes before its log tells so.
     """
 
-    def create(self, run: Run) -> bool:
-        """False: another run of the thread is open, and nothing was changed."""
+    def create(self, run: Run, still: Callable[[], bool] = lambda: True) -> bool:
+        """False: another run of the thread is open, or ``still()`` is not so any more, and nothing was changed.
+
+        ``still`` is asked while no other run of the thread can be made. Logs of the runs before (``RunKind.RUN``) go.
+        """
 
     def get(self, thread_id: str, run_id: str) -> Run: ...
 
@@ -204,6 +210,15 @@ class RunStore(Protocol):
 
     def list(self, thread_id: str, page: Page) -> Slice[Run]:
         """By creation; one that cannot be read is left out, and logged."""
+
+    def ids(self, thread_id: str) -> Sequence[str]:
+        """Those of the thread's runs, readable or not, by creation."""
+
+    def delete(self, thread_id: str, run_id: str) -> None:
+        """The run and its log; what it added to the thread stays. ConflictError for one that is not final."""
+
+    def idle(self, thread_id: str) -> AbstractContextManager[bool]:
+        """While it lasts no run of the thread can be made. False: one is open, so that it keeps none away."""
 
     def open_run(self, thread_id: str) -> str | None:
         """The id of the thread's run that is not final yet; one that nobody can read any more is none."""
@@ -224,7 +239,9 @@ class RunStore(Protocol):
         """To go on with the log. A line that a crash cut short is not there."""
 
     def events(self, thread_id: str, run_id: str) -> Sequence[LogEvent]:
-        """The log so far: an event's number is its place, from 1. A final run has it until the thread's next one.
+        """The log so far: an event's number is its place, from 1.
+
+        A final run (``RunKind.RUN``) has it until the thread's next one, others as long as they are there.
 
         ``run_log.missing`` completes what a crash cut short. Raises StoreDamagedError for what is no event.
         """

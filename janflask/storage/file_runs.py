@@ -23,11 +23,11 @@ from janflask.files import ids
 from janflask.files.disk import Disk, make_folder, opened_folder, opened_root, read_plain, translated
 from janflask.files.locks import FolderLocks
 from janflask.storage.base import Page, Slice
-from janflask.storage.paging import cut
-from janflask.storage.records import Run
-from janflask.storage.run_json import decode_run
+from janflask.storage.paging import Key, cut
+from janflask.storage.records import Run, RunKind
+from janflask.storage.run_json import decode_run, kind_of
 from janflask.storage.run_log import LogEvent
-from janflask.storage.run_log_file import FileEventWriter, complete_log, logs_in, read_log
+from janflask.storage.run_log_file import LOG_SUFFIX, FileEventWriter, complete_log, logs_in, read_log
 
 RUNS, OPEN = "runs", "open"
 MAX_RUN_FILE = 32 << 20  # bytes: a run lists every message that the model was not shown
@@ -48,8 +48,8 @@ class FileRunStore:
 
     # --- one run ------------------------------------------------------------------------------------------------
 
-    def create(self, run: Run) -> bool:
-        """False: another run of the thread is open, and nothing was changed."""
+    def create(self, run: Run, still: Callable[[], bool] = lambda: True) -> bool:
+        """See ``RunStore``."""
         name = f"{run.id}.json"
         data = msgspec.json.encode(run)
         if len(data) > MAX_NEW_RUN:  # what is written must be read again, also when it has grown
@@ -58,7 +58,7 @@ class FileRunStore:
             self._disk.create(top, name, msgspec.json.encode({"thread_id": run.thread_id}))
             try:
                 self._disk.sync(top)
-                created = self._create_in_thread(run, data)
+                created = self._create_in_thread(run, data, still)
             except BaseException:
                 _forget(top, name)
                 raise
@@ -66,17 +66,21 @@ class FileRunStore:
                 _forget(top, name)
         return created
 
-    def _create_in_thread(self, run: Run, data: bytes) -> bool:
+    def _create_in_thread(self, run: Run, data: bytes, still: Callable[[], bool]) -> bool:
         with self._thread(run.thread_id) as thread:
             make_folder(thread, RUNS)
             self._disk.sync(thread)
             with opened_folder(RUNS, thread) as fd:
-                if not self._mark_open(fd, run):
+                if not self._mark_open(fd, run.thread_id, run.id):
                     return False
                 try:
+                    if not still():
+                        _forget(fd, OPEN)
+                        return False
                     self._disk.create(fd, f"{run.id}.json", data)
                     for name in logs_in(fd):  # those of the runs before, whose messages are stored
-                        _forget(fd, name)
+                        if kind_of(name.removesuffix(LOG_SUFFIX)) is RunKind.RUN:
+                            _forget(fd, name)
                     self._disk.sync(fd)
                 except BaseException:
                     _forget(fd, f"{run.id}.json")
@@ -84,15 +88,15 @@ class FileRunStore:
                     raise
         return True
 
-    def _mark_open(self, fd: int, run: Run) -> bool:
-        """Whether ``run`` is the one of its thread that is open now. A mark of one that cannot go on is taken away."""
+    def _mark_open(self, fd: int, thread_id: str, run_id: str) -> bool:
+        """Whether that run is the thread's open one now. A mark of one that cannot go on is taken away."""
         for _ in range(2):
             try:
-                self._disk.create(fd, OPEN, run.id.encode())
+                self._disk.create(fd, OPEN, run_id.encode())
                 return True
             except FileExistsError:
-                with self._locked(run.thread_id):
-                    if _open_run(fd, run.thread_id) is not None:
+                with self._locked(thread_id):
+                    if _open_run(fd, thread_id) is not None:
                         return False
                     _forget(fd, OPEN)
         return False
@@ -113,10 +117,40 @@ class FileRunStore:
         with self._thread(thread_id) as thread:
             try:
                 with opened_folder(RUNS, thread) as fd:
-                    keys = sorted((ids.time_of(run_id) or 0, run_id) for run_id in _ids(fd))
-                    return cut(keys, page, lambda run_id: _readable(fd, thread_id, run_id))
+                    return cut(_keys(fd), page, lambda run_id: _readable(fd, thread_id, run_id))
             except FileNotFoundError:
                 return cut([], page, lambda _: None)
+
+    def ids(self, thread_id: str) -> Sequence[str]:
+        """See ``RunStore``."""
+        with self._thread(thread_id) as thread:
+            try:
+                with opened_folder(RUNS, thread) as fd:
+                    return [run_id for _, run_id in _keys(fd)]
+            except FileNotFoundError:
+                return ()
+
+    def delete(self, thread_id: str, run_id: str) -> None:
+        """See ``RunStore``. The log goes first: a run without one is told by its message."""
+        with self._runs(thread_id, run_id) as fd, self._locked(thread_id):
+            if not _read(fd, thread_id, run_id).status.is_final:
+                raise ConflictError(f"run {run_id} is under way: cancel it first", param="run_id")
+            _forget(fd, f"{run_id}{LOG_SUFFIX}")
+            os.unlink(f"{run_id}.json", dir_fd=fd)
+            self._disk.sync(fd)
+
+    @contextlib.contextmanager
+    def idle(self, thread_id: str) -> Iterator[bool]:
+        """See ``RunStore``. The mark of a process that died under it is given up as that of any run without a file."""
+        with self._thread(thread_id) as thread:
+            make_folder(thread, RUNS)
+            with opened_folder(RUNS, thread) as fd:
+                is_idle = self._mark_open(fd, thread_id, ids.new_id(ids.RUN))
+                try:
+                    yield is_idle
+                finally:
+                    if is_idle:
+                        _forget(fd, OPEN)
 
     # --- the open ones ------------------------------------------------------------------------------------------
 
@@ -242,6 +276,10 @@ def _thread_of(data: bytes) -> str:
         return str(msgspec.json.decode(data)["thread_id"])
     except (msgspec.DecodeError, TypeError, KeyError):
         return ""  # nobody can tell: to be forgotten
+
+
+def _keys(fd: int) -> list[Key]:
+    return sorted((ids.time_of(run_id) or 0, run_id) for run_id in _ids(fd))
 
 
 def _ids(fd: int) -> Iterator[str]:

@@ -81,6 +81,10 @@ class FileThreadStore(ThreadMessages):
         """See ``ThreadStore``."""
         return self._index.count()
 
+    def ids(self, page: Page) -> Iterator[str]:
+        """See ``ThreadStore``."""
+        return self._index.names(page)
+
     def all(self) -> Iterator[Thread]:
         """See ``ThreadStore``."""
         names = self._index.names(Page(limit=None))

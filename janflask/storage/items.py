@@ -36,6 +36,7 @@ CALLS = "tool_calls"  # fields of a message
 CALL_ID = "tool_call_id"
 REASONING = "reasoning_content"
 COMPACTION = "compaction"
+NAME = "name"  # who of its role speaks, where a chat says so
 TOOL = "tool"  # the role of an output
 
 _REASONING, _CALL, _OUTPUT, _COMPACTION = "rs_", "fc_", "fco_", "cmp_"
@@ -223,7 +224,7 @@ def message_ids_of(item_id: str) -> tuple[str, ...]:
 def place_in(message_id: str, item_id: str) -> tuple[int, ...] | None:
     """What the items of a message are ordered by, whether this one is still there; None if it cannot be one of them."""
     tail = re.escape(_tail(message_id))
-    if item_id == message_id or item_id == _OUTPUT + _tail(message_id):
+    if item_id in (message_id, compaction_id(message_id), _OUTPUT + _tail(message_id)):
         return (2,)
     if item_id == reasoning_id(message_id):
         return (1,)
@@ -237,7 +238,8 @@ def place_in(message_id: str, item_id: str) -> tuple[int, ...] | None:
 def without(message: Message, item_id: str) -> Message | None:
     """The message without one of its items; None: there is no other. A call in ``tool_rounds`` goes with its output."""
     left = _without(message, item_id)
-    return left if message.role != TOOL and any(True for _ in items_of(left)) else None
+    is_one = message.role == TOOL or is_summary(message)
+    return left if not is_one and any(True for _ in items_of(left)) else None
 
 
 def _without(message: Message, item_id: str) -> Message:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from types import TracebackType
 from typing import Self
 
-from janflask.errors import NotFoundError
+from janflask.errors import ConflictError, NotFoundError
 from janflask.files import ids
 from janflask.storage.base import Page, Slice
 from janflask.storage.memory_threads import MemoryThreadStore
 from janflask.storage.paging import Key, cut
-from janflask.storage.records import Run
+from janflask.storage.records import Run, RunKind
 from janflask.storage.run_log import LogEvent, missing
 
 
@@ -42,13 +43,15 @@ class MemoryRunStore:
         self._threads = threads
         self._runs: dict[tuple[str, str], Run] = {}
         self._logs: dict[tuple[str, str], list[LogEvent]] = {}
+        self._idle: set[str] = set()
 
-    def create(self, run: Run) -> bool:
+    def create(self, run: Run, still: Callable[[], bool] = lambda: True) -> bool:
         with self._lock:
-            if self.open_run(run.thread_id) is not None:
+            if run.thread_id in self._idle or self.open_run(run.thread_id) is not None or not still():
                 return False
             for key in [key for key in self._logs if key[0] == run.thread_id]:
-                del self._logs[key]
+                if self._runs[key].kind is RunKind.RUN:
+                    del self._logs[key]
             self._runs[run.thread_id, run.id] = deepcopy(run)
             return True
 
@@ -64,9 +67,29 @@ class MemoryRunStore:
             return self.get(thread_id, run_id)
 
     def list(self, thread_id: str, page: Page) -> Slice[Run]:
-        self._threads.get(thread_id)
-        keys: list[Key] = sorted((ids.time_of(run) or 0, run) for thread, run in self._runs if thread == thread_id)
-        return cut(keys, page, lambda run_id: self.get(thread_id, run_id))
+        return cut(self._keys(thread_id), page, lambda run_id: self.get(thread_id, run_id))
+
+    def ids(self, thread_id: str) -> Sequence[str]:
+        return [run_id for _, run_id in self._keys(thread_id)]
+
+    def delete(self, thread_id: str, run_id: str) -> None:
+        with self._lock:
+            if not self.get(thread_id, run_id).status.is_final:
+                raise ConflictError(f"run {run_id} is under way: cancel it first", param="run_id")
+            self._logs.pop((thread_id, run_id), None)
+            del self._runs[thread_id, run_id]
+
+    @contextmanager
+    def idle(self, thread_id: str) -> Iterator[bool]:
+        with self._lock:
+            is_idle = thread_id not in self._idle and self.open_run(thread_id) is None
+            if is_idle:
+                self._idle.add(thread_id)
+        try:
+            yield is_idle
+        finally:
+            if is_idle:
+                self._idle.remove(thread_id)
 
     def open_run(self, thread_id: str) -> str | None:
         self._threads.get(thread_id)
@@ -97,3 +120,7 @@ class MemoryRunStore:
     def events(self, thread_id: str, run_id: str) -> Sequence[LogEvent]:
         self.get(thread_id, run_id)
         return list(self._logs.get((thread_id, run_id), []))
+
+    def _keys(self, thread_id: str) -> Sequence[Key]:
+        self._threads.get(thread_id)
+        return sorted((ids.time_of(run) or 0, run) for thread, run in list(self._runs) if thread == thread_id)

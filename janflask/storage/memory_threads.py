@@ -72,6 +72,12 @@ class MemoryThreadStore:
         with self._lock:
             return len(self._conversations)
 
+    def ids(self, page: Page) -> Iterator[str]:
+        with self._lock:
+            found: Sequence[str] = cut(self._keys(), replace(page, limit=None), lambda thread_id: thread_id).items
+        is_backwards = page.before is not None and page.after is None
+        return iter(found[::-1] if is_backwards else found)
+
     def all(self) -> Iterator[Thread]:
         return iter(self.list(Page(limit=None)).items)
 

@@ -173,6 +173,7 @@ class MessageDraft:
     attachments: tuple[Mapping[str, Any], ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     id: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)  # further fields of its line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,7 +290,11 @@ class Run:
     asked: Mapping[str, Any] = field(default_factory=dict)  # what is told back of the request, field by field
     input: tuple[Mapping[str, Any], ...] = ()  # messages, as on disk, that are to be added to the thread when it begins
     input_ids: tuple[str, ...] = ()  # of the thread's messages that came with the request, in order
+    in_conversation: bool = False  # its client named the thread: it is no place for answers behind this one
     wanted: tuple[Call, ...] = ()  # the calls that the answer ended with
+    refusal: str = ""  # why the answer is not what was asked for
+    failure: Mapping[str, Any] = field(default_factory=dict)  # the error that ended it, as processes tell it
+    timings: Mapping[str, Any] = field(default_factory=dict)  # a generation's, where they are known
     truncates: bool = True  # leaves out the oldest turns where not all fit; else it fails
     top_logprobs: int | None = None  # log-probabilities are in its log, with so many of the likeliest tokens
     cache_key: str | None = None  # what its client names the prefix

@@ -47,6 +47,7 @@ class Round:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    reasoning_tokens: int = 0  # of the completion
 
     def answered(self, outputs: Mapping[str, str], now_ms: int) -> Round:
         """With the outputs, by the ids of the calls: there is one for each."""

@@ -17,7 +17,7 @@ from janflask.errors import StoreDamagedError
 from janflask.files import ids
 from janflask.models.parameters import is_storable, shown
 from janflask.storage.jan import decode_object
-from janflask.storage.records import Run, RunStatus
+from janflask.storage.records import Run, RunKind, RunStatus
 
 MAX_DEPTH = 64  # of what a run holds, such as ``metadata``
 _TYPES = get_type_hints(Run)
@@ -33,9 +33,16 @@ def decode_run(data: bytes, thread_id: str, run_id: str) -> Run:
     except (msgspec.DecodeError, OverflowError, RecursionError):
         pass
     else:
-        if (run.thread_id, run.id) == (thread_id, run_id):
+        if (run.thread_id, run.id, run.kind) == (thread_id, run_id, kind_of(run_id)):
             return run
     return run_from_json(decode_object(data, f"run {run_id}"), thread_id, run_id)[0]
+
+
+def kind_of(run_id: str) -> RunKind:
+    """What its id says of a run."""
+    if ids.thread_of(run_id) is None:
+        return RunKind.RUN
+    return RunKind.RESPONSE if run_id.startswith(ids.RESPONSE) else RunKind.CHAT
 
 
 def run_from_json(raw: Mapping[str, Any], thread_id: str, run_id: str) -> tuple[Run, dict[str, str]]:
@@ -47,12 +54,14 @@ def run_from_json(raw: Mapping[str, Any], thread_id: str, run_id: str) -> tuple[
     if not raw.keys() & values.keys():
         raise StoreDamagedError(f"run {run_id} cannot be read: its file holds no run; `janflask doctor` tells more")
     odd = {name: "is missing" for name in values if name not in raw}
-    for name in raw.keys() & (_TYPES.keys() - {"id", "thread_id"}):
+    for name in raw.keys() & (_TYPES.keys() - {"id", "thread_id", "kind"}):
         try:
             values[name] = _understood(raw[name], _TYPES[name])
         except (ValueError, msgspec.MsgspecError) as error:
             odd[name] = f"is {shown(raw[name])}: {error}"
-    run = Run(id=run_id, thread_id=thread_id, **values)
+    run = Run(id=run_id, thread_id=thread_id, kind=kind_of(run_id), **values)
+    if raw.get("kind", RunKind.RUN) != run.kind:
+        odd["kind"] = f"is {shown(raw.get('kind'))}: its id is that of a {run.kind}"
     if not odd or (run.status.is_final and "status" not in odd):
         return run, odd
     told = "; ".join(f"{name} {reason}" for name, reason in sorted(odd.items()))
@@ -75,7 +84,7 @@ def _understood(value: Any, kind: Any) -> Any:
 
 def _stand_ins(run_id: str) -> dict[str, Any]:
     """For the fields that every run has."""
-    created, rest = ids.time_of(run_id) or 0, run_id.removeprefix(ids.RUN)
+    created, rest = ids.time_of(run_id) or 0, ids.tail_of(run_id)
     return {
         "assistant_id": "",
         "message_id": (ids.MESSAGE + rest)[:128],

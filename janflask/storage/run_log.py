@@ -4,7 +4,8 @@
 that a log that a crash cut short is completed by ``missing`` before anything else is added, always with the same lines.
 
 A run that calls functions has rounds, each of which ends with calls and the wait for their outputs; its events say of
-which round they are, from 0. Calls stand in ``run.json`` when they are whole and are events then, as lifecycle's are.
+which round they are, from 0. Calls stand in ``run.json`` when they are whole and are events then, as lifecycle's are. A
+run of another kind ends with its calls: they come before what ends its message.
 
 Before there were other events than pieces of text a line was a JSON string, and what opens a run was not written down:
 a log whose first line is such a string has its seven opening events before that line.
@@ -48,6 +49,12 @@ class ToolCallEvent(msgspec.Struct, frozen=True, gc=False, tag="tool_call", omit
     round: Number = 0
 
 
+class RefusalEvent(msgspec.Struct, frozen=True, gc=False, tag="refusal"):
+    """Why an answer that is finished is not what was asked for; its text stands, and comes before."""
+
+    text: str
+
+
 class LifecycleEvent(msgspec.Struct, frozen=True, gc=False, tag="lifecycle", omit_defaults=True):
     """Something became of the run, a step or a message of it; ``event`` is the API's name without ``thread.``.
 
@@ -66,9 +73,11 @@ class UnknownEvent(msgspec.Struct, frozen=True, gc=False, tag="unknown"):
     kind: str
 
 
-LogEvent = TextEvent | ReasoningEvent | ToolCallEvent | LifecycleEvent | UnknownEvent
+LogEvent = TextEvent | ReasoningEvent | ToolCallEvent | RefusalEvent | LifecycleEvent | UnknownEvent
 
-_KINDS = frozenset({"text", "reasoning", "tool_call", "lifecycle", "unknown"})
+DueEvent = LifecycleEvent | ToolCallEvent | RefusalEvent  # what follows from ``run.json``
+
+_KINDS = frozenset({"text", "reasoning", "tool_call", "refusal", "lifecycle", "unknown"})
 _BEGUN = ("run.created", "run.queued")
 WAITING = "run.requires_action"  # the end of each round but the last one
 _REPLYING = ("run.step.created", "run.step.in_progress", "message.created", "message.in_progress")
@@ -137,14 +146,21 @@ def missing(run: Run, events: Iterable[LogEvent]) -> list[LogEvent]:
     return [event for event in _due(run) if _key(event) not in present]
 
 
-def retold(run: Run, text: str) -> list[LogEvent]:
-    """The events of a final run without its log, every message in one piece; ``text`` is that of the last one."""
-    texts = {number: item.text for number, item in enumerate(run.rounds)} | {len(run.rounds): text}
+def retold(run: Run, text: str, reasoning: str = "") -> list[LogEvent]:
+    """The events of a final run without its log, every message in one piece.
+
+    ``text`` is that of the last one, ``reasoning`` what was thought before it.
+    """
+    last = len(run.rounds)
+    texts = {number: item.text for number, item in enumerate(run.rounds)} | {last: text}
     events: list[LogEvent] = []
     for event in _due(run):
         events.append(event)
-        if isinstance(event, LifecycleEvent) and event.event == _REPLYING[-1] and texts[event.round]:
-            events.append(TextEvent(texts[event.round]))
+        if isinstance(event, LifecycleEvent) and event.event == _REPLYING[-1]:
+            if event.round == last and reasoning:
+                events.append(ReasoningEvent(reasoning))
+            if texts[event.round]:
+                events.append(TextEvent(texts[event.round]))
     return events
 
 
@@ -152,10 +168,12 @@ def _key(event: LogEvent) -> Hashable:
     """What tells an event that follows from ``run.json`` from all others of its run."""
     if isinstance(event, LifecycleEvent):
         return event.event, event.round, event.calls
-    return (event.round, event.call) if isinstance(event, ToolCallEvent) else None
+    if isinstance(event, ToolCallEvent):
+        return event.round, event.call
+    return RefusalEvent if isinstance(event, RefusalEvent) else None
 
 
-def _due(run: Run) -> Iterator[LifecycleEvent | ToolCallEvent]:
+def _due(run: Run) -> Iterator[DueEvent]:
     """What follows from a run that is so far, in its order; deltas of texts come before what ends their message."""
     for name in _BEGUN:
         yield LifecycleEvent(name, run.created_ms)
@@ -190,8 +208,12 @@ def _round_due(past: Round, number: int) -> Iterator[LifecycleEvent | ToolCallEv
         yield LifecycleEvent("run.queued", past.answered_ms, number + 1)
 
 
-def _endings(run: Run) -> Iterator[LifecycleEvent]:
+def _endings(run: Run) -> Iterator[DueEvent]:
     number, at = len(run.rounds), ended_ms(run)
+    if run.refusal:
+        yield RefusalEvent(run.refusal)
+    for place, call in enumerate(run.wanted):
+        yield ToolCallEvent(place, call.id, call.name, call.arguments, number)
     if run.status is RunStatus.CANCELLED:
         yield LifecycleEvent("run.cancelling", at, number)
     if run.replied_ms is not None:

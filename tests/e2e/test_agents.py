@@ -51,7 +51,7 @@ def drive(sdk: str, url: str, folder: Path) -> dict[str, Any]:
     if sdk == "ai":
         script = folder / "drive.mjs"  # Node.js looks for packages from where a script lies
         script.write_text((SCRIPTS / "js" / script.name).read_text())
-        (folder / "node_modules").symlink_to(agent_sdks.node_modules(os.environ))
+        (folder / "node_modules").symlink_to(agent_sdks.node_modules("js", os.environ))
         command = ["node", str(script)]
     else:
         script = SCRIPTS / f"drive_{sdk.replace('-', '_')}.py"

@@ -78,6 +78,7 @@ class _Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
+    body: Any = None  # of the POST that is answered now
 
     def setup(self) -> None:
         super().setup()
@@ -102,7 +103,7 @@ class Handler(BaseHTTPRequestHandler):
             status(404, "no such route")(self)
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/tokenize" and self.fake.tokens is not None:
             self.json(200, {"tokens": list(range(self.fake.tokens))})
             return

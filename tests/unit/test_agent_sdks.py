@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tools import agent_sdks
-from tools.agent_sdks import JAVASCRIPT, LOCKS, PYTHON, AgentSdkError, ensure, node_modules
+from tools.agent_sdks import LOCKS, NPM, NPM_LOCKS, PYTHON, AgentSdkError, ensure, node_modules
 from tools.progress import CommandError
 
 
@@ -52,7 +52,7 @@ def test_one_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 def test_without_npm_it_is_told(tmp_path: Path) -> None:
     with pytest.raises(AgentSdkError, match="npm is missing"):
-        node_modules({"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)})
+        node_modules("js", {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)})
 
 
 def test_nothing_of_a_package_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,9 +78,10 @@ def test_what_is_wanted_is_pinned(name: str) -> None:
     assert any(line.startswith("openai==") for line in pinned)
 
 
-def test_the_javascript_packages_are_pinned() -> None:
-    wanted = json.loads((JAVASCRIPT / "package.json").read_text())["dependencies"]
-    locked = json.loads((JAVASCRIPT / "package-lock.json").read_text())["packages"]
+@pytest.mark.parametrize("name", NPM)
+def test_the_npm_packages_are_pinned(name: str) -> None:
+    wanted = json.loads((NPM_LOCKS / name / "package.json").read_text())["dependencies"]
+    locked = json.loads((NPM_LOCKS / name / "package-lock.json").read_text())["packages"]
     assert locked[""]["dependencies"] == wanted
-    assert {name: locked[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+    assert {package: locked[f"node_modules/{package}"]["version"] for package in wanted} == wanted
     assert all(entry["integrity"].startswith("sha512-") for path, entry in locked.items() if path)

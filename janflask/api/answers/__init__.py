@@ -1,8 +1,10 @@
 """From what the services give to the JSON and the events that clients get.
 
 ``chunks``: The ``data:`` lines of a streamed answer
+``conversation_objects``: Conversations as the API shows them
 ``inference``: OpenAI's answer objects out of a generation's events: the whole ones, and what whole and streamed ones
     share
+``item_objects``: Items of a conversation as the Responses and Conversations APIs show them
 ``model_events``: Server-sent events of one model: how it is, and how far its download is, until nothing is under way
     with it
 ``model_objects``: A model as the API shows it: Jan's fields, OpenAI's, and how it runs

@@ -21,12 +21,12 @@ from janflask.inference.deltas import (
     TextDelta,
     ToolCallDelta,
 )
+from janflask.inference.logprobs import finite, logprob_entries
 from janflask.inference.requests import ChatRequest, CompletionRequest, InferenceRequest
 from janflask.ipc.messages.generation import FinishReason, Timings, Usage
 from janflask.parsing.deltas import TokenLogprob, TopLogprob
 
 FINGERPRINT = f"janflask-{__version__}"
-LEAST_LOGPROB = -9999.0  # JSON has no -inf; OpenAI's own answers use this number
 _PRINTABLE = bytes(set(range(32, 127)) - {ord("\\")})
 
 
@@ -227,18 +227,7 @@ def timings_object(timings: Timings) -> dict[str, Any]:
 
 def chat_logprobs(tokens: Iterable[TokenLogprob]) -> dict[str, Any]:
     """A chat choice's ``logprobs``."""
-    content = [
-        {
-            "token": token.token,
-            "logprob": _finite(token.logprob),
-            "bytes": list(token.raw),
-            "top_logprobs": [
-                {"token": top.token, "logprob": _finite(top.logprob), "bytes": list(top.raw)} for top in token.top
-            ],
-        }
-        for token in tokens
-    ]
-    return {"content": content, "refusal": None}
+    return {"content": logprob_entries(tokens), "refusal": None}
 
 
 class LegacyLogprobs:
@@ -254,7 +243,7 @@ class LegacyLogprobs:
         for token in tokens:
             predicted = token.logprob is not None
             out["tokens"].append(_legacy_name(token))
-            out["token_logprobs"].append(_finite(token.logprob))
+            out["token_logprobs"].append(finite(token.logprob))
             out["top_logprobs"].append(_legacy_candidates(token) if predicted else None)
             out["text_offset"].append(self._offset)
             self._offset += len(self._decoder.decode(token.raw)) if token.width is None else token.width
@@ -284,9 +273,4 @@ def _legacy_candidates(token: TokenLogprob) -> dict[str, float | None]:
         possible = (_legacy_name(top), _bytes_name(top.raw, b""), f"token_id:{top.id}")
         names[next(name for name in possible if name not in names)] = top.id
     named = {number: name for name, number in names.items()}
-    return {named[top.id]: _finite(top.logprob) for top in token.top}
-
-
-def _finite(logprob: float | None) -> float | None:
-    """JSON has no infinity. None, of what nothing predicts, stays."""
-    return logprob if logprob is None or logprob > LEAST_LOGPROB else LEAST_LOGPROB
+    return {named[top.id]: finite(top.logprob) for top in token.top}

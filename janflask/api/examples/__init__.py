@@ -1,5 +1,6 @@
 """The examples of the OpenAPI document.
 
+``conversations``: Examples of conversations for the OpenAPI document
 ``inference``: Examples for the OpenAPI document. A test loads the requests with their schemas and compares the answers'
     fields
 ``models``: Examples of models for the OpenAPI document, as in ``examples``

@@ -10,7 +10,7 @@ from flask import Response, g
 
 from janflask.api.answers.chunks import DONE, ChunkWriter, data_line
 from janflask.api.plumbing.errors import error_body, internal_error
-from janflask.errors import ClientDisconnectedError, JanflaskError
+from janflask.errors import ClientDisconnectedError, InvalidRequestError, JanflaskError
 from janflask.inference.deltas import Done, Event, Events, Finished, Started, TextDelta
 
 # Comments that fill a silence. No blank line follows them: at each blank line some decoders give out an event, even one
@@ -27,8 +27,24 @@ def stream(events: Events, writer: ChunkWriter) -> Response:
     The first event is waited for here, so what is wrong from the start is raised and becomes a true HTTP status. A
     failure after that is an error event, the stream's last.
     """
+    return event_stream(lines_of(events, writer), events.close)
+
+
+def lines_of(events: Events, writer: ChunkWriter) -> Iterator[bytes]:
+    """The bytes of such a stream, whose first event is waited for."""
     first = next(events)
-    return event_stream(_lines(chain([first], events), writer), events.close)
+    return _lines(chain([first], events), writer)
+
+
+def last_event(text: str | None) -> int | None:
+    """The number in a ``Last-Event-ID``; None without one. Raises InvalidRequestError for what is no number."""
+    if text is None or text == "":
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise InvalidRequestError(
+            f"Last-Event-ID must be the number of an event, not {text[:40]!r}", param="Last-Event-ID"
+        )
+    return int(text)
 
 
 def event_stream(lines: Iterator[bytes], close: Callable[[], None], error_name: bytes = b"") -> Response:

@@ -1,6 +1,7 @@
 """The routes, a module for each kind of object.
 
 ``assistants``: Assistants: GET and POST /assistants, and what can be done with one of them
+``conversations``: Conversations: threads seen as items
 ``embeddings``: POST /embeddings
 ``files``: Uploaded files: POST and GET /files, and what can be done with one of them
 ``inference``: POST /chat/completions and /completions

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
+from janflask.inference.backends import Backends
+from janflask.services.assistants import AssistantService
+from janflask.services.compaction import Compactions
 from janflask.services.items import ItemService, text_part
 from janflask.services.messages import MessageService
+from janflask.services.seals import Seals
+from janflask.services.threads import ThreadService
 from janflask.settings import Settings
 from janflask.storage.base import Page
 from janflask.storage.items import (
@@ -45,18 +51,29 @@ def line(number: int, text: str = "", role: str = "assistant", **extra: Any) -> 
 
 def brief(items: Sequence[Item]) -> list[str]:
     """Each in a word or two."""
-    marks = {ItemKind.MESSAGE: "", ItemKind.REASONING: "(", ItemKind.CALL: "?", ItemKind.OUTPUT: "="}
+    marks = {
+        ItemKind.MESSAGE: "",
+        ItemKind.REASONING: "(",
+        ItemKind.CALL: "?",
+        ItemKind.OUTPUT: "=",
+        ItemKind.COMPACTION: "#",
+    }
     return [marks[item.kind] + (item.text or (item.call.id if item.call else "")) for item in items]
 
 
 class ItemWorld:
     """A thread, and its items."""
 
-    def __init__(self, *messages: Message, **settings: Any) -> None:
+    def __init__(self, *messages: Message, folder: Path = Path("/nonexistent"), **settings: Any) -> None:
         self.repository = memory_repository()
         made = Settings(**settings)
         self.messages = MessageService(made, self.repository)
-        self.items = ItemService(made, self.repository, self.messages)
+        self.seals = Seals(folder)
+        threads = ThreadService(made, self.repository, AssistantService(self.repository), self.messages)
+        compactions = Compactions(cast(Backends, None), self.seals)
+        self.items = ItemService(
+            made, self.repository, threads=threads, messages=self.messages, seals=self.seals, compactions=compactions
+        )
         self.repository.threads.create(Thread(id=THREAD, created_ms=1, updated_ms=1), messages)
 
     def create(self, *drafts: ItemDraft) -> Sequence[Item]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from janflask.errors import ConflictError, InvalidRequestError, NotFoundError, RequestTooLargeError, StoreDamagedError
 from janflask.files import ids
-from janflask.services.items import drafted, opened
+from janflask.services.compacted import carried
+from janflask.services.items import drafted
+from janflask.services.turns import turns_of
 from janflask.storage.base import Page
 from janflask.storage.items import (
     CallDraft,
@@ -186,18 +189,31 @@ def test_a_reference_is_a_copy() -> None:
     assert caught.value.param == "items.1"
 
 
-def test_what_came_sealed_is_opened_first() -> None:
-    class Seals:
-        def opened(self, kind: str, sealed: str, *, param: str | None = None) -> str:
-            if sealed != "ours":
-                raise InvalidRequestError("no", param=param)
-            return f"{kind}: Hm"
-
-    drafts = [said("Hi"), SealedDraft("reasoning", "ours")]
-    assert opened(drafts, ["input.0", "input.1"], Seals()) == (drafts[0], ReasoningDraft("reasoning: Hm"))
+def test_what_came_sealed_is_opened_first(tmp_path: Path) -> None:
+    world = ItemWorld(folder=tmp_path)
+    hi = said("Hi")
+    thought = SealedDraft("reasoning", world.seals.sealed("reasoning", "Hm"))
+    assert world.items.opened([hi, thought], ["input.0", "input.1"]) == ((hi, THOUGHT), ("input.0", "input.1"))
     with pytest.raises(InvalidRequestError) as caught:
-        opened([SealedDraft("reasoning", "theirs")], ["input.0"], Seals())
-    assert caught.value.param == "input.0"
+        world.items.opened([hi, SealedDraft("reasoning", "theirs")], ["input.0", "input.1"])
+    assert (caught.value.param, caught.value.code) == ("input.1.encrypted_content", "invalid_encrypted_content")
+
+
+def test_a_summary_comes_with_what_it_keeps(tmp_path: Path) -> None:
+    world = ItemWorld(line(1, "Long ago", role="user"), folder=tmp_path)
+    kept = [line(2, "Be brief.", role="system"), line(3, "Look!", role="user"), LINES[3], LINES[4]]
+    sealed = world.seals.sealed("compaction", carried("They looked.", kept))
+    drafts, places = world.items.opened([SealedDraft("compaction", sealed), said("And?")], ["input.0", "input.1"])
+    assert list(places) == ["input.0"] * (len(drafts) - 1) + ["input.1"]
+    made = world.items.create(THREAD, drafts, places)
+    assert brief(made)[:3] == ["Be brief.", "#They looked.", "Look!"]
+    turns = turns_of(world.lines())
+    assert [turn.role for turn in turns] == ["system", "user", "assistant", "user", "assistant", "tool", "user"]
+    assert turns[0].text == "Be brief."
+    assert turns[2].text == "They looked."
+    assert world.items.get(THREAD, made[1].id).kind is ItemKind.COMPACTION
+    world.items.delete(THREAD, made[1].id)
+    assert turns_of(world.lines())[0].text == "Long ago"
 
 
 # --- the thread as items ----------------------------------------------------------------------------------------------
