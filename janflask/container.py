@@ -10,6 +10,7 @@ from janflask.inference.upstream.pools import UpstreamPools
 from janflask.ipc.clients.runner import RunnerClient
 from janflask.ipc.clients.supervisor import SupervisorClient
 from janflask.models.catalog import ModelCatalog
+from janflask.services.answers import AnswerService
 from janflask.services.assistants import AssistantService
 from janflask.services.cache_diagnostics import CacheDiagnostics
 from janflask.services.compaction import Compactions
@@ -41,6 +42,7 @@ class Services:
     threads: ThreadService
     messages: MessageService
     items: ItemService
+    answers: AnswerService
     runs: RunService
     files: FileService
     portable: PortableService
@@ -62,6 +64,7 @@ class Services:
         threads = ThreadService(settings, repository, assistants, messages)
         backends, seals = Backends(settings, models.card, engines, upstreams), Seals(settings.secrets_dir)
         compactions = Compactions(backends, seals)
+        items = ItemService(settings, repository, messages=messages, seals=seals, compactions=compactions)
         return cls(
             settings=settings,
             models=models,
@@ -70,8 +73,9 @@ class Services:
             assistants=assistants,
             threads=threads,
             messages=messages,
-            items=ItemService(
-                settings, repository, threads=threads, messages=messages, seals=seals, compactions=compactions
+            items=items,
+            answers=AnswerService(
+                settings, repository, runner, items=items, messages=messages, models=models, threads=threads
             ),
             runs=RunService(
                 settings,

@@ -1,5 +1,12 @@
 """What an answer needs, without HTTP.
 
+``answer_list``: Answers of all threads as one list. What is read of a thread is which runs it has, and then those of
+    the page
+``answer_making``: How an answer gets onto the disk: what is checked before, and whether it stays in its thread or gets
+    a new one
+``answer_places``: Where an answer is given: behind another one, in a conversation that its client names, or in a new
+    one
+``answers``: Answers that are asked for by themselves: responses, and stored chats. Each is a run of a thread
 ``assistants``: Assistants: who answers in a thread, by default with which model, instructions and sampling
 ``cache_diagnostics``: Why a prompt's beginning was not found computed: two requests are compared, and where they first
     differ is told
@@ -25,6 +32,8 @@
 ``replies``: The messages that a run makes, at any time of the run
 ``run_calls``: What a run may call, and what was called: its tools, whose outputs it waits for, and how long
 ``run_changes``: Listening to a run, be it that runners go away under it
+``run_start``: What runs and answers have in common when they are made: their model, and that the runner hears of them
+``run_told``: What a run has said, as far as it has come, out of its log or else out of its message
 ``runs``: Runs: a thread is made to answer. What is asked for is written down here; the runner's process carries it out
 ``seals``: Texts that leave the server and come back unchanged or not at all: sealed, or signed
 ``spool``: Streams that can be sought
