@@ -64,7 +64,9 @@ class Services:
         threads = ThreadService(settings, repository, assistants, messages)
         backends, seals = Backends(settings, models.card, engines, upstreams), Seals(settings.secrets_dir)
         compactions = Compactions(backends, seals)
-        items = ItemService(settings, repository, messages=messages, seals=seals, compactions=compactions)
+        items = ItemService(
+            settings, repository, threads=threads, messages=messages, seals=seals, compactions=compactions
+        )
         return cls(
             settings=settings,
             models=models,

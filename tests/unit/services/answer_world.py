@@ -95,6 +95,7 @@ class AnswerWorld(RunWorld):
         self.items = ItemService(
             self.settings,
             self.repository,
+            threads=self.threads,
             messages=self.messages_,
             seals=seals,
             compactions=Compactions(cast(Backends, None), seals),
