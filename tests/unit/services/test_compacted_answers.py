@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from janflask.inference.backends import Backends
 from janflask.services.compaction import Compactions
 from janflask.services.seals import Seals
 from janflask.storage.answers import AnswerDraft
+from janflask.storage.base import Page
 from janflask.storage.items import ItemKind, SealedDraft, is_summary, items_of
 from janflask.storage.records import Run, RunStatus
 from janflask.storage.run_log import COMPACTED, LifecycleEvent
@@ -72,15 +74,9 @@ def test_what_comes_next_goes_on_from_it_and_a_branch_before_it_does_not(world: 
     run = world.long()
     world.answer("and now", previous=run.id, compact_threshold=100)
     assert world.shown()[1:] == ["the gist", "short", "second", "and now"]
-    first = next(run for run in world.repository.runs.list(run.thread_id, every()).items if not run.compaction)
+    first = next(run for run in world.repository.runs.list(run.thread_id, Page(limit=None, order="asc")).items if not run.compaction)
     world.answer("otherwise", previous=first.id)
     assert world.shown() == [LONG, "more " + LONG, "first", "otherwise"]
-
-
-def every() -> Any:
-    from janflask.storage.base import Page
-
-    return Page(limit=None, order="asc")
 
 
 def test_a_branch_behind_it_has_it_too(world: World) -> None:
@@ -141,15 +137,13 @@ def test_the_next_runner_finds_it_again(world: World) -> None:
     # As if the process had ended between the summary and the run that tells of it.
     world.repository.runs.update(run.thread_id, run.id, forgotten)
     world.new_runner()
-    world.runner.recover() if hasattr(world.runner, "recover") else world.runner.begin(run.thread_id, run.id)
+    world.runner.begin(run.thread_id, run.id)
     ended = world.ended(run)
     assert ended.status is RunStatus.COMPLETED
     assert world.told(run.thread_id).count("the gist") == 1
 
 
 def forgotten(run: Run) -> Run:
-    from dataclasses import replace
-
     return replace(run, compaction={})
 
 
