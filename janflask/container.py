@@ -22,6 +22,7 @@ from janflask.services.models import ModelService
 from janflask.services.runs import RunService
 from janflask.services.seals import Seals
 from janflask.services.threads import ThreadService
+from janflask.services.unstored import UnstoredAnswers
 from janflask.settings import Settings
 from janflask.storage import open_repository
 from janflask.storage.base import Repository
@@ -43,6 +44,7 @@ class Services:
     messages: MessageService
     items: ItemService
     answers: AnswerService
+    unstored: UnstoredAnswers
     runs: RunService
     files: FileService
     portable: PortableService
@@ -67,6 +69,9 @@ class Services:
         items = ItemService(
             settings, repository, threads=threads, messages=messages, seals=seals, compactions=compactions
         )
+        answers = AnswerService(
+            settings, repository, runner, items=items, messages=messages, models=models, threads=threads
+        )
         return cls(
             settings=settings,
             models=models,
@@ -76,9 +81,8 @@ class Services:
             threads=threads,
             messages=messages,
             items=items,
-            answers=AnswerService(
-                settings, repository, runner, items=items, messages=messages, models=models, threads=threads
-            ),
+            answers=answers,
+            unstored=UnstoredAnswers(settings, answers, items, backends, models),
             runs=RunService(
                 settings,
                 repository,

@@ -16,6 +16,7 @@ from janflask.api.views import (
     inference,
     messages,
     models,
+    responses,
     runs,
     system,
     threads,
@@ -42,7 +43,7 @@ def build(settings: Settings) -> Flask:
     app.url_value_preprocessor(name_threads)
     api = Api(app)
     openapi.add_components(api.spec)
-    stored = (threads, messages, runs, conversations, transfer, assistants, files)
+    stored = (threads, messages, runs, responses, conversations, transfer, assistants, files)
     for module in (models, inference, embeddings, tokens, *stored, system):
         api.register_blueprint(module.blp)
     app.register_blueprint(system.pages)

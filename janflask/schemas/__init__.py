@@ -18,6 +18,12 @@
 ``pairs``: OpenAI's ``metadata`` of answers: sixteen pairs of short texts at most
 ``parameters``: ``parameters`` of a thread, an assistant or a model: the fields of an inference request, to be used as
     its defaults
+``response_answers``: Responses as they are answered, for the OpenAPI document. They are built as plain objects
+``response_input``: The ``input`` of a response: a string, or items
+``response_queries``: The queries about responses
+``response_text``: What the words of a response are to be like
+``response_tools``: Tools of a response: functions, those in namespaces and custom ones as functions; what is left out
+``responses``: The body of POST /responses
 ``run_answers``: Runs and their steps as they are answered, for the OpenAPI document. They are built as plain objects
 ``runs``: The bodies of requests that make or change runs
 ``sampling``: What a chat and a completion request have in common: how much to generate and how to choose tokens

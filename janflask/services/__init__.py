@@ -39,6 +39,7 @@
 ``spool``: Streams that can be sought
 ``threads``: Threads: conversations with what decides how they are answered
 ``turns``: A thread's lines as a model is shown them: instructions, what was said, calls, and what these gave back
+``unstored``: Answers that are not stored: they are asked for and given without anything on the disk
 ``upstream_entries``: The model entry of an upstream: a folder with a ``model.json`` and no weights. Only the command
     line writes one
 ``upstream_models``: What the API says and does of models that an upstream runs: nothing is started or stopped here

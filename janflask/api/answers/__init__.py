@@ -8,6 +8,12 @@
 ``model_events``: Server-sent events of one model: how it is, and how far its download is, until nothing is under way
     with it
 ``model_objects``: A model as the API shows it: Jan's fields, OpenAI's, and how it runs
+``response_errors``: Errors about a response in the words of its request: what it is made of has other names below
+``response_events``: A response's events, as the SDK's stream helper wants them: the same ones, in the same order,
+    whoever asks and when
+``response_objects``: Responses as the API shows them: of a run, and of the messages that it made
+``response_stream``: A response as it grows: of what a backend says, where nothing is stored, or of a run as it is
+    carried out
 ``run_event_data``: What a run's events say: the run, a step or a message as it was then, made from the run as it is now
 ``run_events``: A run's events, as the SDK's stream helpers want them: the same ones, in the same order, whoever asks
     and whenever
