@@ -12,6 +12,7 @@ from janflask.ipc.clients.supervisor import SupervisorClient
 from janflask.models.catalog import ModelCatalog
 from janflask.services.answers import AnswerService
 from janflask.services.assistants import AssistantService
+from janflask.services.cache_diagnostics import CacheDiagnostics
 from janflask.services.compaction import Compactions
 from janflask.services.downloads import DownloadService
 from janflask.services.files import FileService
@@ -49,6 +50,7 @@ class Services:
     portable: PortableService
     seals: Seals
     compactions: Compactions
+    cache_diagnostics: CacheDiagnostics
 
     @classmethod
     def of(cls, settings: Settings, repository: Repository | None = None) -> Services:
@@ -94,4 +96,5 @@ class Services:
             portable=PortableService(settings, repository),
             seals=seals,
             compactions=compactions,
+            cache_diagnostics=CacheDiagnostics(settings.cache_dir, seals),
         )

@@ -9,6 +9,7 @@ from janflask.api.plumbing.blueprint import Api
 from janflask.api.plumbing.context import EXTENSION
 from janflask.api.plumbing.converters import URL, UrlConverter, name_threads
 from janflask.api.views import (
+    anthropic,
     assistants,
     conversations,
     embeddings,
@@ -18,6 +19,7 @@ from janflask.api.views import (
     models,
     responses,
     runs,
+    stored_chats,
     system,
     threads,
     tokens,
@@ -44,7 +46,7 @@ def build(settings: Settings) -> Flask:
     api = Api(app)
     openapi.add_components(api.spec)
     stored = (threads, messages, runs, responses, conversations, transfer, assistants, files)
-    for module in (models, inference, embeddings, tokens, *stored, system):
+    for module in (models, inference, stored_chats, anthropic, embeddings, tokens, *stored, system):
         api.register_blueprint(module.blp)
     app.register_blueprint(system.pages)
     openapi.add_webhooks(api.spec)

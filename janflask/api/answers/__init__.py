@@ -1,5 +1,12 @@
 """From what the services give to the JSON and the events that clients get.
 
+``anthropic_errors``: Errors as Anthropic's clients read them
+``anthropic_events``: Anthropic's events of one streamed message: each with its name, and each block from its start to
+    its end
+``anthropic_message``: Anthropic's message out of a generation's events: the whole one, and what it shares with a
+    streamed one
+``anthropic_stream``: A streamed message, from its first byte to ``message_stop``
+``chat_log``: A stored chat's run and its log, as the events that a backend would have given: whole, or as they come
 ``chunks``: The ``data:`` lines of a streamed answer
 ``conversation_objects``: Conversations as the API shows them
 ``inference``: OpenAI's answer objects out of a generation's events: the whole ones, and what whole and streamed ones
@@ -20,5 +27,6 @@
 ``run_objects``: Runs as the API shows them, in the shape of OpenAI's
 ``run_stream``: A run's events as server-sent events, from the start or from where a client was cut off
 ``step_objects``: The steps of runs as the API shows them, in the shape of OpenAI's: the making of messages, and calls
+``stored_chats``: Stored chats as the API shows them, and their streams
 ``thread_objects``: Threads and messages as the API shows them
 """
