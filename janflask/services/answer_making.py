@@ -173,7 +173,9 @@ class AnswerMaker:
     def is_all_there_is(self, run: Run) -> bool:
         """Whether the run's thread was made for an answer and holds nothing but this one, and what it came with."""
         thread = self._threads.get(run.thread_id)
-        if MADE_FOR not in thread.extra or list(self._runs.ids(run.thread_id)) != [run.id] or run.in_conversation:
+        maker = thread.extra.get(MADE_FOR)
+        is_made_for_one = isinstance(maker, str) and ids.thread_of(maker) == thread.id  # not one that is a copy of it
+        if not is_made_for_one or run.in_conversation or list(self._runs.ids(run.thread_id)) != [run.id]:
             return False
         return all(_is_answers(message, thread) for message in self._threads.all_messages(run.thread_id))
 
