@@ -121,6 +121,7 @@ class AnswerMaker:
             asked=draft.asked,
             in_conversation=draft.conversation is not None,
             truncates=draft.truncates,
+            compact_threshold=draft.compact_threshold,
             top_logprobs=draft.top_logprobs,
             cache_key=draft.cache_key,
         )

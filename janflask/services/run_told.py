@@ -33,18 +33,21 @@ def told_events(repository: Repository, run: Run) -> list[LogEvent]:
 
 
 def told_reply(repository: Repository, run: Run) -> list[Message]:
-    """The message of an answer by itself, if it has come so far, and was not deleted since."""
+    """The message of an answer by itself, if it has come so far, and was not deleted since; before it the summary that
+    was made of what is older."""
+    summary = _stored(repository, run, run.compaction["message_id"]) if run.compaction else None
+    before = [] if summary is None else [summary]
     if run.status.is_final:
         message = _stored(repository, run)
-        return [] if message is None else [message]
+        return before if message is None else [*before, message]
     events: Sequence[LogEvent] = repository.runs.events(run.thread_id, run.id)
     text, reasoning = "".join(texts_of(events)), reasoning_of(events)
     is_begun = run.replied_ms is not None or bool(reasoning)
-    return [reply_message(run, text, reasoning)] if is_begun else []
+    return [*before, reply_message(run, text, reasoning)] if is_begun else before
 
 
-def _stored(repository: Repository, run: Run) -> Message | None:
+def _stored(repository: Repository, run: Run, message_id: str = "") -> Message | None:
     try:
-        return repository.threads.get_message(run.thread_id, run.message_id)
+        return repository.threads.get_message(run.thread_id, message_id or run.message_id)
     except (NotFoundError, StoreDamagedError):
         return None

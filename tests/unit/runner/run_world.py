@@ -20,6 +20,7 @@ from janflask.ipc.messages.generation import Timings, Usage
 from janflask.models.card import ModelCard
 from janflask.runner.live import Change
 from janflask.runner.runner import Runner
+from janflask.services.compaction import Compactions
 from janflask.services.run_calls import answered
 from janflask.settings import Settings
 from janflask.storage.memory import memory_repository
@@ -113,7 +114,7 @@ class FakeModel:
         tokens = (0,) * sum(len(message.text.split()) for message in request.messages)
         return Counted(len(tokens), LaidOut("", (), tokens))
 
-    def info(self, waiter: Waiter, overrides: Mapping[str, Any]) -> BackendInfo:
+    def info(self, waiter: Waiter, overrides: Mapping[str, Any] | None = None) -> BackendInfo:
         self.calls.append("info")
         return BackendInfo(CONTEXT)
 
@@ -139,12 +140,13 @@ class RunWorld:
         self.repository = memory_repository()
         self.settings = Settings()
         self._most = most
+        self.compactions: Compactions | None = None  # for runs that have a threshold
         self.runner = self.new_runner()
 
     def new_runner(self) -> Runner:
         """Another process, as it were."""
         model = self.model
-        services = SimpleNamespace(settings=self.settings, backends=model, models=model)
+        services = SimpleNamespace(settings=self.settings, backends=model, models=model, compactions=self.compactions)
         self.runner = Runner(self.settings, cast(Services, services), self.repository, self._most)
         return self.runner
 
