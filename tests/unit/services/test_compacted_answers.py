@@ -74,7 +74,11 @@ def test_what_comes_next_goes_on_from_it_and_a_branch_before_it_does_not(world: 
     run = world.long()
     world.answer("and now", previous=run.id, compact_threshold=100)
     assert world.shown()[1:] == ["the gist", "short", "second", "and now"]
-    first = next(run for run in world.repository.runs.list(run.thread_id, Page(limit=None, order="asc")).items if not run.compaction)
+    first = next(
+        run
+        for run in world.repository.runs.list(run.thread_id, Page(limit=None, order="asc")).items
+        if not run.compaction
+    )
     world.answer("otherwise", previous=first.id)
     assert world.shown() == [LONG, "more " + LONG, "first", "otherwise"]
 
