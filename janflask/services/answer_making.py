@@ -7,8 +7,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
 from janflask.errors import ConflictError, InvalidRequestError
 from janflask.files import ids
 from janflask.inference import leftovers
@@ -24,9 +22,9 @@ from janflask.services.run_calls import format_for, tools_for
 from janflask.services.run_start import chosen_model
 from janflask.services.threads import ThreadService
 from janflask.settings import Settings
-from janflask.storage.answers import AnswerDraft
+from janflask.storage.answers import BRANCHED_FROM, INPUT_OF, MADE_FOR, AnswerDraft
 from janflask.storage.base import Repository
-from janflask.storage.jan import encode_message
+from janflask.storage.jan import raw_message
 from janflask.storage.records import (
     DEFAULT_ASSISTANT,
     Assistant,
@@ -40,9 +38,6 @@ from janflask.storage.records import (
 )
 from janflask.storage.run_json import STEP
 
-BRANCHED_FROM = "branched_from"  # fields of a thread: where its older messages were said
-MADE_FOR = "made_for"  # and the answer that it was made for
-INPUT_OF = "input_of"  # a field of a message: the answer that it came with
 _PREFIXES = {RunKind.RESPONSE: ids.RESPONSE, RunKind.CHAT: ids.CHAT}
 _NOBODY = ThreadAssistant(assistant_id=DEFAULT_ASSISTANT), Assistant(id=DEFAULT_ASSISTANT, created_ms=0)
 
@@ -139,7 +134,7 @@ class AnswerMaker:
         """The run holds its input until it begins. None: somebody answers there, or has answered since."""
         run = self._of_thread(run, thread.id)
         own = [replace(line, thread_id=thread.id) for line in _marked(lines, run)]
-        run = replace(run, input=tuple(msgspec.json.decode(encode_message(line)) for line in own))
+        run = replace(run, input=tuple(raw_message(line) for line in own))
         with self._messages.holding(thread.id, _by_place(own)):
             return run if self._runs.create(run, place.still) else None
 

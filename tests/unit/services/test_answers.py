@@ -13,9 +13,9 @@ import pytest
 from janflask.errors import ConflictError, EngineError, InvalidRequestError, JanflaskError, NotFoundError
 from janflask.files import ids
 from janflask.inference.waiting import Waiter
-from janflask.services.answer_making import BRANCHED_FROM
 from janflask.settings import Settings
 from janflask.storage import open_repository
+from janflask.storage.answers import BRANCHED_FROM
 from janflask.storage.base import Page, Repository
 from janflask.storage.items import CallDraft, ItemReference, OutputDraft, ReasoningDraft, items_of
 from janflask.storage.memory import memory_repository
@@ -204,6 +204,20 @@ def test_a_previous_answer_that_broke_off_needs_output(world: AnswerWorld) -> No
     error = refusal(InvalidRequestError, lambda: world.create("and?", previous=failed.id))
     assert (error.status, error.param) == (400, "previous_response_id")
     assert world.told(world.answer("and?", previous=half.id).thread_id) == ["ho", "half", "and?", "whole"]
+
+
+def test_one_that_fails_without_a_word_is_in_nobodys_way(world: AnswerWorld) -> None:
+    first = world.answer("hi")
+    world.model.scripts = [failing(EngineError("no")), saying("whole")]
+    failed = world.answer("and?", previous=first.id)
+    assert (failed.status, failed.thread_id) == (RunStatus.FAILED, first.thread_id)
+    assert world.told(first.thread_id) == ["hi", "Hello"]
+    assert briefly(world.answers.input(failed)) == ["and?"]
+    error = refusal(InvalidRequestError, lambda: world.create("so?", previous=failed.id))
+    assert "ended without output (failed)" in error.message
+    again = world.answer("and?", previous=first.id)
+    assert again.thread_id == first.thread_id
+    assert world.told(first.thread_id) == ["hi", "Hello", "and?", "whole"]
 
 
 # --- in a conversation ------------------------------------------------------------------------------------------------
