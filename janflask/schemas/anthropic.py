@@ -222,8 +222,6 @@ class TurnsSchema(Base):
     def asked(data: dict[str, Any], **common: Any) -> MessagesRequest:
         """The dataclass; ``common`` are the arguments of its ``ChatRequest`` that say how to answer."""
         choice, listed = data.get("tool_choice", Choice()), data.get("tools", Listed())
-        if choice.name is not None:
-            listed = listed.leading_with(choice.name)
         thinking, output = data.get("thinking", {}), data.get("output_config", {})
         told = {"enable_thinking": THINKING.get(thinking.get("type")), "reasoning_effort": output.get("effort")}
         system = data.get("system")
