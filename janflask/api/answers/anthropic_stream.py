@@ -9,6 +9,7 @@ from flask import Response, g
 
 from janflask.api.answers.anthropic_errors import anthropic_error
 from janflask.api.answers.anthropic_events import PING, MessageWriter
+from janflask.api.answers.chunks import data_line
 from janflask.api.plumbing.sse import event_stream
 from janflask.inference.deltas import Event, Events
 
@@ -23,8 +24,7 @@ def message_stream(events: Events, writer: MessageWriter) -> Response:
     return event_stream(
         _lines(chain([first], events), writer),
         events.close,
-        error_name=b"error",
-        error_content=lambda error: anthropic_error(error, request_id),
+        tell_error=lambda error: b"event: error\n" + data_line(anthropic_error(error, request_id)),
     )
 
 

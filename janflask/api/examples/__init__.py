@@ -5,6 +5,8 @@
 ``inference``: Examples for the OpenAPI document. A test loads the requests with their schemas and compares the answers'
     fields
 ``models``: Examples of models for the OpenAPI document, as in ``examples``
+``responses``: Examples of responses for the OpenAPI document
 ``runs``: Examples of runs for the OpenAPI document
 ``store``: Examples of assistants and files for the OpenAPI document
+``stored_chats``: Examples of stored chats for the OpenAPI document
 """

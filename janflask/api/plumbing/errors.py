@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from janflask.api.answers.anthropic_errors import anthropic_error
 from janflask.api.plumbing.dialects import is_anthropic
 from janflask.api.plumbing.response import json_response
-from janflask.errors import ClientDisconnectedError, JanflaskError
+from janflask.errors import ClientDisconnectedError, InvalidRequestError, JanflaskError
 
 REQUEST_ID_HEADER = "X-Request-Id"
 ANTHROPIC_ID_HEADER = "request-id"  # the same, as Anthropic's clients know it
@@ -22,6 +22,10 @@ RETRY_AFTER = 1  # seconds, for a 429 or 503 that doesn't say
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large", 415: "unsupported_media_type"}
+_NO_WEBSOCKETS = (
+    "there are no websockets here: send POST (POST /v1/responses for a response) with stream true, and the answer "
+    "comes as server-sent events"
+)
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +70,8 @@ def on_http_exception(error: HTTPException) -> BaseResponse:
     status = error.code or 500
     if status < 400 or isinstance(error.response, BaseResponse):  # a redirect, or an answer that is made already
         return error.get_response(request.environ)
+    if status in (400, 405) and request.headers.get("Upgrade", "").lower() == "websocket":
+        return on_janflask_error(InvalidRequestError(_NO_WEBSOCKETS))
     response = on_janflask_error(
         JanflaskError(
             _message(error, status),
