@@ -75,7 +75,8 @@ class MessagesRequest:
     ``deferred`` tools are told once a reference names them. ``kept_thoughts`` are the newest answers, each with all of
     its calls, whose thoughts are shown again (None: all). Without ``shows_thoughts`` new ones are told sealed, not in
     words. With ``only_reads`` the prompt is computed, and nothing said. ``edits_context``: the answer tells what was
-    changed of the conversation.
+    changed of the conversation. ``schema`` is the JSON schema of the answer. In a ``conversation`` of the store
+    ``turns`` are what is new.
     """
 
     chat: ChatRequest
@@ -85,6 +86,8 @@ class MessagesRequest:
     shows_thoughts: bool = True
     only_reads: bool = False
     edits_context: bool = False
+    schema: Mapping[str, Any] | None = None
+    conversation: str | None = None
 
 
 def chat_request(request: MessagesRequest, opened: Callable[[Thought], str]) -> ChatRequest:
@@ -93,7 +96,7 @@ def chat_request(request: MessagesRequest, opened: Callable[[Thought], str]) -> 
     Raises InvalidRequestError for calls without results, results without calls, and a last message that cannot be gone
     on with.
     """
-    _check_calls(request.turns)
+    _check_calls(request.turns, is_all=request.conversation is None)
     tools = {tool.name: tool for tool in (*request.chat.tools, *request.deferred)}
     shown = _shown(request.turns, opened, request.kept_thoughts)
     messages = [message for role, blocks in shown for message in _messages(role, blocks, tools)]
@@ -205,8 +208,8 @@ def _references(block: Block) -> Iterator[str]:
     yield from (item.name for item in items if isinstance(item, ToolReference))
 
 
-def _check_calls(turns: Sequence[Turn]) -> None:
-    """Each call has its result before the assistant speaks again, and each result its call."""
+def _check_calls(turns: Sequence[Turn], *, is_all: bool) -> None:
+    """Each call has its result before the assistant speaks again, and each result its call, if ``turns`` are all."""
     open_calls: dict[str, str] = {}  # ids, and where they stand
     seen: set[str] = set()
     for turn in turns:
@@ -220,6 +223,8 @@ def _check_calls(turns: Sequence[Turn]) -> None:
                 seen.add(block.id)
                 open_calls[block.id] = place
             elif isinstance(block, Result) and open_calls.pop(block.call_id, None) is None:
+                if not is_all and block.call_id not in seen:
+                    continue
                 why = "has its tool_result already" if block.call_id in seen else "is no tool_use in the message before"
                 raise _wrong(f"{place}.tool_use_id", f"{why}: {block.call_id[:128]!r}")
     _check_answered(open_calls)

@@ -11,7 +11,6 @@ from marshmallow import fields, validate
 
 from janflask.inference.blocks import SYSTEM, MessagesRequest
 from janflask.inference.forms.answer_forms import maker
-from janflask.inference.forms.constrained import Constrained
 from janflask.inference.requests import ChatMessage, ChatRequest
 from janflask.models.known_fields import CONVERSATION
 from janflask.models.parameters import EFFORTS, MAX_TOKENS, template_kwargs
@@ -283,6 +282,14 @@ class MessagesSchema(TurnsSchema, InferenceSchema):
             "maxItems": StopStrings.MAX_STRINGS,
         },
     )
+    conversation = Text(
+        allow_none=True,
+        validate=validate.Length(1, 512),
+        metadata={
+            "description": "Ours: the id of a conversation (or thread) that is stored here. `messages` are what is new "
+            "in it, and the answer is stored, too, also if its client leaves.",
+        },
+    )
     stream = optional_flag("Send the answer as Anthropic's events while it is generated.", default=False)
 
     @ma.post_load
@@ -290,15 +297,20 @@ class MessagesSchema(TurnsSchema, InferenceSchema):
         """The dataclass. Raises InvalidRequestError for a format that cannot be had."""
         common = common_arguments(data)
         most = data["max_tokens"]
-        common |= {"max_tokens": max(1, most), "stop": data.get("stop_sequences"), "constraint": _form(data)}
-        request = self.asked(data, **common)
-        return request if most else replace(request, only_reads=True)
+        common |= {"max_tokens": max(1, most), "stop": data.get("stop_sequences")}
+        schema, place = _schema(data)
+        if schema is not None:
+            common["constraint"] = maker("json", schema, place)()
+        return replace(
+            self.asked(data, **common), only_reads=not most, schema=schema, conversation=data.get("conversation")
+        )
 
 
-def _form(data: Mapping[str, Any]) -> Constrained | None:
+def _schema(data: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, str]:
+    """That of the answer, and where it stands."""
     newer, older = data.get("output_config", {}).get("format"), data.get("output_format")
     if newer is not None and older is not None and newer != older:
         raise ma.ValidationError("must be the same as `output_config.format`, or left out", "output_format")
     place = "output_format.schema" if newer is None else "output_config.format.schema"
     found = older if newer is None else newer
-    return None if found is None else maker("json", found["schema"], place)()
+    return None if found is None else found["schema"], place

@@ -89,6 +89,26 @@ def test_only_the_prompt(claude: anthropic.Anthropic) -> None:
     assert claude.messages.create(**asked).usage.input_tokens == 1
 
 
+def test_a_conversation_of_the_store(claude: anthropic.Anthropic, server: Server) -> None:
+    """One that Jan's routes began goes on here, and what is said here is in it."""
+    begun = {"messages": [{"role": "user", "content": "My name is Ada."}, {"role": "assistant", "content": "Hello!"}]}
+    thread = server.post("/v1/threads", json=begun).json()["id"]
+    new: Any = [{"role": "user", "content": "What is my name?"}]
+    asked = {**ASKED, "messages": new, "extra_body": {"temperature": 0, "conversation": thread}}
+    whole = claude.messages.create(**asked)
+    assert whole.usage.input_tokens + (whole.usage.cache_read_input_tokens or 0) > 30  # with all that came before
+    named = {**asked, "extra_body": {"temperature": 0, "conversation": thread.replace("thread_", "conv_")}}
+    with claude.messages.stream(**named) as stream:
+        streamed = stream.get_final_message()
+    listed = server.get(f"/v1/threads/{thread}/messages?order=asc").json()["data"]
+    assert [message["role"] for message in listed] == ["user", "assistant"] * 3
+    assert [message["id"] for message in listed][3::2] == [whole.id, streamed.id]
+    assert [message["content"][0]["text"]["value"] for message in listed][3::2] == [said(whole), said(streamed)]
+    with pytest.raises(anthropic.NotFoundError) as missing:
+        claude.messages.create(**{**asked, "extra_body": {"conversation": "conv_nobody"}})
+    assert missing.value.details is not None
+
+
 def test_many_at_once(server: Server) -> None:
     async def ask() -> list[anthropic.types.Message]:
         async with anthropic.AsyncAnthropic(base_url=server.url, api_key="none", max_retries=0) as client:
