@@ -9,6 +9,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.errors import InvalidRequestError
 from janflask.inference.blocks import SYSTEM, MessagesRequest
 from janflask.inference.forms.answer_forms import maker
 from janflask.inference.requests import ChatMessage, ChatRequest
@@ -25,6 +26,10 @@ DISPLAYS = ("summarized", "omitted")
 JSON_SCHEMA = "json_schema"
 CLEAR_THINKING = "clear_thinking_20251015"
 EDITS = (CLEAR_THINKING, "clear_tool_uses_20250919", "compact_20260112")
+_NO_THREADS = (
+    "thread is not supported: send all of the conversation without it, or the id of one that is stored here in "
+    "`conversation`"
+)
 _OBJECT = {"type": "must be an object"}
 _ONE_OF = "must be one of {choices}, not {input!r}"
 
@@ -282,6 +287,15 @@ class MessagesSchema(TurnsSchema, InferenceSchema):
             "maxItems": StopStrings.MAX_STRINGS,
         },
     )
+    thread = fields.Raw(
+        allow_none=True,
+        metadata={
+            "description": "Refused, by an error that tells Anthropic's clients to go on by sending all of the "
+            "conversation each time, as its tool runner does then.",
+            "enum": [False],
+            "nullable": True,
+        },
+    )
     conversation = Text(
         allow_none=True,
         validate=validate.Length(1, 512),
@@ -298,6 +312,8 @@ class MessagesSchema(TurnsSchema, InferenceSchema):
         common = common_arguments(data)
         most = data["max_tokens"]
         common |= {"max_tokens": max(1, most), "stop": data.get("stop_sequences")}
+        if data.get("thread", False) is not False:
+            raise InvalidRequestError(_NO_THREADS, param="thread", code="thread_unsupported_request")
         schema, place = _schema(data)
         if schema is not None:
             common["constraint"] = maker("json", schema, place)()
