@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import (
+    agent,
     compare,
     downloads,
     latency,
@@ -52,6 +53,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "streamed_runs": runs.streamed_runs,
     "next_turn": runs.next_turn,
     "rejoined_runs": runs.rejoined_runs,
+    "agent": agent.run,
     "upstream": upstream.upstream,
 }
 # Those that measure this checkout against another one.
