@@ -20,6 +20,7 @@ from benchmarks import (
     memory,
     models,
     parsing,
+    responses,
     runs,
     sampling,
     store,
@@ -54,6 +55,9 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "next_turn": runs.next_turn,
     "rejoined_runs": runs.rejoined_runs,
     "agent": agent.run,
+    "streamed_responses": responses.streamed_responses,
+    "get_response": responses.get_response,
+    "replayed_response": responses.replayed_response,
     "upstream": upstream.upstream,
 }
 # Those that measure this checkout against another one.

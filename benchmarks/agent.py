@@ -44,9 +44,7 @@ def _loop(kind: type[Agent], count: int, *, restart: bool = False) -> list[Agent
         for turns in parts:
             with serving_store(data, **SETTINGS, **knobs) as server:
                 server.put(f"/v1/models/{MODEL}/start")
-                knobs = (
-                    server.knobs()
-                )  # a busy machine may make the next server choose others
+                knobs = server.knobs()  # a busy machine may make the next server choose others
                 longest = [_turns(server, agents) for _ in range(turns)][-1]
     if longest < HISTORY:
         raise SystemExit(f"the history grew to {longest} tokens only, not {HISTORY}")

@@ -20,7 +20,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "inference": BASE | {"parsing", "models", "storage", "ipc"},
     "services": BASE | {"files", "models", "storage", "ipc", "inference"},
     "container": BASE | {"models", "storage", "ipc", "transfer", "inference", "services"},
-    "schemas": BASE | {"models", "storage", "inference"},
+    "schemas": BASE | {"files", "models", "storage", "inference"},
     "processes": BASE | {"files", "ipc"},
     "engine": BASE | {"parsing", "files", "models", "ipc", "processes"},
     "supervisor": BASE | {"files", "models", "ipc", "downloads", "processes"},

@@ -9,6 +9,7 @@ from janflask.api.plumbing.blueprint import Api
 from janflask.api.plumbing.context import EXTENSION
 from janflask.api.plumbing.converters import URL, UrlConverter, name_threads
 from janflask.api.views import (
+    anthropic,
     assistants,
     conversations,
     embeddings,
@@ -16,7 +17,9 @@ from janflask.api.views import (
     inference,
     messages,
     models,
+    responses,
     runs,
+    stored_chats,
     system,
     threads,
     tokens,
@@ -42,8 +45,8 @@ def build(settings: Settings) -> Flask:
     app.url_value_preprocessor(name_threads)
     api = Api(app)
     openapi.add_components(api.spec)
-    stored = (threads, messages, runs, conversations, transfer, assistants, files)
-    for module in (models, inference, embeddings, tokens, *stored, system):
+    stored = (threads, messages, runs, responses, conversations, transfer, assistants, files)
+    for module in (models, inference, stored_chats, anthropic, embeddings, tokens, *stored, system):
         api.register_blueprint(module.blp)
     app.register_blueprint(system.pages)
     openapi.add_webhooks(api.spec)

@@ -3,6 +3,8 @@
 ``backend``: The one door to a model, whatever runs it: what the API, the runs and everything above know of models that
     answer
 ``backends``: Which backend answers for a model
+``blocks``: A conversation in turns of blocks, as Anthropic's Messages have it, and the messages that a model is shown
+    of it
 ``deltas``: What a backend says of an answer while it grows, from its start to its end
 ``leftovers``: What of a conversation no model here is shown, by name: asked before it is answered, so that nothing gets
     lost

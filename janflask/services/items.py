@@ -22,6 +22,7 @@ from janflask.storage.items import (
     CALL_ID,
     CALLS,
     COMPACTION,
+    KEPT,
     REASONING,
     TOOL,
     CallDraft,
@@ -69,6 +70,8 @@ def drafted(
     * RequestTooLargeError for a line of more than ``max_bytes`` as JSON,
     * NotFoundError for a reference.
     """
+    if before is not None and not any(isinstance(draft, CallDraft | OutputDraft | ItemReference) for draft in drafts):
+        before = ()  # nobody asks for the calls in it
     calls = CallOrder.of(before)
     lines: list[Message] = []
     thought: str | None = None  # of the draft before, for the assistant's line that follows
@@ -85,7 +88,7 @@ def drafted(
         line = _drafted_line(thread_id, found, thought or "")
         if isinstance(found, SummaryDraft):
             kept = [item.id for item in lines[len(lines) - found.leading :]]
-            line = replace(line, extra={COMPACTION: {"kept": kept, "encrypted_content": found.encrypted_content}})
+            line = replace(line, extra={COMPACTION: {KEPT: kept, "encrypted_content": found.encrypted_content}})
         thought = None
         calls.add(found, place)
         lines.append(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 
 from flask import Response, g
@@ -47,12 +48,18 @@ def last_event(text: str | None) -> int | None:
     return int(text)
 
 
-def event_stream(lines: Iterator[bytes], close: Callable[[], None], error_name: bytes = b"") -> Response:
+def event_stream(
+    lines: Iterator[bytes],
+    close: Callable[[], None],
+    error_name: bytes = b"",
+    tell_error: Callable[[JanflaskError], bytes] | None = None,
+) -> Response:
     """``lines`` as server-sent events; an error while they are made becomes the last one. ``close`` is called then.
 
-    ``error_name`` is the error's event name, in a stream whose events have names.
+    ``error_name`` is the error's event name, in a stream whose events have names; ``tell_error`` makes the whole event.
     """
-    response = Response(_guarded(lines, g.request_id, error_name), mimetype="text/event-stream")
+    tell = tell_error or partial(_told_error, error_name)
+    response = Response(_guarded(lines, g.request_id, tell), mimetype="text/event-stream")
     # X-Accel-Buffering tells nginx to pass each piece on at once.
     response.headers.update({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
     response.call_on_close(close)
@@ -87,7 +94,11 @@ def _lines(events: Iterator[Sequence[Event]], writer: ChunkWriter) -> Iterator[b
             yield piece
 
 
-def _guarded(lines: Iterator[bytes], request_id: str, error_name: bytes) -> Iterator[bytes]:
+def _told_error(name: bytes, error: JanflaskError) -> bytes:
+    return (b"event: %s\n" % name if name else b"") + data_line(error_body(error))
+
+
+def _guarded(lines: Iterator[bytes], request_id: str, tell: Callable[[JanflaskError], bytes]) -> Iterator[bytes]:
     try:
         yield from lines
         return
@@ -100,4 +111,4 @@ def _guarded(lines: Iterator[bytes], request_id: str, error_name: bytes) -> Iter
     except Exception:
         log.exception("request %s failed in mid-stream", request_id)
         error = internal_error(request_id)
-    yield (b"event: %s\n" % error_name if error_name else b"") + data_line(error_body(error))
+    yield tell(error)
