@@ -19,6 +19,7 @@ from benchmarks import (
     memory,
     models,
     parsing,
+    responses,
     runs,
     sampling,
     store,
@@ -52,6 +53,9 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "streamed_runs": runs.streamed_runs,
     "next_turn": runs.next_turn,
     "rejoined_runs": runs.rejoined_runs,
+    "streamed_responses": responses.streamed_responses,
+    "get_response": responses.get_response,
+    "replayed_response": responses.replayed_response,
     "upstream": upstream.upstream,
 }
 # Those that measure this checkout against another one.

@@ -57,7 +57,7 @@ def rejoined_runs() -> list[Row]:
     with serving(ctx_len=1024, n_parallel=CLIENTS) as server:
         for _ in range(CUTS):
             thread = _thread(server)
-            body = _body(max_completion_tokens=TOKENS) | {"stream": False}
+            body = body_of(max_completion_tokens=TOKENS) | {"stream": False}
             run = server.post(f"/v1/threads/{thread}/runs", json.dumps(body).encode())["id"]
             path = f"/v1/threads/{thread}/runs/{run}/events"
             heard = _numbers(_get(server, path, cut=rng.randrange(1, 20_000)))
@@ -68,9 +68,9 @@ def rejoined_runs() -> list[Row]:
 
 def chats(server: Server, model: str = MODEL) -> float:
     """Seconds of ``CLIENTS`` streamed chats at once, ``TOKENS`` tokens each."""
-    body = _body(model=model, max_tokens=TOKENS, stream_options={"include_usage": True})
+    body = body_of(model=model, max_tokens=TOKENS, stream_options={"include_usage": True})
     body["messages"] = [{"role": "user", "content": QUESTION}]
-    return _all(server, [post_request("/v1/chat/completions", body)] * CLIENTS)
+    return all_answered(server, [post_request("/v1/chat/completions", body)] * CLIENTS)
 
 
 def rates_row(name: str, times: list[tuple[float, float]], share: float, first: str) -> Row:
@@ -84,8 +84,8 @@ def rates_row(name: str, times: list[tuple[float, float]], share: float, first: 
 
 
 def _runs(server: Server) -> float:
-    body = _body(max_completion_tokens=TOKENS) | {"instructions": ""}
-    return _all(server, [post_request(f"/v1/threads/{_thread(server)}/runs", body) for _ in range(CLIENTS)])
+    body = body_of(max_completion_tokens=TOKENS) | {"instructions": ""}
+    return all_answered(server, [post_request(f"/v1/threads/{_thread(server)}/runs", body) for _ in range(CLIENTS)])
 
 
 def _thread(server: Server) -> str:
@@ -93,12 +93,17 @@ def _thread(server: Server) -> str:
     return str(server.post("/v1/threads", json.dumps(body).encode())["id"])
 
 
-def _body(**fields: Any) -> dict[str, Any]:
+def body_of(**fields: Any) -> dict[str, Any]:
     return {"model": MODEL, "stream": True, "temperature": 0, "ignore_eos": True, **fields}
 
 
-def _all(server: Server, requests: Sequence[bytes]) -> float:
-    """Seconds until all of them are answered, with ``TOKENS`` tokens each. Raises SystemExit for another answer."""
+def all_answered(
+    server: Server, requests: Sequence[bytes], end: bytes = b"[DONE]", tokens: str = "completion"
+) -> float:
+    """Seconds until all are answered, up to ``end``, with ``TOKENS`` tokens each. Raises SystemExit for another answer.
+
+    ``tokens`` is what its usage calls them.
+    """
     started = time.perf_counter()
     with selectors.DefaultSelector() as selector:
         tails: dict[int, bytes] = {}
@@ -114,12 +119,12 @@ def _all(server: Server, requests: Sequence[bytes]) -> float:
             for key, _ in ready:
                 data = key.data.recv(1 << 16)
                 if data:
-                    tails[key.fd] = (tails[key.fd] + data)[-8192:]
+                    tails[key.fd] = (tails[key.fd] + data)[-(1 << 16) :]
                     continue
                 selector.unregister(key.data)
                 key.data.close()
-                counted = re.findall(rb'"completion_tokens": ?(\d+)', tails[key.fd])
-                if b"[DONE]" not in tails[key.fd] or not counted or int(counted[-1]) != TOKENS:
+                counted = re.findall(rb'"%s_tokens": ?(\d+)' % tokens.encode(), tails[key.fd])
+                if end not in tails[key.fd] or not counted or int(counted[-1]) != TOKENS:
                     raise SystemExit(f"an answer is not whole: {tails[key.fd][-1000:]!r}")
     return time.perf_counter() - started
 
@@ -182,7 +187,7 @@ def long_thread(server: Server, nonce: str = "") -> str:
 def first_token(server: Server, thread: str, **fields: Any) -> float:
     """Seconds to the first text of a run with one more question."""
     added = [{"role": "user", "content": "And then?"}]
-    body = _body(max_completion_tokens=2) | {"instructions": "", "additional_messages": added} | fields
+    body = body_of(max_completion_tokens=2) | {"instructions": "", "additional_messages": added} | fields
     started, first, heard = time.perf_counter(), 0.0, b""
     with socket.create_connection(("127.0.0.1", server.port), timeout=REPLY_LIMIT) as sock:
         sock.sendall(post_request(f"/v1/threads/{thread}/runs", body))

@@ -40,7 +40,7 @@ TEXT = "The quick brown fox jumps over the lazy dog. " * 6
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def folder_on_disk() -> Iterator[Path]:
     """A folder on the disk that data is kept on, which a temporary folder may not be."""
     disk = Path(os.environ.get("JANFLASK_DATA_DIR", ROOT / "data"))
     disk.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def append() -> list[Row]:
     count = 400
     ours: list[float] = []
     bare: list[float] = []
-    with _folder() as folder:
+    with folder_on_disk() as folder:
         threads = _repository(folder).threads
         thread_id = threads.create(_thread("append")).id
         line = encode_message(_message(thread_id))
@@ -104,7 +104,7 @@ def append_http() -> list[Row]:
     """8 clients post messages, each to a thread of its own, against the rate of bare writes and fsyncs."""
     rates, bare = [], []
     body = json.dumps({"role": "user", "content": TEXT}).encode()
-    with _folder() as folder, serving_store(folder / "data", workers=WORKERS) as server:
+    with folder_on_disk() as folder, serving_store(folder / "data", workers=WORKERS) as server:
         names = [server.post("/v1/threads", b"{}")["id"] for _ in range(CLIENTS)]
         requests = [_request("POST", f"/v1/threads/{name}/messages", body) for name in names]
         line = encode_message(_message(names[0]))
@@ -155,7 +155,7 @@ def _in_new_process(folder: Path, call: str, *arguments: str) -> dict[str, float
 def threads_page() -> list[Row]:
     """A page of 20 of 100,000 threads: again, in a new process, and in one that finds no index."""
     page = "assert len(threads.list(Page(limit=20)).items) == 20; threads.count()"
-    with _folder() as folder:
+    with folder_on_disk() as folder:
         _write_threads(folder / "data" / "threads", THREADS)
         unindexed = _in_new_process(folder, page)
         cold, warm = [], []
@@ -203,7 +203,7 @@ def _paged_through(page: Callable[[str | None], Sequence[str]], pages: int = 100
 def long_thread() -> list[Row]:
     """The last 20 messages of a thread with 100,000, in new processes, and how much these grow."""
     page = "assert len(threads.list_messages(sys.argv[2], Page(limit=20)).items) == 20"
-    with _folder() as folder:
+    with folder_on_disk() as folder:
         threads = _repository(folder, durability="os").threads
         thread_id = threads.create(_thread("long")).id
         for _ in range(MESSAGES // 1000):
@@ -227,7 +227,7 @@ def get_thread() -> list[Row]:
     """GET one thread with 8 clients, against an empty Flask view behind the same gunicorn."""
     rates, empty = [], []
     with (
-        _folder() as folder,
+        folder_on_disk() as folder,
         serving_store(folder / "data", workers=WORKERS) as server,
         serving_store(folder / "data", "benchmarks.empty_app:app", workers=WORKERS) as other,
     ):

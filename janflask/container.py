@@ -10,7 +10,9 @@ from janflask.inference.upstream.pools import UpstreamPools
 from janflask.ipc.clients.runner import RunnerClient
 from janflask.ipc.clients.supervisor import SupervisorClient
 from janflask.models.catalog import ModelCatalog
+from janflask.services.answers import AnswerService
 from janflask.services.assistants import AssistantService
+from janflask.services.cache_diagnostics import CacheDiagnostics
 from janflask.services.compaction import Compactions
 from janflask.services.downloads import DownloadService
 from janflask.services.files import FileService
@@ -20,6 +22,7 @@ from janflask.services.models import ModelService
 from janflask.services.runs import RunService
 from janflask.services.seals import Seals
 from janflask.services.threads import ThreadService
+from janflask.services.unstored import UnstoredAnswers
 from janflask.settings import Settings
 from janflask.storage import open_repository
 from janflask.storage.base import Repository
@@ -40,11 +43,14 @@ class Services:
     threads: ThreadService
     messages: MessageService
     items: ItemService
+    answers: AnswerService
+    unstored: UnstoredAnswers
     runs: RunService
     files: FileService
     portable: PortableService
     seals: Seals
     compactions: Compactions
+    cache_diagnostics: CacheDiagnostics
 
     @classmethod
     def of(cls, settings: Settings, repository: Repository | None = None) -> Services:
@@ -60,6 +66,12 @@ class Services:
         threads = ThreadService(settings, repository, assistants, messages)
         backends, seals = Backends(settings, models.card, engines, upstreams), Seals(settings.secrets_dir)
         compactions = Compactions(backends, seals)
+        items = ItemService(
+            settings, repository, threads=threads, messages=messages, seals=seals, compactions=compactions
+        )
+        answers = AnswerService(
+            settings, repository, runner, items=items, messages=messages, models=models, threads=threads
+        )
         return cls(
             settings=settings,
             models=models,
@@ -68,7 +80,9 @@ class Services:
             assistants=assistants,
             threads=threads,
             messages=messages,
-            items=ItemService(settings, repository, messages=messages, seals=seals, compactions=compactions),
+            items=items,
+            answers=answers,
+            unstored=UnstoredAnswers(settings, answers, items, backends, models),
             runs=RunService(
                 settings,
                 repository,
@@ -82,4 +96,5 @@ class Services:
             portable=PortableService(settings, repository),
             seals=seals,
             compactions=compactions,
+            cache_diagnostics=CacheDiagnostics(settings.cache_dir, seals),
         )

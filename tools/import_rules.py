@@ -20,12 +20,13 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "inference": BASE | {"parsing", "models", "storage", "ipc"},
     "services": BASE | {"files", "models", "storage", "ipc", "inference"},
     "container": BASE | {"models", "storage", "ipc", "transfer", "inference", "services"},
-    "schemas": BASE | {"models", "storage", "inference"},
+    "schemas": BASE | {"files", "models", "storage", "inference"},
     "processes": BASE | {"files", "ipc"},
     "engine": BASE | {"parsing", "files", "models", "ipc", "processes"},
     "supervisor": BASE | {"files", "models", "ipc", "downloads", "processes"},
     "runner": BASE | {"files", "models", "storage", "ipc", "processes", "inference", "services", "container"},
-    "api": BASE | {"models", "storage", "ipc", "parsing", "inference", "services", "container", "schemas", "__init__"},
+    "api": BASE
+    | {"files", "models", "storage", "ipc", "parsing", "inference", "services", "container", "schemas", "__init__"},
     "cli": BASE
     | {"files", "models", "storage", "downloads", "transfer", "services", "schemas", "supervisor", "__init__"},
     "__init__": BASE | {"api"},

@@ -7,15 +7,19 @@ from flask import Flask
 from janflask.api.plumbing import body_timeout, content_encoding, errors, openapi, origins, unread_body
 from janflask.api.plumbing.blueprint import Api
 from janflask.api.plumbing.context import EXTENSION
-from janflask.api.plumbing.converters import URL, UrlConverter
+from janflask.api.plumbing.converters import URL, UrlConverter, name_threads
 from janflask.api.views import (
+    anthropic,
     assistants,
+    conversations,
     embeddings,
     files,
     inference,
     messages,
     models,
+    responses,
     runs,
+    stored_chats,
     system,
     threads,
     tokens,
@@ -38,9 +42,11 @@ def build(settings: Settings) -> Flask:
     content_encoding.register(app)
     app.url_map.strict_slashes = False
     app.url_map.converters[URL] = UrlConverter
+    app.url_value_preprocessor(name_threads)
     api = Api(app)
     openapi.add_components(api.spec)
-    for module in (models, inference, embeddings, tokens, threads, messages, runs, transfer, assistants, files, system):
+    stored = (threads, messages, runs, responses, conversations, transfer, assistants, files)
+    for module in (models, inference, stored_chats, anthropic, embeddings, tokens, *stored, system):
         api.register_blueprint(module.blp)
     app.register_blueprint(system.pages)
     openapi.add_webhooks(api.spec)

@@ -8,6 +8,7 @@
 ``chat``: ``janflask chat``: a streamed conversation in the terminal, or one question a line from a pipe
 ``client``: The CLI's way to a running server: JSON requests and server-sent events over the standard library's HTTP
     client
+``conversations``: ``janflask conversations``: threads seen as items, by their names in the Responses API
 ``doctor``: ``janflask doctor``: looks at every file in the data folder. Works beside a running server
 ``models``: ``janflask models``: what is on disk and what runs. Talks to the running server; looks at the disk when none
     runs
@@ -41,6 +42,7 @@ from flask.cli import FlaskGroup, routes_command, shell_command
 import janflask
 from janflask.cli.assistants import assistants
 from janflask.cli.chat import chat
+from janflask.cli.conversations import conversations
 from janflask.cli.doctor import doctor
 from janflask.cli.models import models
 from janflask.cli.serve import serve
@@ -49,7 +51,7 @@ from janflask.cli.threads import threads
 if TYPE_CHECKING:
     from flask import Flask
 
-COMMANDS: tuple[click.Command, ...] = (serve, chat, models, threads, assistants, doctor)
+COMMANDS: tuple[click.Command, ...] = (serve, chat, models, threads, conversations, assistants, doctor)
 
 
 def _create_app() -> Flask:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from janflask.cli.options import current_settings
 from janflask.cli.terminal import Rows, column, console, echo, one_line
 from janflask.errors import JanflaskError
+from janflask.files import ids
 from janflask.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,6 +23,18 @@ if TYPE_CHECKING:
 
 
 MAX_NAME = 60  # characters in a table
+
+
+class _ThreadName(click.ParamType[str]):
+    """The id of a thread, which may be named as a conversation."""
+
+    name = "thread"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return ids.thread_id(value)
+
+
+THREAD_NAME = _ThreadName()
 
 
 def open_store() -> tuple[Settings, Repository]:

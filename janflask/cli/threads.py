@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -15,6 +15,7 @@ import click
 
 from janflask.cli.options import client_for, json_option, url_option
 from janflask.cli.store import (
+    THREAD_NAME,
     counted,
     explained,
     moment,
@@ -30,6 +31,7 @@ from janflask.files import by_path
 from janflask.storage.records import Message, Thread
 
 if TYPE_CHECKING:
+    from janflask.storage.items import Item
     from janflask.transfer.service import ExportReport, ImportReport, PortableService
 
 _ZIP = b"PK"
@@ -49,11 +51,14 @@ def list_threads(limit: int | None, as_json: bool) -> None:
 
     with explained():
         found = open_store()[1].threads.list(Page(limit=limit)).items
-    _print_threads(found, as_json, "There are no conversations.")
+    if as_json:
+        print_json([_plain(thread) for thread in found])
+    else:
+        print_threads(found, "There are no conversations.")
 
 
 @threads.command()
-@click.argument("thread_id", metavar="THREAD")
+@click.argument("thread_id", metavar="THREAD", type=THREAD_NAME)
 @click.argument("text", metavar="TEXT")
 @click.option("--model", metavar="ID", help="Who answers.  [default: as thread or assistant say]")
 @click.option("--last", type=click.IntRange(1, 10_000), metavar="N", help="Show the model the newest N messages only.")
@@ -83,11 +88,14 @@ def search(query: tuple[str, ...], limit: int | None, as_json: bool) -> None:
 
     with explained():
         found = open_store()[1].threads.search(" ".join(query), Page(limit=limit)).items
-    _print_threads(found, as_json, "No conversation has these words.")
+    if as_json:
+        print_json([_plain(thread) for thread in found])
+    else:
+        print_threads(found, "No conversation has these words.")
 
 
 @threads.command()
-@click.argument("thread_id", metavar="THREAD")
+@click.argument("thread_id", metavar="THREAD", type=THREAD_NAME)
 @json_option
 def show(thread_id: str, as_json: bool) -> None:
     """Show one conversation with its messages."""
@@ -108,7 +116,7 @@ def show(thread_id: str, as_json: bool) -> None:
 
 
 @threads.command()
-@click.argument("thread_ids", metavar="THREAD...", nargs=-1)
+@click.argument("thread_ids", metavar="THREAD...", nargs=-1, type=THREAD_NAME)
 @click.option("-o", "--output", metavar="FILE", help="Where to; - is the standard output.  [default: -]")
 @click.option("--all", "everything", is_flag=True, help="Everything, as one zip archive.")
 @click.option("--to", "folder", metavar="FOLDER", type=click.Path(path_type=Path), help="Into a data folder of Jan's.")
@@ -147,7 +155,7 @@ def import_threads(paths: tuple[str, ...], as_json: bool) -> None:
 
 
 @threads.command()
-@click.argument("thread_ids", metavar="THREAD...", nargs=-1, required=True)
+@click.argument("thread_ids", metavar="THREAD...", nargs=-1, required=True, type=THREAD_NAME)
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def delete(thread_ids: tuple[str, ...], yes: bool) -> None:
     """Delete conversations with their messages, for good."""
@@ -170,16 +178,16 @@ def _plain(thread: Thread) -> dict[str, Any]:
     return thread_to_json(thread)
 
 
-def _print_threads(found: Sequence[Thread], as_json: bool, nothing: str) -> None:
-    if as_json:
-        print_json([_plain(thread) for thread in found])
-        return
+def print_threads(
+    found: Sequence[Thread], nothing: str, heading: str = "THREAD", name_of: Callable[[str], str] = str
+) -> None:
+    """A table of threads under the names that ``name_of`` makes of their ids; ``nothing`` is said if there are none."""
     if not found:
         echo(nothing)
         return
-    rows = table("THREAD", "UPDATED", "MODEL", "TITLE")
+    rows = table(heading, "UPDATED", "MODEL", "TITLE")
     for thread in found:
-        rows.add_row(thread.id, moment(thread.updated_ms), named(_model(thread)), named(thread.title))
+        rows.add_row(name_of(thread.id), moment(thread.updated_ms), named(_model(thread)), named(thread.title))
     console().print(rows)
 
 
@@ -189,10 +197,28 @@ def _model(thread: Thread) -> str:
 
 
 def _print_message(message: Message) -> None:
+    from janflask.storage.items import readable_items
+
     other = [str(part.get("type")) for part in message.content if part.get("type") != "text"]
     held = [*other, *(f"file {file_id}" for file_id in message.files)]
     note = f"  [{', '.join(held)}]" if held else ""
-    echo(f"\n{message.role}  {moment(message.created_ms)}{note}\n{message.text}")
+    echo(f"\n{message.role}  {moment(message.created_ms)}{note}")
+    for text in [told(item) for item in readable_items(message)] or [message.text]:
+        echo(text)
+
+
+def told(item: Item) -> str:
+    """What an item says; what is no message is marked."""
+    match item.kind:
+        case "function_call" if item.call is not None:
+            return f"[calls {one_line(item.call.name)}({item.call.arguments})]"
+        case "function_call_output" if item.call is not None:
+            return f"[{one_line(item.call.name or item.call.id)} gave back] {item.text}"
+        case "reasoning":
+            return f"[thinks] {item.text}"
+        case "compaction":
+            return f"[stands for what is above] {item.text}"
+    return item.text
 
 
 def _print_import(path: str, report: ImportReport) -> None:

@@ -8,8 +8,7 @@
     they draw
 ``constraint``: Structured output: constraints are compiled to matchers by llguidance, beside the loop and within limits
 ``context``: A context over a model in llama.cpp: its KV memory, its batch, and the hot path through the extension
-``conversations``: Conversations' KV state beyond the slots: put away before a slot is lost, brought back before a
-    prompt is computed
+``conversations``: KV states beyond the slots: put away before a slot is lost, brought back before a prompt is computed
 ``cores``: How many cores there are for an engine
 ``devices``: What memory llama.cpp's GPUs have: ``python -m janflask.engine.devices`` prints it as JSON
 ``echo``: A prompt that comes before its answer: its text token by token, and its log-probabilities as they are computed
@@ -37,9 +36,10 @@
 ``sequence``: One continuation being generated: its tokens, how far they are computed, and what it still may do
 ``server``: What an engine answers: it generates, makes embeddings, cuts texts into tokens and tells how busy it is
 ``sizing``: How large a context to make: as the settings say, in which admission has put what it decided
-``snapshots``: Conversations' KV state on disk, so that one that was stopped, evicted or restarted is not computed again
+``snapshots``: KV states on disk, so that a conversation that was stopped, evicted or restarted is not computed again
 ``sockets``: A server on a Unix socket: one thread reads and writes frames, others hand it what to send
 ``spelling``: Texts as the tokens that make exactly their bytes: what an engine writes in a model's place
+``state_index``: Which of the states on disk begin like a prompt: the tokens of all of them in memory, in order
 ``state_key``: The key by which an engine knows a KV state as one that this data folder's engines wrote
 ``telling``: What is told of tokens beside an answer's text: their log-probabilities, and a prompt's own tokens with
     theirs

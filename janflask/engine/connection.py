@@ -43,7 +43,7 @@ class Connection:
         self.send(Echo(text, logprobs))
 
     def finished(self, sequence: Sequence, reason: FinishReason) -> None:
-        self.send(Finished(sequence.index, reason))
+        self.send(Finished(sequence.index, reason, sequence.text.stop))
         self.unfinished -= 1
         if self.unfinished == 0:
             self.send(Done(usage(self.sequences), timings(self.sequences)))

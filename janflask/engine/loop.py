@@ -61,7 +61,7 @@ class Loop(Worker):
         cache, limits: see ``Scheduler``.
         governor: sizes the slices.
         clock: seconds; a test's own.
-        snapshots: keeps conversations on the disk.
+        snapshots: keeps KV states on the disk.
         masker: computes the masks of sequences that are constrained; without one there are none.
     """
 
@@ -124,17 +124,17 @@ class Loop(Worker):
     # --- the loop -----------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """See ``Worker``; conversations are put away last, when nobody waits for an answer any more."""
+        """See ``Worker``; states are put away last, when nobody waits for an answer any more."""
         super().run()
         if self.conversations is not None:
             self.conversations.finish(self.scheduler.cache.unkept(), FINISH_TIME)
 
     def _wait(self) -> None:
-        """Until there is work; after a moment without any, conversations that are nowhere but here are put away."""
-        unkept = self.scheduler.cache.unkept() if self.conversations is not None else []
-        if not self._wake.wait(REST_BEFORE_KEEPING if unkept else None) and self.conversations is not None:
-            for slot in unkept:
-                self.conversations.put_away(slot)
+        """Until there is work; after a moment without any, what is nowhere but here is put away, if it is much."""
+        keeper = self.conversations
+        due = [] if keeper is None else [slot for slot in self.scheduler.cache.unkept() if keeper.is_due_at_rest(slot)]
+        if not self._wake.wait(REST_BEFORE_KEEPING if due else None) and keeper is not None:
+            keeper.rest(due)
 
     def step(self) -> bool:
         """One decode for everybody. False: there is nothing to do.
@@ -311,7 +311,8 @@ class Loop(Worker):
 
     def _end(self, error: JanflaskError) -> None:
         for sequence in [*self.scheduler.running, *self.scheduler.waiting]:
-            self._fail(sequence, error)
+            self.scheduler.finish(sequence)  # what is computed of it is right, whoever goes on with it
+            sequence.sink.failed(sequence, error)
 
 
 def failed_here() -> EngineError:

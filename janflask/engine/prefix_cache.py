@@ -15,15 +15,28 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+SHORT_TAIL = 128  # tokens that a slot may lose to a prompt that begins like it, also where another slot is free
 
-def common_prefix(a: array[int], b: array[int]) -> int:
-    """Length of the longest common prefix of two token arrays."""
-    n = min(len(a), len(b))
-    if n == 0:
+
+def common_prefix(a: array[int] | bytes, b: array[int] | bytes) -> int:
+    """Length of the longest common prefix of two token arrays, or of their bytes; in tokens."""
+    if not a or not b:
         return 0
-    differ = np.frombuffer(a, dtype=np.int32, count=n) != np.frombuffer(b, dtype=np.int32, count=n)
+    one, other = np.frombuffer(a, dtype=np.int32), np.frombuffer(b, dtype=np.int32)
+    n = min(len(one), len(other))
+    differ = one[:n] != other[:n]
     first = int(differ.argmax())
     return first if differ[first] else n
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose a slot's tokens are, once their sequence has ended."""
+
+    n_prompt: int  # tokens of its prompt; what follows was generated
+    conversation: str | None = None  # as the request named it
+    is_lasting: bool = False  # the state outlives the slot
+    went_on: bool = False  # it went on with what had been generated before: somebody has come back to it
 
 
 @dataclass(slots=True)
@@ -34,7 +47,7 @@ class Slot:
     tokens: array[int] = field(default_factory=lambda: array("i"))
     busy: bool = False
     last_used: int = 0  # a counter, not a clock: the order of releases is all that matters
-    conversation: str | None = None  # whose tokens these are, as the request named it
+    origin: Origin | None = None  # None while it is busy, or nobody's
     kept: bool = False  # what it holds is on the disk, too
 
 
@@ -93,24 +106,35 @@ class PrefixCache:
         best_idle = max(idle, key=lambda slot: (lengths[slot.id], -len(slot.tokens), -slot.id))
         best = max(self.slots, key=lambda slot: (lengths[slot.id], not slot.busy))
         in_place = lengths[best_idle.id]
+        target = self.least_useful()
 
         copying_saves = self.can_trim and lengths[best.id] - in_place >= self.min_copy
-        if in_place and not copying_saves and self._worth_taking(best_idle, in_place, idle):
+        if in_place and not copying_saves and (len(idle) == 1 or self._is_right_in_place(best_idle, in_place, target)):
             return Placement(best_idle.id, in_place)
-        target = self.least_useful()
         gain = lengths[best.id] - lengths[target.id]
         if self.can_trim and best.id != target.id and gain >= self.min_copy:
             return Placement(target.id, lengths[best.id], copy_from=best.id)
         return Placement(target.id, lengths[target.id])
 
     def least_useful(self) -> Slot:
-        """The slot to give up: an empty one, else the one used the longest ago. There must be an idle one."""
-        idle = [slot for slot in self.slots if not slot.busy]
-        return min(idle, key=lambda slot: (len(slot.tokens) > 0, slot.last_used, slot.id))
+        """The slot to give up: the one whose loss costs least. There must be an idle one."""
+        return min((slot for slot in self.slots if not slot.busy), key=lambda slot: (self._loss(slot, 0), slot.id))
 
-    def _worth_taking(self, slot: Slot, length: int, idle: list[Slot]) -> bool:
-        """Continue in place where little is lost: most of the slot is shared, or nothing else is free."""
-        return len(idle) == 1 or not self.can_trim or 2 * length >= len(slot.tokens)
+    def _loss(self, slot: Slot, kept: int) -> float:
+        """What it costs to lose all but ``kept`` of a slot's tokens, if they are asked for with every turn of others.
+
+        So a long conversation outlives many short ones, but not for ever.
+        """
+        return (len(slot.tokens) - kept) / (self._clock - slot.last_used + 1)
+
+    def _is_right_in_place(self, slot: Slot, length: int, target: Slot) -> bool:
+        """Most of the slot is shared, and what would be lost of it is little, or less than in ``target``."""
+        if not self.can_trim:
+            return True
+        if 2 * length < len(slot.tokens):
+            return False
+        tail = len(slot.tokens) - length
+        return tail < max(SHORT_TAIL, self.min_copy) or self._loss(slot, length) <= self._loss(target, 0)
 
     def take(self, placement: Placement) -> Slot:
         """Marks the slot busy and books what it holds from now on."""
@@ -118,20 +142,20 @@ class PrefixCache:
         source = slot if placement.copy_from is None else self.slots[placement.copy_from]
         slot.tokens = source.tokens[: placement.reuse]
         slot.busy = True
-        slot.conversation = None
+        slot.origin = None
         return slot
 
     def append(self, slot: int, tokens: array[int]) -> None:
         """The step computed these tokens at the slot's end."""
         self.slots[slot].tokens.extend(tokens)
 
-    def release(self, slot: int, *, keep: bool = True, conversation: str | None = None) -> None:
+    def release(self, slot: int, *, keep: bool = True, origin: Origin | None = None) -> None:
         """The sequence is done; what it computed stays for others unless ``keep`` is false."""
         self._clock += 1
         entry = self.slots[slot]
         entry.busy = False
         entry.last_used = self._clock
-        entry.conversation = conversation
+        entry.origin = origin if keep else None
         entry.kept = False
         if not keep:
             entry.tokens = array("i")
@@ -142,9 +166,9 @@ class PrefixCache:
         return min(held, key=lambda slot: slot.last_used, default=None)
 
     def unkept(self) -> list[Slot]:
-        """The idle slots whose conversation is nowhere but here."""
-        return [slot for slot in self.slots if not slot.busy and slot.conversation is not None and not slot.kept]
+        """The idle slots that hold what is to outlive them, and is nowhere but here."""
+        return [slot for slot in self.slots if slot.origin is not None and slot.origin.is_lasting and not slot.kept]
 
     def clear(self, slot: int) -> None:
         self.slots[slot].tokens = array("i")
-        self.slots[slot].conversation = None
+        self.slots[slot].origin = None

@@ -17,9 +17,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from janflask.engine.conversations import WORTHWHILE, Conversations, gain
+from janflask.engine.conversations import Conversations, gain
 from janflask.engine.prefix_cache import Placement, PrefixCache, Slot, common_prefix
 from janflask.engine.sequence import Sequence
+from janflask.engine.state_index import WORTHWHILE
 
 SHARE_AT_LEAST = 16  # tokens: below this, waiting for another's prefix costs more than it saves
 
@@ -75,11 +76,8 @@ class Scheduler:
         self.cached_tokens = 0
 
     def submit(self, sequences: Iterable[Sequence]) -> None:
-        """Queues sequences; what is on the disk of their conversations is looked for meanwhile."""
-        for sequence in sequences:
-            self.waiting.append(sequence)
-            if self.conversations is not None and self.cache.enabled:
-                self.conversations.look_up(sequence, self._here(sequence))
+        """Queues sequences."""
+        self.waiting.extend(sequences)
 
     def _here(self, sequence: Sequence) -> int:
         """Tokens of its prompt that some slot holds."""
@@ -97,7 +95,7 @@ class Scheduler:
         held: list[Sequence] = []
         while self.waiting and self.cache.free:
             sequence = self.waiting.popleft()
-            if self._should_wait(sequence):
+            if self._should_wait(sequence) or self._is_recalled_first(sequence, held):
                 held.append(sequence)
             elif self.running and not self._has_room(sequence):
                 self.waiting.appendleft(sequence)
@@ -109,8 +107,7 @@ class Scheduler:
     def _should_wait(self, sequence: Sequence) -> bool:
         """True while something is on its way that saves computing its prompt, or has to be told before its answer.
 
-        What saves is its conversation's state on the disk, or a running sequence that computes more than any slot
-        holds.
+        What saves is a state on the disk, or a running sequence that computes more than any slot holds.
         """
         if sequence.recalling or (sequence.waits_for is not None and sequence.waits_for.is_scoring):
             return True
@@ -124,6 +121,13 @@ class Scheduler:
         if coming < SHARE_AT_LEAST:
             return False
         return coming - self._here(sequence) >= max(SHARE_AT_LEAST, self.cache.min_copy)
+
+    def _is_recalled_first(self, sequence: Sequence, held: list[Sequence]) -> bool:
+        """True if a state on the disk saves computing its prompt. No more are read than there are slots for them."""
+        if self.conversations is None or not self.cache.enabled or sequence.recalled:
+            return False
+        coming = sum(other.recalling or other.snapshot is not None for other in (*held, *self.waiting))
+        return self.conversations.look_up(sequence, self._here(sequence), read=coming < self.cache.free)
 
     def _has_room(self, sequence: Sequence) -> bool:
         """Free cells for what the prompt still needs and some growth, idle slots given up for it if need be.
@@ -157,7 +161,9 @@ class Scheduler:
         placement = self._recalled(sequence) or self.cache.place(sequence.tokens, use_cache=sequence.cache_prompt)
         if placement is None:
             raise RuntimeError("admitted without a free slot")
-        self._put_away_unless_continued(self.cache.slots[placement.slot], sequence)
+        self._put_away_unless_continued(placement, sequence)
+        source = self.cache.slots[placement.slot if placement.copy_from is None else placement.copy_from]
+        went_on = source.origin is not None and placement.reuse > source.origin.n_prompt
         slot = self.cache.take(placement)
         if placement.copy_from is not None:
             self.memory.trim(slot.id, 0)
@@ -169,12 +175,13 @@ class Scheduler:
         sequence.n_computed = len(slot.tokens)
         if sequence.admitted is None:
             sequence.admitted = now
+            sequence.went_on = went_on
             sequence.n_cached = min(sequence.n_computed, sequence.n_prompt)
             self.cached_tokens += sequence.n_cached
         self.running.append(sequence)
 
     def _recalled(self, sequence: Sequence) -> Placement | None:
-        """Puts what was read of the sequence's conversation into a slot, if that still saves something."""
+        """Puts the state that was read for the sequence into a slot, if that still saves something."""
         snapshot, sequence.snapshot = sequence.snapshot, None
         if snapshot is None or self.conversations is None:
             return None
@@ -188,8 +195,14 @@ class Scheduler:
             return None
         return Placement(slot.id, self.cache.usable_prefix(slot, sequence.tokens))
 
-    def _put_away_unless_continued(self, slot: Slot, sequence: Sequence) -> None:
-        if self.conversations is not None and slot.conversation != sequence.conversation:
+    def _put_away_unless_continued(self, placement: Placement, sequence: Sequence) -> None:
+        """What a slot holds is lost, unless the sequence goes on with nearly all of it, and will be put away itself."""
+        slot = self.cache.slots[placement.slot]
+        if self.conversations is None or slot.origin is None:
+            return
+        reuse = placement.reuse if placement.copy_from is None else 0
+        goes_on = slot.origin.conversation in (None, sequence.conversation) and sequence.is_lasting
+        if not goes_on or len(slot.tokens) - reuse >= SHARE_AT_LEAST:
             self.conversations.put_away(slot)
 
     # --- a step -------------------------------------------------------------------------------------------------
@@ -243,6 +256,7 @@ class Scheduler:
     def _preempt(self, sequence: Sequence) -> None:
         self.preempted += 1
         sequence.preempted = True
+        sequence.recalled = False
         self._leave(sequence, keep=False)
         sequence.n_computed = 0
         self.waiting.appendleft(sequence)
@@ -271,7 +285,7 @@ class Scheduler:
         if slot is None:
             raise RuntimeError("left without a slot")
         self.running.remove(sequence)
-        self.cache.release(slot, keep=keep, conversation=sequence.conversation if keep else None)
+        self.cache.release(slot, keep=keep, origin=sequence.origin)
         if not keep:
             self.memory.trim(slot, 0)
         sequence.slot = None

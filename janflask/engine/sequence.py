@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from janflask.engine.echo import PromptEcho
 from janflask.engine.guide import Guide
+from janflask.engine.prefix_cache import Origin
 from janflask.engine.snapshots import Snapshot
 from janflask.errors import JanflaskError
 from janflask.ipc.messages.generation import FinishReason
@@ -26,6 +27,8 @@ class TextStream(Protocol):
 
     @property
     def stopped(self) -> bool: ...
+    @property
+    def stop(self) -> str | None: ...
     @property
     def held(self) -> bytes: ...
     def push(self, token: int) -> str: ...
@@ -59,7 +62,8 @@ class Sequence:
     sink: Sink
     cache_prompt: bool = True
     wants_logprobs: bool = False
-    conversation: str | None = None  # which one it goes on with; its KV state outlives its slot
+    conversation: str | None = None  # which one it goes on with
+    is_lasting: bool = False  # its KV state outlives its slot
     echo: PromptEcho | None = None  # its prompt is told with log-probabilities, and computed whole for that
     waits_for: Sequence | None = None  # the choice that tells the prompt, which comes before what the others say
     guide: Guide | None = None  # what its answer is held to, and what has to be seen in it
@@ -68,8 +72,10 @@ class Sequence:
     slot: int | None = None
     n_computed: int = 0
     n_cached: int = 0  # prompt tokens taken from the prefix cache at first admission
+    went_on: bool = False  # what it took from the cache had been generated, in part: a conversation goes on
     preempted: bool = False
-    recalling: bool = False  # its conversation's state is being read from the disk
+    recalling: bool = False  # a state that saves computing is being read from the disk
+    recalled: bool = False  # the disk has been asked, once is enough
     snapshot: Snapshot | None = None  # the state that was read
     n_forced: int = 0  # newest tokens that were not drawn: they came with the last one that was
     row: int = -1  # the batch row of its logits in the step under way
@@ -97,6 +103,11 @@ class Sequence:
     def is_scoring(self) -> bool:
         """Prompt tokens are left whose log-probabilities were not told."""
         return self.echo is not None and not self.echo.is_done
+
+    @property
+    def origin(self) -> Origin:
+        """Whose the tokens are that it leaves in its slot."""
+        return Origin(self.n_prompt, self.conversation, self.is_lasting, self.went_on)
 
     def is_exhausted(self) -> bool:
         return self.max_tokens is not None and self.n_generated >= self.max_tokens

@@ -292,6 +292,7 @@ class EngineServer(SocketServer):
             cache_prompt=request.cache_prompt,
             wants_logprobs=params.top_logprobs is not None,
             conversation=request.conversation if request.n == 1 else None,
+            is_lasting=request.n == 1 and (request.keep_state or request.conversation is not None),
             arrived=loop.clock(),
         )
 

@@ -4,7 +4,8 @@
     owner's
 ``disk``: Files that survive: what was written is on disk, whole files change in one step, no symbolic link is followed
 ``ids``: Ids: what may be one, and new ones that sort by the time of their making
-``kv_folder``: Where conversations' KV states lie on disk: ``cache/kv/<model>/<name of the conversation>.kv``
+``kv_folder``: Where KV states lie on disk: ``cache/kv/<model>/<name>.kv``, the name made of a conversation's, or of the
+    tokens
 ``locks``: One writer at a time for each object, among threads and among processes, and nobody waits for ever
 ``secret_key``: A secret of the data folder: 32 random bytes in a file of its own, readable by its user alone
 """

@@ -1,4 +1,4 @@
-"""Where conversations' KV states lie on disk: ``cache/kv/<model>/<name of the conversation>.kv``.
+"""Where KV states lie on disk: ``cache/kv/<model>/<name>.kv``, the name made of a conversation's, or of the tokens.
 
 Engines write and read them (``engine/snapshots.py``). Whoever deletes a conversation removes what there is of it, and
 leaves a mark beside the models' folders: an engine that has the conversation in its memory still keeps nothing of it.
@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import time
+from array import array
 from pathlib import Path
 
 FOLDER = "kv"  # in the cache folder
 SUFFIX = ".kv"
 MARK = ".gone"
+CHAT = "chat-"  # begins the name of a state that belongs to no conversation
+ONCE = "once-"  # ... and that nobody has come back to so far
 MARK_AGE = 30 * 86400  # seconds after which no engine has the conversation in its memory any more
 
 
@@ -21,9 +24,19 @@ def file_name(conversation: str) -> str:
     return hashlib.sha256(conversation.encode()).hexdigest()[:32] + SUFFIX
 
 
-def is_gone(root: Path, conversation: str) -> bool:
-    """Whether the conversation was deleted."""
-    return _mark(root, conversation).exists()
+def nameless(tokens: array[int], *, went_on: bool) -> str:
+    """The file's name of a state that belongs to no conversation; it tells whether somebody has come back to it."""
+    return (CHAT if went_on else ONCE) + hashlib.sha256(tokens).hexdigest()[:32] + SUFFIX
+
+
+def is_nameless(name: str) -> bool:
+    """Whether the file belongs to no conversation."""
+    return name.startswith((CHAT, ONCE))
+
+
+def is_gone(root: Path, name: str) -> bool:
+    """Whether the conversation whose states have this file name was deleted."""
+    return (root / name).with_suffix(MARK).exists()
 
 
 def forget(cache_dir: Path, conversation: str) -> None:
@@ -31,8 +44,9 @@ def forget(cache_dir: Path, conversation: str) -> None:
     root = cache_dir / FOLDER
     if not root.is_dir():  # the first engine that keeps states makes it
         return
-    _mark(root, conversation).touch(0o600)  # before: whoever writes a state looks for it behind that
-    for path in root.glob(f"*/{file_name(conversation)}"):
+    name = file_name(conversation)
+    (root / name).with_suffix(MARK).touch(0o600)  # before: whoever writes a state looks for it behind that
+    for path in root.glob(f"*/{name}"):
         path.unlink(missing_ok=True)
 
 
@@ -41,7 +55,3 @@ def remove_old_marks(root: Path) -> None:
     for mark in root.glob(f"*{MARK}"):
         if mark.stat().st_mtime < time.time() - MARK_AGE:
             mark.unlink(missing_ok=True)
-
-
-def _mark(root: Path, conversation: str) -> Path:
-    return (root / file_name(conversation)).with_suffix(MARK)

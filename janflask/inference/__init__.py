@@ -3,9 +3,12 @@
 ``backend``: The one door to a model, whatever runs it: what the API, the runs and everything above know of models that
     answer
 ``backends``: Which backend answers for a model
+``blocks``: A conversation in turns of blocks, as Anthropic's Messages have it, and the messages that a model is shown
+    of it
 ``deltas``: What a backend says of an answer while it grows, from its start to its end
 ``leftovers``: What of a conversation no model here is shown, by name: asked before it is answered, so that nothing gets
     lost
+``logprobs``: Log-probabilities as a chat's answer tells them: an entry for each token
 ``parts``: What a message is made of
 ``requests``: What clients ask of models: a schema turns each body into one of these, and below it nobody sees a raw one
 ``sampling``: How a request is answered: its own fields over the model's ``parameters`` over the built-in defaults

@@ -86,7 +86,8 @@ class InferenceRequest:
 class Tool:
     """A function that a model may call. ``parameters`` is the schema of its arguments: of an object.
 
-    ``number`` is its place in the request's list, for errors.
+    ``number`` is its place in the request's list, for errors. One that is not ``leading`` is told by the conversation,
+    not in front of it.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Tool:
     parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
     strict: bool = False
     number: int | None = field(default=None, compare=False)
+    leading: bool = True
 
     def as_told(self) -> dict[str, Any]:
         """As chat templates know it."""

@@ -1,6 +1,7 @@
 """The runner process: it carries out runs, which outlive their clients.
 
 ``__main__``: The runner (``python -m janflask.runner``), one a server: makes threads answer, whoever listens
+``compacting``: A run whose prompt is too long has what is older summed up before it answers
 ``events``: What a model says, as a run's log holds it
 ``execution``: One run, from queued to final
 ``live``: A run under way: how it is, its events, who listens, and how it is halted

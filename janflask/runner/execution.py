@@ -22,6 +22,7 @@ from janflask.inference.deltas import Done, Event, Finished, RefusalDelta, Start
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
 from janflask.ipc.messages.generation import FinishReason
+from janflask.runner.compacting import summed_up, told_of
 from janflask.runner.events import Calls, log_event
 from janflask.runner.live import Halt, LiveRun
 from janflask.runner.titles import give_title
@@ -30,6 +31,7 @@ from janflask.services.endings import Ending, failed
 from janflask.services.prompts import Begun, Prompts, PromptTooLongError
 from janflask.services.replies import owes_message, run_messages
 from janflask.storage.base import EventWriter, Repository
+from janflask.storage.items import is_summary
 from janflask.storage.jan import message_from_json
 from janflask.storage.records import Message, Run, RunKind, RunStatus
 from janflask.storage.run_log import TextEvent
@@ -121,6 +123,8 @@ class Execution:
 
     def _generate(self, writer: EventWriter, waiter: Waiter) -> Ending:
         begun = Begun(self._live.text, self._live.reasoning)
+        if self._live.run.compact_threshold is not None and not self._live.run.compaction and not begun:
+            self._compact(waiter)
         prompt = self._prompts.of(self._live.run, self._messages(begun), begun, waiter)
         if prompt.request.max_tokens == 0:
             return endings.incomplete("max_completion_tokens")
@@ -142,8 +146,15 @@ class Execution:
                         done = event
                 self._say(writer, batch)
                 if done is not None:
-                    return self._ended(reason, calls, refusal, endings.usage(done, prompt))
+                    ending = self._ended(reason, calls, refusal, endings.usage(done, prompt))
+                    return ending if self._live.run.kind is RunKind.RUN else ending | endings.timings(done)
         raise EngineCrashedError("the engine ended the answer without a word", retry_after=1)
+
+    def _compact(self, waiter: Waiter) -> None:
+        """What is older is summed up, once, if the prompt is longer than the run has it."""
+        summary = summed_up(self._services, self._threads, self._live.run, self._messages(Begun("", "")), waiter)
+        if summary is not None:
+            self._live.update(lambda run: replace(run, compaction=told_of(summary)))
 
     def _begin(self, run: Run, left_out: tuple[str, ...]) -> Run:
         """A model that may call functions need not say anything: its message is begun with its first word."""
@@ -160,9 +171,13 @@ class Execution:
         return ending | endings.total(run, used)
 
     def _messages(self, begun: Begun) -> list[Message]:
-        """The thread up to what the run says itself."""
+        """The thread up to what the run says itself; a summary that it made is what it goes on from."""
         run = self._live.run
-        messages = [message for message in self._threads.all_messages(run.thread_id) if message.run_id != run.id]
+        messages = [
+            message
+            for message in self._threads.all_messages(run.thread_id)
+            if message.run_id != run.id or is_summary(message)
+        ]
         if not begun or run.replied_ms is None:
             return messages
         return [message for message in messages if message.created_ms <= run.replied_ms]

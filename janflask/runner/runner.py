@@ -22,10 +22,10 @@ from janflask.runner.execution import Execution
 from janflask.runner.live import Halt, LiveRun, Watcher
 from janflask.services.endings import failed
 from janflask.services.run_calls import seen
+from janflask.services.run_told import told_events
 from janflask.settings import Settings
 from janflask.storage.base import Repository
 from janflask.storage.records import Run, RunStatus
-from janflask.storage.run_log import LogEvent, missing, retold
 
 MAX_UNDER_WAY = 256  # runs; further ones are queued
 CLOCK_PAUSE = 0.25  # seconds between two looks for runs whose time is over
@@ -95,7 +95,7 @@ class Runner:
                 yield
             return
         watcher(run)
-        watcher((1, self._events_of(run)))
+        watcher((1, told_events(self._repository, run)))
         watcher(None)
         yield
 
@@ -150,26 +150,6 @@ class Runner:
             self._lives[key] = live
             live.future = self._pool.submit(self._carry_out, live)
             return run, live
-
-    def _events_of(self, run: Run) -> list[LogEvent]:
-        """Of a run that is final or waits.
-
-        The thread's next one forgets its log; its messages are left then, and told in one piece.
-        """
-        try:
-            events = list(self._runs.events(run.thread_id, run.id))
-        except StoreDamagedError as error:
-            log.warning("run %s is told by its message: %s", run.id, error.message)
-            events = []
-        if not events:
-            events = retold(run, self._text_of(run))
-        return [*events, *missing(run, events)]
-
-    def _text_of(self, run: Run) -> str:
-        try:
-            return self._threads.get_message(run.thread_id, run.message_id).text
-        except (NotFoundError, StoreDamagedError):
-            return ""
 
     def _carry_out(self, live: LiveRun) -> None:
         waits = False

@@ -14,10 +14,12 @@ from janflask.inference.requests import ChatMessage, ChatRequest
 from janflask.models.known_fields import CONVERSATION, MESSAGE, NOTHING
 from janflask.models.parameters import template_kwargs, thought_tokens
 from janflask.schemas.constraints import ConstraintFields
-from janflask.schemas.fields import Text, Whole, between, kind, optional_flag, sampling_whole, wrong_type
+from janflask.schemas.fields import Text, Whole, between, each, kind, optional_flag, sampling_whole, wrong_type
 from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, common_arguments, refusals, unless
+from janflask.schemas.stored_chats import stored_chat
 from janflask.schemas.thinking import ThinkingFields
 from janflask.schemas.tools import CalledFunctionSchema, ToolCallSchema, ToolsSchema, chosen_tools, of_calls
+from janflask.storage.answers import AnswerDraft
 
 MAX_MESSAGES = 10_000
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # names of one field; the first that is given wins
@@ -35,16 +37,7 @@ class MessageContent(fields.Field[str]):
             return value
         if not isinstance(value, list):
             raise wrong_type("a string or a list of text parts", value)
-        errors: dict[int, Any] = {}
-        texts: list[str] = []
-        for number, part in enumerate(value):
-            try:
-                texts.append(self._part(part))
-            except ma.ValidationError as error:
-                errors[number] = error.messages
-        if errors:
-            raise ma.ValidationError(errors)
-        return "\n".join(texts)
+        return "\n".join(each(value, lambda _, part: self._part(part)))
 
     def _part(self, part: object) -> str:
         if not isinstance(part, dict):
@@ -237,6 +230,17 @@ class ChatRequestSchema(ConstraintFields, ConversationSchema, InferenceSchema):
     )
     logprobs = optional_flag("Answer with the log-probability of each token.", default=False)
     top_logprobs = sampling_whole("top_logprobs", "With `logprobs`: so many of the likeliest tokens at each place.")
+    store = optional_flag(
+        "Keep the conversation and its answer: it goes on when its client leaves, and can be had again by its id.",
+        default=False,
+    )
+    metadata = fields.Raw(
+        allow_none=True,
+        metadata={
+            "description": "With `store`: up to 16 pairs of texts that are kept with the answer; else it is ignored.",
+            "example": {"topic": "demo"},
+        },
+    )
 
     @ma.validates_schema
     def check_logprobs(self, data: dict[str, Any], **kwargs: Any) -> None:
@@ -244,9 +248,11 @@ class ChatRequestSchema(ConstraintFields, ConversationSchema, InferenceSchema):
         if data.get("top_logprobs") and not data.get("logprobs"):
             raise ma.ValidationError("is only allowed when `logprobs` is true", "top_logprobs")
 
-    @ma.post_load
-    def make(self, data: dict[str, Any], **kwargs: Any) -> ChatRequest:
-        """The dataclass."""
+    @ma.post_load(pass_original=True)
+    def make(self, data: dict[str, Any], sent: Mapping[str, Any], **kwargs: Any) -> ChatRequest | AnswerDraft:
+        """A request for a backend, or with ``store`` for the store."""
+        if data.get("store"):
+            return stored_chat(data, sent)
         top_logprobs = data.pop("top_logprobs", 0)
         if data.get("logprobs"):
             data["top_logprobs"] = top_logprobs

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import marshmallow as ma
 from marshmallow import fields, validate
@@ -17,10 +17,26 @@ from janflask.models.sampling import SAMPLING_RANGES
 
 kind = json_words.kind
 
+T = TypeVar("T")
+
 
 def wrong_type(expected: str, value: object) -> ma.ValidationError:
     """The error for a value of another JSON type."""
     return ma.ValidationError(f"must be {expected}, not {kind(value)}")
+
+
+def each(values: Sequence[Any], make: Callable[[int, Any], T]) -> list[T]:
+    """What ``make`` makes of each value and its number. Raises ValidationError with all that is wrong, by number."""
+    made: list[T] = []
+    errors: dict[int, Any] = {}
+    for number, value in enumerate(values):
+        try:
+            made.append(make(number, value))
+        except ma.ValidationError as error:
+            errors[number] = error.messages
+    if errors:
+        raise ma.ValidationError(errors)
+    return made
 
 
 class Text(fields.String):

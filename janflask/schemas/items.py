@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import marshmallow as ma
-from marshmallow import fields
+from marshmallow import fields, validate
 
 from janflask.inference.calls.functions import NAME, NAME_ERROR
 from janflask.inference.leftovers import of_part
-from janflask.schemas.fields import kind, wrong_type
+from janflask.schemas.fields import Text, kind, wrong_type
 from janflask.schemas.messages import MAX_ANNOTATIONS, MAX_PARTS
 from janflask.schemas.objects import check_object, each
+from janflask.schemas.sampling import Base
 from janflask.storage.items import (
     CallDraft,
     ItemDraft,
@@ -84,6 +85,25 @@ def item_draft(value: object) -> ItemDraft:
             {"type": [f"must be one of {known}, not {what}: no model here can be shown anything else, leave it out"]}
         )
     return make(value)
+
+
+def _include_field(**kwargs: Any) -> fields.List[str]:
+    known = validate.OneOf(INCLUDABLE, error="must be one of {choices}, not {input!r}")
+    about = {"description": "What is told beside what always is. Of use here: `reasoning.encrypted_content`."}
+    return fields.List(Text(validate=known), metadata=about, **kwargs)
+
+
+class IncludeQuerySchema(Base):
+    """What is told of items beside what always is. OpenAI's Python SDK sends the name with brackets."""
+
+    include = _include_field()
+    include_in_brackets = _include_field(data_key="include[]")
+
+    @ma.post_load
+    def join(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Both are one."""
+        data["include"] = frozenset((*data.pop("include", ()), *data.pop("include_in_brackets", ())))
+        return data
 
 
 # --- what was said ----------------------------------------------------------------------------------------------------

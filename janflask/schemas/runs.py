@@ -12,7 +12,6 @@ from janflask.inference.calls.functions import MAX_TOOLS
 from janflask.inference.forms.answer_forms import FIELDS as FORM_FIELDS
 from janflask.inference.forms.answer_forms import asked_for
 from janflask.inference.leftovers import holds_anything
-from janflask.inference.requests import CallChoice
 from janflask.models.known_fields import CONVERSATION
 from janflask.models.parameters import is_parameter
 from janflask.schemas.chat import ChatRequestSchema
@@ -23,9 +22,9 @@ from janflask.schemas.objects import JsonObject, check_object, each, metadata_fi
 from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, refusals, unless
 from janflask.schemas.thinking import ThinkingFields
 from janflask.schemas.threads import MAX_INSTRUCTIONS, NewThreadSchema, text_field
-from janflask.schemas.tool_choice import ToolChoice, tool_choice_field, word_of
+from janflask.schemas.tool_choice import plan_of, tool_choice_field, word_of
 from janflask.schemas.tools import ToolSchema
-from janflask.storage.records import CallPlan, MessageDraft, RunDraft
+from janflask.storage.records import MessageDraft, RunDraft
 
 MAX_ADDED = 100
 
@@ -164,7 +163,7 @@ class NewRunSchema(ConstraintFields, ThinkingFields, InferenceSchema):
         choice = data.pop("tool_choice", None)
         if choice is not None:
             data["tool_choice"] = word_of(original["tool_choice"])
-            data["calls"] = _plan(choice)
+            data["calls"] = plan_of(choice)
         added: list[MessageDraft] = data.pop("additional_messages", [])
         truncation = data.pop("truncation_strategy", {})
         most = data.get("max_completion_tokens", data.get("max_tokens"))
@@ -205,11 +204,6 @@ class RunChangesSchema(Base):
     def make(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """The fields given."""
         return dict(data)
-
-
-def _plan(choice: ToolChoice) -> CallPlan:
-    names = None if choice.names is None else tuple(sorted(choice.names))
-    return CallPlan(required=choice.mode is CallChoice.REQUIRED, names=names, is_one=choice.is_one)
 
 
 class ToolOutputSchema(Base):

@@ -51,7 +51,7 @@ class MessageObjectSchema(ma.Schema):
     object = always("thread.message")
     created_at = time()
     thread_id = told("The thread that it belongs to.")
-    role = told("`user` or `assistant`.")
+    role = told("`user` or `assistant`; through items also `system`, `developer` and `tool`.")
     content = fields.List(fields.Nested(MessageContentSchema), required=True)
     file_ids = fields.List(
         fields.String(), required=True, metadata={"description": "The uploaded files that are attached to it."}
@@ -68,6 +68,11 @@ class MessageObjectSchema(ma.Schema):
     completed_at = time(nullable=True)
     incomplete_at = time(nullable=True)
     metadata = _object("Its sender's own.")
+    tool_calls = fields.List(
+        fields.Dict(),
+        metadata={"description": "What it wants called, in the form of chat completions, if it ends with calls."},
+    )
+    tool_call_id = fields.String(metadata={"description": "Of a message of the role `tool`: the call it answers."})
 
 
 class MessageListSchema(PageSchema):

@@ -12,6 +12,7 @@ from marshmallow import fields
 
 from janflask.inference.requests import CallChoice
 from janflask.schemas.fields import kind
+from janflask.storage.records import CallPlan
 
 NONE = "none"
 WORDS: Mapping[str, CallChoice] = {
@@ -55,6 +56,12 @@ class ToolChoice:
             if item.name not in known:
                 listed = ", ".join(islice(known, _LISTED)) + ", ..." * (len(known) > _LISTED)
                 raise _at(item.path, f"is none of the request's tools, which are {listed}", field)
+
+
+def plan_of(choice: ToolChoice) -> CallPlan:
+    """As a run keeps it."""
+    names = None if choice.names is None else tuple(sorted(choice.names))
+    return CallPlan(required=choice.mode is CallChoice.REQUIRED, names=names, is_one=choice.is_one)
 
 
 def word_of(choice: object) -> object:

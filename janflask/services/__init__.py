@@ -1,6 +1,15 @@
 """What an answer needs, without HTTP.
 
+``answer_list``: Answers of all threads as one list. What is read of a thread is which runs it has, and then those of
+    the page
+``answer_making``: How an answer gets onto the disk: what is checked before, and whether it stays in its thread or gets
+    a new one
+``answer_places``: Where an answer is given: behind another one, in a conversation that its client names, or in a new
+    one
+``answers``: Answers that are asked for by themselves: responses, and stored chats. Each is a run of a thread
 ``assistants``: Assistants: who answers in a thread, by default with which model, instructions and sampling
+``cache_diagnostics``: Why a prompt's beginning was not found computed: two requests are compared, and where they first
+    differ is told
 ``call_order``: Whether calls and their outputs come in an order that can be shown to a model
 ``compacted``: A conversation whose older part a summary stands for: what of it a model is shown, and what stays as it
     is
@@ -23,11 +32,15 @@
 ``replies``: The messages that a run makes, at any time of the run
 ``run_calls``: What a run may call, and what was called: its tools, whose outputs it waits for, and how long
 ``run_changes``: Listening to a run, be it that runners go away under it
+``run_start``: What runs and answers have in common when they are made: their model, and that the runner hears of them
+``run_told``: What a run has said, as far as it has come, out of its log or else out of its message
 ``runs``: Runs: a thread is made to answer. What is asked for is written down here; the runner's process carries it out
 ``seals``: Texts that leave the server and come back unchanged or not at all: sealed, or signed
 ``spool``: Streams that can be sought
+``thoughts``: Thoughts that leave the server and come back with the conversation: shown as ours again, or refused
 ``threads``: Threads: conversations with what decides how they are answered
 ``turns``: A thread's lines as a model is shown them: instructions, what was said, calls, and what these gave back
+``unstored``: Answers that are not stored: they are asked for and given without anything on the disk
 ``upstream_entries``: The model entry of an upstream: a folder with a ``model.json`` and no weights. Only the command
     line writes one
 ``upstream_models``: What the API says and does of models that an upstream runs: nothing is started or stopped here

@@ -40,6 +40,11 @@ class CallOrder:
                 calls.states[item.call.id] = _State.WAITING if is_call else _State.ANSWERED
         return calls
 
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """The calls that have no output yet, by the order in which their ids came first."""
+        return tuple(call_id for call_id, state in self.states.items() if state is _State.WAITING)
+
     def add(self, draft: ItemDraft, place: str) -> None:
         """Goes on. Raises InvalidRequestError, naming ``place``, for what cannot come now."""
         match draft:

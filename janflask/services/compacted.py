@@ -76,17 +76,21 @@ def in_two(messages: Sequence[Message], tokens: Callable[[Sequence[Message]], in
     """The newest steps stay as long as they have ``room``, and what the user said last; ``older`` may be empty.
 
     A step is what a user says, or an answer up to its calls with what they gave back: these stay together, and the
-    newest stays however long it is. ``tokens`` is asked for the length of one step after another, back from the newest.
+    newest stays however long it is. Up to what the user said last they begin with what a user says, so that turns
+    alternate behind a summary. ``tokens`` is asked for the length of one step after another, back from the newest.
     """
     starts = _steps(messages)
+    last = next((start for start in reversed(starts) if messages[start].role == "user"), -1)
     place = end = len(messages)
     for start in reversed(starts):
         room -= tokens(messages[start:end])
         if room < 0 and place < len(messages):
             break
-        place = end = start
-    last = next((start for start in reversed(starts) if messages[start].role == "user"), None)
-    said = range(last, next((start for start in starts if start > last), len(messages))) if last is not None else ()
+        end = start
+        if start > last or messages[start].role == "user" or is_summary(messages[start]):
+            place = start
+    behind = next((start for start in starts if start > last), len(messages))
+    said = range(last, behind) if last >= 0 else range(0)
     kept = {number for number, message in enumerate(messages) if number >= place or message.role in LEADING}
     kept |= set(said)
     return Parts(

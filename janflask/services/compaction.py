@@ -6,9 +6,11 @@ is longer than the model's context is summed up in parts, each together with the
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from janflask.errors import ContextLengthExceededError, EngineError, TemplateGivenUpError
 from janflask.inference.backend import Backend
@@ -18,12 +20,14 @@ from janflask.inference.requests import ChatMessage, ChatRequest, TemplateReques
 from janflask.inference.totals import total
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
+from janflask.inference.window import conversation
 from janflask.ipc.messages.engine import MAX_TEXT
 from janflask.ipc.messages.generation import Usage
-from janflask.services.compacted import Parts, all_but_instructions, carried, drafts_of, in_two, texts
+from janflask.services.compacted import Parts, all_but_instructions, carried, drafts_of, in_two, shown, texts
+from janflask.services.prompts import uncounted
 from janflask.services.seals import Seals
 from janflask.storage.items import COMPACTION, ItemDraft, SealedDraft
-from janflask.storage.records import Message
+from janflask.storage.records import Message, Run
 
 KIND = "compaction"  # of its seals
 LONGEST = 1024  # tokens of a summary, or an eighth of the context if that is less
@@ -44,6 +48,7 @@ _WORDS = "The user's own words:\n\n"
 _SUMMARY = "\n\nWhat was said and done:\n\n"
 
 Events = Generator[list[Event], None, "Compaction"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,16 @@ class Compactions:
             return True
         return tokens > _within(threshold, backend.info(waiter).ctx_len)
 
+    def of(
+        self, run: Run, messages: Sequence[Message], waiter: Waiter, tries: Tries
+    ) -> Generator[list[Event], None, Compaction | None]:
+        """The older part of ``messages`` is summed up if they are too long a prompt for ``run``. As ``older``."""
+        self._backends.of(run.model).info(waiter, overrides=run.settings)  # one that does not run is started with them
+        threshold = run.compact_threshold or sys.maxsize
+        if self.due(TemplateRequest.of(uncounted(run, messages)), threshold, waiter, tries):
+            return (yield from self.older(run.model, conversation(shown(messages)), threshold, waiter, tries))
+        return None
+
     def older(
         self,
         model: str,
@@ -138,6 +153,16 @@ class Compactions:
     def _compaction(self, summary: str, parts: Parts, ask: _Asking) -> Compaction:
         sealed = self._seals.sealed(KIND, carried(summary, parts.kept))
         return Compaction(summary, sealed, tuple(message.id for message in parts.kept), ask.usage)
+
+
+def result_of(steps: Generator[object, None, T]) -> T:
+    """What comes of it, for those who have nothing to do meanwhile."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 def _within(threshold: int, context: int | None) -> int:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from janflask.errors import ContextLengthExceededError, EngineError, JanflaskError, QueueFullError
 from janflask.files import ids
 from janflask.inference.deltas import Done
+from janflask.ipc.messages.error import ErrorReply
 from janflask.ipc.messages.generation import FinishReason
 from janflask.services.prompts import RunPrompt
 from janflask.services.replies import refusal_of
@@ -41,12 +44,13 @@ def expired() -> Ending:
 
 
 def failed(error: JanflaskError, kind: RunKind = RunKind.RUN) -> Ending:
-    """The end of a run that ``error`` stopped."""
+    """The end of a run that ``error`` stopped; of an answer by itself whoever asks is told the same error."""
     return {
         "status": RunStatus.FAILED,
         "failed_ms": ids.now_ms(),
         "error_code": _error_code(error, kind),
         "error_message": error.message,
+        **({} if kind is RunKind.RUN else {"failure": msgspec.to_builtins(ErrorReply.of(error))}),
     }
 
 
@@ -99,6 +103,11 @@ def usage(done: Done, prompt: RunPrompt) -> Ending:
         "completion_tokens": used.completion_tokens + prompt.said_tokens,
         "reasoning_tokens": used.reasoning_tokens + prompt.thought_tokens,
     }
+
+
+def timings(done: Done) -> Ending:
+    """Where the time of an answer went; of its last piece, where an engine died under it."""
+    return {"timings": msgspec.to_builtins(done.timings)}
 
 
 def total(run: Run, used: Ending) -> Ending:

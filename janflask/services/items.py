@@ -15,12 +15,14 @@ from janflask.services.call_order import CallOrder
 from janflask.services.compaction import Compactions
 from janflask.services.messages import MessageService, check_thread_id
 from janflask.services.seals import Seals
+from janflask.services.threads import ThreadService
 from janflask.settings import Settings
 from janflask.storage.base import Order, Page, Repository, Slice
 from janflask.storage.items import (
     CALL_ID,
     CALLS,
     COMPACTION,
+    KEPT,
     REASONING,
     TOOL,
     CallDraft,
@@ -39,7 +41,7 @@ from janflask.storage.items import (
     readable_items,
     without,
 )
-from janflask.storage.records import Message, MessageDraft
+from janflask.storage.records import Message, MessageDraft, Thread, ThreadDraft
 from janflask.storage.rounds import Call
 
 LOCKED = "conversation_locked"
@@ -68,6 +70,8 @@ def drafted(
     * RequestTooLargeError for a line of more than ``max_bytes`` as JSON,
     * NotFoundError for a reference.
     """
+    if before is not None and not any(isinstance(draft, CallDraft | OutputDraft | ItemReference) for draft in drafts):
+        before = ()  # nobody asks for the calls in it
     calls = CallOrder.of(before)
     lines: list[Message] = []
     thought: str | None = None  # of the draft before, for the assistant's line that follows
@@ -84,7 +88,7 @@ def drafted(
         line = _drafted_line(thread_id, found, thought or "")
         if isinstance(found, SummaryDraft):
             kept = [item.id for item in lines[len(lines) - found.leading :]]
-            line = replace(line, extra={COMPACTION: {"kept": kept, "encrypted_content": found.encrypted_content}})
+            line = replace(line, extra={COMPACTION: {KEPT: kept, "encrypted_content": found.encrypted_content}})
         thought = None
         calls.add(found, place)
         lines.append(line)
@@ -98,8 +102,10 @@ def drafted(
 def _resolved(item_id: str, resolve: Callable[[str], Item], place: str) -> Item:
     try:
         return resolve(item_id)
-    except NotFoundError as error:
-        raise NotFoundError(error.message, param=place) from None
+    except NotFoundError:
+        raise NotFoundError(
+            f"{place} is a reference to {item_id[:128]!r}, and there is no such item", param=place
+        ) from None
 
 
 def _of_item(item: Item) -> ItemDraft:
@@ -132,7 +138,7 @@ def _drafted_line(thread_id: str, draft: ItemDraft, thought: str) -> Message:
         case SummaryDraft():
             return _line(thread_id, "assistant", content=(text_part(draft.text),))
         case MessageDraft():
-            line = _line(thread_id, draft.role, content=draft.content, thought=thought)
+            line = _line(thread_id, draft.role, content=draft.content, thought=thought, extra=draft.extra)
             return replace(line, file_ids=draft.file_ids, attachments=draft.attachments, metadata=draft.metadata)
     raise TypeError(f"{type(draft).__name__} makes no line")
 
@@ -185,6 +191,7 @@ class ItemService:
         settings: Settings,
         repository: Repository,
         *,
+        threads: ThreadService,
         messages: MessageService,
         seals: Seals,
         compactions: Compactions,
@@ -195,16 +202,23 @@ class ItemService:
         self._threads = repository.threads
         self._runs = repository.runs
         self._messages = messages
+        self._thread_service = threads
+
+    def create_thread(self, metadata: Mapping[str, Any], drafts: Sequence[ItemDraft], places: Sequence[str]) -> Thread:
+        """A new thread with these items. Raises what ``opened`` and ``drafted`` do; then there is none."""
+        thread, _ = self._thread_service.drafted(ThreadDraft(fields={"metadata": metadata}))
+        lines = self.drafted(thread.id, *self.opened(drafts, places), before=())
+        return self._thread_service.add(thread, {line.id: line for line in lines}).thread
 
     def create(self, thread_id: str, drafts: Sequence[ItemDraft], places: Sequence[str]) -> Sequence[Item]:
         """The items, stored at the thread's end: all of them or none.
 
-        Raises what ``drafted`` does, and ConflictError while the thread is being answered.
+        Raises what ``opened`` and ``drafted`` do, and ConflictError while the thread is being answered.
         """
         check_thread_id(thread_id)
         self._threads.get(thread_id)
         self.check_free(thread_id)
-        lines = self.drafted(thread_id, drafts, places, before=self._threads.all_messages(thread_id))
+        lines = self.drafted(thread_id, *self.opened(drafts, places), before=self._threads.all_messages(thread_id))
         if lines:
             self._messages.add(thread_id, {line.id: line for line in lines})
         return [item for line in lines for item in items_of(line)]

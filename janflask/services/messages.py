@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -181,7 +181,8 @@ class MessageService:
         if over is not None:
             message = replace(over, **content)
         else:
-            message = Message(id=ids.new_id(ids.MESSAGE), thread_id=thread_id, created_ms=ids.now_ms(), **content)
+            new_id, now = ids.new_id(ids.MESSAGE), ids.now_ms()
+            message = Message(id=new_id, thread_id=thread_id, created_ms=now, extra=draft.extra, **content)
         self._check_size(message, param)
         return message
 
@@ -213,6 +214,11 @@ class MessageService:
                         code="file_not_found",
                     )
                 known.add(file_id)
+
+    def known_files(self, messages: Iterable[Message]) -> tuple[str, ...]:
+        """Those of the messages' files that are here still, once each."""
+        names = dict.fromkeys(file_id for message in messages for file_id in message.files)
+        return tuple(file_id for file_id in names if self._exists(file_id))
 
     def _exists(self, file_id: str) -> bool:
         if not ids.is_id(file_id):

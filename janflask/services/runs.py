@@ -12,7 +12,6 @@ from janflask.errors import (
     InvalidRequestError,
     JanflaskError,
     NotFoundError,
-    UnavailableError,
 )
 from janflask.files import ids
 from janflask.inference import leftovers
@@ -25,6 +24,7 @@ from janflask.services.messages import MessageService, check_thread_id
 from janflask.services.models import ModelService
 from janflask.services.run_calls import answered, format_for, seen, tools_for
 from janflask.services.run_changes import Changes, changes_of
+from janflask.services.run_start import TIMEOUT, begun, chosen_model, revive
 from janflask.services.threads import ThreadService
 from janflask.settings import Settings
 from janflask.storage.base import Page, Repository, Slice
@@ -39,9 +39,6 @@ from janflask.storage.records import (
     ThreadDraft,
 )
 from janflask.storage.run_json import STEP
-
-ANY_MODEL = "*"
-TIMEOUT = 10.0  # seconds the runner may take to answer
 
 log = logging.getLogger(__name__)
 
@@ -113,14 +110,14 @@ class RunService:
             self._take_back(added.values())
             self.check_free(run.thread_id)
             raise _busy(run.thread_id, "another one")
-        return self._begun(run)
+        return begun(self._runner, run)
 
     def check_free(self, thread_id: str) -> None:
         """Raises InvalidRequestError while a run of the thread is under way."""
         run_id = self._store.open_run(thread_id)
         if run_id is None:
             return
-        self._revive(thread_id, run_id)
+        revive(self._runner, thread_id, run_id)
         if (run_id := self._store.open_run(thread_id)) is not None:
             raise _busy(thread_id, run_id)
 
@@ -182,35 +179,12 @@ class RunService:
 
     def _model(self, wanted: str | None, thread: Thread, entry: ThreadAssistant, assistant: Assistant) -> str:
         """Raises ModelNotFoundError, and InvalidRequestError when nobody names one and there is a choice."""
-        for name in (wanted, thread.model_id, entry.model.get("id"), assistant.model):
-            if isinstance(name, str) and name not in ("", ANY_MODEL):
-                return self._models.card(name).id
-        usable = self._models.usable()
-        if len(usable) != 1:
-            known = ", ".join(usable[:8]) or "none; POST /v1/models fetches one"
-            raise InvalidRequestError(
-                f"neither the run nor its thread nor its assistant names a model: set model (there are: {known})",
-                param="model",
-            )
-        return usable[0]
+        names = (wanted, thread.model_id, entry.model.get("id"), assistant.model)
+        return chosen_model(self._models, names, "neither the run nor its thread nor its assistant")
 
     def _take_back(self, messages: Iterable[Message]) -> None:
         for message in messages:
             self._messages.delete(message.thread_id, message.id)
-
-    def _begun(self, run: Run) -> Run:
-        try:
-            return self._runner.begin(run.thread_id, run.id, TIMEOUT)
-        except UnavailableError as error:
-            log.warning("run %s begins when the runner is back: %s", run.id, error.message)
-            return run
-
-    def _revive(self, thread_id: str, run_id: str) -> None:
-        """A process that died between writing a run down and saying so leaves one that nobody has heard of."""
-        try:
-            self._runner.begin(thread_id, run_id, TIMEOUT)
-        except (UnavailableError, NotFoundError) as error:
-            log.info("run %s could not be asked for: %s", run_id, error.message)
 
     # --- reading and changing -----------------------------------------------------------------------------------
 
@@ -235,7 +209,7 @@ class RunService:
         """The run as it is told. One that has waited in vain ends before anybody hears so: its thread is free then."""
         if seen(run) is run:
             return run
-        self._revive(run.thread_id, run.id)
+        revive(self._runner, run.thread_id, run.id)
         return seen(self._store.get(run.thread_id, run.id))
 
     def cancel(self, thread_id: str, run_id: str) -> Run:
@@ -251,7 +225,7 @@ class RunService:
         _check_ids(thread_id, run_id)
         most = self._settings.max_message_mb << 20
         run = self._store.update(thread_id, run_id, lambda run: answered(run, outputs, most))
-        self._revive(thread_id, run_id)
+        revive(self._runner, thread_id, run_id)
         return run
 
     # --- listening ----------------------------------------------------------------------------------------------

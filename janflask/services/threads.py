@@ -96,7 +96,11 @@ class ThreadService:
         return self._threads.all()
 
     def list(self, page: Page, query: str = "") -> Slice[Thread]:
-        """A page of the threads; with ``query`` of those whose title or messages have all of its words."""
+        """A page of the threads; with ``query`` of those whose title or messages have all of its words.
+
+        Cursors may name them as conversations.
+        """
+        page = replace(page, after=_thread_id(page.after), before=_thread_id(page.before))
         return self._threads.search(query, page) if query else self._threads.list(page)
 
     def modify(self, thread_id: str, draft: ThreadDraft) -> ThreadView:
@@ -243,9 +247,14 @@ def _entry(assistant: Assistant) -> ThreadAssistant:
     )
 
 
-def _new_id(text: str) -> str:
+def _thread_id(name: str | None) -> str | None:
+    return None if name is None else ids.thread_id(name)
+
+
+def _new_id(name: str) -> str:
+    text = ids.thread_id(name)
     if not ids.is_id(text) or ids.is_reserved(text):
-        raise _invalid(f"{text[:80]!r} cannot be an id: use 1 to 128 letters, digits and . _ -", "id")
+        raise _invalid(f"{name[:80]!r} cannot be an id: use 1 to 128 letters, digits and . _ -", "id")
     return text
 
 

@@ -9,7 +9,7 @@ from janflask.errors import InvalidRequestError
 from janflask.inference.parts import Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from janflask.inference.requests import ChatMessage
 from janflask.services.compacted import shown, summary_turns
-from janflask.storage.items import CALL_ID, REASONING, TOOL, calls_of, is_summary
+from janflask.storage.items import CALL_ID, NAME, REASONING, TOOL, calls_of, is_summary
 from janflask.storage.records import Message, Run
 from janflask.storage.rounds import Call, read_kept
 
@@ -62,12 +62,16 @@ def _add(turns: _Turns, message: Message) -> None:
         thought = message.extra.get(REASONING)
         turns.say(message.text, thought if isinstance(thought, str) else "")
         turns.call(calls_of(message))
-        turns.last = message.id
+        turns.last, turns.name = message.id, _text(message, NAME) or turns.name
         return
     turns.end()
-    call = message.extra.get(CALL_ID)
-    of_call = call if isinstance(call, str) else None
-    turns.done.append(ChatMessage.of(message.role, message.text, tool_call_id=of_call))
+    call, name = _text(message, CALL_ID), _text(message, NAME)
+    turns.done.append(ChatMessage.of(message.role, message.text, tool_call_id=call, name=name))
+
+
+def _text(message: Message, field: str) -> str | None:
+    found = message.extra.get(field)
+    return found if isinstance(found, str) else None
 
 
 def _without_old_thoughts(turns: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
@@ -87,6 +91,7 @@ class _Turns:
 
     done: list[ChatMessage] = field(default_factory=list)
     last: str = ""
+    name: str | None = None
     _thoughts: list[str] = field(default_factory=list)
     _words: list[str] = field(default_factory=list)
     _calls: list[ToolCallPart] = field(default_factory=list)
@@ -112,8 +117,8 @@ class _Turns:
         if self._calls and self._thoughts:
             parts.insert(0, ReasoningPart(GAP.join(self._thoughts)))
         if parts or self._calls:
-            self.done.append(ChatMessage(role="assistant", parts=(*parts, *self._calls)))
-        self._thoughts, self._words, self._calls, self.last = [], [], [], ""
+            self.done.append(ChatMessage(role="assistant", parts=(*parts, *self._calls), name=self.name))
+        self._thoughts, self._words, self._calls, self.last, self.name = [], [], [], "", None
 
     def ended(self) -> tuple[ChatMessage, ...]:
         self.end()

@@ -35,6 +35,7 @@ class AnswerDraft:
     max_tokens: int | None = None
     top_logprobs: int | None = None
     truncates: bool = False
+    compact_threshold: int | None = None
     cache_key: str | None = None
     keep_state: bool = True  # its KV state may go to the disk, though it is not stored itself
     metadata: Mapping[str, Any] = field(default_factory=dict)

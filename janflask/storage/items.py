@@ -30,12 +30,14 @@ from typing import Any
 
 from janflask.files import ids
 from janflask.storage.records import Message, MessageDraft
-from janflask.storage.rounds import FIELD, Call, read_kept
+from janflask.storage.rounds import FIELD, Call, read_kept, renamed_rounds
 
 CALLS = "tool_calls"  # fields of a message
 CALL_ID = "tool_call_id"
 REASONING = "reasoning_content"
 COMPACTION = "compaction"
+KEPT = "kept"  # of a compaction
+NAME = "name"  # who of its role speaks, where a chat says so
 TOOL = "tool"  # the role of an output
 
 _REASONING, _CALL, _OUTPUT, _COMPACTION = "rs_", "fc_", "fco_", "cmp_"
@@ -259,6 +261,17 @@ def _without(message: Message, item_id: str) -> Message:
         ]
         extra[FIELD] = rounds
     return replace(message, extra=extra)
+
+
+def with_message_ids(extra: Mapping[str, Any], new: Mapping[str, str]) -> Mapping[str, Any]:
+    """A message's unknown fields when messages of its thread get ``new`` ids, by the old ones."""
+    extra = renamed_rounds(extra, new)
+    compaction = extra.get(COMPACTION)
+    named = compaction.get(KEPT) if isinstance(compaction, Mapping) else None
+    if not isinstance(compaction, Mapping) or not isinstance(named, list | tuple):
+        return extra
+    kept = [new.get(name, name) if isinstance(name, str) else name for name in named]
+    return {**extra, COMPACTION: {**compaction, KEPT: kept}}
 
 
 def _placed(calls: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:

@@ -121,6 +121,6 @@ class MemoryRunStore:
         self.get(thread_id, run_id)
         return list(self._logs.get((thread_id, run_id), []))
 
-    def _keys(self, thread_id: str) -> list[Key]:
+    def _keys(self, thread_id: str) -> Sequence[Key]:
         self._threads.get(thread_id)
         return sorted((ids.time_of(run) or 0, run) for thread, run in list(self._runs) if thread == thread_id)

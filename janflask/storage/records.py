@@ -173,6 +173,7 @@ class MessageDraft:
     attachments: tuple[Mapping[str, Any], ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     id: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)  # further fields of its line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,9 +293,14 @@ class Run:
     in_conversation: bool = False  # its client named the thread: it is no place for answers behind this one
     wanted: tuple[Call, ...] = ()  # the calls that the answer ended with
     refusal: str = ""  # why the answer is not what was asked for
+    failure: Mapping[str, Any] = field(default_factory=dict)  # the error that ended it, as processes tell it
+    timings: Mapping[str, Any] = field(default_factory=dict)  # a generation's, where they are known
     truncates: bool = True  # leaves out the oldest turns where not all fit; else it fails
     top_logprobs: int | None = None  # log-probabilities are in its log, with so many of the likeliest tokens
     cache_key: str | None = None  # what its client names the prefix
+    compact_threshold: int | None = None  # tokens of a prompt above which what is older is summed up first
+    # The summary that was made of it: ``message_id``, ``encrypted_content``, and ``at``, in milliseconds.
+    compaction: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def waiting(self) -> Round | None:

@@ -88,8 +88,8 @@ def read_kept(extra: Mapping[str, Any]) -> Sequence[KeptRound]:
     return msgspec.convert(extra[FIELD], tuple[KeptRound, ...])  # its error is a ValueError
 
 
-def with_message_ids(extra: Mapping[str, Any], new: Mapping[str, str]) -> Mapping[str, Any]:
-    """A message's unknown fields when messages of its thread get ``new`` ids, by the old ones."""
+def renamed_rounds(extra: Mapping[str, Any], new: Mapping[str, str]) -> Mapping[str, Any]:
+    """A message's unknown fields when the messages that its rounds name get ``new`` ids, by the old ones."""
     rounds = extra.get(FIELD)
     return {**extra, FIELD: [_renamed(item, new) for item in rounds]} if isinstance(rounds, list) else extra
 

@@ -80,6 +80,7 @@ DueEvent = LifecycleEvent | ToolCallEvent | RefusalEvent  # what follows from ``
 _KINDS = frozenset({"text", "reasoning", "tool_call", "refusal", "lifecycle", "unknown"})
 _BEGUN = ("run.created", "run.queued")
 WAITING = "run.requires_action"  # the end of each round but the last one
+COMPACTED = "run.compacted"  # what is older was summed up; no other event says so to a client of runs
 _REPLYING = ("run.step.created", "run.step.in_progress", "message.created", "message.in_progress")
 _STEP_ENDS = {
     RunStatus.COMPLETED: "completed",
@@ -179,14 +180,19 @@ def _due(run: Run) -> Iterator[DueEvent]:
         yield LifecycleEvent(name, run.created_ms)
     for number, past in enumerate(run.rounds):
         yield from _round_due(past, number)
-    yield from _begun(run.resumed_ms if run.rounds else run.started_ms, run.replied_ms, len(run.rounds))
+    started_ms = run.resumed_ms if run.rounds else run.started_ms
+    yield from _begun(started_ms, run.replied_ms, len(run.rounds), run.compaction.get("at"))
     if run.status.is_final:
         yield from _endings(run)
 
 
-def _begun(started_ms: int | None, replied_ms: int | None, number: int) -> Iterator[LifecycleEvent]:
+def _begun(
+    started_ms: int | None, replied_ms: int | None, number: int, compacted_ms: int | None = None
+) -> Iterator[LifecycleEvent]:
     if started_ms is not None:
         yield LifecycleEvent("run.in_progress", started_ms, number)
+    if compacted_ms is not None:
+        yield LifecycleEvent(COMPACTED, compacted_ms, number)
     if replied_ms is not None:
         for name in _REPLYING:
             yield LifecycleEvent(name, replied_ms, number)

@@ -175,7 +175,9 @@ class Importer:
         if self._is_here(thread, messages, files):
             self._skip(path, HERE)
             return None
-        new_id = name if _usable(name) and self._find(self._repository.threads, name) is None else None
+        # A name like a conversation's would be another name of some other thread.
+        is_free = _usable(name) and ids.thread_id(name) == name and self._find(self._repository.threads, name) is None
+        new_id = name if is_free else None
         if new_id is None:
             new_id = ids.new_id(ids.THREAD, thread.created_ms)
         held = {file_id for message in messages for file_id in message.files}

@@ -14,8 +14,8 @@ from janflask.errors import InvalidRequestError, NotFoundError
 from janflask.files import ids
 from janflask.settings import Settings
 from janflask.storage.base import Repository
+from janflask.storage.items import with_message_ids
 from janflask.storage.records import Thread
-from janflask.storage.rounds import with_message_ids
 from janflask.transfer import (
     archive as portable_archive,
 )

@@ -58,15 +58,19 @@ class FakeSampler:
 
 class FakeText:
     def __init__(self, stop: tuple[str, ...] = ()) -> None:
-        self.stop = stop
+        self.stops = stop
         self.text = ""
         self.stopped = False
 
     def push(self, token: int) -> str:
         text = chr(token)
         self.text += text
-        self.stopped = any(stop in self.text for stop in self.stop)
+        self.stopped = any(stop in self.text for stop in self.stops)
         return "" if self.stopped else text
+
+    @property
+    def stop(self) -> str | None:
+        return next((stop for stop in self.stops if stop in self.text), None)
 
     def finish(self) -> str:
         return ""

@@ -22,7 +22,7 @@ from typing import Any, cast
 import msgspec
 
 from janflask.errors import EngineError
-from janflask.inference.deltas import ReasoningDelta, TextDelta, ToolCallDelta
+from janflask.inference.deltas import ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from janflask.inference.requests import ChatRequest
 from janflask.inference.waiting import Waiter
 from janflask.runner import execution
@@ -30,7 +30,8 @@ from janflask.runner.live import Change, LiveRun
 from janflask.services.replies import run_messages
 from janflask.storage import open_repository
 from janflask.storage.base import Page
-from janflask.storage.records import Run, RunStatus
+from janflask.storage.jan import encode_message
+from janflask.storage.records import Run, RunKind, RunStatus
 from janflask.storage.run_log import (
     LifecycleEvent,
     LogEvent,
@@ -120,9 +121,19 @@ class World(RunWorld):
             self.submit(run, **{call.id: f"that of {call.id}" for call in waiting.calls})
 
 
-def fill(folder: Path, change: Callable[[Run], Run], old: list[str]) -> None:
+def refusing(request: ChatRequest, waiter: Waiter) -> Iterator[list[Any]]:
+    """A model that says something, and was asked for something else."""
+    _, begun, *_, finished, done = saying("x")(request, waiter)
+    yield [*begun, TextDelta(0, "Once")]
+    yield [RefusalDelta(0, "It is no JSON")]
+    yield [*finished, *done]
+
+
+def fill(folder: Path, kind: str) -> None:
+    change, old, _ = KINDS[kind]
     world = World(folder)
-    run = world.run(world.thread("hi"), lasts=3600)  # for all the deaths that it dies
+    thread_id = world.thread("hi")
+    run = world.run(thread_id, lasts=3600, **(answer(thread_id) if kind in ANSWERS else {}))  # for all of its deaths
     world.repository.runs.update(run.thread_id, run.id, change)
     if old:
         world.log(run).write_text("".join(json.dumps(piece) + "\n" for piece in old))
@@ -130,6 +141,13 @@ def fill(folder: Path, change: Callable[[Run], Run], old: list[str]) -> None:
 
 def as_it_is(run: Run) -> Run:
     return run
+
+
+def answer(thread_id: str) -> dict[str, Any]:
+    """The fields of an answer by itself that brings two messages along."""
+    brought = [run_world.message(thread_id, text) for text in ("and?", "so?")]
+    raw = tuple(msgspec.json.decode(encode_message(message)) for message in brought)
+    return {"kind": RunKind.RESPONSE, "input": raw, "truncates": False}
 
 
 def replying(run: Run) -> Run:
@@ -154,8 +172,17 @@ KINDS: dict[str, Kind] = {
     "failed before its first word": (as_it_is, [], lambda world, run: failing(EngineError("out of luck"))),
     "in rounds": (with_functions, [], lambda world, run: in_rounds),
     "cancelled while it waits": (with_functions, [], lambda world, run: in_rounds),
+    "an answer": (as_it_is, [], lambda world, run: thinking),
+    "an answer that ends with calls": (with_functions, [], lambda world, run: in_rounds),
+    "an answer that is calls alone": (with_functions, [], lambda world, run: calling(("call_1", "look", "{}"))),
+    "an answer that is refused": (as_it_is, [], lambda world, run: refusing),
+    "an answer that is cancelled": (as_it_is, [], left),
+    "an answer that is cancelled before it begins": (cancelling, [], lambda world, run: thinking),
     "begun by an earlier version": (replying, ["The ", "sea"], lambda world, run: saying(" is", " wide")),
 }
+
+
+ANSWERS = frozenset(kind for kind in KINDS if kind.startswith("an answer"))
 
 
 def tell_everything(pipe: socket.socket) -> None:
@@ -208,7 +235,11 @@ def check(folder: Path, told: list[LogEvent]) -> None:
     data = world.log(run).read_bytes()
     assert decode_events(data) == after
     assert data.startswith(b'"') or data == encode_events(after), "every line is an event of its own"
-    messages = [message for message in world.repository.threads.all_messages(run.thread_id) if message.run_id]
+    stored = list(world.repository.threads.all_messages(run.thread_id))
+    brought = [message.id for message in stored if not message.run_id][1:]
+    assert (final.input, list(final.input_ids)) == ((), brought), f"{final.input_ids}, and the thread has {brought}"
+    assert len(brought) == (2 if run.kind is RunKind.RESPONSE else 0)
+    messages = [message for message in stored if message.run_id]
     newest = of_round(after, len(final.rounds))
     assert messages == run_messages(final, "".join(texts_of(newest)), reasoning_of(newest))
     for number, past in enumerate(final.rounds):
@@ -232,9 +263,8 @@ class Deaths:
     def __init__(self, folder: Path, kind: str) -> None:
         self._folder = folder
         self._kind = kind
-        change, old, _ = KINDS[kind]
         shutil.rmtree(folder / "filled", ignore_errors=True)
-        in_a_fresh_process(lambda: fill(folder / "filled", change, old))
+        in_a_fresh_process(lambda: fill(folder / "filled", kind))
 
     def all(self) -> int:
         code, told, calls = self._lived(NEVER, die)

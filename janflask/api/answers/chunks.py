@@ -66,11 +66,14 @@ class ChunkWriter(ABC):
         content = self._object([self._last_choice(finished)])
         if done is None:
             return data_line(content)
-        timings = timings_object(done.timings)
+        usage, timings = self._costs(done)
         if not self._include_usage:
-            return data_line({**content, "timings": timings})
-        closing = {**self._object([]), "usage": usage_object(done.usage), "timings": timings}
-        return data_line(content) + data_line(closing)
+            return data_line({**content, **timings})
+        return data_line(content) + data_line({**self._object([]), **usage, **timings})
+
+    def _costs(self, done: Done) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The fields that say what the answer took: tokens, and time."""
+        return {"usage": usage_object(done.usage)}, {"timings": timings_object(done.timings)}
 
     @abstractmethod
     def aside(self, delta: ReasoningDelta | ToolCallDelta | RefusalDelta) -> bytes:

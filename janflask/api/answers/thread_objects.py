@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from janflask.services.threads import ThreadView
+from janflask.storage.items import CALL_ID, CALLS
 from janflask.storage.records import Message, Thread, ThreadAssistant
 
 
@@ -63,7 +64,15 @@ def message_object(message: Message) -> dict[str, Any]:
         "completed_at": _seconds(message.completed_ms),
         "incomplete_at": _seconds(message.incomplete_ms),
         "metadata": message.metadata,
+        **_calls(message),
     }
+
+
+def _calls(message: Message) -> dict[str, Any]:
+    """What the message wants called, or which call it is the output of, where there is such a thing."""
+    calls, answered = message.extra.get(CALLS), message.extra.get(CALL_ID)
+    told = {CALLS: calls} if isinstance(calls, list | tuple) and calls else {}
+    return {**told, CALL_ID: answered} if isinstance(answered, str) else told
 
 
 def message_file_object(message: Message, file_id: str) -> dict[str, Any]:

@@ -6,7 +6,9 @@
 ``content_encoding``: Bodies that come packed (``Content-Encoding: gzip``) are unpacked while they are read
 ``context``: What a view needs of the application it runs in
 ``converters``: What may stand in a route
-``errors``: Every error as OpenAI's error object: no HTML, no traceback, of an unexpected error only the request's id
+``dialects``: Whose API the current request speaks: OpenAI's, or Anthropic's, whose clients read errors of another shape
+``errors``: Every error as OpenAI's error object (or Anthropic's): no HTML, no traceback, of an unexpected one only an
+    id
 ``openapi``: The OpenAPI document around the operations: what this is, and the objects that appear in no operation yet
 ``origins``: Which web pages may use the server: by the ``Host`` they call it, and by the ``Origin`` they come from
 ``response``: JSON responses

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import flask_smorest
@@ -13,10 +13,12 @@ from webargs import core
 from webargs.flaskparser import FlaskParser, is_json_request
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from janflask.api.answers.anthropic_errors import in_anthropics_form
 from janflask.api.examples import inference as examples
 from janflask.api.plumbing.response import json_response
 from janflask.errors import InvalidRequestError, UnsupportedMediaTypeError, why_not_json
 from janflask.schemas.answers import ErrorSchema
+from janflask.schemas.anthropic_answers import AnthropicErrorSchema
 
 MAX_REASONS = 5  # of a body with several mistakes
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer"}}}
@@ -134,16 +136,24 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
         """Documents something else of the operation."""
         return _noted(flask_smorest.Blueprint.doc(**kwargs))
 
-    def refuses(self, *statuses: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def refuses(self, *statuses: int) -> Callable[[_View], _View]:
         """Documents the errors that an operation can answer with, each with an example."""
+        return self._errors(ErrorSchema, statuses, lambda _, example: example)
 
-        def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
+    def refuses_as_anthropic(self, *statuses: int) -> Callable[[_View], _View]:
+        """The same, in Anthropic's shape."""
+        return self._errors(AnthropicErrorSchema, statuses, in_anthropics_form)
+
+    def _errors(
+        self, schema: type[ma.Schema], statuses: Sequence[int], shape: Callable[[int, dict[str, Any]], dict[str, Any]]
+    ) -> Callable[[_View], _View]:
+        def decorate(view: _View) -> _View:
             # Every request may be for another host, and where a body may be too large, it may also stay away.
             for status in (403, *statuses, *([408] if 413 in statuses else [])):
                 description, example = examples.ERRORS[status]
                 headers = _RETRY_AFTER if status in (429, 503) else None
                 document = self.alt_response(
-                    status, schema=ErrorSchema, description=description, example=example, headers=headers
+                    status, schema=schema, description=description, example=shape(status, example), headers=headers
                 )
                 view = document(view)
             return view

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from werkzeug.routing import BaseConverter
 
+from janflask.files import ids
+
 URL = "url"  # its name in routes
+THREADS = ("thread_id", "conversation_id")  # the parts of routes that name a thread
+
+
+def name_threads(endpoint: str | None, values: dict[str, Any] | None) -> None:
+    """A thread may be named as a conversation wherever it stands in a route."""
+    for part in THREADS if values else ():
+        if values and part in values:
+            values[part] = ids.thread_id(values[part])
 
 
 class UrlConverter(BaseConverter):

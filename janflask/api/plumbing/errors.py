@@ -1,4 +1,4 @@
-"""Every error as OpenAI's error object: no HTML, no traceback, of an unexpected error only the request's id."""
+"""Every error as OpenAI's error object (or Anthropic's): no HTML, no traceback, of an unexpected one only an id."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Response as BaseResponse
 
+from janflask.api.answers.anthropic_errors import anthropic_error
+from janflask.api.plumbing.dialects import is_anthropic
 from janflask.api.plumbing.response import json_response
-from janflask.errors import ClientDisconnectedError, JanflaskError
+from janflask.errors import ClientDisconnectedError, InvalidRequestError, JanflaskError
 
 REQUEST_ID_HEADER = "X-Request-Id"
+ANTHROPIC_ID_HEADER = "request-id"  # the same, as Anthropic's clients know it
 RETRY_AFTER = 1  # seconds, for a 429 or 503 that doesn't say
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large", 415: "unsupported_media_type"}
+_NO_WEBSOCKETS = (
+    "there are no websockets here: send POST (POST /v1/responses for a response) with stream true, and the answer "
+    "comes as server-sent events"
+)
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +58,8 @@ def on_janflask_error(error: JanflaskError) -> Response:
         log.warning("request %s: %d %s", g.get("request_id"), error.status, error.message)
     elif isinstance(error, ClientDisconnectedError):
         log.info("request %s: %s", g.get("request_id"), error.message)
-    response = json_response(error_body(error), error.status)
+    body = anthropic_error(error, g.get("request_id", "unknown")) if is_anthropic() else error_body(error)
+    response = json_response(body, error.status)
     if error.status in (429, 503) or error.retry_after is not None:
         response.headers["Retry-After"] = str(RETRY_AFTER if error.retry_after is None else error.retry_after)
     return response
@@ -62,6 +70,8 @@ def on_http_exception(error: HTTPException) -> BaseResponse:
     status = error.code or 500
     if status < 400 or isinstance(error.response, BaseResponse):  # a redirect, or an answer that is made already
         return error.get_response(request.environ)
+    if status in (400, 405) and request.headers.get("Upgrade", "").lower() == "websocket":
+        return on_janflask_error(InvalidRequestError(_NO_WEBSOCKETS))
     response = on_janflask_error(
         JanflaskError(
             _message(error, status),
@@ -104,5 +114,8 @@ def _take_request_id() -> None:
 
 
 def _tell_request_id(response: Response) -> Response:
-    response.headers[REQUEST_ID_HEADER] = g.get("request_id") or _new_request_id()
+    request_id = g.get("request_id") or _new_request_id()
+    response.headers[REQUEST_ID_HEADER] = request_id
+    if is_anthropic():
+        response.headers[ANTHROPIC_ID_HEADER] = request_id
     return response

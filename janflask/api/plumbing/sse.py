@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 
 from flask import Response, g
 
 from janflask.api.answers.chunks import DONE, ChunkWriter, data_line
 from janflask.api.plumbing.errors import error_body, internal_error
-from janflask.errors import ClientDisconnectedError, JanflaskError
+from janflask.errors import ClientDisconnectedError, InvalidRequestError, JanflaskError
 from janflask.inference.deltas import Done, Event, Events, Finished, Started, TextDelta
 
 # Comments that fill a silence. No blank line follows them: at each blank line some decoders give out an event, even one
@@ -27,16 +28,38 @@ def stream(events: Events, writer: ChunkWriter) -> Response:
     The first event is waited for here, so what is wrong from the start is raised and becomes a true HTTP status. A
     failure after that is an error event, the stream's last.
     """
+    return event_stream(lines_of(events, writer), events.close)
+
+
+def lines_of(events: Events, writer: ChunkWriter) -> Iterator[bytes]:
+    """The bytes of such a stream, whose first event is waited for."""
     first = next(events)
-    return event_stream(_lines(chain([first], events), writer), events.close)
+    return _lines(chain([first], events), writer)
 
 
-def event_stream(lines: Iterator[bytes], close: Callable[[], None], error_name: bytes = b"") -> Response:
+def last_event(text: str | None) -> int | None:
+    """The number in a ``Last-Event-ID``; None without one. Raises InvalidRequestError for what is no number."""
+    if text is None or text == "":
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise InvalidRequestError(
+            f"Last-Event-ID must be the number of an event, not {text[:40]!r}", param="Last-Event-ID"
+        )
+    return int(text)
+
+
+def event_stream(
+    lines: Iterator[bytes],
+    close: Callable[[], None],
+    error_name: bytes = b"",
+    tell_error: Callable[[JanflaskError], bytes] | None = None,
+) -> Response:
     """``lines`` as server-sent events; an error while they are made becomes the last one. ``close`` is called then.
 
-    ``error_name`` is the error's event name, in a stream whose events have names.
+    ``error_name`` is the error's event name, in a stream whose events have names; ``tell_error`` makes the whole event.
     """
-    response = Response(_guarded(lines, g.request_id, error_name), mimetype="text/event-stream")
+    tell = tell_error or partial(_told_error, error_name)
+    response = Response(_guarded(lines, g.request_id, tell), mimetype="text/event-stream")
     # X-Accel-Buffering tells nginx to pass each piece on at once.
     response.headers.update({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
     response.call_on_close(close)
@@ -71,7 +94,11 @@ def _lines(events: Iterator[Sequence[Event]], writer: ChunkWriter) -> Iterator[b
             yield piece
 
 
-def _guarded(lines: Iterator[bytes], request_id: str, error_name: bytes) -> Iterator[bytes]:
+def _told_error(name: bytes, error: JanflaskError) -> bytes:
+    return (b"event: %s\n" % name if name else b"") + data_line(error_body(error))
+
+
+def _guarded(lines: Iterator[bytes], request_id: str, tell: Callable[[JanflaskError], bytes]) -> Iterator[bytes]:
     try:
         yield from lines
         return
@@ -84,4 +111,4 @@ def _guarded(lines: Iterator[bytes], request_id: str, error_name: bytes) -> Iter
     except Exception:
         log.exception("request %s failed in mid-stream", request_id)
         error = internal_error(request_id)
-    yield (b"event: %s\n" % error_name if error_name else b"") + data_line(error_body(error))
+    yield tell(error)

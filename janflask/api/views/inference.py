@@ -11,10 +11,12 @@ from janflask.api.plumbing.blueprint import Blueprint
 from janflask.api.plumbing.context import services, waiter
 from janflask.api.plumbing.response import json_response
 from janflask.api.plumbing.sse import stream
+from janflask.api.views import stored_chats
 from janflask.inference.requests import ChatRequest, CompletionRequest
 from janflask.schemas.answers import ChatCompletionSchema, CompletionSchema
 from janflask.schemas.chat import ChatRequestSchema
 from janflask.schemas.completions import CompletionRequestSchema
+from janflask.storage.answers import AnswerDraft
 
 blp = Blueprint(
     "Chat Completion",
@@ -37,8 +39,8 @@ _EVENTS = {"type": "string", "description": "Server-sent events, each a JSON obj
     description="The answer.",
     success=True,
 )
-@blp.refuses(400, 404, 409, 413, 415, 429, 500, 503)
-def create_chat_completion(body: ChatRequest) -> Response:
+@blp.refuses(400, 404, 409, 413, 415, 429, 500, 503, 507)
+def create_chat_completion(body: ChatRequest | AnswerDraft) -> Response:
     """Create chat completion
 
     Answers a conversation. With `stream` the answer comes as server-sent events while it is generated; while there is
@@ -53,6 +55,10 @@ def create_chat_completion(body: ChatRequest) -> Response:
     thinks, `reasoning_effort` and `reasoning_budget` say how much. `POST /chat/completions/input_tokens` tells what a
     request would cost.
 
+    With `store` the conversation and its answer are kept: it goes on when its client leaves, its stream can be joined
+    again by its id, which is in `X-Chat-Completion-Id`, and getChatCompletion tells it later. What such an answer
+    cannot have is refused by name. One that fails before it has said anything is not kept.
+
     The conversation is laid out by the `prompt_template` in the model's settings, else by the chat template in its
     file, else as ChatML where its vocabulary has the words for it, else as plain text. A `prompt_template` is cut at
     `{system_message}` and `{prompt}`: its beginning and the system message come once, the rest for each turn with the
@@ -62,6 +68,8 @@ def create_chat_completion(body: ChatRequest) -> Response:
     side in a row become one, and what a system message says goes in front of the user's next words. What it would leave
     out even so is refused with `chat_template_error`, and `param` names the message.
     """
+    if isinstance(body, AnswerDraft):
+        return stored_chats.answer(body)
     heading = Heading.new(body)
     events = services().backends.of(body.model).chat(body, waiter(), services().settings.keepalive)
     if body.stream:

@@ -15,7 +15,8 @@ from janflask.api.examples import runs as examples_runs
 from janflask.api.plumbing.blueprint import Blueprint, links, path_id
 from janflask.api.plumbing.context import services, waiter
 from janflask.api.plumbing.response import json_response
-from janflask.errors import InvalidRequestError, NotFoundError
+from janflask.api.plumbing.sse import last_event
+from janflask.errors import NotFoundError
 from janflask.schemas.objects import PageQuerySchema
 from janflask.schemas.run_answers import RunListSchema, RunObjectSchema, StepListSchema, StepObjectSchema
 from janflask.schemas.runs import NewRunSchema, NewThreadAndRunSchema, RunChangesSchema, ToolOutputsSchema
@@ -162,7 +163,7 @@ def watch_run(thread_id: str, run_id: str) -> Response:
     off goes on where it was. Runs that have ended can be watched too, until the thread has its next one. The stream
     ends where the run does, or where it `requires_action`.
     """
-    after = _last_event(request.headers.get("Last-Event-ID"))
+    after = last_event(request.headers.get("Last-Event-ID")) or 0
     changes = services().runs.watch(thread_id, run_id, waiter(), services().settings.keepalive)
     return run_stream(changes, after)
 
@@ -223,13 +224,3 @@ def _answer(run: Run, *, is_stream: bool) -> Response:
         return json_response(run_object(run))
     changes = services().runs.follow(run, waiter(), services().settings.keepalive)
     return run_stream(changes, first_round=len(run.rounds))
-
-
-def _last_event(text: str | None) -> int:
-    if text is None or text == "":
-        return 0
-    if not (text.isascii() and text.isdigit() and len(text) < 16):
-        raise InvalidRequestError(
-            f"Last-Event-ID must be the number of an event, not {text[:40]!r}", param="Last-Event-ID"
-        )
-    return int(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 from flask import Blueprint as PlainBlueprint
-from flask import Response, redirect, send_from_directory, url_for
+from flask import Response, redirect, request, send_from_directory, url_for
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -39,7 +39,9 @@ def health() -> Response:
 
 @pages.get("/")
 def home() -> BaseResponse:
-    """Leads to the documentation."""
+    """Leads to the documentation. Who asks for the head alone wants to know whether somebody is here."""
+    if request.method == "HEAD":
+        return Response()
     return redirect(url_for("api-docs.openapi_swagger_ui"))
 
 

@@ -176,7 +176,7 @@ class LocalBackend:
             endpoint.info,
             jan_template if isinstance(jan_template, str) else None,
             further,
-            request.tools,
+            [tool for tool in request.tools if tool.leading],
             ask=request.add_generation_prompt,
             go_on=request.continue_final_message,
             specials=self._engines.specials(endpoint),

@@ -60,7 +60,7 @@ def asked(card: ModelCard, request: ChatRequest | CompletionRequest) -> Asked:
         sampling=sampling_params(card, request.sampling),
         cache_prompt=model_cache_prompt(card) if request.cache_prompt is None else request.cache_prompt,
         conversation=request.conversation if isinstance(request, ChatRequest) else None,
-        keep_state=request.keep_state if isinstance(request, ChatRequest) else True,
+        keep_state=isinstance(request, ChatRequest) and request.keep_state,  # who completes a text seldom comes back
         prompt_name="messages" if isinstance(request, ChatRequest) else "prompt",
         constraint=_constraint(request),
         bias_name="logit_bias" if "logit_bias" in request.sampling else f"logit_bias in {MODEL_FILE} of {card.id}",

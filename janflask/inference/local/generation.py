@@ -115,5 +115,5 @@ def _shifted(message: Started | Chunk | Finished, first_index: int) -> Event:
     if isinstance(message, Chunk):
         return TextDelta(message.index + first_index, message.text, message.logprobs)
     if isinstance(message, Finished):
-        return Finished(message.index + first_index, message.reason)
+        return Finished(message.index + first_index, message.reason, message.stop)
     return message

@@ -72,6 +72,13 @@ class Choice(msgspec.Struct, frozen=True):
     text: str | None = None
     logprobs: Logprobs | None = None
     finish_reason: str | None = None
+    stop_reason: Any = None  # vLLM's: the stop string that ended it, or the token
+    matched_stop: Any = None  # SGLang's name of the same
+
+    @property
+    def stop(self) -> str | None:
+        """The stop string that ended it."""
+        return next((told for told in (self.stop_reason, self.matched_stop) if isinstance(told, str)), None)
 
 
 class CachedTokens(msgspec.Struct, frozen=True):

@@ -186,7 +186,7 @@ class StreamReader:
                 raise self._cut("gave up in the middle of its answer")
             self.said = True
             self._finished.add(choice.index)
-            events.append(Finished(index, self._reason(index, choice.finish_reason, data)))
+            events.append(Finished(index, self._reason(index, choice.finish_reason, data), choice.stop))
 
     def _aside(self, index: int, delta: ChatPiece | None, events: list[Event]) -> str:
         """Tells the thoughts and a refusal of a piece, and gives what is text of the answer."""

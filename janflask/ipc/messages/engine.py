@@ -44,6 +44,7 @@ class Echo(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Finished(msgspec.Struct, frozen=True):
     index: int
     reason: str  # a FinishReason
+    stop: str | None = None  # the stop string that ended it, where that is known
 
 
 class Done(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 from flask import Flask
@@ -84,4 +85,10 @@ def server(app: Flask) -> Iterator[str]:
 @pytest.fixture
 def sdk(server: str) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0, timeout=30.0) as client:
+        yield client
+
+
+@pytest.fixture
+def claude(server: str) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=server, api_key="none", max_retries=0, timeout=30.0) as client:
         yield client

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -79,6 +80,67 @@ def test_the_words_in_a_pictures_part_are_shown(store: Repository) -> None:
     assert head.endswith("[image]")
     assert words == "What is this?"
     assert [item["id"] for item in json.loads(run("threads", "search", "what", "--json").stdout)] == ["pic"]
+
+
+def test_conversations_are_the_threads_by_their_other_names(store: Repository) -> None:
+    def line(number: int, text: str, role: str = "assistant", **extra: Any) -> Message:
+        part = {"type": "text", "text": {"value": text, "annotations": []}}
+        return Message(
+            id=f"msg_{number}",
+            thread_id="thread_sea",
+            created_ms=1,
+            role=role,
+            content=(part,) if text else (),
+            extra=extra,
+        )
+
+    call = {"id": "c1", "type": "function", "function": {"name": "look\x1b[31m", "arguments": '{"at": "sea"}'}}
+    lines = (
+        line(1, "How is it?", "user"),
+        line(2, "", reasoning_content="Hm", tool_calls=[call]),
+        line(3, "blue", "tool", tool_call_id="c1"),
+        line(4, "It is blue."),
+    )
+    metadata = {"topic": "sea"}
+    store.threads.create(
+        Thread(id="thread_sea", created_ms=1_600_000_000_000, updated_ms=1, title="Sea", metadata=metadata), lines
+    )
+    head, *rest = run("conversations", "list").stdout.splitlines()
+    assert head.split()[0] == "CONVERSATION"
+    assert [row.split()[0] for row in rest] == ["new", "old", "conv_sea"]
+    listed = json.loads(run("conversations", "list", "--json", "--limit", "3").stdout)
+    about = {"id": "conv_sea", "object": "conversation", "created_at": 1_600_000_000, "metadata": metadata}
+    assert listed[-1] == about
+    for name in ("conv_sea", "thread_sea"):
+        shown = run("conversations", "show", name).stdout
+        assert shown.splitlines()[:2] == ["Sea", "conv_sea  2020-09-13 12:26"]
+        assert "\x1b" not in shown
+        for text in (
+            "rs_2\n[thinks] Hm",
+            "[calls look",
+            '({"at": "sea"})]',
+            "fco_3\n[c1 gave back] blue",
+            "msg_4\nIt is blue.",
+        ):
+            assert text in shown
+        assert "[c1 gave back] blue" in run("threads", "show", name).stdout
+    items = json.loads(run("conversations", "show", "conv_sea", "--json").stdout)
+    assert {name: items[name] for name in about} == about
+    assert items["items"][2:] == [
+        {
+            "id": "fc_2_0",
+            "type": "function_call",
+            "role": "assistant",
+            "call_id": "c1",
+            "name": "look\x1b[31m",
+            "arguments": '{"at": "sea"}',
+        },
+        {"id": "fco_3", "type": "function_call_output", "role": "tool", "text": "blue", "call_id": "c1"},
+        {"id": "msg_4", "type": "message", "role": "assistant", "text": "It is blue."},
+    ]
+    assert "there is no thread" in run("conversations", "show", "conv_no", code=1).stderr
+    assert run("threads", "delete", "conv_sea", "--yes").stdout == "thread_sea is deleted.\n"
+    assert store.threads.count() == 2
 
 
 def test_delete_asks(store: Repository) -> None:

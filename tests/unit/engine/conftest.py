@@ -66,6 +66,7 @@ class Bench:
         cache_prompt: bool = True,
         wants_logprobs: bool = False,
         conversation: str | None = None,
+        is_lasting: bool | None = None,
         echo: bool = False,
     ) -> tuple[Sequence, Collector]:
         sink = sink or Collector()
@@ -80,6 +81,7 @@ class Bench:
             cache_prompt=cache_prompt,
             wants_logprobs=wants_logprobs,
             conversation=conversation,
+            is_lasting=conversation is not None if is_lasting is None else is_lasting,
         )
         if echo:
             tell_prompt([sequence], PromptEcho(prompt.decode(), sequence.tokens[:], self.context.vocab.piece))

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from janflask.engine import loop as loops
-from janflask.engine.conversations import WORTHWHILE
+from janflask.engine.conversations import LEAST_NAMELESS
 from janflask.engine.snapshots import Snapshots
+from janflask.engine.state_index import WORTHWHILE
+from janflask.files import kv_folder
 from tests.fakes.fake_context import expected_text
 
 LIMIT = 20.0  # seconds
@@ -43,8 +45,8 @@ def answered(bench, sink) -> str:
     return sink.texts.get(0, "")
 
 
-def ask(bench, prompt: bytes, conversation: str | None = None, tokens: int = 8):
-    sequence, sink = bench.ask(prompt, max_tokens=tokens, conversation=conversation)
+def ask(bench, prompt: bytes, conversation: str | None = None, tokens: int = 8, **options):
+    sequence, sink = bench.ask(prompt, max_tokens=tokens, conversation=conversation, **options)
     assert answered(bench, sink) == expected_text(prompt, tokens)
     return sequence
 
@@ -115,13 +117,144 @@ def test_a_short_one_is_not_kept(make, tmp_path):
     assert files(tmp_path) == []
 
 
-def test_a_request_without_a_conversation_leaves_nothing(make, tmp_path):
+def test_one_that_is_to_leave_nothing_leaves_nothing(make, tmp_path):
     bench = make()
     ask(bench, HISTORY)
     ask(bench, OTHER)
     bench.loop.stop()
     bench.loop.run()
     assert files(tmp_path) == []
+
+
+# --- without a name ---------------------------------------------------------------------------------------------------
+
+
+def chat(bench, prompt: bytes, tokens: int = 8):
+    """A request that names no conversation, and whose state may be kept."""
+    return ask(bench, prompt, None, tokens, is_lasting=True)
+
+
+def test_two_that_alternate_on_one_slot_compute_what_is_new(make, tmp_path):
+    bench = make()
+    texts = [HISTORY, OTHER]
+    for text in texts:
+        chat(bench, text)
+    for number in range(8):
+        before = bench.context.computed
+        text = texts[number % 2] + expected_text(texts[number % 2], 8).encode() + b" a tool's words: " + HISTORY[:60]
+        assert chat(bench, text).n_prompt > 400
+        texts[number % 2] = text
+        assert bench.context.computed - before < 100
+    kept(bench)
+    assert len(files(tmp_path)) == 2, "what goes on takes the place of what it came from"
+
+
+def test_one_without_a_name_outlives_its_engine(make):
+    first = make()
+    chat(first, HISTORY)
+    first.loop.stop()
+    first.loop.run()
+    second = make()
+    assert chat(second, HISTORY + expected_text(HISTORY, 8).encode() + b"and then?").n_cached >= len(HISTORY)
+
+
+def test_a_prompt_finds_what_a_conversation_left_and_the_other_way_round(make):
+    bench = make()
+    ask(bench, HISTORY, "a")
+    chat(bench, OTHER)
+    assert chat(bench, HISTORY + b"and then?").n_cached >= len(HISTORY)
+    assert ask(bench, OTHER + b"and now?", "b").n_cached >= len(OTHER)
+    assert bench.loop.conversations.restored == 2
+
+
+def test_small_ones_without_a_name_are_not_kept(make, tmp_path):
+    bench = make()
+    chat(bench, HISTORY[: LEAST_NAMELESS - 20])
+    chat(bench, OTHER)
+    kept(bench)
+    assert files(tmp_path) == []
+
+
+def test_what_is_there_but_for_a_few_tokens_is_not_written_again(make, tmp_path):
+    bench = make()
+    chat(bench, HISTORY)
+    ask(bench, OTHER, None)
+    kept(bench)
+    (path,) = files(tmp_path)
+    chat(bench, HISTORY + b"1", tokens=1)
+    ask(bench, OTHER, None)
+    kept(bench)
+    assert files(tmp_path) == [path]
+
+
+def test_one_that_is_to_leave_nothing_does_not_cost_what_its_slot_held(make, tmp_path):
+    bench = make()
+    chat(bench, HISTORY)
+    ask(bench, HISTORY + b"in private", None, is_lasting=False)
+    kept(bench)
+    (path,) = files(tmp_path)
+    ask(bench, OTHER, None)
+    kept(bench)
+    assert files(tmp_path) == [path]
+
+
+def test_a_deleted_conversations_state_is_found_by_nobody(make, tmp_path):
+    bench = make()
+    ask(bench, HISTORY, "a")
+    ask(bench, OTHER, "b")
+    kept(bench)
+    kv_folder.forget(tmp_path, "a")
+    assert chat(bench, HISTORY + b"and then?").n_cached == 0
+
+
+def test_of_many_that_wait_no_more_are_read_than_there_are_slots(make, snapshots, monkeypatch):
+    bench = make()
+    ask(bench, HISTORY, "a")
+    ask(bench, OTHER, "b")
+    kept(bench)
+    read = []
+    find = snapshots.find
+    monkeypatch.setattr(snapshots, "find", lambda prompt, here: read.append(prompt) or find(prompt, here))
+    prompts = [HISTORY + bytes([97 + i]) * 9 for i in range(6)]
+    sinks = [bench.ask(prompt, max_tokens=3, is_lasting=True)[1] for prompt in prompts]
+    bench.loop.step()
+    assert len(read) <= 1
+    for prompt, sink in zip(prompts, sinks, strict=True):
+        assert answered(bench, sink) == expected_text(prompt, 3)
+    assert len(read) == 1, "the others find it in the slot"
+
+
+def test_one_that_lost_its_slot_while_it_waited_is_read(make):
+    bench = make()
+    chat(bench, HISTORY)
+    _, other = bench.ask(OTHER, max_tokens=3, is_lasting=True)  # it takes the slot first
+    sequence, sink = bench.ask(HISTORY + b"and then?", max_tokens=3, is_lasting=True)
+    answered(bench, other)
+    answered(bench, sink)
+    assert sequence.n_cached >= len(HISTORY)
+
+
+def test_what_the_disk_thread_stumbles_over_costs_a_computation_only(make, snapshots, monkeypatch):
+    bench = make()
+    ask(bench, HISTORY, "a")
+    ask(bench, OTHER, "b")
+    kept(bench)
+
+    def fails(prompt, here):
+        raise MemoryError
+
+    monkeypatch.setattr(snapshots, "find", fails)
+    assert ask(bench, HISTORY + b"and then?", "a").n_cached == 0
+
+
+def test_an_answer_that_the_engines_end_cut_is_kept(make):
+    first = make()
+    first.ask(HISTORY, max_tokens=500, is_lasting=True)
+    for _ in range(20):
+        first.loop.step()
+    first.loop.stop()
+    first.loop.run()
+    assert chat(make(), HISTORY + b"and then?").n_cached >= len(HISTORY)
 
 
 def test_a_state_that_llama_refuses_is_computed(make):
@@ -155,9 +288,9 @@ def test_others_pass_while_the_disk_is_read(make, snapshots, monkeypatch):
     go_on = threading.Event()
     find = snapshots.find
 
-    def slow(key, prompt, at_least):
+    def slow(prompt, here):
         assert go_on.wait(LIMIT)
-        return find(key, prompt, at_least)
+        return find(prompt, here)
 
     monkeypatch.setattr(snapshots, "find", slow)
     _, waiting = bench.ask(HISTORY + b"and then?", max_tokens=4, conversation="a")

@@ -76,6 +76,46 @@ def test_with_nothing_else_free_the_slot_used_longest_ago_is_cut():
     assert cache.place(tokens("new")) == Placement(0, 0)
 
 
+def test_a_short_chat_does_not_cost_a_long_conversation_its_slot():
+    cache = PrefixCache(2)
+    fill(cache, 0, "a long conversation " * 50)
+    for number in range(20):
+        fill(cache, cache.place(tokens(f"{number} is a short question")).slot, f"{number} is a short question")
+    assert len(cache.slots[0].tokens) == 1000
+
+
+def test_a_long_conversation_that_nobody_goes_on_with_gives_way_in_the_end():
+    cache = PrefixCache(2)
+    fill(cache, 0, "a long conversation " * 50)
+    taken = []
+    for number in range(60):
+        fill(cache, 1, "a short one, but not so short")
+        taken.append(cache.place(tokens(f"{number} is another")).slot)
+    assert taken[0] == 1
+    assert taken[-1] == 0
+
+
+def test_who_shares_a_long_beginning_does_not_cut_another_where_a_slot_is_free():
+    cache = PrefixCache(2)
+    system = "the tools and the rules " * 40
+    fill(cache, 0, system + "what one agent did " * 20)
+    assert cache.place(tokens(system + "another agent")) == Placement(1, len(system), copy_from=0)
+
+
+def test_who_shares_a_long_beginning_cuts_the_one_that_loses_less():
+    cache = PrefixCache(2)
+    system = "the tools and the rules " * 40
+    fill(cache, 0, system + "what one agent did " * 20)
+    fill(cache, 1, "a long conversation " * 100)
+    assert cache.place(tokens(system + "another agent")) == Placement(0, len(system))
+
+
+def test_an_answer_that_comes_back_in_other_words_goes_on_in_its_place():
+    cache = PrefixCache(3)
+    fill(cache, 0, "the question " * 20 + "the answer as it was said")
+    assert cache.place(tokens("the question " * 20 + "the same answer, and the next")) == Placement(0, 264)
+
+
 def test_memory_that_cannot_trim_is_never_copied_or_cut():
     cache = PrefixCache(2, can_trim=False)
     fill(cache, 0, "abcdef")

@@ -20,10 +20,11 @@ from janflask.ipc.messages.generation import Timings, Usage
 from janflask.models.card import ModelCard
 from janflask.runner.live import Change
 from janflask.runner.runner import Runner
+from janflask.services.compaction import Compactions
 from janflask.services.run_calls import answered
 from janflask.settings import Settings
 from janflask.storage.memory import memory_repository
-from janflask.storage.records import Message, Run, Thread
+from janflask.storage.records import Message, Run, RunKind, Thread
 from janflask.storage.run_log import texts_of
 from tests.fakes.crossing import crossing
 
@@ -113,7 +114,7 @@ class FakeModel:
         tokens = (0,) * sum(len(message.text.split()) for message in request.messages)
         return Counted(len(tokens), LaidOut("", (), tokens))
 
-    def info(self, waiter: Waiter, overrides: Mapping[str, Any]) -> BackendInfo:
+    def info(self, waiter: Waiter, overrides: Mapping[str, Any] | None = None) -> BackendInfo:
         self.calls.append("info")
         return BackendInfo(CONTEXT)
 
@@ -139,12 +140,13 @@ class RunWorld:
         self.repository = memory_repository()
         self.settings = Settings()
         self._most = most
+        self.compactions: Compactions | None = None  # for runs that have a threshold
         self.runner = self.new_runner()
 
     def new_runner(self) -> Runner:
         """Another process, as it were."""
         model = self.model
-        services = SimpleNamespace(settings=self.settings, backends=model, models=model)
+        services = SimpleNamespace(settings=self.settings, backends=model, models=model, compactions=self.compactions)
         self.runner = Runner(self.settings, cast(Services, services), self.repository, self._most)
         return self.runner
 
@@ -158,8 +160,9 @@ class RunWorld:
     def run(self, thread_id: str, lasts: float = 60, **fields: Any) -> Run:
         """A new run, not begun; it expires after ``lasts`` seconds."""
         now = ids.now_ms()
+        is_response = fields.get("kind") is RunKind.RESPONSE
         run = Run(
-            id=ids.new_id(ids.RUN),
+            id=ids.new_answer_id(ids.RESPONSE, thread_id) if is_response else ids.new_id(ids.RUN),
             thread_id=thread_id,
             assistant_id="jan",
             message_id=ids.new_id(ids.MESSAGE),

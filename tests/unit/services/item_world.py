@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from janflask.inference.backends import Backends
+from janflask.services.assistants import AssistantService
 from janflask.services.compaction import Compactions
 from janflask.services.items import ItemService, text_part
 from janflask.services.messages import MessageService
 from janflask.services.seals import Seals
+from janflask.services.threads import ThreadService
 from janflask.settings import Settings
 from janflask.storage.base import Page
 from janflask.storage.items import (
@@ -67,9 +69,10 @@ class ItemWorld:
         made = Settings(**settings)
         self.messages = MessageService(made, self.repository)
         self.seals = Seals(folder)
+        threads = ThreadService(made, self.repository, AssistantService(self.repository), self.messages)
         compactions = Compactions(cast(Backends, None), self.seals)
         self.items = ItemService(
-            made, self.repository, messages=self.messages, seals=self.seals, compactions=compactions
+            made, self.repository, threads=threads, messages=self.messages, seals=self.seals, compactions=compactions
         )
         self.repository.threads.create(Thread(id=THREAD, created_ms=1, updated_ms=1), messages)
 

@@ -161,14 +161,14 @@ def kept_of(world: World, messages: Sequence[Message], threshold: int) -> list[i
 
 
 def test_the_newest_quarter_of_the_threshold_stays_with_the_instructions(world: World) -> None:
-    assert kept_of(world, TALK, 132) == [0, 4, 5]  # a quarter are 33 tokens
-    assert kept_of(world, TALK, 131 * 2) == [0, 3, 4, 5]
+    assert kept_of(world, TALK, 256) == [0, 3, 4, 5]  # a quarter are 64 tokens
+    assert kept_of(world, TALK, 252) == [0, 5]  # never an answer without what it answers
     assert kept_of(world, TALK, 4) == [0, 5]  # the newest stays however long it is
     asked = world.model.asked
     assert "first" in asked[0]
-    assert "second" in asked[0]
-    assert "third" not in asked[0]
-    assert "second" not in asked[1]
+    assert "second" not in asked[0]
+    assert "second" in asked[1]
+    assert "third" not in asked[1]
     assert not any("be kind" in text or "secret thoughts" in text for text in asked)
 
 
@@ -219,10 +219,10 @@ def line(made: Compaction | None, number: int) -> Message:
 
 
 def test_a_model_is_shown_the_newest_summary_and_what_it_keeps(world: World) -> None:
-    first = line(world.older(TALK, 132), 6)
-    assert numbers(shown([*TALK, first])) == [0, 6, 4, 5]
+    first = line(world.older(TALK, 256), 6)
+    assert numbers(shown([*TALK, first])) == [0, 6, 3, 4, 5]
     more = [*TALK, first, message(7, "assistant", words(30)), message(8, "user", "fourth")]
-    assert numbers(shown(more)) == [0, 6, 4, 5, 7, 8]
+    assert numbers(shown(more)) == [0, 6, 3, 4, 5, 7, 8]
     second = line(world.older(shown(more), 4), 9)
     assert numbers(shown([*more, second])) == [0, 9, 8]
     assert "Summary of what was before:\nthe gist" in world.model.asked[-1]
@@ -231,8 +231,8 @@ def test_a_model_is_shown_the_newest_summary_and_what_it_keeps(world: World) -> 
 
 
 def test_what_is_deleted_meanwhile_is_not_kept(world: World) -> None:
-    made = line(world.older(TALK, 132), 6)
-    assert numbers(shown([item for item in [*TALK, made] if item.id != "msg_4"])) == [0, 6, 5]
+    made = line(world.older(TALK, 256), 6)
+    assert numbers(shown([item for item in [*TALK, made] if item.id != "msg_4"])) == [0, 6, 3, 5]
 
 
 @pytest.mark.parametrize("field", [{}, {"kept": None}, {"kept": "msg_1"}, {"kept": [1, "msg_5", {}]}])
@@ -242,13 +242,13 @@ def test_a_summary_that_somebody_wrote_by_hand_is_read_as_far_as_it_goes(field: 
 
 
 def test_turns_alternate_around_a_summary(world: World) -> None:
-    made = line(world.older(TALK, 132), 6)
+    made = line(world.older(TALK, 256), 6)
     assert [turn.role for turn in summary_turns(made)] == ["user", "assistant"]
     assert summary_turns(made)[1] == ChatMessage.of("assistant", "the gist")
 
 
 def test_the_line_is_one_item(world: World) -> None:
-    made = line(world.older(TALK, 132), 6)
+    made = line(world.older(TALK, 256), 6)
     assert [(item.kind, item.id, item.text) for item in items_of(made)] == [(ItemKind.COMPACTION, "cmp_6", "the gist")]
     assert message_ids_of("cmp_6")[0] == "msg_6"
     assert made.run_id == "run_1"

@@ -201,6 +201,31 @@ def test_rounds_of_calls_name_the_new_messages(tmp_path: Path) -> None:
     assert third.extra == odd.extra
 
 
+def test_a_summary_keeps_the_new_messages(tmp_path: Path) -> None:
+    service, repository = portable(tmp_path)
+    said = Message(id="01J0", thread_id="t", created_ms=CREATED, content=(text("Look!"),))
+    compaction = {"kept": ["01J0", "gone"], "encrypted_content": "x"}
+    summary = dataclasses.replace(said, id="01J1", role="assistant", extra={"compaction": compaction})
+    odd = dataclasses.replace(said, id="01J2", extra={"compaction": {"kept": "z"}})
+    repository.threads.create(Thread(id="t", created_ms=CREATED, updated_ms=CREATED), [said, summary, odd])
+    first, second, third = messages_of(repository, service.import_document(as_file(exported(service, "t"))).id)
+    assert second.extra == {"compaction": {**compaction, "kept": [first.id, "gone"]}}
+    assert third.extra == odd.extra
+
+
+def test_no_imported_thread_has_a_conversations_name(tmp_path: Path) -> None:
+    """The API would take it for the name of another thread."""
+    service, repository = portable(tmp_path)
+    repository.threads.create(Thread(id="conv_sea", created_ms=CREATED, updated_ms=CREATED, title="Sea"))
+    archive = io.BytesIO(b"".join(service.export_all()))
+    other_service, other = portable(tmp_path / "other")
+    report = other_service.import_archive(archive)
+    (thread_id,) = report.threads
+    assert thread_id.startswith("thread_")
+    assert report.renamed == {"conv_sea": thread_id}
+    assert other.threads.get(thread_id).title == "Sea"
+
+
 def document_files(document: dict[str, Any]) -> list[str]:
     return [file["id"] for file in document["files"]]
 

@@ -1,0 +1,161 @@
+"""Responses as the API shows them: of a run, and of the messages that it made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from janflask.api.answers.item_objects import item_object
+from janflask.api.answers.run_objects import seconds
+from janflask.files import ids
+from janflask.schemas.response_tools import Callee, callees, custom_input
+from janflask.services.seals import Seals
+from janflask.storage.items import Item, ItemKind, items_of
+from janflask.storage.records import Message, Run, RunStatus
+
+_STATUSES = {
+    RunStatus.QUEUED: "queued",
+    RunStatus.IN_PROGRESS: "in_progress",
+    RunStatus.CANCELLING: "in_progress",
+    RunStatus.REQUIRES_ACTION: "completed",
+    RunStatus.EXPIRED: "failed",
+}
+_REASONS = {"max_completion_tokens": "max_output_tokens", "max_prompt_tokens": "max_output_tokens"}
+_CODES = frozenset({"server_error", "rate_limit_exceeded", "invalid_prompt"})  # those of OpenAI's that there are here
+Object = dict[str, Any]
+Logprobs = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How items are told: calls as their client knows what is called, and what is ``included`` beside.
+
+    Without ``seals`` no thoughts are sealed.
+    """
+
+    known: Mapping[str, Callee]
+    included: frozenset[str]
+    seals: Seals | None = None
+
+    @classmethod
+    def of(cls, run: Run, seals: Seals | None, include: Iterable[str] = ()) -> Self:
+        """As whoever asked for ``run`` wants them, and with what is to be included, too."""
+        return cls(callees(run.asked.get("tools", ())), frozenset((*run.asked.get("include", ()), *include)), seals)
+
+
+def response_object(run: Run, messages: Iterable[Message], view: View, logprobs: Logprobs = ()) -> Object:
+    """A response whose output are the items of ``messages``; ``logprobs`` are those of its words.
+
+    ``thread_id``, ``left_out_tools`` and ``left_out_message_ids`` are ours: the thread that it is stored in, the tools
+    that the model was not offered, and what it was not shown because it did not fit.
+    """
+    items = [item for message in messages for item in items_of(message)]
+    return {**begun_object(run), **_outcome(run), "output": [output_object(item, view, logprobs) for item in items]}
+
+
+def begun_object(run: Run, status: str | None = None) -> Object:
+    """A response of which nothing came yet: what was asked for, and ``status`` if it is not the run's own."""
+    asked = run.asked
+    reasoning = asked.get("reasoning") or {}
+    conversation = asked.get("conversation")
+    return {
+        "id": run.id,
+        "object": "response",
+        "created_at": run.created_ms // 1000,
+        "status": status or _STATUSES.get(run.status, str(run.status)),
+        "background": asked.get("background", False),
+        "completed_at": None,
+        "conversation": None if conversation is None else {"id": ids.conversation_id(ids.thread_id(conversation))},
+        "error": None,
+        "incomplete_details": None,
+        "instructions": run.instructions or None,
+        "max_output_tokens": asked.get("max_output_tokens"),
+        "max_tool_calls": asked.get("max_tool_calls"),
+        "metadata": run.metadata,
+        "model": run.model,
+        "output": [],
+        "parallel_tool_calls": run.parallel_tool_calls,
+        "previous_response_id": asked.get("previous_response_id"),
+        "prompt_cache_key": asked.get("prompt_cache_key"),
+        "prompt_cache_options": asked.get("prompt_cache_options"),
+        "prompt_cache_retention": asked.get("prompt_cache_retention"),
+        "reasoning": {"effort": reasoning.get("effort"), "summary": reasoning.get("summary")},
+        "safety_identifier": asked.get("safety_identifier"),
+        "service_tier": "default",
+        "store": asked.get("store", True),
+        "temperature": run.temperature,
+        "text": {"format": {"type": "text"}, **asked.get("text", {})},
+        "tool_choice": "auto" if run.tool_choice is None else run.tool_choice,
+        "tools": asked.get("tools", []),
+        "top_logprobs": asked.get("top_logprobs", 0),
+        "top_p": run.top_p,
+        "truncation": asked.get("truncation", "disabled"),
+        "usage": None,
+        "user": asked.get("user"),
+        "thread_id": run.thread_id or None,
+        "left_out_tools": asked.get("left_out_tools", []),
+        "left_out_message_ids": [],
+    }
+
+
+def _outcome(run: Run) -> Object:
+    reason = run.incomplete_reason
+    return {
+        "completed_at": seconds(run.completed_ms) if run.status is RunStatus.COMPLETED else None,
+        "error": error_object(run),
+        "incomplete_details": None if reason is None else {"reason": _REASONS.get(reason, reason)},
+        "usage": _usage(run),
+        "left_out_message_ids": run.left_out,
+    }
+
+
+def error_object(run: Run) -> Object | None:
+    """What made it fail, in OpenAI's words."""
+    if run.status is RunStatus.EXPIRED:
+        return {"code": "server_error", "message": "the response was not done when its time (run_timeout) was over"}
+    if run.error_message is None:
+        return None
+    code = run.error_code if run.error_code in _CODES else "server_error"
+    return {"code": code, "message": run.error_message}
+
+
+def _usage(run: Run) -> Object | None:
+    """The tokens of an answer that has ended, as far as they are known."""
+    if run.prompt_tokens is None or run.completion_tokens is None:
+        return None
+    return {
+        "input_tokens": run.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": run.cached_tokens or 0, "cache_write_tokens": 0},
+        "output_tokens": run.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": run.reasoning_tokens or 0},
+        "total_tokens": run.prompt_tokens + run.completion_tokens,
+    }
+
+
+# --- what it said ----------------------------------------------------------------------------------------------------
+
+
+def output_object(item: Item, view: View, logprobs: Logprobs = ()) -> Object:
+    """An item that an answer made."""
+    told = item_object(item, include=view.included, seals=view.seals)
+    if item.kind is ItemKind.CALL and told["name"] in view.known:
+        return as_called(told, view.known[told["name"]])
+    if item.kind is ItemKind.MESSAGE:
+        for part in told["content"]:
+            if part["type"] == "output_text":
+                part["logprobs"] = list(logprobs)
+                break
+        if any(part["type"] == "refusal" for part in told["content"]):
+            told["phase"] = "commentary"  # who reads the words as what was asked for passes over those of this phase
+    return told
+
+
+def as_called(call: Object, callee: Callee) -> Object:
+    """A function's call as one of what the client calls so."""
+    told = {**call, "name": callee.name}
+    if callee.namespace is not None:
+        told["namespace"] = callee.namespace
+    if callee.is_custom:
+        told |= {"type": "custom_tool_call", "input": custom_input(told.pop("arguments"))}
+    return told

@@ -1,0 +1,39 @@
+"""A run whose prompt is too long has what is older summed up before it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from janflask.container import Services
+from janflask.files import ids
+from janflask.inference.tries import Tries
+from janflask.inference.waiting import Waiter
+from janflask.services.compaction import result_of
+from janflask.storage.base import ThreadStore
+from janflask.storage.items import COMPACTION, is_summary
+from janflask.storage.records import Message, Run
+
+
+def summed_up(
+    services: Services, threads: ThreadStore, run: Run, messages: Sequence[Message], waiter: Waiter
+) -> Message | None:
+    """The summary, which is the thread's newest message from now on; None where none is due, or nothing is older.
+
+    One that was stored before a crash is found again. Raises what ``Compactions.of`` does.
+    """
+    made = next((message for message in reversed(messages) if message.run_id == run.id), None)
+    if made is not None and is_summary(made):
+        return made
+    compaction = result_of(services.compactions.of(run, messages, waiter, Tries()))
+    if compaction is None:
+        return None
+    summary = compaction.message(run.thread_id, ids.new_id(ids.MESSAGE), ids.now_ms(), run.id)
+    threads.append(run.thread_id, [summary])
+    return summary
+
+
+def told_of(summary: Message) -> dict[str, Any]:
+    """What its run keeps of it."""
+    sealed = summary.extra[COMPACTION]["encrypted_content"]
+    return {"message_id": summary.id, "encrypted_content": sealed, "at": summary.created_ms}

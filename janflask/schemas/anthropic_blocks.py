@@ -1,0 +1,195 @@
+"""The messages of Anthropic's requests: turns of blocks, each checked at its place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import marshmallow as ma
+from marshmallow import fields
+
+from janflask.inference.blocks import ASSISTANT, SYSTEM, USER, Block, Result, Thought, ToolReference, Turn
+from janflask.inference.parts import TextPart, ToolCallPart
+from janflask.schemas.chat import MAX_MESSAGES
+from janflask.schemas.fields import each, kind, wrong_type
+
+ROLES = (USER, ASSISTANT, SYSTEM)
+BILLING = "x-anthropic-billing-header:"  # leads a line of Claude Code's that is another one in each request
+MAX_ID = 256
+
+_PICTURE = "is a picture, which no model here can see yet: leave it out"
+_DOCUMENT = "is a document, which no model here is shown: send its text in a text block"
+_ELSEWHERE = "is what a tool of Anthropic's servers did, and there are none of these here: leave it out"
+_REFUSED: Mapping[str, str] = {
+    "image": _PICTURE,
+    "document": _DOCUMENT,
+    "search_result": "is a result of a search, which no model here is shown: send its text in a text block",
+    "container_upload": _DOCUMENT,
+    "browser_state": "is the state of a browser, which no model here is shown: send its text in a text block",
+}
+
+_Read = Callable[[Mapping[str, Any], str], Block]
+
+
+class Turns(fields.Field[tuple[Turn, ...]]):
+    """``messages``."""
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> tuple[Turn, ...]:
+        if not isinstance(value, list):
+            raise wrong_type("a list of messages", value)
+        if not 1 <= len(value) <= MAX_MESSAGES:
+            raise ma.ValidationError(f"must hold from 1 to {MAX_MESSAGES} messages: send at least the user's")
+        return tuple(each(value, lambda number, item: _turn(item, f"{attr}.{number}")))
+
+
+class SystemText(fields.Field[tuple[TextPart, ...]]):
+    """``system``: a string or text blocks, without the line that differs in each request."""
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> tuple[TextPart, ...]:
+        parts = _blocks(value, SYSTEM, f"{attr}")
+        return tuple(part for part in map(_without_billing, parts) if isinstance(part, TextPart) and part.text)
+
+
+def _without_billing(part: Block) -> Block:
+    """It says who pays for what at Anthropic, instructs nobody, and would cost every request its cached prefix."""
+    if not isinstance(part, TextPart) or not part.text.startswith(BILLING):
+        return part
+    return TextPart(part.text.partition("\n")[2].lstrip("\n"))
+
+
+def _turn(value: object, place: str) -> Turn:
+    if not isinstance(value, Mapping):
+        raise wrong_type("an object with role and content", value)
+    role = value.get("role")
+    if not isinstance(role, str) or role not in ROLES:
+        wrong = "is required" if role is None else f"must be one of {', '.join(ROLES)}, not {str(role)[:40]!r}"
+        raise ma.ValidationError({"role": [wrong]})
+    if value.get("content") is None:
+        raise ma.ValidationError({"content": ["is required"]})
+    with_path = f"{place}.content"
+    try:
+        return Turn(role, _blocks(value["content"], role, with_path), place)
+    except ma.ValidationError as error:
+        raise ma.ValidationError({"content": error.messages}) from error
+
+
+def _blocks(content: object, role: str, place: str) -> tuple[Block, ...]:
+    """What a turn says."""
+    if isinstance(content, str):
+        return (TextPart(content),)
+    if not isinstance(content, list):
+        raise wrong_type("a string or a list of blocks", content)
+    blocks = each(content, lambda number, block: _block(block, role, f"{place}.{number}"))
+    return tuple(blocks)
+
+
+def _block(value: object, role: str, place: str) -> Block:
+    block = _typed(value)
+    name = block["type"]
+    read, owner = _READERS.get(name, (None, None))
+    if read is None:
+        raise _wrong("type", _why_not(name))
+    if owner not in (None, role):
+        raise _wrong("type", f"{name} belongs to {_A[owner]} message, not to {_A[role]} message")
+    return read(block, place)
+
+
+def _typed(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise wrong_type('an object like {"type": "text", "text": "..."}', value)
+    if not isinstance(value.get("type"), str):
+        raise _wrong("type", "is required" if value.get("type") is None else "must be a string")
+    return value
+
+
+def _why_not(name: str) -> str:
+    if name in _REFUSED:
+        return f"{name} {_REFUSED[name]}"
+    if name == "server_tool_use" or name.endswith("_tool_result"):
+        return f"{name[:64]} {_ELSEWHERE}"
+    return f"must be one of {', '.join(_READERS)}, not {name[:40]!r}"
+
+
+# --- blocks -----------------------------------------------------------------------------------------------------------
+
+
+def _text(block: Mapping[str, Any], place: str) -> TextPart:
+    return TextPart(_string(block, "text"))
+
+
+def _tool_use(block: Mapping[str, Any], place: str) -> ToolCallPart:
+    arguments = block.get("input")
+    if not isinstance(arguments, Mapping):
+        raise _wrong("input", "is required" if arguments is None else f"must be an object, not {kind(arguments)}")
+    return ToolCallPart(_id(block, "id"), _string(block, "name"), json.dumps(arguments, ensure_ascii=False))
+
+
+def _tool_result(block: Mapping[str, Any], place: str) -> Result:
+    content = block.get("content")
+    items: list[str | ToolReference] = []
+    if isinstance(content, str):
+        items = [content]
+    elif isinstance(content, list):
+        try:
+            items = each(content, lambda _, item: _result_item(item))
+        except ma.ValidationError as error:
+            raise ma.ValidationError({"content": error.messages}) from error
+    elif content is not None:
+        raise _wrong("content", f"must be a string or a list of blocks, not {kind(content)}")
+    is_error = block.get("is_error")
+    if not isinstance(is_error, bool | None):
+        raise _wrong("is_error", f"must be true or false, not {kind(is_error)}")
+    return Result(_id(block, "tool_use_id"), tuple(items), bool(is_error))
+
+
+def _result_item(value: object) -> str | ToolReference:
+    block = _typed(value)
+    if block["type"] == "text":
+        return _string(block, "text")
+    if block["type"] == "tool_reference":
+        return ToolReference(_string(block, "tool_name"))
+    name = block["type"]
+    reason = f"{name} {_REFUSED[name]}" if name in _REFUSED else f"must be text or tool_reference, not {name[:40]!r}"
+    raise _wrong("type", reason)
+
+
+def _thinking(block: Mapping[str, Any], place: str) -> Thought:
+    return Thought(_string(block, "thinking"), _string(block, "signature"), f"{place}.signature")
+
+
+def _redacted(block: Mapping[str, Any], place: str) -> Thought:
+    return Thought("", _string(block, "data"), f"{place}.data")
+
+
+# Each type, and the role that it belongs to (None: any).
+_READERS: Mapping[str, tuple[_Read, str | None]] = {
+    "text": (_text, None),
+    "tool_use": (_tool_use, ASSISTANT),
+    "tool_result": (_tool_result, USER),
+    "thinking": (_thinking, ASSISTANT),
+    "redacted_thinking": (_redacted, ASSISTANT),
+}
+_A: Mapping[str | None, str] = {USER: "a user's", ASSISTANT: "an assistant's", SYSTEM: "a system"}
+
+
+def _string(block: Mapping[str, Any], name: str) -> str:
+    value = block.get(name)
+    if not isinstance(value, str):
+        raise _wrong(name, "is required" if value is None else f"must be a string, not {kind(value)}")
+    return value
+
+
+def _id(block: Mapping[str, Any], name: str) -> str:
+    value = _string(block, name)
+    if not 1 <= len(value) <= MAX_ID:
+        raise _wrong(name, f"must have 1 to {MAX_ID} characters")
+    return value
+
+
+def _wrong(name: str, message: str) -> ma.ValidationError:
+    return ma.ValidationError({name: [message]})

@@ -1,0 +1,173 @@
+"""Answers that are asked for by themselves: responses, and stored chats. Each is a run of a thread.
+
+The runner carries them out as it does other runs; streaming one, waiting for it and polling are ways to look at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from janflask.errors import InvalidRequestError, NotFoundError, UnavailableError
+from janflask.files import ids
+from janflask.inference.waiting import Waiter
+from janflask.ipc.clients.runner import RunnerClient
+from janflask.ipc.messages.runner import RunChanged
+from janflask.services.answer_list import answers_between
+from janflask.services.answer_making import AnswerMaker
+from janflask.services.answer_places import Places
+from janflask.services.items import ItemService
+from janflask.services.messages import MessageService
+from janflask.services.models import ModelService
+from janflask.services.run_changes import Changes, changes_of
+from janflask.services.run_start import TIMEOUT, begun
+from janflask.services.run_told import told_events, told_reply
+from janflask.services.threads import ThreadService
+from janflask.settings import Settings
+from janflask.storage.answers import AnswerDraft
+from janflask.storage.base import Page, Repository, Slice
+from janflask.storage.jan import message_from_json
+from janflask.storage.paging import cut_in_order
+from janflask.storage.records import Message, Run, RunKind
+from janflask.storage.run_json import kind_of
+from janflask.storage.run_log import LogEvent
+
+_BEAT = 0.5  # seconds between two looks at how long the end of an answer is waited for
+_NAMES = {RunKind.RESPONSE: "Response", RunKind.CHAT: "Chat completion"}
+
+
+class AnswerService:
+    """Makes, finds, watches, cancels and deletes answers. Thread-safe.
+
+    Besides what is said here, every method raises what the repository's do (``janflask.storage.base``).
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        repository: Repository,
+        runner: RunnerClient,
+        *,
+        items: ItemService,
+        messages: MessageService,
+        models: ModelService,
+        threads: ThreadService,
+    ) -> None:
+        self._repository = repository
+        self._threads = repository.threads
+        self._runs = repository.runs
+        self._runner = runner
+        self._thread_service = threads
+        self._places = Places(repository, runner)
+        self._maker = AnswerMaker(settings, repository, items=items, messages=messages, models=models, threads=threads)
+
+    # --- making -------------------------------------------------------------------------------------------------
+
+    def create(self, draft: AnswerDraft) -> Run:
+        """An answer that is on disk and about to begin, also if this process or the runner ends now.
+
+        Raises InvalidRequestError for what cannot be used or is missing, NotFoundError for what the draft names and is
+        not there, ModelNotFoundError, ConflictError for a conversation that is being answered, RequestTooLargeError.
+        Then nothing is stored.
+        """
+        place = self._places.of(draft)
+        if draft.conversation is not None and place.thread is not None:
+            self._places.check_free(place.thread.id)
+        return begun(self._runner, self._maker.stored(draft, place))
+
+    def drafted(self, draft: AnswerDraft) -> Run:
+        """The answer as it would be, but of no thread. Raises what ``create`` does."""
+        return self._maker.run(draft, self._places.of(draft))
+
+    def history(self, draft: AnswerDraft) -> list[Message]:
+        """All that comes before ``draft.input``. Raises what ``create`` does for what the draft names."""
+        return list(self._places.of(draft).messages)
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def get(self, answer_id: str, kind: RunKind) -> Run:
+        """One answer. Raises NotFoundError naming it, also for one of another kind."""
+        thread_id = ids.thread_of(answer_id) if kind_of(answer_id) is kind else None
+        try:
+            if thread_id is not None:
+                return self._runs.get(thread_id, answer_id)
+        except NotFoundError:
+            pass
+        param = "response_id" if kind is RunKind.RESPONSE else "completion_id"
+        raise NotFoundError(f"{_NAMES[kind]} with id '{answer_id[:128]}' not found.", param=param)
+
+    def input(self, run: Run) -> list[Message]:
+        """What came with the request, without what was deleted since."""
+        if run.input:
+            return [message_from_json(raw, run.thread_id) for raw in run.input]
+        wanted = set(run.input_ids)
+        return [message for message in self._threads.all_messages(run.thread_id) if message.id in wanted]
+
+    def output(self, run: Run) -> list[Message]:
+        """The answer as far as it has come; nothing if it was deleted."""
+        return told_reply(self._repository, run)
+
+    def events(self, run: Run) -> Sequence[LogEvent]:
+        """The answer's events so far: an event's number is its place, from 1."""
+        return told_events(self._repository, run)
+
+    def list(self, kind: RunKind, page: Page, matches: Callable[[Run], bool]) -> Slice[Run]:
+        """A page of those that match, in the order in which their threads were made."""
+        found = answers_between(self._repository, kind, page)
+        return cut_in_order((run for run in found if matches(run)), page)
+
+    # --- listening ----------------------------------------------------------------------------------------------
+
+    def watch(self, run: Run, waiter: Waiter, beat: float) -> Changes:
+        """As ``RunService.watch``."""
+        return changes_of(self._runner, run.thread_id, run.id, waiter, beat)
+
+    def finished(self, run: Run, waiter: Waiter, beat: float) -> Run:
+        """The answer when it is over. Raises what ``watch`` does."""
+        return self._last(run, self.watch(run, waiter, beat))
+
+    def _last(self, run: Run, changes: Iterator[object]) -> Run:
+        for change in changes:
+            if isinstance(change, RunChanged):
+                run = change.run
+        return run
+
+    # --- changing -----------------------------------------------------------------------------------------------
+
+    def cancel(self, answer_id: str, kind: RunKind) -> Run:
+        """The answer, which is over; one that was so before stays as it is. Raises UnavailableError."""
+        run = self.get(answer_id, kind)
+        if run.status.is_final:
+            return run
+        try:
+            run = self._runner.cancel(run.thread_id, run.id, TIMEOUT)
+        except InvalidRequestError:  # it ended just now
+            return self.get(answer_id, kind)
+        waited = 0.0
+        for change in self.watch(run, Waiter(), _BEAT):
+            if isinstance(change, RunChanged):
+                run = change.run
+            waited += _BEAT if change is None else 0
+            if waited >= TIMEOUT:
+                break
+        return run
+
+    def modify(self, answer_id: str, kind: RunKind, changes: Mapping[str, Any]) -> Run:
+        """The answer with ``changes`` (``metadata``) made."""
+        run = self.get(answer_id, kind)
+        return self._runs.update(run.thread_id, run.id, lambda run: replace(run, **changes))
+
+    def delete(self, answer_id: str, kind: RunKind) -> None:
+        """One that is under way is cancelled first. Its messages stay, unless the thread is there for answers alone.
+
+        Such a thread goes with the last of them. Raises UnavailableError.
+        """
+        run = self.cancel(answer_id, kind)
+        if not run.status.is_final:
+            raise UnavailableError(f"{answer_id} does not end: try again", retry_after=1)
+        with self._runs.idle(run.thread_id) as is_idle:
+            if is_idle and self._maker.is_all_there_is(run):
+                self._thread_service.delete(run.thread_id)
+            else:
+                self._runs.delete(run.thread_id, run.id)

@@ -1,0 +1,73 @@
+"""Answers that are not stored: they are asked for and given without anything on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from janflask.inference.backend import Counted
+from janflask.inference.backends import Backends
+from janflask.inference.deltas import Events
+from janflask.inference.requests import ChatRequest, TemplateRequest
+from janflask.inference.tries import Tries
+from janflask.inference.waiting import Waiter
+from janflask.services.answer_making import finder
+from janflask.services.answers import AnswerService
+from janflask.services.items import ItemService, drafted
+from janflask.services.models import ModelService
+from janflask.services.prompts import Begun, Prompts, RunPrompt, uncounted
+from janflask.settings import Settings
+from janflask.storage.answers import AnswerDraft
+from janflask.storage.records import Message, Run
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be answered. ``run`` is like one that is stored, but of no thread."""
+
+    run: Run
+    messages: Sequence[Message]
+    keep_state: bool
+
+
+class UnstoredAnswers:
+    """Has conversations answered that may go on with stored ones, and are not stored themselves. Thread-safe."""
+
+    def __init__(
+        self, settings: Settings, answers: AnswerService, items: ItemService, backends: Backends, models: ModelService
+    ) -> None:
+        self._settings = settings
+        self._answers = answers
+        self._models = models
+        self._backends = backends
+        self._items = items
+
+    def asked(self, draft: AnswerDraft) -> Asked:
+        """Raises what ``AnswerService.create`` does for what is wrong with ``draft``."""
+        history = self._answers.history(draft)
+        drafts, places = self._items.opened(draft.input, draft.places)
+        most = self._settings.max_message_mb << 20
+        new = drafted("", drafts, places, finder(history), max_bytes=most, before=history)
+        return Asked(self._answers.drafted(draft), (*history, *new), draft.keep_state)
+
+    def prompt(self, asked: Asked, waiter: Waiter) -> RunPrompt:
+        """What the model is shown. Raises what ``Prompts.of`` does.
+
+        The model is waited for only where the oldest turns may have to be left out.
+        """
+        if asked.run.truncates:
+            prompts = Prompts(self._backends, self._models, Tries())
+            prompt = prompts.of(asked.run, asked.messages, Begun("", ""), waiter)
+        else:
+            prompt = RunPrompt(uncounted(asked.run, asked.messages), (), 0, 0)
+        request = replace(prompt.request, conversation=None, keep_state=asked.keep_state)
+        return replace(prompt, request=request)
+
+    def events(self, request: ChatRequest, waiter: Waiter, beat: float) -> Events:
+        """The answer, as ``Backend.chat`` has it."""
+        return self._backends.of(request.model).chat(request, waiter, beat)
+
+    def count(self, asked: Asked, waiter: Waiter) -> Counted:
+        """How many tokens the whole prompt has."""
+        request = uncounted(asked.run, asked.messages)
+        return self._backends.of(request.model).count(TemplateRequest.of(request), waiter)

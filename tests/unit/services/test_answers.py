@@ -1,0 +1,413 @@
+"""Answers that are asked for by themselves: where they are given, what they find there, and what stays."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from janflask.errors import ConflictError, EngineError, InvalidRequestError, JanflaskError, NotFoundError
+from janflask.files import ids
+from janflask.inference.waiting import Waiter
+from janflask.services.answer_making import BRANCHED_FROM
+from janflask.settings import Settings
+from janflask.storage import open_repository
+from janflask.storage.base import Page, Repository
+from janflask.storage.items import CallDraft, ItemReference, OutputDraft, ReasoningDraft
+from janflask.storage.memory import memory_repository
+from janflask.storage.records import Run, RunKind, RunStatus
+from janflask.storage.run_log import texts_of
+from tests.unit.runner.run_world import calling, failing, hanging, saying
+from tests.unit.services.answer_world import CHAT, RESPONSE, AnswerWorld, briefly, said
+
+LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+
+
+@pytest.fixture(params=["memory", "files"])
+def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Repository:
+    makers: dict[str, Callable[[], Repository]] = {
+        "memory": memory_repository,
+        "files": lambda: open_repository(Settings(data_dir=tmp_path / "data", durability="os")),
+    }
+    return makers[request.param]()
+
+
+@pytest.fixture
+def world(repository: Repository) -> Iterator[AnswerWorld]:
+    world = AnswerWorld(saying("Hel", "lo"), repository=repository)
+    yield world
+    world.runner.close()
+
+
+def all_threads(world: AnswerWorld) -> list[str]:
+    return [thread.id for thread in world.repository.threads.all()]
+
+
+# --- a new conversation -----------------------------------------------------------------------------------------------
+
+
+def test_a_new_answer_has_a_thread_of_its_own(world: AnswerWorld) -> None:
+    run = world.answer(ReasoningDraft("Hm"), said("Yes?", "assistant"), "hi", instructions="Be brief", max_tokens=9)
+    assert ids.thread_of(run.id) == run.thread_id
+    assert (run.status, run.kind, run.model) == (RunStatus.COMPLETED, RESPONSE, "m")
+    assert world.told(run.thread_id) == ["Hm", "Yes?", "hi", "Hello"]
+    assert world.shown() == ["Be brief", "Yes?", "hi"]
+    assert world.model.requests[-1].max_tokens == 9
+    thread = world.repository.threads.get(run.thread_id)
+    assert (thread.title, thread.model_id) == ("hi", "m")
+    assert world.answers.get(run.id, RESPONSE) == run
+    assert briefly(world.answers.input(run)) == ["Hm", "Yes?", "hi"]
+    assert briefly(world.answers.output(run)) == ["Hello"]
+    assert "".join(texts_of(world.answers.events(run))) == "Hello"
+
+
+def test_it_is_on_disk_with_its_input_before_the_runner_hears_of_it(
+    world: AnswerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Run, list[str]]] = []
+
+    def begin(thread_id: str, run_id: str) -> Run:
+        run = world.repository.runs.get(thread_id, run_id)
+        seen.append((run, briefly(world.answers.input(run))))
+        return run
+
+    monkeypatch.setattr(world.runner, "begin", begin)
+    run = world.create("hi")
+    assert seen == [(run, ["hi"])]
+    assert list(world.repository.runs.all_open()) == [(run.thread_id, run.id)]
+
+
+def test_parameters_are_its_own_and_nobody_elses(world: AnswerWorld) -> None:
+    thread_id = world.thread("hi", title="t")
+    world.repository.threads.update(thread_id, lambda thread: replace(thread, parameters={"temperature": 1.5}))
+    world.answer("and?", conversation=thread_id, parameters={"top_p": 0.5})
+    assert world.model.requests[-1].sampling == {"top_p": 0.5}
+
+
+# --- behind another one -----------------------------------------------------------------------------------------------
+
+
+def test_an_answer_behind_the_newest_one_stays_in_its_thread(world: AnswerWorld) -> None:
+    first = world.answer("hi", instructions="Be brief")
+    second = world.answer("and?", previous=first.id)
+    assert second.thread_id == first.thread_id
+    assert world.told(first.thread_id) == ["hi", "Hello", "and?", "Hello"]
+    assert world.shown() == ["hi", "Hello", "and?"], "instructions are not inherited"
+    assert (second.input, briefly(world.answers.input(second))) == ((), ["and?"])
+    assert briefly(world.answers.input(first)) == ["hi"]
+
+
+def test_an_older_one_gets_a_branch(world: AnswerWorld) -> None:
+    first = world.answer("hi")
+    second = world.answer("and?", previous=first.id)
+    other = world.answer("or?", previous=first.id)
+    assert other.thread_id != first.thread_id
+    assert world.told(first.thread_id) == ["hi", "Hello", "and?", "Hello"]
+    assert world.told(other.thread_id) == ["hi", "Hello", "or?", "Hello"]
+    named = [message.id for message in world.repository.threads.all_messages(first.thread_id)][:2]
+    assert [message.id for message in world.repository.threads.all_messages(other.thread_id)][:2] == named
+    extra = world.repository.threads.get(other.thread_id).extra
+    assert extra[BRANCHED_FROM] == {"thread_id": first.thread_id, "response_id": first.id}
+    third = world.answer("so?", previous=other.id)
+    assert third.thread_id == other.thread_id
+    assert world.answer("yes?", previous=second.id).thread_id == first.thread_id
+
+
+def test_something_that_was_added_since_is_not_seen(world: AnswerWorld) -> None:
+    first = world.answer("hi")
+    world.items.create(first.thread_id, [said("secret")], ["items.0"])
+    second = world.answer("and?", previous=first.id)
+    assert second.thread_id != first.thread_id
+    assert world.told(second.thread_id) == ["hi", "Hello", "and?", "Hello"]
+
+
+def test_two_at_the_same_moment_never_see_each_other(world: AnswerWorld) -> None:
+    """In no order of events: many times, and each may be in any step when the others go on."""
+    first = world.answer("hi")
+    made: list[Run] = []
+    gate = threading.Barrier(6)
+
+    def follow(number: int) -> None:
+        gate.wait()
+        made.append(world.create(f"number {number}", previous=first.id))
+
+    for turn in range(5):
+        threads = [threading.Thread(target=follow, args=(turn * 6 + number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    ended = [world.ended(run) for run in made]
+    assert [run.status for run in ended] == [RunStatus.COMPLETED] * 30
+    assert len({run.thread_id for run in ended}) == 30
+    assert sum(run.thread_id == first.thread_id for run in ended) == 1
+    for run in ended:
+        (own,) = briefly(world.answers.input(run))
+        assert world.told(run.thread_id) == ["hi", "Hello", own, "Hello"]
+    shown = [[turn.text for turn in request.messages] for request in world.model.requests[1:]]
+    assert sorted(turns[-1] for turns in shown) == sorted(f"number {number}" for number in range(30))
+    assert {tuple(turns[:-1]) for turns in shown} == {("hi", "Hello")}
+
+
+def test_one_that_came_and_went_between_look_and_step_is_noticed(
+    world: AnswerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = world.answer("hi")
+    create = type(world.repository.runs).create
+    calls: list[Run] = []
+
+    def late(store: Any, run: Run, *args: Any) -> bool:
+        calls.append(run)
+        if len(calls) == 1:  # the other one is asked for, and is over, in this very moment
+            world.answer("quick", previous=first.id)
+        return create(store, run, *args)
+
+    monkeypatch.setattr(type(world.repository.runs), "create", late)
+    slow = world.answer("slow", previous=first.id)
+    assert world.told(first.thread_id) == ["hi", "Hello", "quick", "Hello"]
+    assert world.told(slow.thread_id) == ["hi", "Hello", "slow", "Hello"]
+
+
+def refusal(error: type[JanflaskError], act: Callable[[], object]) -> JanflaskError:
+    with pytest.raises(error) as raised:
+        act()
+    return raised.value
+
+
+def test_a_previous_answer_that_is_not_there(world: AnswerWorld) -> None:
+    run = world.answer("hi")
+    chat = world.answer("hi", kind=CHAT)
+    world.answers.delete(run.id, RESPONSE)
+    for name in (run.id, chat.id, "resp_1", "../../x", ids.new_answer_id(ids.RESPONSE, chat.thread_id), "run_1"):
+        error = refusal(NotFoundError, lambda name=name: world.create("and?", previous=name))  # type: ignore[misc]
+        assert (error.code, error.param) == ("previous_response_not_found", "previous_response_id")
+    assert all_threads(world) == [chat.thread_id]
+
+
+def test_a_previous_answer_that_is_not_over(world: AnswerWorld) -> None:
+    world.model.scripts = [hanging("Hm")]
+    run = world.create("hi")
+    error = refusal(InvalidRequestError, lambda: world.create("and?", previous=run.id))
+    assert (error.status, error.param) == (400, "previous_response_id")
+    assert all_threads(world) == [run.thread_id]
+    world.answers.cancel(run.id, RESPONSE)
+
+
+def test_a_previous_answer_that_broke_off_needs_output(world: AnswerWorld) -> None:
+    world.model.scripts = [failing(EngineError("no")), failing(EngineError("no"), "half"), saying("whole")]
+    failed, half = world.answer("hi"), world.answer("ho")
+    assert (failed.status, half.status) == (RunStatus.FAILED, RunStatus.FAILED)
+    error = refusal(InvalidRequestError, lambda: world.create("and?", previous=failed.id))
+    assert (error.status, error.param) == (400, "previous_response_id")
+    assert world.told(world.answer("and?", previous=half.id).thread_id) == ["ho", "half", "and?", "whole"]
+
+
+# --- in a conversation ------------------------------------------------------------------------------------------------
+
+
+def test_a_conversation_is_answered_in(world: AnswerWorld) -> None:
+    thread_id = world.thread("hi", title="t")
+    run = world.answer("and?", conversation=ids.conversation_id(thread_id))
+    assert run.thread_id == thread_id
+    assert world.told(thread_id) == ["hi", "and?", "Hello"]
+    other = world.answer("or?", previous=run.id)
+    assert other.thread_id != thread_id, "what was named is for those who name it"
+    assert world.told(other.thread_id) == ["hi", "and?", "Hello", "or?", "Hello"]
+
+
+def test_a_conversation_is_answered_by_one_at_a_time(world: AnswerWorld) -> None:
+    world.model.scripts = [hanging("Hm")]
+    thread_id = world.thread("hi", title="t")
+    run = world.create("and?", conversation=thread_id)
+    error = refusal(ConflictError, lambda: world.create("or?", conversation=thread_id))
+    assert (error.status, error.code, error.param) == (409, "conversation_locked", "conversation")
+    world.saying(run, "Hm")
+    world.answers.cancel(run.id, RESPONSE)
+    assert world.told(thread_id) == ["hi", "and?", "Hm"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "param"),
+    [
+        ({"conversation": "conv_1"}, NotFoundError, "conversation"),
+        ({"conversation": "../x"}, NotFoundError, "conversation"),
+        ({"conversation": "conv_1", "previous": "resp_1"}, InvalidRequestError, "conversation"),
+        ({"conversation": "t" * 120}, InvalidRequestError, "conversation"),
+        ({"tools": ({"type": "function"},)}, InvalidRequestError, "tools.0.function"),
+        ({"tools": (LOOK,), "input": (OutputDraft("call_9", "x"),)}, InvalidRequestError, "input.0"),
+        ({"input": (CallDraft("call_9", "look", "{}"),), "places": ("input.0",)}, InvalidRequestError, "input"),
+        ({"input": (), "places": ()}, InvalidRequestError, "input"),
+        ({"input": (ItemReference("msg_1"),), "places": ("input.0",)}, NotFoundError, "input.0"),
+    ],
+)
+def test_what_cannot_be_answered_changes_nothing(
+    world: AnswerWorld, fields: dict[str, Any], error: type[JanflaskError], param: str
+) -> None:
+    if len(fields.get("conversation", "")) == 120:
+        world.repository.threads.create(replace(world.repository.threads.get(world.thread("hi")), id="t" * 120))
+    before = all_threads(world)
+    raised = refusal(error, lambda: world.create("hi", **fields))
+    assert raised.param == param
+    assert all_threads(world) == before
+    assert list(world.repository.runs.all_open()) == []
+
+
+# --- calls ------------------------------------------------------------------------------------------------------------
+
+
+def test_calls_end_an_answer_and_their_outputs_go_behind_it(world: AnswerWorld) -> None:
+    world.model.scripts = [calling(("call_1", "look", "{}"), ("call_2", "look", "[]"), thought="Hm"), saying("A cat")]
+    run = world.answer("what?", tools=(LOOK,))
+    assert (run.status, [call.id for call in run.wanted]) == (RunStatus.COMPLETED, ["call_1", "call_2"])
+    assert world.told(run.thread_id) == ["what?", "Hm", "call_1", "call_2"]
+    error = refusal(InvalidRequestError, lambda: world.create("so?", previous=run.id))
+    assert error.message.startswith("No tool output found for function call call_1.")
+    refusal(InvalidRequestError, lambda: world.create(OutputDraft("call_1", "a"), previous=run.id))
+    both = (OutputDraft("call_1", "a"), OutputDraft("call_2", "b"))
+    refusal(InvalidRequestError, lambda: world.create(*both, OutputDraft("call_1", "c"), previous=run.id))
+    after = world.answer(*both, previous=run.id, tools=(LOOK,))
+    assert after.thread_id == run.thread_id
+    assert world.told(run.thread_id) == ["what?", "Hm", "call_1", "call_2", "a", "b", "A cat"]
+    roles = [turn.role for turn in world.model.requests[-1].messages]
+    assert roles == ["user", "assistant", "tool", "tool"]
+
+
+def test_an_item_of_the_history_is_named(world: AnswerWorld) -> None:
+    world.model.scripts = [calling(("call_1", "look", "{}")), saying("A cat")]
+    run = world.answer("what?", tools=(LOOK,))
+    (output,) = world.answers.output(run)
+    first = next(iter(world.answers.input(run)))
+    after = world.answer(OutputDraft("call_1", "a"), ItemReference(first.id), previous=run.id)
+    assert world.told(after.thread_id) == ["what?", "call_1", "a", "what?", "A cat"]
+    assert output.content == ()
+
+
+# --- changing and deleting --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [RESPONSE, CHAT])
+def test_the_last_answer_takes_its_thread_along(world: AnswerWorld, kind: RunKind) -> None:
+    run = world.answer("hi", kind=kind)
+    world.answers.delete(run.id, kind)
+    assert all_threads(world) == []
+    for _ in range(2):
+        refusal(NotFoundError, lambda: world.answers.delete(run.id, kind))
+
+
+def test_a_thread_with_other_answers_stays_until_the_last_one(world: AnswerWorld) -> None:
+    first = world.answer("hi")
+    second = world.answer("and?", previous=first.id)
+    branch = world.answer("or?", previous=first.id)
+    world.answers.delete(first.id, RESPONSE)
+    assert world.told(first.thread_id) == ["hi", "Hello", "and?", "Hello"]
+    refusal(NotFoundError, lambda: world.answers.get(first.id, RESPONSE))
+    world.answers.delete(second.id, RESPONSE)
+    assert all_threads(world) == [branch.thread_id]
+    world.answers.delete(branch.id, RESPONSE)
+    assert all_threads(world) == []
+
+
+@pytest.mark.parametrize("added", [True, False])
+def test_what_somebody_else_said_or_named_stays(world: AnswerWorld, added: bool) -> None:
+    if added:
+        run = world.answer("hi")
+        world.items.create(run.thread_id, [said("mine")], ["items.0"])
+    else:
+        run = world.answer("hi", conversation=world.thread(title="t"))
+    before = world.told(run.thread_id)
+    world.answers.delete(run.id, RESPONSE)
+    assert world.told(run.thread_id) == before
+    assert world.repository.runs.ids(run.thread_id) == []
+
+
+def test_one_that_is_under_way_is_ended_before_it_is_deleted(world: AnswerWorld) -> None:
+    world.model.scripts = [hanging("Hm")]
+    run = world.create("hi")
+    world.saying(run, "Hm")
+    world.answers.delete(run.id, RESPONSE)
+    assert all_threads(world) == []
+    assert list(world.repository.runs.all_open()) == []
+
+
+def test_cancelling(world: AnswerWorld) -> None:
+    world.model.scripts = [hanging("Hm")]
+    run = world.create("hi")
+    world.saying(run, "Hm")
+    cancelled = world.answers.cancel(run.id, RESPONSE)
+    assert cancelled.status is RunStatus.CANCELLED
+    assert briefly(world.answers.output(cancelled)) == ["Hm"]
+    assert world.answers.cancel(run.id, RESPONSE) == cancelled, "one that is over stays as it is"
+
+
+def test_metadata_can_be_changed(world: AnswerWorld) -> None:
+    run = world.answer("hi", kind=CHAT, metadata={"a": "1"})
+    assert world.answers.modify(run.id, CHAT, {"metadata": {"b": "2"}}).metadata == {"b": "2"}
+    assert world.answers.get(run.id, CHAT).metadata == {"b": "2"}
+
+
+def test_an_answer_is_found_by_its_kind(world: AnswerWorld) -> None:
+    run = world.answer("hi")
+    for name, kind in ((run.id, CHAT), ("resp_x", RESPONSE), (run.id.replace("resp_", "chatcmpl-"), CHAT)):
+        refusal(NotFoundError, lambda name=name, kind=kind: world.answers.get(name, kind))  # type: ignore[misc]
+
+
+# --- lists ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_list_is_of_those_that_match_newest_first(world: AnswerWorld) -> None:
+    runs = [world.answer(f"{number}", kind=CHAT, metadata={"odd": number % 2}) for number in range(6)]
+    world.answer("hi")
+
+    def listed(**page: Any) -> tuple[list[int], bool]:
+        found = world.answers.list(CHAT, Page(**page), lambda run: page.get("odd") is None)
+        return [runs.index(run) for run in found.items], found.has_more
+
+    assert listed() == ([5, 4, 3, 2, 1, 0], False)
+    assert listed(limit=2) == ([5, 4], True)
+    assert listed(limit=2, after=runs[4].id) == ([3, 2], True)
+    assert listed(limit=2, before=runs[2].id) == ([4, 3], True)
+    assert listed(order="asc", limit=4, after=runs[1].id) == ([2, 3, 4, 5], False)
+    assert listed(order="asc", after=runs[1].id, before=runs[4].id) == ([2, 3], False)
+    odd = world.answers.list(CHAT, Page(limit=2), lambda run: run.metadata["odd"] == 1)
+    assert ([runs.index(run) for run in odd.items], odd.has_more) == ([5, 3], True)
+    world.answers.delete(runs[4].id, CHAT)
+    assert listed(limit=2, after=runs[4].id) == ([3, 2], True), "one that is gone still tells its place"
+    for cursor in ("x", world.answer("hi").id):
+        refusal(InvalidRequestError, lambda cursor=cursor: listed(after=cursor))  # type: ignore[misc]
+
+
+def test_several_of_one_thread_are_listed_in_their_order(world: AnswerWorld) -> None:
+    first = world.answer("1")
+    second = world.answer("2", previous=first.id)
+    third = world.answer("3", previous=second.id)
+    found = world.answers.list(RESPONSE, Page(), lambda run: True)
+    assert list(found.items) == [third, second, first]
+    assert list(world.answers.list(RESPONSE, Page(after=third.id, before=first.id), lambda run: True).items) == [second]
+
+
+def test_a_page_does_not_read_threads(world: AnswerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(8):
+        world.answer(f"{number}", kind=CHAT)
+    store = world.repository.runs
+    read: list[str] = []
+    get = type(store).get
+    monkeypatch.setattr(type(store), "get", lambda *args: read.append(args[2]) or get(*args))  # type: ignore[func-returns-value]
+    assert len(world.answers.list(CHAT, Page(limit=3), lambda run: True).items) == 3
+    assert len(read) == 4
+
+
+def test_the_log_stays_as_long_as_the_answer(world: AnswerWorld) -> None:
+    first = world.answer("hi")
+    before = list(world.answers.events(first))
+    world.answer("and?", previous=first.id)
+    assert list(world.answers.events(first)) == before
+    assert list(world.repository.runs.events(first.thread_id, first.id)) == before
+
+
+def test_waiting_ends_with_the_answer(world: AnswerWorld) -> None:
+    run = world.create("hi")
+    assert world.answers.finished(run, Waiter(), 1.0) == world.answers.get(run.id, RESPONSE)
