@@ -77,11 +77,10 @@ class FileRunStore:
                     if not still():
                         _forget(fd, OPEN)
                         return False
-                    self._disk.create(fd, f"{run.id}.json", data)
                     for name in logs_in(fd):  # those of the runs before, whose messages are stored
                         if kind_of(name.removesuffix(LOG_SUFFIX)) is RunKind.RUN:
                             _forget(fd, name)
-                    self._disk.sync(fd)
+                    self._disk.replace(fd, f"{run.id}.json", data)
                 except BaseException:
                     _forget(fd, f"{run.id}.json")
                     _forget(fd, OPEN)
