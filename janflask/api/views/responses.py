@@ -65,12 +65,13 @@ def create_response(body: AnswerDraft) -> Response:
     Answers what is new (`input`) behind what was said before: `previous_response_id`, or a `conversation`. A response
     is kept as a run of a thread, and goes on whatever becomes of its client; with `store` false nothing is left on the
     disk. With `background` it is answered at once, to be asked for or joined later. With `stream` the answer are its
-    events; comment lines fill a silence.
+    events. Comment lines fill a silence; with `store` false it is `response.in_progress`, numbered as the newest event.
 
     `tools` are functions that the model may call: a response ends with its calls, and their outputs are the next one's
     input. Fields that change an answer and cannot be had are refused by name, unknown ones are ignored.
     """
     with in_its_words(places_of(body.asked)):
+        body = services().comparisons.made(body)
         return _stored(body) if body.store else _unstored(body)
 
 
@@ -181,7 +182,7 @@ def _forgotten(run: Run) -> JanflaskError:
 
 def _unstored(body: AnswerDraft) -> Response:
     unstored, client = services().unstored, waiter()
-    asked = unstored.asked(body)
+    asked = unstored.compacted(unstored.asked(body), client)
     prompt = unstored.prompt(asked, client)
     events = unstored.events(prompt.request, client, services().settings.keepalive)
     if body.stream:
