@@ -69,7 +69,8 @@ class CallOrder:
         if state in (_State.ANSWERED, _State.UNSEEN):
             raise _refused(place, f"is a second output of the call {call_id[:128]!r}: leave it out")
         if state is None and self.is_known:
-            raise _refused(place, f"is an output of the call {call_id[:128]!r}, which does not come before it")
+            words = f"No tool call found for function call output with call_id {call_id[:128]}."  # OpenAI's
+            raise _refused(place, f"is an output of a call that does not come before it: {words}")
         self.states[call_id] = _State.UNSEEN if state is None else _State.ANSWERED
 
 

@@ -48,6 +48,15 @@ LOCKED = "conversation_locked"
 MAX_READ = 100  # messages at a time
 
 
+def locked(thread_id: str, run_id: str) -> ConflictError:
+    """For a conversation that is being answered by ``run_id``."""
+    return ConflictError(
+        f"conversation {ids.conversation_id(thread_id)} is being answered by {run_id}: wait for its end, or cancel it",
+        param="conversation",
+        code=LOCKED,
+    )
+
+
 # --- what a client brings ---------------------------------------------------------------------------------------------
 
 
@@ -251,12 +260,7 @@ class ItemService:
         """Raises ConflictError while the thread is being answered."""
         run_id = self._runs.open_run(thread_id)
         if run_id is not None:
-            raise ConflictError(
-                f"conversation {ids.conversation_id(thread_id)} is being answered by {run_id}: wait for its end, or "
-                "cancel it",
-                param="conversation",
-                code=LOCKED,
-            )
+            raise locked(thread_id, run_id)
 
     def list(self, thread_id: str, page: Page) -> Slice[Item]:
         """A page of the thread's items by ``page.after``; the newest may be those of an answer under way."""
