@@ -22,11 +22,12 @@ from janflask.inference.deltas import Done, Event, Finished, RefusalDelta, Start
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
 from janflask.ipc.messages.generation import FinishReason
-from janflask.runner.compacting import summed_up, told_of
+from janflask.runner.compacting import summed_up
 from janflask.runner.events import Calls, log_event
 from janflask.runner.live import Halt, LiveRun
 from janflask.runner.titles import give_title
 from janflask.services import endings
+from janflask.services.compaction import told_of
 from janflask.services.endings import Ending, failed
 from janflask.services.prompts import Begun, Prompts, PromptTooLongError
 from janflask.services.replies import owes_message, run_messages
