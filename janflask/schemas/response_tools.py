@@ -138,11 +138,17 @@ class ResponseToolChoiceField(ToolChoiceField):
 
 
 def offered_choice(choice: Any) -> Any:
-    """A ``tool_choice`` in terms of the functions that a model is offered; anything unknown as it is."""
+    """A ``tool_choice`` in terms of the functions that a model is offered; anything unknown as it is.
+
+    Raises ValidationError for a namespace that is none.
+    """
     if not isinstance(choice, Mapping):
         return choice
-    if choice.get("type") in (FUNCTION, CUSTOM) and isinstance(choice.get("name"), str):
-        return {"type": FUNCTION, "name": flat_name(choice["name"], choice.get("namespace"))}
+    name, namespace = choice.get("name"), choice.get("namespace")
+    if choice.get("type") in (FUNCTION, CUSTOM) and isinstance(name, str):
+        if not isinstance(namespace, str | None):
+            raise ma.ValidationError({"namespace": [f"must be a string, not {kind(namespace)}"]})
+        return {"type": FUNCTION, "name": flat_name(name, namespace)}
     if choice.get("type") == "allowed_tools" and isinstance(choice.get("tools"), list):
         tools = [offered_choice(tool) for tool in choice["tools"] if not _is_left_out(tool)]
         return {**choice, "tools": tools}

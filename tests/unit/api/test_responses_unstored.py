@@ -361,6 +361,10 @@ def test_a_stream_begins_before_its_model_is_loaded(client: FlaskClient, world: 
         ),
         ({"tools": [FUNCTION, FUNCTION]}, "tools.1.name"),
         ({"tools": [FUNCTION], "tool_choice": {"type": "function", "name": "x"}}, "tool_choice.name"),
+        (
+            {"tools": [FUNCTION], "tool_choice": {"type": "function", "name": "get_weather", "namespace": 5}},
+            "tool_choice.namespace",
+        ),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
         ({"text": {"format": {"type": "json_schema", "schema": {}}}}, "text.format.name"),
