@@ -11,9 +11,11 @@ import pytest
 
 from janflask.engine import loop as loops
 from janflask.engine.conversations import LEAST_NAMELESS
+from janflask.engine.server import _is_lasting
 from janflask.engine.snapshots import Snapshots
 from janflask.engine.state_index import WORTHWHILE
 from janflask.files import kv_folder
+from janflask.ipc.messages.generation import GenerateRequest
 from tests.fakes.fake_context import expected_text
 
 LIMIT = 20.0  # seconds
@@ -165,6 +167,21 @@ def test_a_prompt_finds_what_a_conversation_left_and_the_other_way_round(make):
     assert chat(bench, HISTORY + b"and then?").n_cached >= len(HISTORY)
     assert ask(bench, OTHER + b"and now?", "b").n_cached >= len(OTHER)
     assert bench.loop.conversations.restored == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "lasts"),
+    [
+        ({}, True),
+        ({"keep_state": False}, False),
+        ({"cache_prompt": False}, False),
+        ({"keep_state": False, "cache_prompt": False, "conversation": "a"}, True),
+        ({"n": 2}, False),
+        ({"n": 2, "conversation": "a"}, False),
+    ],
+)
+def test_which_requests_leave_something(asked: dict[str, object], lasts: bool):
+    assert _is_lasting(GenerateRequest(prompt="x", **asked)) == lasts
 
 
 def test_small_ones_without_a_name_are_not_kept(make, tmp_path):
