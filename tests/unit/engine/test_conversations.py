@@ -332,16 +332,17 @@ def test_it_is_kept_once_the_engine_has_rested(make, tmp_path, monkeypatch):
     running.join(LIMIT)
 
 
-def test_random_conversations_over_few_slots_say_what_each_says_alone(make):
+@pytest.mark.parametrize("named", ["abcd", "ab", ""])
+def test_random_conversations_over_few_slots_say_what_each_says_alone(make, named):
     for seed in range(8):
         rng = random.Random(seed)
         bench = make(slots=2, kv_cells=rng.choice([None, 1500]), can_trim=True)
-        texts = {name: bytes(rng.choices(range(97, 123), k=200)) for name in "abcd"}
+        texts = {name: bytes(rng.choices(range(97, 123), k=300)) for name in "abcd"}
         for _ in range(25):
             name = rng.choice("abcd")
             if rng.random() < 0.2:
                 texts[name] = texts[name][: rng.randrange(100, len(texts[name]))]
             texts[name] += bytes(rng.choices(range(97, 123), k=rng.randrange(1, 30)))
-            ask(bench, texts[name], name, tokens=rng.randrange(1, 9))
+            ask(bench, texts[name], name if name in named else None, tokens=rng.randrange(1, 9), is_lasting=True)
             kept(bench)
         assert bench.loop.conversations.restored
