@@ -14,6 +14,7 @@ from janflask.services.answers import AnswerService
 from janflask.services.assistants import AssistantService
 from janflask.services.cache_diagnostics import CacheDiagnostics
 from janflask.services.compaction import Compactions
+from janflask.services.comparisons import Comparisons
 from janflask.services.downloads import DownloadService
 from janflask.services.files import FileService
 from janflask.services.items import ItemService
@@ -51,6 +52,7 @@ class Services:
     seals: Seals
     compactions: Compactions
     cache_diagnostics: CacheDiagnostics
+    comparisons: Comparisons
 
     @classmethod
     def of(cls, settings: Settings, repository: Repository | None = None) -> Services:
@@ -72,6 +74,8 @@ class Services:
         answers = AnswerService(
             settings, repository, runner, items=items, messages=messages, models=models, threads=threads
         )
+        unstored = UnstoredAnswers(settings, answers, items, backends, models, compactions)
+        diagnostics = CacheDiagnostics(settings.cache_dir, seals)
         return cls(
             settings=settings,
             models=models,
@@ -82,7 +86,8 @@ class Services:
             messages=messages,
             items=items,
             answers=answers,
-            unstored=UnstoredAnswers(settings, answers, items, backends, models),
+            unstored=unstored,
+            comparisons=Comparisons(repository, answers, unstored, diagnostics),
             runs=RunService(
                 settings,
                 repository,
@@ -96,5 +101,5 @@ class Services:
             portable=PortableService(settings, repository),
             seals=seals,
             compactions=compactions,
-            cache_diagnostics=CacheDiagnostics(settings.cache_dir, seals),
+            cache_diagnostics=diagnostics,
         )

@@ -11,6 +11,7 @@ from janflask.api.plumbing.converters import URL, UrlConverter, name_threads
 from janflask.api.views import (
     anthropic,
     assistants,
+    compaction,
     conversations,
     embeddings,
     files,
@@ -45,7 +46,7 @@ def build(settings: Settings) -> Flask:
     app.url_value_preprocessor(name_threads)
     api = Api(app)
     openapi.add_components(api.spec)
-    stored = (threads, messages, runs, responses, conversations, transfer, assistants, files)
+    stored = (threads, messages, runs, responses, compaction, conversations, transfer, assistants, files)
     for module in (models, inference, stored_chats, anthropic, embeddings, tokens, *stored, system):
         api.register_blueprint(module.blp)
     app.register_blueprint(system.pages)

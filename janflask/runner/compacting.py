@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from janflask.container import Services
 from janflask.files import ids
@@ -11,7 +10,7 @@ from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
 from janflask.services.compaction import result_of
 from janflask.storage.base import ThreadStore
-from janflask.storage.items import COMPACTION, is_summary
+from janflask.storage.items import is_summary
 from janflask.storage.records import Message, Run
 
 
@@ -31,9 +30,3 @@ def summed_up(
     summary = compaction.message(run.thread_id, ids.new_id(ids.MESSAGE), ids.now_ms(), run.id)
     threads.append(run.thread_id, [summary])
     return summary
-
-
-def told_of(summary: Message) -> dict[str, Any]:
-    """What its run keeps of it."""
-    sealed = summary.extra[COMPACTION]["encrypted_content"]
-    return {"message_id": summary.id, "encrypted_content": sealed, "at": summary.created_ms}

@@ -23,6 +23,8 @@
 ``parameters``: ``parameters`` of a thread, an assistant or a model: the fields of an inference request, to be used as
     its defaults
 ``response_answers``: Responses as they are answered, for the OpenAPI document. They are built as plain objects
+``response_context``: What becomes of a conversation that grows too long, and what is asked about the cached beginning
+    of a prompt
 ``response_input``: The ``input`` of a response: a string, or items
 ``response_queries``: The queries about responses
 ``response_text``: What the words of a response are to be like

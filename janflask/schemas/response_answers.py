@@ -62,6 +62,7 @@ class ResponseObjectSchema(ma.Schema):
     previous_response_id = _text("The response that it follows.")
     prompt_cache_key = _text()
     prompt_cache_options = _object("As it was asked for.", nullable=True)
+    prompt_cache_diagnostics = _object("Why the prompt was not found computed, if that was asked for.", nullable=True)
     prompt_cache_retention = _text()
     reasoning = _object("`effort` and `summary` as they were asked for.")
     safety_identifier = _text()
@@ -79,6 +80,16 @@ class ResponseObjectSchema(ma.Schema):
     thread_id = _text("The thread that it is stored in; null of one that is not stored.")
     left_out_tools = _names("The types of the tools that the model was not offered: there are none such here.")
     left_out_message_ids = _names("With `truncation` `auto`: the messages that the model was not shown.")
+
+
+class CompactionObjectSchema(ma.Schema):
+    """A conversation that was summed up."""
+
+    id = told("An id; nothing is stored under it.")
+    object = always("response.compaction")
+    created_at = time()
+    output = _objects("What the user said, and one `compaction` item, which stands for everything before it.")
+    usage = _object("The tokens it took.")
 
 
 class ResponseDeletedSchema(DeletedSchema):

@@ -19,6 +19,7 @@ from janflask.schemas.constraints import ConstraintFields
 from janflask.schemas.fields import Text, Whole, between, optional_flag, wrong_type
 from janflask.schemas.items import INCLUDABLE, SEALED
 from janflask.schemas.objects import JsonObject, check_object, metadata_field
+from janflask.schemas.response_context import ContextManagementSchema, PromptCacheOptionsSchema, threshold_of
 from janflask.schemas.response_input import ResponseInput, response_input_field
 from janflask.schemas.response_text import MAX_FORMAT_BYTES, TextSchema, one_of
 from janflask.schemas.response_tools import ResponseToolChoiceField, ResponseTools, ResponseToolsField
@@ -230,14 +231,20 @@ class ResponseRequestSchema(_Conversation, ConstraintFields, InferenceSchema):
             "its KV state on the disk only with it."
         },
     )
-    prompt_cache_options = JsonObject(allow_none=True, metadata={"description": "About the cached prefix."})
+    prompt_cache_options = fields.Nested(
+        PromptCacheOptionsSchema, allow_none=True, metadata={"description": "About the cached beginning of the prompt."}
+    )
     prompt_cache_retention = Text(
         allow_none=True,
         validate=one_of(("in_memory", "in-memory", "24h")),
         metadata={"description": "Makes no difference: a state is kept as long as there is room for it."},
     )
     context_management = fields.List(
-        JsonObject(), allow_none=True, error_messages={"invalid": "must be a list of objects"}
+        fields.Nested(ContextManagementSchema),
+        allow_none=True,
+        validate=validate.Length(max=8, error="must have at most {max} entries"),
+        error_messages={"invalid": "must be a list of objects"},
+        metadata={"description": "What becomes of a conversation that grows too long for the model."},
     )
     metadata = metadata_field()
     user = Text(allow_none=True, metadata={"description": "Only told back."})
@@ -283,6 +290,7 @@ class ResponseRequestSchema(_Conversation, ConstraintFields, InferenceSchema):
             max_tokens=data.get("max_output_tokens", data.get("max_tokens")),
             top_logprobs=top if LOGPROBS in include or top else None,
             truncates=data.get("truncation") == "auto",
+            compact_threshold=threshold_of(data.get("context_management")),
             cache_key=data.get("prompt_cache_key"),
             keep_state=data.get("store", True) or data.get("prompt_cache_key") is not None,
             metadata=data.get("metadata") or {},

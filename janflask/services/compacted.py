@@ -139,7 +139,7 @@ def _told(item: Item) -> str:
 def carried(summary: str, kept: Sequence[Message]) -> str:
     """A summary and what it keeps, to be sealed: a client may send nothing else of what was before."""
     return json.dumps(
-        {"summary": summary, "kept": [_as_json(item) for message in kept for item in items_of(message)]},
+        {"summary": summary, "kept": [as_json(item) for message in kept for item in items_of(message)]},
         ensure_ascii=False,
         separators=(",", ":"),
     )
@@ -157,7 +157,8 @@ def drafts_of(text: str, encrypted_content: str) -> list[ItemDraft]:
     ]
 
 
-def _as_json(item: Item) -> dict[str, Any]:
+def as_json(item: Item) -> dict[str, Any]:
+    """What an item says, without its id."""
     call = item.call
     match item.kind:
         case ItemKind.CALL if call is not None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from janflask.errors import ContextLengthExceededError, EngineError, TemplateGivenUpError
 from janflask.inference.backend import Backend
@@ -72,6 +72,12 @@ class Compaction:
             run_id=run_id,
             extra={COMPACTION: {"kept": list(self.kept), "encrypted_content": self.encrypted_content}},
         )
+
+
+def told_of(summary: Message) -> dict[str, Any]:
+    """What a run keeps of a summary that was made for it."""
+    sealed = summary.extra[COMPACTION]["encrypted_content"]
+    return {"message_id": summary.id, "encrypted_content": sealed, "at": summary.created_ms}
 
 
 class Compactions:
@@ -142,6 +148,8 @@ class Compactions:
     ) -> Events:
         """All of a conversation is summed up; the user's newest words, as many as fit, stand in it as they are.
 
+        The model is told ``instructions`` that are no longer than a summary.
+
         Raises ContextLengthExceededError for a context that has no room for a summary, EngineError when the model says
         nothing, and what a backend does.
         """
@@ -178,7 +186,7 @@ class _Asking:
         self._waiter, self._tries = waiter, tries
         self._request = ChatRequest(
             model=model,
-            messages=(ChatMessage.of("system", _SYSTEM + (_WITH + instructions if instructions else "")),),
+            messages=(ChatMessage.of("system", _SYSTEM),),
             stream=True,
             sampling={"temperature": 0.0},
             thought_tokens=0,
@@ -187,6 +195,9 @@ class _Asking:
         self._done: list[Done] = []
         self.context = backend.info(waiter).ctx_len
         self.room = min(LONGEST, self.context // 8 if self.context else LONGEST)  # tokens of a summary
+        if instructions and self.tokens([instructions]) <= self.room:  # an agent's are longer than many a conversation
+            system = ChatMessage.of("system", _SYSTEM + _WITH + instructions)
+            self._request = replace(self._request, messages=(system,))
 
     @property
     def usage(self) -> Usage:

@@ -46,7 +46,8 @@ class MessageWriter:
     The hot path, once a token and client: what stands around a piece of text is put together once for each block.
     """
 
-    def __init__(self, request: MessagesRequest, seal: Seal) -> None:
+    def __init__(self, message_id: str, request: MessagesRequest, seal: Seal) -> None:
+        self._id = message_id
         self._request = request
         self._seal = seal
         self._ending = Ending(request)
@@ -78,7 +79,9 @@ class MessageWriter:
             return b""
         self._started = True
         usage = {**input_usage(started.prompt_tokens), "output_tokens": 0}
-        return event_bytes({"type": "message_start", "message": {**new_message(self._request), "usage": usage}})
+        return event_bytes(
+            {"type": "message_start", "message": {**new_message(self._id, self._request), "usage": usage}}
+        )
 
     def _delta(self, delta: Delta) -> Iterator[bytes]:
         if isinstance(delta, ToolCallDelta):

@@ -27,10 +27,15 @@ INVALID_JSON = "INVALID_JSON"  # Anthropic's advice for arguments that are no ob
 Seal = Callable[[str], str]
 
 
-def new_message(request: MessagesRequest) -> dict[str, Any]:
+def new_id() -> str:
+    """For a message."""
+    return f"msg_{secrets.token_hex(12)}"
+
+
+def new_message(message_id: str, request: MessagesRequest) -> dict[str, Any]:
     """A message in which nothing was said yet, without its usage."""
     message: dict[str, Any] = {
-        "id": f"msg_{secrets.token_hex(12)}",
+        "id": message_id,
         "type": "message",
         "role": "assistant",
         "model": request.chat.model,
@@ -92,7 +97,9 @@ class Ending:
 _REASONS: Mapping[str, str] = {FinishReason.TOOL_CALLS: "tool_use", "content_filter": "refusal"}
 
 
-def whole_message(request: MessagesRequest, seal: Seal, events: Iterable[Sequence[Event]]) -> dict[str, Any]:
+def whole_message(
+    message_id: str, request: MessagesRequest, seal: Seal, events: Iterable[Sequence[Event]]
+) -> dict[str, Any]:
     """The message, once ``events`` has come to its end."""
     content, ending = _Content(seal, shows_thoughts=request.shows_thoughts), Ending(request)
     done: Done | None = None
@@ -109,7 +116,7 @@ def whole_message(request: MessagesRequest, seal: Seal, events: Iterable[Sequenc
     if done is None:
         raise RuntimeError("a generation's events ended without a Done")
     usage = usage_object(done.usage, only_reads=request.only_reads)
-    message = {**new_message(request), "usage": usage, **ending.fields(done.usage)}
+    message = {**new_message(message_id, request), "usage": usage, **ending.fields(done.usage)}
     return message if request.only_reads else {**message, "content": content.blocks()}
 
 

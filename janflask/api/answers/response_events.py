@@ -4,6 +4,7 @@ They are numbered from 0 as they are made out of what an answer says, piece by p
 the same numbers as one that grows, and a client goes on behind any of them::
 
     response.created, response.queued (in the background), response.in_progress
+    output_item.added, output_item.done                                                 a summary of what is older
     output_item.added, content_part.added, reasoning_text.delta... and their ends       what it thinks
     output_item.added, content_part.added, output_text.delta... and their ends          its words, or a refusal
     output_item.added, function_call_arguments.delta... and their ends                  each of its calls
@@ -20,10 +21,17 @@ from dataclasses import replace
 from typing import Any
 
 from janflask.api.answers.chunks import encode_json
-from janflask.api.answers.response_objects import Logprobs, View, begun_object, output_object, response_object
+from janflask.api.answers.response_objects import (
+    Logprobs,
+    View,
+    begun_object,
+    output_object,
+    response_object,
+    summary_of,
+)
 from janflask.services.replies import reply_message
 from janflask.services.seals import Seals
-from janflask.storage.items import Item, ItemKind, call_id, reasoning_id
+from janflask.storage.items import Item, ItemKind, call_id, items_of, reasoning_id
 from janflask.storage.records import Run, RunStatus
 from janflask.storage.rounds import Call
 
@@ -88,6 +96,16 @@ class ResponseEventWriter:
         A comment would do for most clients, but Codex counts events only, and gives up after five minutes without one.
         """
         return _event_bytes("in_progress", self.number, {"response": begun_object(self.run, "in_progress")})
+
+    def compacted(self) -> bytes:
+        """What is older was summed up: the first item, which is whole at once; nothing if it was not."""
+        if not self.run.compaction:
+            return b""
+        item = output_object(next(items_of(summary_of(self.run)[0])), self._view)
+        index, self._count = self._count, self._count + 1
+        return b"".join(
+            self._event(f"output_item.{change}", output_index=index, item=item) for change in ("added", "done")
+        )
 
     # --- what it says -----------------------------------------------------------------------------------------------
 
@@ -163,7 +181,8 @@ class ResponseEventWriter:
         """The response as far as it has come."""
         thoughts, words = (item.text if item is not None else "" for item in (self._thoughts, self._words))
         run = replace(self.run, wanted=self.calls, refusal=self.refused)
-        return response_object(run, [reply_message(run, words, thoughts)], self._view, self._logprobs)
+        said = [*summary_of(run), reply_message(run, words, thoughts)]
+        return response_object(run, said, self._view, self._logprobs)
 
     @property
     def _is_misshapen(self) -> bool:

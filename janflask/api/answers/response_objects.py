@@ -10,8 +10,10 @@ from janflask.api.answers.item_objects import item_object
 from janflask.api.answers.run_objects import seconds
 from janflask.files import ids
 from janflask.schemas.response_tools import Callee, callees, custom_input
+from janflask.services.cache_diagnostics import response_diagnostics
+from janflask.services.comparisons import COMPARISON
 from janflask.services.seals import Seals
-from janflask.storage.items import Item, ItemKind, items_of
+from janflask.storage.items import COMPACTION, Item, ItemKind, items_of
 from janflask.storage.records import Message, Run, RunStatus
 
 _STATUSES = {
@@ -54,6 +56,15 @@ def response_object(run: Run, messages: Iterable[Message], view: View, logprobs:
     return {**begun_object(run), **_outcome(run), "output": [output_object(item, view, logprobs) for item in items]}
 
 
+def summary_of(run: Run) -> list[Message]:
+    """The summary of what is older that was made for an answer, as the message that it is; none if there is none."""
+    made = run.compaction
+    if not made:
+        return []
+    extra = {COMPACTION: {"encrypted_content": made["encrypted_content"]}}
+    return [Message(id=made["message_id"], thread_id=run.thread_id, created_ms=made["at"], extra=extra)]
+
+
 def begun_object(run: Run, status: str | None = None) -> Object:
     """A response of which nothing came yet: what was asked for, and ``status`` if it is not the run's own."""
     asked = run.asked
@@ -78,7 +89,8 @@ def begun_object(run: Run, status: str | None = None) -> Object:
         "parallel_tool_calls": run.parallel_tool_calls,
         "previous_response_id": asked.get("previous_response_id"),
         "prompt_cache_key": asked.get("prompt_cache_key"),
-        "prompt_cache_options": asked.get("prompt_cache_options"),
+        "prompt_cache_options": _cache_options(asked),
+        "prompt_cache_diagnostics": None,
         "prompt_cache_retention": asked.get("prompt_cache_retention"),
         "reasoning": {"effort": reasoning.get("effort"), "summary": reasoning.get("summary")},
         "safety_identifier": asked.get("safety_identifier"),
@@ -99,6 +111,11 @@ def begun_object(run: Run, status: str | None = None) -> Object:
     }
 
 
+def _cache_options(asked: Mapping[str, Any]) -> Object | None:
+    given = asked.get("prompt_cache_options")
+    return None if given is None else {"mode": "implicit", "ttl": "30m", **given}
+
+
 def _outcome(run: Run) -> Object:
     reason = run.incomplete_reason
     return {
@@ -106,8 +123,16 @@ def _outcome(run: Run) -> Object:
         "error": error_object(run),
         "incomplete_details": None if reason is None else {"reason": _REASONS.get(reason, reason)},
         "usage": _usage(run),
+        "prompt_cache_diagnostics": _diagnostics(run),
         "left_out_message_ids": run.left_out,
     }
+
+
+def _diagnostics(run: Run) -> Object | None:
+    comparison = run.asked.get(COMPARISON)
+    if comparison is None or not run.status.is_final:
+        return None
+    return response_diagnostics(comparison, run.prompt_tokens, run.cached_tokens)
 
 
 def error_object(run: Run) -> Object | None:

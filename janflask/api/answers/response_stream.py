@@ -33,6 +33,7 @@ from janflask.services.prompts import RunPrompt
 from janflask.services.seals import Seals
 from janflask.storage.records import Run, RunStatus
 from janflask.storage.run_log import (
+    COMPACTED,
     DueEvent,
     LifecycleEvent,
     LogEvent,
@@ -69,7 +70,7 @@ def unstored_stream(run: Run, prompt: RunPrompt, events: Events, seals: Seals) -
     def failed(error: JanflaskError) -> bytes:
         return writer.ended(replace(writer.run, **endings.failed(error, run.kind)))
 
-    opening = writer.created() + writer.in_progress()
+    opening = writer.created() + writer.in_progress() + writer.compacted()
     lines = chain([opening], _spoken(prompt, chain([first], events), writer))
     return event_stream(lines, events.close, tell_error=failed)
 
@@ -218,7 +219,10 @@ class _Teller:
         writer = self._writer
         if name in ("created", "queued", "in_progress"):
             return {"created": writer.created, "queued": writer.queued, "in_progress": writer.in_progress}[name]()
+        if name == _COMPACTED:
+            return writer.compacted()
         return writer.ended(self.run) if name in _ENDS else b""
 
 
+_COMPACTED = COMPACTED.removeprefix("run.")
 _ENDS = frozenset(str(status) for status in RunStatus if status.is_final)

@@ -1,6 +1,7 @@
 """The examples of the OpenAPI document.
 
 ``anthropic``: Examples of Anthropic's Messages for the OpenAPI document
+``compaction``: Examples of compactions for the OpenAPI document
 ``conversations``: Examples of conversations for the OpenAPI document
 ``inference``: Examples for the OpenAPI document. A test loads the requests with their schemas and compares the answers'
     fields

@@ -37,6 +37,7 @@ RESPONSE: dict[str, Any] = {
     "previous_response_id": None,
     "prompt_cache_key": None,
     "prompt_cache_options": None,
+    "prompt_cache_diagnostics": None,
     "prompt_cache_retention": None,
     "reasoning": {"effort": None, "summary": None},
     "safety_identifier": None,

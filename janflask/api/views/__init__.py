@@ -2,6 +2,7 @@
 
 ``anthropic``: POST /messages and /messages/count_tokens, as Anthropic has them
 ``assistants``: Assistants: GET and POST /assistants, and what can be done with one of them
+``compaction``: A conversation is summed up, for a client that goes on from there
 ``conversations``: Conversations: threads seen as items
 ``embeddings``: POST /embeddings
 ``files``: Uploaded files: POST and GET /files, and what can be done with one of them

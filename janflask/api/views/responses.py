@@ -71,6 +71,7 @@ def create_response(body: AnswerDraft) -> Response:
     input. Fields that change an answer and cannot be had are refused by name, unknown ones are ignored.
     """
     with in_its_words(places_of(body.asked)):
+        body = services().comparisons.made(body)
         return _stored(body) if body.store else _unstored(body)
 
 
@@ -181,7 +182,7 @@ def _forgotten(run: Run) -> JanflaskError:
 
 def _unstored(body: AnswerDraft) -> Response:
     unstored, client = services().unstored, waiter()
-    asked = unstored.asked(body)
+    asked = unstored.compacted(unstored.asked(body), client)
     prompt = unstored.prompt(asked, client)
     events = unstored.events(prompt.request, client, services().settings.keepalive)
     if body.stream:

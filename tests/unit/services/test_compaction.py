@@ -388,3 +388,9 @@ def test_one_that_is_not_ours_is_refused_by_its_place(world: World, tmp_path: Pa
                 [ReasoningDraft("hm"), SealedDraft("compaction", content)], ["input.0", "input.1"]
             )
         assert caught.value.param == "input.1.encrypted_content"
+
+
+def test_long_instructions_are_not_told(world: World) -> None:
+    world.whole(TALK, instructions=words(100))
+    world.whole(TALK, instructions=words(101))
+    assert [request.messages[0].text.count("w w") > 0 for request in world.model.requests] == [True, False]
