@@ -6,6 +6,7 @@ from functools import partial
 
 from flask import Response
 
+from janflask.api.answers.anthropic_diagnosis import Diagnosis
 from janflask.api.answers.anthropic_events import MessageWriter
 from janflask.api.answers.anthropic_message import whole_message
 from janflask.api.answers.anthropic_stream import message_stream
@@ -61,9 +62,10 @@ def create_message(body: MessagesRequest) -> Response:
     backend, thoughts = services().backends.of(body.chat.model), Thoughts(services().seals)
     seal = partial(thoughts.seal, shown=body.shows_thoughts)
     events = backend.chat(chat_request(body, thoughts.opened), waiter(), services().settings.keepalive)
+    diagnosis = Diagnosis.of(body, services().cache_diagnostics)
     if body.chat.stream:
-        return message_stream(events, MessageWriter(body, seal))
-    return json_response(whole_message(body, seal, events))
+        return message_stream(events, MessageWriter(body, seal, diagnosis))
+    return json_response(whole_message(body, seal, events, diagnosis))
 
 
 @blp.route("/count_tokens", methods=["POST"])
