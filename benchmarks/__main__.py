@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import (
+    agent,
     compare,
     downloads,
     latency,
@@ -53,6 +54,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "streamed_runs": runs.streamed_runs,
     "next_turn": runs.next_turn,
     "rejoined_runs": runs.rejoined_runs,
+    "agent": agent.run,
     "streamed_responses": responses.streamed_responses,
     "get_response": responses.get_response,
     "replayed_response": responses.replayed_response,

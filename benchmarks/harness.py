@@ -63,10 +63,10 @@ class Server:
         with urllib.request.urlopen(request, timeout=timeout) as reply:
             return json.load(reply)
 
-    def post(self, path: str, body: bytes) -> Any:
+    def post(self, path: str, body: bytes, timeout: float = 30) -> Any:
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, headers)
-        with urllib.request.urlopen(request, timeout=30) as reply:
+        with urllib.request.urlopen(request, timeout=timeout) as reply:
             return json.load(reply)
 
     def model(self) -> Any:

@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 from janflask.errors import InvalidRequestError
 from janflask.inference.parts import Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
-from janflask.inference.requests import ChatMessage, ChatRequest, Tool
+from janflask.inference.requests import CallChoice, ChatMessage, ChatRequest, Tool
 
 SYSTEM, USER, ASSISTANT, TOOL = "system", "user", "assistant", "tool"
 GAP = "\n\n"  # between what was thought at several places of a turn
@@ -30,7 +31,14 @@ class Thought:
 
 @dataclass(frozen=True, slots=True)
 class ToolReference:
-    """A tool that a search has found: it is told here, and may be called from here on."""
+    """A tool that a search has found, or that is added: it is told here, and may be called from here on."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRemoval:
+    """A tool that may no longer be called from here on."""
 
     name: str
 
@@ -44,21 +52,20 @@ class Result:
     is_error: bool = False
 
 
-Block = TextPart | ToolCallPart | Result | Thought
+Block = TextPart | ToolCallPart | Result | Thought | ToolReference | ToolRemoval
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message of the request; ``role`` is system, user or assistant, ``place`` where it stands."""
+    """One message of the request; ``role`` is system, user or assistant, ``place`` where it stands.
+
+    One that ``passes`` is shown until the user speaks again.
+    """
 
     role: str
     blocks: tuple[Block, ...]
     place: str
-
-    @property
-    def results(self) -> tuple[Result, ...]:
-        """What calls gave back."""
-        return tuple(block for block in self.blocks if isinstance(block, Result))
+    passes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +76,8 @@ class MessagesRequest:
     its calls, whose thoughts are shown again (None: all). Without ``shows_thoughts`` new ones are told sealed, not in
     words. With ``only_reads`` the prompt is computed, and nothing said. ``edits_context``: the answer tells what was
     changed of the conversation. ``is_diagnosed``: it tells why its prompt does not begin like that of the message
-    ``previous``, and may be compared with later.
+    ``previous``, and may be compared with later. ``schema`` is the JSON schema of the answer. In a ``conversation`` of
+    the store ``turns`` are what is new.
     """
 
     chat: ChatRequest
@@ -81,6 +89,8 @@ class MessagesRequest:
     edits_context: bool = False
     is_diagnosed: bool = False
     previous: str | None = None
+    schema: Mapping[str, Any] | None = None
+    conversation: str | None = None
 
 
 def chat_request(request: MessagesRequest, opened: Callable[[Thought], str]) -> ChatRequest:
@@ -89,10 +99,8 @@ def chat_request(request: MessagesRequest, opened: Callable[[Thought], str]) -> 
     Raises InvalidRequestError for calls without results, results without calls, and a last message that cannot be gone
     on with.
     """
-    _check_calls(request.turns)
-    found = {name for turn in request.turns for result in turn.results for name in _references(result)}
+    _check_calls(request.turns, is_all=request.conversation is None)
     tools = {tool.name: tool for tool in (*request.chat.tools, *request.deferred)}
-    loaded = [replace(tool, leading=False) for tool in request.deferred if tool.name in found]
     shown = _shown(request.turns, opened, request.kept_thoughts)
     messages = [message for role, blocks in shown for message in _messages(role, blocks, tools)]
     if not messages:
@@ -104,19 +112,43 @@ def chat_request(request: MessagesRequest, opened: Callable[[Thought], str]) -> 
     return replace(
         request.chat,
         messages=(*request.chat.messages, *messages),
-        tools=(*request.chat.tools, *loaded),
         continue_final_message=goes_on,
         add_generation_prompt=not goes_on,
+        **_tools(request),
     )
+
+
+def _tools(request: MessagesRequest) -> dict[str, Any]:
+    """With the deferred ones that are told in the conversation (or have to be called), without those removed in it."""
+    told, removed = set[str](), set[str]()
+    for block in (block for turn in request.turns for block in turn.blocks):
+        if isinstance(block, ToolRemoval):
+            removed.add(block.name)
+        for name in _references(block):
+            told.add(name)
+            removed.discard(name)
+    chosen = request.chat.callable_tools
+    needed = told | (chosen or set())
+    loaded = [
+        replace(tool, leading=tool.name not in told) for tool in request.deferred if tool.name in needed - removed
+    ]
+    tools = (*request.chat.tools, *loaded)
+    if removed:
+        chosen = frozenset(tool.name for tool in tools if chosen is None or tool.name in chosen) - removed
+        if not chosen and request.chat.call_choice is CallChoice.REQUIRED:
+            raise _wrong("tool_choice", "asks for a call, and the conversation has removed what could be called")
+    return {"tools": tools, "callable_tools": chosen}
 
 
 def _shown(
     turns: Sequence[Turn], opened: Callable[[Thought], str], kept: int | None
 ) -> Iterator[tuple[str, list[Block]]]:
     """Turns of one side in a row as one, with opened thoughts in those that are shown theirs."""
+    last = max((number for number, turn in enumerate(turns) if turn.role == USER), default=-1)
+    kept_turns = [turn for number, turn in enumerate(turns) if number > last or not turn.passes]
     joined = [
         (role, [block for turn in group for block in turn.blocks])
-        for role, group in groupby(turns, lambda turn: turn.role)
+        for role, group in groupby(kept_turns, lambda turn: turn.role)
     ]
     if joined and joined[-1][0] == ASSISTANT and not any(map(_says_anything, joined[-1][1])):
         joined.pop()  # an answer that was begun with nothing
@@ -146,11 +178,19 @@ def _messages(role: str, blocks: Sequence[Block], tools: Mapping[str, Tool]) -> 
             yield ChatMessage(role=TOOL, parts=(ToolResultPart(_told(block, tools), block.call_id),))
     thoughts = GAP.join(block.text for block in blocks if isinstance(block, Thought))
     reasoning: tuple[Part, ...] = (ReasoningPart(thoughts),) if thoughts else ()
-    words = tuple(block for block in blocks if isinstance(block, TextPart))
+    words = tuple(part for block in blocks if (part := _words(block, tools)) is not None)
     words = tuple(filter(_says_anything, words)) or words[:1]
     calls = tuple(block for block in blocks if isinstance(block, ToolCallPart))
     if reasoning or words or calls:
         yield ChatMessage(role=role, parts=(*reasoning, *words, *calls))
+
+
+def _words(block: Block, tools: Mapping[str, Tool]) -> TextPart | None:
+    if isinstance(block, ToolReference):
+        return TextPart(f"This tool can be called from now on: {_definition(block, tools)}")
+    if isinstance(block, ToolRemoval):
+        return TextPart(f"The tool {block.name} can no longer be called.")
+    return block if isinstance(block, TextPart) else None
 
 
 def _told(result: Result, tools: Mapping[str, Tool]) -> str:
@@ -166,12 +206,13 @@ def _definition(reference: ToolReference, tools: Mapping[str, Tool]) -> str:
     return json.dumps(tool.as_told(), ensure_ascii=False) if tool is not None else reference.name
 
 
-def _references(result: Result) -> Iterator[str]:
-    yield from (item.name for item in result.content if isinstance(item, ToolReference))
+def _references(block: Block) -> Iterator[str]:
+    items = block.content if isinstance(block, Result) else (block,)
+    yield from (item.name for item in items if isinstance(item, ToolReference))
 
 
-def _check_calls(turns: Sequence[Turn]) -> None:
-    """Each call has its result before the assistant speaks again, and each result its call."""
+def _check_calls(turns: Sequence[Turn], *, is_all: bool) -> None:
+    """Each call has its result before the assistant speaks again, and each result its call, if ``turns`` are all."""
     open_calls: dict[str, str] = {}  # ids, and where they stand
     seen: set[str] = set()
     for turn in turns:
@@ -185,6 +226,8 @@ def _check_calls(turns: Sequence[Turn]) -> None:
                 seen.add(block.id)
                 open_calls[block.id] = place
             elif isinstance(block, Result) and open_calls.pop(block.call_id, None) is None:
+                if not is_all and block.call_id not in seen:
+                    continue
                 why = "has its tool_result already" if block.call_id in seen else "is no tool_use in the message before"
                 raise _wrong(f"{place}.tool_use_id", f"{why}: {block.call_id[:128]!r}")
     _check_answered(open_calls)

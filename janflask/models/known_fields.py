@@ -182,9 +182,10 @@ STORED_MESSAGE: Mapping[str, Unsupported] = {
     **dict.fromkeys(_BEGUN, Unsupported("is not supported in a thread: a run gives a new message")),
     **_BESIDE,
     **dict.fromkeys(
-        ("tool_calls", "tool_call_id", "function_call", "audio"),
-        Unsupported("is not supported yet in a message: leave it out"),
+        ("tool_calls", "tool_call_id", "function_call"),
+        Unsupported("cannot come with a message: add calls and their outputs by POST /v1/conversations/{id}/items"),
     ),
+    "audio": Unsupported("is not supported yet in a message: leave it out"),
     **dict.fromkeys(
         ("refusal", "reasoning_content", "reasoning", "thinking"),
         Unsupported("is not kept with a thread's message: leave it out, or put its words into `content`"),

@@ -31,9 +31,10 @@ from janflask.services.compaction import told_of
 from janflask.services.endings import Ending, failed
 from janflask.services.prompts import Begun, Prompts, PromptTooLongError
 from janflask.services.replies import owes_message, run_messages
+from janflask.storage.answers import MADE_FOR
 from janflask.storage.base import EventWriter, Repository
 from janflask.storage.items import is_summary
-from janflask.storage.jan import message_from_json
+from janflask.storage.jan import message_from_json, raw_message
 from janflask.storage.records import Message, Run, RunKind, RunStatus
 from janflask.storage.run_log import TextEvent
 
@@ -110,6 +111,24 @@ class Execution:
             self._threads.append(run.thread_id, new)
         names = tuple(message.id for message in messages)
         self._live.update(lambda run: replace(run, input=(), input_ids=names))
+
+    def _take_input_back(self) -> None:
+        """An answer that broke off without a word leaves its thread as it was, unless that was made for it.
+
+        It keeps its input: a process that goes on with it in the middle of this stores that again.
+        """
+        run = self._live.run
+        if not run.input_ids or self._threads.get(run.thread_id).extra.get(MADE_FOR) == run.id:
+            return
+        brought = set(run.input_ids)
+        messages = [message for message in self._threads.all_messages(run.thread_id) if message.id in brought]
+        raw = tuple(raw_message(message) for message in messages)
+        self._live.update(lambda run: replace(run, input=raw, input_ids=()))
+        self._threads.update(
+            run.thread_id,
+            lambda thread: thread,
+            lambda present: [item for item in present if item.id not in brought and item.run_id != run.id],
+        )
 
     def _answer(self, writer: EventWriter, waiter: Waiter) -> Ending:
         """Goes on where an engine died, and waits for a place in its queue however long that takes."""
@@ -239,15 +258,23 @@ class Execution:
             self._live.update(lambda run: run)  # it may have got its outputs in the moment in which it expired
         if self._needs_message(ending):
             self._live.update(_replying)
+        has_said = self._has_said(ending)
+        if not has_said:
+            self._take_input_back()
         final = replace(self._live.run, **ending)
         stored = set(self._threads.message_ids(final.thread_id))
-        messages = run_messages(final, self._live.text, self._live.reasoning)
+        messages = run_messages(final, self._live.text, self._live.reasoning) if has_said else []
         if new := [message for message in messages if message.id not in stored]:
             self._threads.append(final.thread_id, new)
         if final.status in _ANSWERED and self._services.settings.thread_titles:
             give_title(self._threads, final.thread_id)
         self._live.close(ending)
         return False
+
+    def _has_said(self, ending: Ending) -> bool:
+        """False for an answer by itself that broke off without a word."""
+        is_whole = self._live.run.kind is RunKind.RUN or ending["status"] in _ANSWERED
+        return is_whole or bool(self._live.text or self._live.reasoning)
 
     def _needs_message(self, ending: Ending) -> bool:
         """A whole answer has a message, be it empty, and so have calls that were answered: it keeps them.

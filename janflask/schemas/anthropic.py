@@ -9,9 +9,9 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from janflask.errors import InvalidRequestError
 from janflask.inference.blocks import SYSTEM, MessagesRequest
 from janflask.inference.forms.answer_forms import maker
-from janflask.inference.forms.constrained import Constrained
 from janflask.inference.requests import ChatMessage, ChatRequest
 from janflask.models.known_fields import CONVERSATION
 from janflask.models.parameters import EFFORTS, MAX_TOKENS, template_kwargs
@@ -26,6 +26,10 @@ DISPLAYS = ("summarized", "omitted")
 JSON_SCHEMA = "json_schema"
 CLEAR_THINKING = "clear_thinking_20251015"
 EDITS = (CLEAR_THINKING, "clear_tool_uses_20250919", "compact_20260112")
+_NO_THREADS = (
+    "thread is not supported: send all of the conversation without it, or the id of one that is stored here in "
+    "`conversation`"
+)
 _OBJECT = {"type": "must be an object"}
 _ONE_OF = "must be one of {choices}, not {input!r}"
 
@@ -233,8 +237,6 @@ class TurnsSchema(Base):
     def asked(data: dict[str, Any], **common: Any) -> MessagesRequest:
         """The dataclass; ``common`` are the arguments of its ``ChatRequest`` that say how to answer."""
         choice, listed = data.get("tool_choice", Choice()), data.get("tools", Listed())
-        if choice.name is not None:
-            listed = listed.leading_with(choice.name)
         thinking, output = data.get("thinking", {}), data.get("output_config", {})
         told = {"enable_thinking": THINKING.get(thinking.get("type")), "reasoning_effort": output.get("effort")}
         system = data.get("system")
@@ -303,6 +305,23 @@ class MessagesSchema(TurnsSchema, InferenceSchema):
         allow_none=True,
         metadata={"description": "Have the message say why its prompt does not begin like an earlier one's."},
     )
+    thread = fields.Raw(
+        allow_none=True,
+        metadata={
+            "description": "Refused, by an error that tells Anthropic's clients to go on by sending all of the "
+            "conversation each time, as its tool runner does then.",
+            "enum": [False],
+            "nullable": True,
+        },
+    )
+    conversation = Text(
+        allow_none=True,
+        validate=validate.Length(1, 512),
+        metadata={
+            "description": "Ours: the id of a conversation (or thread) that is stored here. `messages` are what is new "
+            "in it, and the answer is stored, too, also if its client leaves.",
+        },
+    )
     stream = optional_flag("Send the answer as Anthropic's events while it is generated.", default=False)
 
     @ma.post_load
@@ -310,15 +329,22 @@ class MessagesSchema(TurnsSchema, InferenceSchema):
         """The dataclass. Raises InvalidRequestError for a format that cannot be had."""
         common = common_arguments(data)
         most = data["max_tokens"]
-        common |= {"max_tokens": max(1, most), "stop": data.get("stop_sequences"), "constraint": _form(data)}
-        request = self.asked(data, **common)
-        return request if most else replace(request, only_reads=True)
+        common |= {"max_tokens": max(1, most), "stop": data.get("stop_sequences")}
+        if data.get("thread", False) is not False:
+            raise InvalidRequestError(_NO_THREADS, param="thread", code="thread_unsupported_request")
+        schema, place = _schema(data)
+        if schema is not None:
+            common["constraint"] = maker("json", schema, place)()
+        return replace(
+            self.asked(data, **common), only_reads=not most, schema=schema, conversation=data.get("conversation")
+        )
 
 
-def _form(data: Mapping[str, Any]) -> Constrained | None:
+def _schema(data: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, str]:
+    """That of the answer, and where it stands."""
     newer, older = data.get("output_config", {}).get("format"), data.get("output_format")
     if newer is not None and older is not None and newer != older:
         raise ma.ValidationError("must be the same as `output_config.format`, or left out", "output_format")
     place = "output_format.schema" if newer is None else "output_config.format.schema"
     found = older if newer is None else newer
-    return None if found is None else maker("json", found["schema"], place)()
+    return None if found is None else found["schema"], place

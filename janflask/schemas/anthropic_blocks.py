@@ -9,7 +9,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields
 
-from janflask.inference.blocks import ASSISTANT, SYSTEM, USER, Block, Result, Thought, ToolReference, Turn
+from janflask.inference.blocks import ASSISTANT, SYSTEM, USER, Block, Result, Thought, ToolReference, ToolRemoval, Turn
 from janflask.inference.parts import TextPart, ToolCallPart
 from janflask.schemas.chat import MAX_MESSAGES
 from janflask.schemas.fields import each, kind, wrong_type
@@ -28,6 +28,9 @@ _REFUSED: Mapping[str, str] = {
     "container_upload": _DOCUMENT,
     "browser_state": "is the state of a browser, which no model here is shown: send its text in a text block",
 }
+
+# Until when a system's message inside a conversation is shown.
+_CLEARS: Mapping[Any, bool] = {None: False, "never": False, "next_user_message": True}
 
 _Read = Callable[[Mapping[str, Any], str], Block]
 
@@ -51,13 +54,24 @@ class SystemText(fields.Field[tuple[TextPart, ...]]):
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
     ) -> tuple[TextPart, ...]:
-        parts = _blocks(value, SYSTEM, f"{attr}")
-        return tuple(part for part in map(_without_billing, parts) if isinstance(part, TextPart) and part.text)
+        if isinstance(value, str):
+            parts = [TextPart(value)]
+        elif isinstance(value, list):
+            parts = each(value, lambda _, block: self._part(block))
+        else:
+            raise wrong_type("a string or a list of text blocks", value)
+        return tuple(part for part in map(_without_billing, parts) if part.text)
+
+    def _part(self, value: object) -> TextPart:
+        block = _typed(value)
+        if block["type"] != "text":
+            raise _wrong("type", f"must be text, not {block['type'][:40]!r}")
+        return TextPart(_string(block, "text"))
 
 
-def _without_billing(part: Block) -> Block:
+def _without_billing(part: TextPart) -> TextPart:
     """It says who pays for what at Anthropic, instructs nobody, and would cost every request its cached prefix."""
-    if not isinstance(part, TextPart) or not part.text.startswith(BILLING):
+    if not part.text.startswith(BILLING):
         return part
     return TextPart(part.text.partition("\n")[2].lstrip("\n"))
 
@@ -71,11 +85,14 @@ def _turn(value: object, place: str) -> Turn:
         raise ma.ValidationError({"role": [wrong]})
     if value.get("content") is None:
         raise ma.ValidationError({"content": ["is required"]})
-    with_path = f"{place}.content"
     try:
-        return Turn(role, _blocks(value["content"], role, with_path), place)
+        blocks = _blocks(value["content"], role, f"{place}.content")
     except ma.ValidationError as error:
         raise ma.ValidationError({"content": error.messages}) from error
+    clears = value.get("clear_at")
+    if not isinstance(clears, str | None) or clears not in _CLEARS:
+        raise _wrong("clear_at", f"must be next_user_message or never, not {str(clears)[:40]!r}")
+    return Turn(role, blocks, place, passes=_CLEARS[clears] and role == SYSTEM)
 
 
 def _blocks(content: object, role: str, place: str) -> tuple[Block, ...]:
@@ -166,6 +183,25 @@ def _redacted(block: Mapping[str, Any], place: str) -> Thought:
     return Thought("", _string(block, "data"), f"{place}.data")
 
 
+def _tool_addition(block: Mapping[str, Any], place: str) -> ToolReference:
+    return ToolReference(_changed_tool(block))
+
+
+def _tool_removal(block: Mapping[str, Any], place: str) -> ToolRemoval:
+    return ToolRemoval(_changed_tool(block))
+
+
+def _changed_tool(block: Mapping[str, Any]) -> str:
+    """The name of one of the request's tools."""
+    try:
+        tool = _typed(block.get("tool"))
+        if tool["type"] != "tool_reference":
+            raise _wrong("type", f"must be tool_reference, not {tool['type'][:40]!r}: list the tool in `tools`")
+        return _string(tool, "name")
+    except ma.ValidationError as error:
+        raise ma.ValidationError({"tool": error.messages}) from error
+
+
 # Each type, and the role that it belongs to (None: any).
 _READERS: Mapping[str, tuple[_Read, str | None]] = {
     "text": (_text, None),
@@ -173,6 +209,8 @@ _READERS: Mapping[str, tuple[_Read, str | None]] = {
     "tool_result": (_tool_result, USER),
     "thinking": (_thinking, ASSISTANT),
     "redacted_thinking": (_redacted, ASSISTANT),
+    "tool_addition": (_tool_addition, SYSTEM),
+    "tool_removal": (_tool_removal, SYSTEM),
 }
 _A: Mapping[str | None, str] = {USER: "a user's", ASSISTANT: "an assistant's", SYSTEM: "a system"}
 

@@ -36,11 +36,6 @@ class Listed:
         """Of all of them."""
         return [tool.name for tool in (*self.tools, *self.deferred)]
 
-    def leading_with(self, name: str) -> Listed:
-        """With a tool in front that has to be called."""
-        found = tuple(tool for tool in self.deferred if tool.name == name)
-        return Listed((*self.tools, *found), tuple(tool for tool in self.deferred if tool.name != name))
-
 
 @dataclass(frozen=True, slots=True)
 class Choice:

@@ -61,7 +61,8 @@ class Items(fields.Field[tuple[ItemDraft, ...]]):
 
 def items_field(description: str, **kwargs: Any) -> Items:
     """A list of items, with its documentation."""
-    about = {"description": description, "type": "array", "maxItems": MAX_ITEMS, "items": ITEM_SCHEMA}
+    # The limit is told in words: whoever tries out what a document says would send as many.
+    about = {"description": f"{description} {MAX_ITEMS} at most.", "type": "array", "items": ITEM_SCHEMA}
     return Items(error_messages={"required": "is required", "null": "must not be null"}, metadata=about, **kwargs)
 
 

@@ -21,7 +21,10 @@
 ``files``: Uploaded files: received in pieces, described, handed out, and deleted only when nobody holds them
 ``inherited``: What a run takes over: parameters and settings of its thread, the thread's entry of the assistant, the
     assistant
+``item_lookup``: Finds an item that a client names by its id alone, as some send what was answered before
 ``items``: The items of a conversation: lines out of what a client brings, and one item at a time of what is stored
+``message_drafts``: A message of Anthropic's form that goes on with a conversation of the store: what is asked of the
+    answer's run
 ``messages``: The messages of a thread
 ``model``: One model as the API sees it: what is on disk joined with what the supervisor knows
 ``model_changes``: Changing and deleting the models on disk. A client names what changes, never a path

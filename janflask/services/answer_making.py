@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import msgspec
-
-from janflask.errors import ConflictError, InvalidRequestError, NotFoundError
+from janflask.errors import ConflictError, InvalidRequestError
 from janflask.files import ids
 from janflask.inference import leftovers
 from janflask.inference.window import conversation
 from janflask.services.answer_places import Place, locked
 from janflask.services.call_order import CallOrder
 from janflask.services.compacted import shown
+from janflask.services.item_lookup import finder
 from janflask.services.items import ItemService, drafted
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
@@ -24,10 +22,9 @@ from janflask.services.run_calls import format_for, tools_for
 from janflask.services.run_start import chosen_model
 from janflask.services.threads import ThreadService
 from janflask.settings import Settings
-from janflask.storage.answers import AnswerDraft
+from janflask.storage.answers import BRANCHED_FROM, INPUT_OF, MADE_FOR, AnswerDraft
 from janflask.storage.base import Repository
-from janflask.storage.items import Item, readable_items
-from janflask.storage.jan import encode_message
+from janflask.storage.jan import raw_message
 from janflask.storage.records import (
     DEFAULT_ASSISTANT,
     Assistant,
@@ -41,9 +38,6 @@ from janflask.storage.records import (
 )
 from janflask.storage.run_json import STEP
 
-BRANCHED_FROM = "branched_from"  # fields of a thread: where its older messages were said
-MADE_FOR = "made_for"  # and the answer that it was made for
-INPUT_OF = "input_of"  # a field of a message: the answer that it came with
 _PREFIXES = {RunKind.RESPONSE: ids.RESPONSE, RunKind.CHAT: ids.CHAT}
 _NOBODY = ThreadAssistant(assistant_id=DEFAULT_ASSISTANT), Assistant(id=DEFAULT_ASSISTANT, created_ms=0)
 
@@ -132,7 +126,7 @@ class AnswerMaker:
         # A chat need not be in order: what it brings is the client's own business, stored or not.
         before = place.messages if draft.kind is RunKind.RESPONSE else None
         most = self._settings.max_message_mb << 20
-        return drafted("", drafts, places, finder(place.messages), max_bytes=most, before=before)
+        return drafted("", drafts, places, finder(self._threads, place.messages), max_bytes=most, before=before)
 
     # --- in a thread --------------------------------------------------------------------------------------------
 
@@ -140,7 +134,7 @@ class AnswerMaker:
         """The run holds its input until it begins. None: somebody answers there, or has answered since."""
         run = self._of_thread(run, thread.id)
         own = [replace(line, thread_id=thread.id) for line in _marked(lines, run)]
-        run = replace(run, input=tuple(msgspec.json.decode(encode_message(line)) for line in own))
+        run = replace(run, input=tuple(raw_message(line) for line in own))
         with self._messages.holding(thread.id, _by_place(own)):
             return run if self._runs.create(run, place.still) else None
 
@@ -174,22 +168,11 @@ class AnswerMaker:
     def is_all_there_is(self, run: Run) -> bool:
         """Whether the run's thread was made for an answer and holds nothing but this one, and what it came with."""
         thread = self._threads.get(run.thread_id)
-        if MADE_FOR not in thread.extra or list(self._runs.ids(run.thread_id)) != [run.id] or run.in_conversation:
+        maker = thread.extra.get(MADE_FOR)
+        is_made_for_one = isinstance(maker, str) and ids.thread_of(maker) == thread.id  # not one that is a copy of it
+        if not is_made_for_one or run.in_conversation or list(self._runs.ids(run.thread_id)) != [run.id]:
             return False
         return all(_is_answers(message, thread) for message in self._threads.all_messages(run.thread_id))
-
-
-def finder(messages: Sequence[Message]) -> Callable[[str], Item]:
-    """Finds an item that is referred to among those before the input. Raises NotFoundError."""
-    return partial(_find, messages)
-
-
-def _find(messages: Sequence[Message], item_id: str) -> Item:
-    for message in reversed(messages):
-        for item in readable_items(message):
-            if item.id == item_id:
-                return item
-    raise NotFoundError(f"Item with id '{item_id[:128]}' not found: it is not in what comes before this answer")
 
 
 def _check_conversation(run: Run, place: Place, lines: Sequence[Message]) -> None:
@@ -200,8 +183,13 @@ def _check_conversation(run: Run, place: Place, lines: Sequence[Message]) -> Non
     places = {line.id: "input" for line in lines}
     found = leftovers.of_messages(messages, places, without_tools=run.tool_choice == leftovers.NO_TOOLS)
     leftovers.refuse(found, None if found and found[0].param == "input" else place.field)
-    waiting = CallOrder.of(shown(messages)).waiting if run.kind is RunKind.RESPONSE else ()
-    for call_id in waiting:
+    if run.kind is RunKind.RESPONSE:
+        check_outputs(messages)
+
+
+def check_outputs(messages: Sequence[Message]) -> None:
+    """Raises InvalidRequestError, which begins as OpenAI's does, for a call in a conversation that has no output."""
+    for call_id in CallOrder.of(shown(messages)).waiting:
         raise InvalidRequestError(
             f"No tool output found for function call {call_id[:128]}. Send a function_call_output with its call_id",
             param="input",

@@ -95,15 +95,15 @@ class Places:
             raise _no_previous(f"Previous response with id '{answer_id[:128]}' not found.") from None
         if not run.status.is_final:
             raise _not_behind(f"Previous response {answer_id} is still {run.status}: wait for its end, or cancel it")
+        if run.status in _BROKEN_OFF and all(message.id != run.message_id for message in messages):
+            raise _not_behind(
+                f"Previous response {answer_id} ended without output ({run.status}): ask again behind the one before it"
+            )
         own = {*run.input_ids, run.message_id}
         end = next((number for number in reversed(range(len(messages))) if messages[number].id in own), None)
         if end is None:
             raise _no_previous(f"Previous response with id '{answer_id}' has no message left: they were deleted.")
         last = messages[end].id
-        if run.status in _BROKEN_OFF and last != run.message_id:
-            raise _not_behind(
-                f"Previous response {answer_id} ended without output ({run.status}): ask again behind the one before it"
-            )
         return Place(
             thread,
             tuple(messages[: end + 1]),

@@ -17,6 +17,7 @@ from janflask.ipc.messages.runner import RunChanged
 from janflask.services.answer_list import answers_between
 from janflask.services.answer_making import AnswerMaker
 from janflask.services.answer_places import Places
+from janflask.services.item_lookup import finder
 from janflask.services.items import ItemService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
@@ -27,6 +28,7 @@ from janflask.services.threads import ThreadService
 from janflask.settings import Settings
 from janflask.storage.answers import AnswerDraft
 from janflask.storage.base import Page, Repository, Slice
+from janflask.storage.items import Item
 from janflask.storage.jan import message_from_json
 from janflask.storage.paging import cut_in_order
 from janflask.storage.records import Message, Run, RunKind
@@ -83,6 +85,10 @@ class AnswerService:
     def history(self, draft: AnswerDraft) -> list[Message]:
         """All that comes before ``draft.input``. Raises what ``create`` does for what the draft names."""
         return list(self._places.of(draft).messages)
+
+    def finder(self, history: Sequence[Message]) -> Callable[[str], Item]:
+        """What finds the items that an input refers to, behind ``history`` (``services.item_lookup``)."""
+        return finder(self._threads, history)
 
     # --- reading ------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from janflask.inference.requests import ChatRequest, TemplateRequest
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
 from janflask.inference.window import conversation
-from janflask.services.answer_making import finder
+from janflask.services.answer_making import check_outputs
 from janflask.services.answers import AnswerService
 from janflask.services.compacted import LEADING, shown
 from janflask.services.compaction import Compaction, Compactions, result_of, told_of
@@ -59,7 +59,8 @@ class UnstoredAnswers:
         history = self._answers.history(draft)
         drafts, places = self._items.opened(draft.input, draft.places)
         most = self._settings.max_message_mb << 20
-        new = drafted("", drafts, places, finder(history), max_bytes=most, before=history)
+        new = drafted("", drafts, places, self._answers.finder(history), max_bytes=most, before=history)
+        check_outputs((*history, *new))
         return Asked(self._answers.drafted(draft), (*history, *new), draft.keep_state)
 
     def compacted(self, asked: Asked, waiter: Waiter) -> Asked:

@@ -9,6 +9,10 @@ from typing import Any
 from janflask.storage.items import ItemDraft
 from janflask.storage.records import CallPlan, RunKind
 
+BRANCHED_FROM = "branched_from"  # fields of a thread: where its older messages were said
+MADE_FOR = "made_for"  # and the answer that it was made for
+INPUT_OF = "input_of"  # a field of a message: the answer that it came with
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerDraft:

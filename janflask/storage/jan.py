@@ -202,6 +202,12 @@ def encode_message(message: Message) -> bytes:
     return _encode(message_to_json(message)) + b"\n"
 
 
+def raw_message(message: Message) -> dict[str, Any]:
+    """As it is read again from its line."""
+    raw: dict[str, Any] = _decode(encode_message(message))
+    return raw
+
+
 def _details(raw: object, status: str) -> dict[str, Any] | None:
     """``incomplete_details``; Jan's own word for an error is in the status alone."""
     details = raw if isinstance(raw, dict) else None

@@ -177,6 +177,7 @@ KINDS: dict[str, Kind] = {
     "an answer that is calls alone": (with_functions, [], lambda world, run: calling(("call_1", "look", "{}"))),
     "an answer that is refused": (as_it_is, [], lambda world, run: refusing),
     "an answer that is cancelled": (as_it_is, [], left),
+    "an answer that fails before its first word": (as_it_is, [], lambda world, run: failing(EngineError("no luck"))),
     "an answer that is cancelled before it begins": (cancelling, [], lambda world, run: thinking),
     "begun by an earlier version": (replying, ["The ", "sea"], lambda world, run: saying(" is", " wide")),
 }
@@ -237,11 +238,14 @@ def check(folder: Path, told: list[LogEvent]) -> None:
     assert data.startswith(b'"') or data == encode_events(after), "every line is an event of its own"
     stored = list(world.repository.threads.all_messages(run.thread_id))
     brought = [message.id for message in stored if not message.run_id][1:]
-    assert (final.input, list(final.input_ids)) == ((), brought), f"{final.input_ids}, and the thread has {brought}"
-    assert len(brought) == (2 if run.kind is RunKind.RESPONSE else 0)
     messages = [message for message in stored if message.run_id]
+    assert list(final.input_ids) == brought, f"{final.input_ids}, and the thread has {brought}"
+    assert len(brought) == (2 if run.kind is RunKind.RESPONSE and messages else 0)
+    assert len(final.input) == (2 if run.kind is RunKind.RESPONSE and not messages else 0)
     newest = of_round(after, len(final.rounds))
-    assert messages == run_messages(final, "".join(texts_of(newest)), reasoning_of(newest))
+    text, reasoning = "".join(texts_of(newest)), reasoning_of(newest)
+    is_nothing = run.kind is RunKind.RESPONSE and not messages and not text and not reasoning
+    assert is_nothing or messages == run_messages(final, text, reasoning)
     for number, past in enumerate(final.rounds):
         said = of_round(after, number)
         assert ("".join(texts_of(said)), reasoning_of(said)) == (past.text, past.reasoning)

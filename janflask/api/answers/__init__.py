@@ -6,6 +6,7 @@
     its end
 ``anthropic_message``: Anthropic's message out of a generation's events: the whole one, and what it shares with a
     streamed one
+``anthropic_models``: Models as Anthropic's clients read them
 ``anthropic_stream``: A streamed message, from its first byte to ``message_stop``
 ``chat_log``: A stored chat's run and its log, as the events that a backend would have given: whole, or as they come
 ``chunks``: The ``data:`` lines of a streamed answer

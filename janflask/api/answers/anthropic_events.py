@@ -47,9 +47,12 @@ class MessageWriter:
     The hot path, once a token and client: what stands around a piece of text is put together once for each block.
     """
 
-    def __init__(self, request: MessagesRequest, seal: Seal, diagnosis: Diagnosis | None = None) -> None:
-        self._request = request
+    def __init__(
+        self, message_id: str, request: MessagesRequest, seal: Seal, diagnosis: Diagnosis | None = None
+    ) -> None:
+        self._id = message_id
         self._diagnosis = diagnosis
+        self._request = request
         self._seal = seal
         self._ending = Ending(request)
         self._started = False
@@ -80,7 +83,7 @@ class MessageWriter:
             return b""
         self._started = True
         usage = {**input_usage(started.prompt_tokens), "output_tokens": 0}
-        message = new_message(self._request, self._diagnosis, started.prompt_tokens)
+        message = new_message(self._id, self._request, self._diagnosis, started.prompt_tokens)
         return event_bytes({"type": "message_start", "message": {**message, "usage": usage}})
 
     def _delta(self, delta: Delta) -> Iterator[bytes]:

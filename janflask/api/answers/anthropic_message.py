@@ -28,10 +28,17 @@ INVALID_JSON = "INVALID_JSON"  # Anthropic's advice for arguments that are no ob
 Seal = Callable[[str], str]
 
 
-def new_message(request: MessagesRequest, diagnosis: Diagnosis | None, prompt_tokens: int) -> dict[str, Any]:
+def new_id() -> str:
+    """For a message."""
+    return f"msg_{secrets.token_hex(12)}"
+
+
+def new_message(
+    message_id: str, request: MessagesRequest, diagnosis: Diagnosis | None, prompt_tokens: int
+) -> dict[str, Any]:
     """A message in which nothing was said yet, without its usage."""
     message: dict[str, Any] = {
-        "id": f"msg_{secrets.token_hex(12)}",
+        "id": message_id,
         "type": "message",
         "role": "assistant",
         "model": request.chat.model,
@@ -45,7 +52,7 @@ def new_message(request: MessagesRequest, diagnosis: Diagnosis | None, prompt_to
         message["context_management"] = {"applied_edits": []}
     if diagnosis is not None:
         message["diagnostics"] = diagnosis.told
-        diagnosis.keep(message["id"], prompt_tokens)
+        diagnosis.keep(message_id, prompt_tokens)
     return message
 
 
@@ -99,7 +106,11 @@ _REASONS: Mapping[str, str] = {FinishReason.TOOL_CALLS: "tool_use", "content_fil
 
 
 def whole_message(
-    request: MessagesRequest, seal: Seal, events: Iterable[Sequence[Event]], diagnosis: Diagnosis | None = None
+    message_id: str,
+    request: MessagesRequest,
+    seal: Seal,
+    events: Iterable[Sequence[Event]],
+    diagnosis: Diagnosis | None = None,
 ) -> dict[str, Any]:
     """The message, once ``events`` has come to its end."""
     content, ending = _Content(seal, shows_thoughts=request.shows_thoughts), Ending(request)
@@ -117,7 +128,7 @@ def whole_message(
     if done is None:
         raise RuntimeError("a generation's events ended without a Done")
     usage = usage_object(done.usage, only_reads=request.only_reads)
-    begun = new_message(request, diagnosis, done.usage.prompt_tokens)
+    begun = new_message(message_id, request, diagnosis, done.usage.prompt_tokens)
     message = {**begun, "usage": usage, **ending.fields(done.usage)}
     return message if request.only_reads else {**message, "content": content.blocks()}
 

@@ -9,9 +9,12 @@ from flask import Response, g
 
 from janflask.api.answers.anthropic_errors import anthropic_error
 from janflask.api.answers.anthropic_events import PING, MessageWriter
+from janflask.api.answers.chat_log import ANSWERED, ChatListener, error_of
 from janflask.api.answers.chunks import data_line
 from janflask.api.plumbing.sse import event_stream
 from janflask.inference.deltas import Event, Events
+from janflask.services.run_changes import Changes
+from janflask.storage.records import Run
 
 
 def message_stream(events: Events, writer: MessageWriter) -> Response:
@@ -26,6 +29,14 @@ def message_stream(events: Events, writer: MessageWriter) -> Response:
         events.close,
         tell_error=lambda error: b"event: error\n" + data_line(anthropic_error(error, request_id)),
     )
+
+
+def stored_events(run: Run, changes: Changes) -> Events:
+    """What is heard of a stored answer, as a backend would say it. Raises what ended one that failed."""
+    listener = ChatListener(run)
+    yield from listener.events(changes)
+    if listener.run.status not in ANSWERED:
+        raise error_of(listener.run)
 
 
 def _lines(events: Iterator[Sequence[Event]], writer: MessageWriter) -> Iterator[bytes]:

@@ -90,6 +90,13 @@ class ResponseEventWriter:
         """It is carried out."""
         return self._lifecycle("in_progress", begun_object(self.run, "in_progress"))
 
+    def silence(self) -> bytes:
+        """What fills a silence, where nothing is stored: ``response.in_progress`` again, numbered as the newest event.
+
+        A comment would do for most clients, but Codex counts events only, and gives up after five minutes without one.
+        """
+        return _event_bytes("in_progress", self.number, {"response": begun_object(self.run, "in_progress")})
+
     def compacted(self) -> bytes:
         """What is older was summed up: the first item, which is whole at once; nothing if it was not."""
         if not self.run.compaction:
@@ -285,8 +292,12 @@ class ResponseEventWriter:
         self.number += 1
         if self.number <= self._after:
             return b""
-        told = {"type": f"response.{name}", "sequence_number": self.number, **data}
-        return b"event: response.%s\ndata: %s\n\n" % (name.encode(), encode_json(told))
+        return _event_bytes(name, self.number, data)
+
+
+def _event_bytes(name: str, number: int, data: Data) -> bytes:
+    told = {"type": f"response.{name}", "sequence_number": number, **data}
+    return b"event: response.%s\ndata: %s\n\n" % (name.encode(), encode_json(told))
 
 
 def _text_part(text: str, logprobs: Logprobs = ()) -> Data:

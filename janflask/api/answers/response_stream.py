@@ -12,7 +12,7 @@ from flask import Response
 from janflask.api.answers.chunks import encode_json
 from janflask.api.answers.response_events import EVERYTHING, NOWHERE, ResponseEventWriter
 from janflask.api.answers.run_stream import Change
-from janflask.api.plumbing.sse import KEEP_ALIVE, LOADING, event_stream
+from janflask.api.plumbing.sse import KEEP_ALIVE, event_stream
 from janflask.errors import JanflaskError
 from janflask.files import ids
 from janflask.inference.deltas import (
@@ -77,24 +77,21 @@ def unstored_stream(run: Run, prompt: RunPrompt, events: Events, seals: Seals) -
 
 def _spoken(prompt: RunPrompt, events: Iterator[Sequence[Event]], writer: ResponseEventWriter) -> Iterator[bytes]:
     """One piece for each batch of events; at the end the writer's run is final."""
-    silence = LOADING  # until the engine has the request
     reason = ""
     for batch in events:
         if not batch:
-            yield silence
+            yield writer.silence()
             continue
         pieces: list[bytes] = []
         for event in batch:
             if isinstance(event, TextDelta):
                 if event.text or event.logprobs:
                     pieces.append(writer.text(event.text, logprob_entries(event.logprobs) if event.logprobs else ()))
-            elif isinstance(event, Started):
-                silence = KEEP_ALIVE
             elif isinstance(event, Finished):
                 reason = event.reason
             elif isinstance(event, Done):
                 pieces.append(writer.ended(_finished(writer, reason, endings.usage(event, prompt), prompt)))
-            else:
+            elif not isinstance(event, Started):
                 pieces.append(_aside(event, writer))
         if piece := b"".join(pieces):
             yield piece

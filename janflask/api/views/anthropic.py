@@ -8,8 +8,8 @@ from flask import Response
 
 from janflask.api.answers.anthropic_diagnosis import Diagnosis
 from janflask.api.answers.anthropic_events import MessageWriter
-from janflask.api.answers.anthropic_message import whole_message
-from janflask.api.answers.anthropic_stream import message_stream
+from janflask.api.answers.anthropic_message import new_id, whole_message
+from janflask.api.answers.anthropic_stream import message_stream, stored_events
 from janflask.api.examples import anthropic as examples
 from janflask.api.plumbing.blueprint import Blueprint
 from janflask.api.plumbing.context import services, waiter
@@ -18,6 +18,7 @@ from janflask.inference.blocks import MessagesRequest, chat_request
 from janflask.inference.requests import TemplateRequest
 from janflask.schemas.anthropic import CountTokensSchema, MessagesSchema
 from janflask.schemas.anthropic_answers import MessageAnswerSchema, TokensCountSchema
+from janflask.services.message_drafts import answer_draft
 from janflask.services.thoughts import Thoughts
 
 blp = Blueprint(
@@ -41,7 +42,7 @@ _EVENTS = {"type": "string", "description": "Server-sent events with names; the 
     description="The message.",
     success=True,
 )
-@blp.refuses_as_anthropic(400, 404, 409, 413, 415, 429, 500, 503)
+@blp.refuses_as_anthropic(400, 404, 409, 413, 415, 429, 500, 503, 507)
 def create_message(body: MessagesRequest) -> Response:
     """Create a message
 
@@ -57,15 +58,22 @@ def create_message(body: MessagesRequest) -> Response:
     is checked, and a changed one refused. Thoughts are shown to the model again while its calls are answered, as far as
     its chat template does so.
 
-    The sampling fields of a chat completion are taken, too.
+    The sampling fields of a chat completion are taken, too. With `conversation` a conversation (or thread) of this
+    server is gone on with: `messages` are what is new, and they and the answer are stored in it.
     """
-    backend, thoughts = services().backends.of(body.chat.model), Thoughts(services().seals)
-    seal = partial(thoughts.seal, shown=body.shows_thoughts)
-    events = backend.chat(chat_request(body, thoughts.opened), waiter(), services().settings.keepalive)
+    thoughts = Thoughts(services().seals)
+    chat, seal = chat_request(body, thoughts.opened), partial(thoughts.seal, shown=body.shows_thoughts)
+    if body.conversation is None:
+        message_id = new_id()
+        events = services().backends.of(chat.model).chat(chat, waiter(), services().settings.keepalive)
+    else:
+        run = services().answers.create(answer_draft(body, chat))
+        message_id = run.message_id
+        events = stored_events(run, services().answers.watch(run, waiter(), services().settings.keepalive))
     diagnosis = Diagnosis.of(body, services().cache_diagnostics)
-    if body.chat.stream:
-        return message_stream(events, MessageWriter(body, seal, diagnosis))
-    return json_response(whole_message(body, seal, events, diagnosis))
+    if chat.stream:
+        return message_stream(events, MessageWriter(message_id, body, seal, diagnosis))
+    return json_response(whole_message(message_id, body, seal, events, diagnosis))
 
 
 @blp.route("/count_tokens", methods=["POST"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 
+from janflask.api.answers.anthropic_models import model_info, model_page
 from janflask.api.answers.model_events import model_events
 from janflask.api.answers.model_objects import listed_model, single_model
 from janflask.api.examples import inference as examples
@@ -14,6 +15,7 @@ from janflask.api.examples import models as examples_models
 from janflask.api.plumbing.blueprint import Blueprint
 from janflask.api.plumbing.context import services, waiter
 from janflask.api.plumbing.converters import URL
+from janflask.api.plumbing.dialects import is_anthropic
 from janflask.api.plumbing.response import json_response
 from janflask.models.state import DownloadRequest
 from janflask.schemas.model_answers import (
@@ -67,8 +69,10 @@ def list_models() -> Response:
     """List models
 
     Lists the models on this server, and provides basic information about each one. Those that are being fetched, or
-    could not be, are among them.
+    could not be, are among them. Who sends `anthropic-version` gets Anthropic's form of the list.
     """
+    if is_anthropic():
+        return json_response(model_page(services().models.list(), request.args))
     return json_response({"object": "list", "data": [listed_model(model) for model in services().models.list()]})
 
 
@@ -97,9 +101,11 @@ def get_model(model_id: str) -> Response:
 
     Describes one model. While it runs, `runtime` tells how: the context's length, how many sequences at once, the
     settings that decide speed and how they were found. While it is being fetched, `download` tells how far that is. Of
-    one that another server runs, `upstream` tells where, and whether that can be reached.
+    one that another server runs, `upstream` tells where, and whether that can be reached. Who sends `anthropic-version`
+    gets Anthropic's form of a model.
     """
-    return json_response(single_model(services().models.get(model_id)))
+    model = services().models.get(model_id)
+    return json_response(model_info(model) if is_anthropic() else single_model(model))
 
 
 @blp.modifies(*_RULES, parameters=_MODEL_ID)

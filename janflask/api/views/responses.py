@@ -65,7 +65,7 @@ def create_response(body: AnswerDraft) -> Response:
     Answers what is new (`input`) behind what was said before: `previous_response_id`, or a `conversation`. A response
     is kept as a run of a thread, and goes on whatever becomes of its client; with `store` false nothing is left on the
     disk. With `background` it is answered at once, to be asked for or joined later. With `stream` the answer are its
-    events; comment lines fill a silence.
+    events. Comment lines fill a silence; with `store` false it is `response.in_progress`, numbered as the newest event.
 
     `tools` are functions that the model may call: a response ends with its calls, and their outputs are the next one's
     input. Fields that change an answer and cannot be had are refused by name, unknown ones are ignored.

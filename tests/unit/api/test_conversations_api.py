@@ -174,20 +174,26 @@ def test_a_new_thread_may_be_named_as_a_conversation(store: Store) -> None:
     assert store.client.get("/v1/conversations/conv_sea").json["id"] == "conv_sea"  # type: ignore[index]
 
 
-def test_the_list_of_conversations(store: Store) -> None:
-    names = [created(store.client, metadata={"number": str(number)}) for number in range(3)][::-1]
-    store.client.post("/v1/threads", json={"id": "jan_1700000000"})
+def walked(client: FlaskClient, order: str) -> list[str]:
+    """The names in pages of two."""
     found, after = list[str](), ""
     while True:
-        page = store.client.get(f"/v1/conversations?limit=2{after}").json
+        page = client.get(f"/v1/conversations?limit=2&order={order}{after}").json
         assert page is not None
         assert set(page) == {"object", "data", "first_id", "last_id", "has_more"}
         found += [item["id"] for item in page["data"]]
         if not page["has_more"]:
-            break
+            return found
         after = f"&after={page['last_id']}"
-    assert sorted(found) == sorted([*names, "jan_1700000000"])
-    assert [name for name in found if name.startswith("conv_")] == names
+
+
+def test_the_list_of_conversations(store: Store) -> None:
+    names = [created(store.client, metadata={"number": str(number)}) for number in range(3)][::-1]
+    store.client.post("/v1/threads", json={"id": "jan_1700000000"})
+    for order in ("desc", "asc"):
+        found = walked(store.client, order)
+        assert sorted(found) == sorted([*names, "jan_1700000000"])
+        assert [name for name in found if name.startswith("conv_")] == (names if order == "desc" else names[::-1])
     threads = store.client.get(f"/v1/threads?limit=1&after={names[0]}").json
     assert threads is not None
     assert threads[0]["id"] == names[1].replace("conv_", "thread_")

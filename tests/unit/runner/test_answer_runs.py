@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from janflask.errors import EngineCrashedError
+from janflask.errors import EngineCrashedError, EngineError
 from janflask.files import ids
 from janflask.inference import tries
 from janflask.inference.deltas import Done, Event, Finished, ReasoningDelta, RefusalDelta, Started, TextDelta
@@ -19,11 +19,23 @@ from janflask.ipc.messages.generation import Usage
 from janflask.parsing.deltas import TokenLogprob, TopLogprob
 from janflask.runner import execution
 from janflask.services.run_told import told_events, told_reply
+from janflask.storage.answers import MADE_FOR
 from janflask.storage.items import CALLS, REASONING, kept_calls
 from janflask.storage.jan import encode_message
 from janflask.storage.records import Message, Run, RunKind, RunStatus
 from janflask.storage.run_log import LifecycleEvent, RefusalEvent, TextEvent, ToolCallEvent
-from tests.unit.runner.run_world import CONTEXT, TIMINGS, RunWorld, Script, calling, hanging, message, saying
+from tests.fakes.crossing import crossing
+from tests.unit.runner.run_world import (
+    CONTEXT,
+    TIMINGS,
+    RunWorld,
+    Script,
+    calling,
+    failing,
+    hanging,
+    message,
+    saying,
+)
 
 TOKENS = Usage(prompt_tokens=7, completion_tokens=3, cached_tokens=0)
 LOOK = {"type": "function", "function": {"name": "look"}}
@@ -77,12 +89,40 @@ def test_what_is_there_already_is_not_added_again() -> None:
     ]
 
 
-def test_what_it_brings_stays_when_it_never_begins() -> None:
+@pytest.mark.parametrize("started", [True, False])
+@pytest.mark.parametrize("tools", [(), (LOOK,)])
+def test_one_that_breaks_off_without_a_word_leaves_its_thread_as_it_was(
+    started: bool, tools: tuple[dict[str, Any], ...]
+) -> None:
+    def breaking(request: ChatRequest, waiter: Waiter) -> Iterator[list[Event]]:
+        yield [Started(7)] * started
+        raise crossing(EngineError("out of luck"))
+
+    world = RunWorld(breaking)
+    run = answer(world, "and?", "so?", tools=tools)
+    before = run.input
+    failed = world.done(run)
+    assert (failed.status, failed.input, failed.input_ids) == (RunStatus.FAILED, before, ())
+    assert [found.text for found in world.repository.threads.all_messages(run.thread_id)] == ["hi"]
+    assert told_reply(world.repository, failed) == []
+
+
+def test_a_thread_that_was_made_for_it_keeps_what_came_with_it() -> None:
+    world = RunWorld(failing(EngineError("out of luck")))
+    run = answer(world, "and?")
+    made = {MADE_FOR: run.id}
+    world.repository.threads.update(run.thread_id, lambda thread: replace(thread, extra=made))
+    failed = world.done(run)
+    assert [found.text for found in world.repository.threads.all_messages(run.thread_id)] == ["hi", "and?"]
+    assert (failed.input, len(failed.input_ids)) == ((), 1)
+
+
+def test_one_that_is_cancelled_before_it_begins_leaves_its_thread_as_it_was() -> None:
     world = RunWorld(saying("Hello"))
     run = answer(world, "and?")
     world.repository.runs.update(run.thread_id, run.id, lambda run: replace(run, status=RunStatus.CANCELLING))
     assert world.done(run).status is RunStatus.CANCELLED
-    assert [found.text for found in world.repository.threads.all_messages(run.thread_id)] == ["hi", "and?"]
+    assert [found.text for found in world.repository.threads.all_messages(run.thread_id)] == ["hi"]
     assert world.model.requests == []
 
 
@@ -145,7 +185,7 @@ def test_a_history_that_does_not_fit_fails_it_with_the_words_that_clients_know()
     assert run.error_message.startswith(f"prompt is too long: {CONTEXT + 1} tokens > {CONTEXT} maximum")
     assert run.left_out == ()
     assert world.model.requests == []
-    assert len(list(world.repository.threads.all_messages(run.thread_id))) == 2
+    assert len(list(world.repository.threads.all_messages(run.thread_id))) == 1
 
 
 def test_all_that_leaves_room_for_a_token_is_shown() -> None:

@@ -13,11 +13,11 @@ import pytest
 from janflask.errors import ConflictError, EngineError, InvalidRequestError, JanflaskError, NotFoundError
 from janflask.files import ids
 from janflask.inference.waiting import Waiter
-from janflask.services.answer_making import BRANCHED_FROM
 from janflask.settings import Settings
 from janflask.storage import open_repository
+from janflask.storage.answers import BRANCHED_FROM
 from janflask.storage.base import Page, Repository
-from janflask.storage.items import CallDraft, ItemReference, OutputDraft, ReasoningDraft
+from janflask.storage.items import CallDraft, ItemReference, OutputDraft, ReasoningDraft, items_of
 from janflask.storage.memory import memory_repository
 from janflask.storage.records import Run, RunKind, RunStatus
 from janflask.storage.run_log import texts_of
@@ -206,6 +206,20 @@ def test_a_previous_answer_that_broke_off_needs_output(world: AnswerWorld) -> No
     assert world.told(world.answer("and?", previous=half.id).thread_id) == ["ho", "half", "and?", "whole"]
 
 
+def test_one_that_fails_without_a_word_is_in_nobodys_way(world: AnswerWorld) -> None:
+    first = world.answer("hi")
+    world.model.scripts = [failing(EngineError("no")), saying("whole")]
+    failed = world.answer("and?", previous=first.id)
+    assert (failed.status, failed.thread_id) == (RunStatus.FAILED, first.thread_id)
+    assert world.told(first.thread_id) == ["hi", "Hello"]
+    assert briefly(world.answers.input(failed)) == ["and?"]
+    error = refusal(InvalidRequestError, lambda: world.create("so?", previous=failed.id))
+    assert "ended without output (failed)" in error.message
+    again = world.answer("and?", previous=first.id)
+    assert again.thread_id == first.thread_id
+    assert world.told(first.thread_id) == ["hi", "Hello", "and?", "whole"]
+
+
 # --- in a conversation ------------------------------------------------------------------------------------------------
 
 
@@ -284,6 +298,23 @@ def test_an_item_of_the_history_is_named(world: AnswerWorld) -> None:
     after = world.answer(OutputDraft("call_1", "a"), ItemReference(first.id), previous=run.id)
     assert world.told(after.thread_id) == ["what?", "call_1", "a", "what?", "A cat"]
     assert output.content == ()
+
+
+def test_what_was_answered_elsewhere_is_named_by_its_id(world: AnswerWorld) -> None:
+    """As the AI SDK sends what was answered: without a previous response, each item by its id."""
+    world.model.scripts = [calling(("call_1", "look", "{}"), text="Well", thought="Hm"), saying("A cat"), saying("Yes")]
+    first = world.answer("what?", tools=(LOOK,))
+    items = [item.id for message in world.answers.output(first) for item in items_of(message)]
+    named = [ItemReference(item_id) for item_id in items]
+    second = world.answer("what?", *named, OutputDraft("call_1", "a"))
+    (answered,) = world.answers.output(second)
+    third = world.answer("what?", *named, OutputDraft("call_1", "a"), ItemReference(answered.id), "sure?")
+    told = ["what?", "Hm", "Well", "call_1", "a", "A cat", "sure?", "Yes"]
+    assert world.told(third.thread_id) == told
+    assert len({first.thread_id, second.thread_id, third.thread_id}) == 3
+    world.answers.delete(second.id, RESPONSE)
+    gone = refusal(NotFoundError, lambda: world.create("what?", ItemReference(answered.id)))
+    assert (gone.param, gone.status) == ("input.1", 404)
 
 
 # --- changing and deleting --------------------------------------------------------------------------------------------

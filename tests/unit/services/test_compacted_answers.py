@@ -129,7 +129,7 @@ def test_a_model_that_gives_none_fails_the_answer(world: World) -> None:
     run = world.long()
     assert run.status is RunStatus.FAILED
     assert "no summary" in (run.error_message or "")
-    assert world.told(run.thread_id) == [LONG, "more " + LONG, "first", "short"]
+    assert world.told(run.thread_id) == [LONG, "more " + LONG, "first"]
 
 
 @pytest.mark.parametrize("scripts", [[saying("first"), saying("the gist"), hanging("se"), saying("second")]])
@@ -160,7 +160,7 @@ def test_a_cancelled_one_keeps_what_there_is(world: World) -> None:
     ended = world.answers.cancel(run.id, run.kind)
     assert ended.status is RunStatus.CANCELLED
     assert not ended.compaction
-    assert world.told(run.thread_id) == [LONG, "more " + LONG, "first", "short"]
+    assert world.told(run.thread_id) == [LONG, "more " + LONG, "first"]
 
 
 def test_a_draft_has_none_by_itself() -> None:

@@ -25,6 +25,7 @@ from janflask.storage.items import (
     place_in,
 )
 from janflask.storage.records import MessageDraft, Run
+from janflask.storage.run_log import ReasoningEvent, TextEvent
 from tests.unit.services.item_world import (
     CALL,
     OUTPUT,
@@ -312,12 +313,17 @@ def test_a_thread_that_is_being_answered_is_locked() -> None:
         replied_ms=3,
     )
     world.repository.runs.create(run)
+    with world.repository.runs.event_log(THREAD, run.id) as events:
+        events.add([ReasoningEvent("Hm"), TextEvent("It")])
     with pytest.raises(ConflictError) as caught:
         world.create(said("Hi"))
     assert (caught.value.status, caught.value.code) == (409, "conversation_locked")
-    assert [item.id for item in world.all()] == [*ITEMS, "msg_r"], "the answer, as far as it has come"
-    with pytest.raises(InvalidRequestError, match="being written"):
-        world.items.delete(THREAD, "msg_r")
+    assert [item.id for item in world.all()] == [*ITEMS, "rs_r", "msg_r"], "the answer, as far as it has come"
+    assert world.items.get(THREAD, "msg_r").text == "It"
+    assert [item.id for item in world.all(order="desc", after="msg_r")][:2] == ["rs_r", "fco_5"]
+    for item_id in ("rs_r", "msg_r"):
+        with pytest.raises(InvalidRequestError, match="being written"):
+            world.items.delete(THREAD, item_id)
 
 
 def test_unknown_threads_and_items() -> None:

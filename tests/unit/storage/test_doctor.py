@@ -8,6 +8,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from janflask.settings import Settings
 from janflask.storage import open_repository
 from janflask.storage.base import Repository
 from janflask.storage.doctor.examination import Finding, examine
-from janflask.storage.records import Assistant, Message, Run, RunStatus, Thread
+from janflask.storage.records import Assistant, Message, Run, RunKind, RunStatus, Thread
 
 
 @pytest.fixture
@@ -313,18 +314,10 @@ def test_parameters_and_settings_that_nobody_can_mean(settings: Settings, reposi
     assert len(told) == 5
 
 
-def make_run(repository: Repository, settings: Settings) -> Path:
+def make_run(repository: Repository, settings: Settings, **fields: Any) -> Path:
     """The file of a run of thread ``a``."""
-    run = Run(
-        id=ids.new_id(ids.RUN),
-        thread_id="a",
-        assistant_id="jan",
-        message_id="m9",
-        step_id="s",
-        created_ms=1,
-        expires_ms=2,
-        model="m",
-    )
+    given = {"id": ids.new_id(ids.RUN), "assistant_id": "jan", "message_id": "m9", "step_id": "s", **fields}
+    run = Run(thread_id="a", created_ms=1, expires_ms=2, model="m", **given)
     repository.runs.create(run)
     return settings.threads_dir / "a" / "runs" / f"{run.id}.json"
 
@@ -374,3 +367,12 @@ def test_a_reply_that_cannot_be_read(settings: Settings, repository: Repository)
     (finding,) = found(settings, fix=True)
     assert (finding.path, finding.fixable) == (f"threads/a/runs/{file.stem}.reply", False)
     assert "line 2" in finding.problem
+
+
+def test_an_answer_whose_file_says_that_it_is_something_else(settings: Settings, repository: Repository) -> None:
+    file = make_run(repository, settings, id=ids.new_answer_id(ids.RESPONSE, "a"), kind=RunKind.RESPONSE)
+    assert list(examine(settings)) == []
+    file.write_bytes(file.read_bytes().replace(b'"kind":"response"', b'"kind":"chat"'))
+    assert repository.runs.get("a", file.stem).kind is RunKind.RESPONSE
+    repaired(settings, f"threads/a/runs/{file.name}", 'kind is "chat": its id is that of a response')
+    assert repository.runs.get("a", file.stem).kind is RunKind.RESPONSE

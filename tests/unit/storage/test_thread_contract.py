@@ -7,7 +7,7 @@ import itertools
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -529,3 +529,17 @@ def test_the_error_says_which_id_names_nothing(repository: Repository) -> None:
             with pytest.raises(NotFoundError) as caught:
                 call(name)
             assert caught.value.param == param
+
+
+def test_ids_are_those_between_the_cursors_beginning_where_a_page_is_cut(repository: Repository) -> None:
+    names = [ids.new_id(ids.THREAD) for _ in range(5)]
+    for name in names:
+        repository.threads.create(Thread(id=name, created_ms=ids.time_of(name) or 0, updated_ms=1))
+
+    def listed(**page: Any) -> list[int]:
+        return [names.index(name) for name in repository.threads.ids(Page(**page))]
+
+    assert listed() == [4, 3, 2, 1, 0]
+    assert listed(order="asc", after=names[1]) == [2, 3, 4]
+    assert listed(after=names[4], before=names[1]) == [3, 2]
+    assert listed(before=names[2]) == [3, 4], "back from the cursor"
