@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from janflask.api.answers.anthropic_diagnosis import Diagnosis
 from janflask.api.answers.anthropic_message import (
     TEXT,
     THINKING,
@@ -47,8 +48,11 @@ class MessageWriter:
     The hot path, once a token and client: what stands around a piece of text is put together once for each block.
     """
 
-    def __init__(self, message_id: str, request: MessagesRequest, seal: Seal) -> None:
+    def __init__(
+        self, message_id: str, request: MessagesRequest, seal: Seal, diagnosis: Diagnosis | None = None
+    ) -> None:
         self._id = message_id
+        self._diagnosis = diagnosis
         self._request = request
         self._seal = seal
         self._ending = Ending(request)
@@ -86,9 +90,8 @@ class MessageWriter:
             return b""
         self._started = True
         usage = {**input_usage(started.prompt_tokens), "output_tokens": 0}
-        return event_bytes(
-            {"type": "message_start", "message": {**new_message(self._id, self._request), "usage": usage}}
-        )
+        message = new_message(self._id, self._request, self._diagnosis, started.prompt_tokens)
+        return event_bytes({"type": "message_start", "message": {**message, "usage": usage}})
 
     def _delta(self, delta: Delta) -> Iterator[bytes]:
         if isinstance(delta, ToolCallDelta):
