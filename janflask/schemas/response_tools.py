@@ -26,7 +26,8 @@ from janflask.schemas.tools import FunctionSchema
 FUNCTION, CUSTOM, NAMESPACE = "function", "custom", "namespace"
 INPUT = "input"  # the one argument of a custom tool
 MAX_TOOL_BYTES = 256 << 10  # of one tool as JSON
-_SENT_ALONG = ("web_search", "web_search_preview")  # and their dated names: clients send them without need
+# And their dated names: clients send them without need. Codex sends the second where it knows a model's name.
+_SENT_ALONG = ("web_search", "tool_search", "web_search_preview")
 _BUILT_IN = (
     "must be function, custom or namespace: there are no built-in tools here, so {!r} cannot be used; leave it out"
 )
