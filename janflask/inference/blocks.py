@@ -75,8 +75,9 @@ class MessagesRequest:
     ``deferred`` tools are told once a reference names them. ``kept_thoughts`` are the newest answers, each with all of
     its calls, whose thoughts are shown again (None: all). Without ``shows_thoughts`` new ones are told sealed, not in
     words. With ``only_reads`` the prompt is computed, and nothing said. ``edits_context``: the answer tells what was
-    changed of the conversation. ``schema`` is the JSON schema of the answer. In a ``conversation`` of the store
-    ``turns`` are what is new.
+    changed of the conversation. ``is_diagnosed``: it tells why its prompt does not begin like that of the message
+    ``previous``, and may be compared with later. ``schema`` is the JSON schema of the answer. In a ``conversation`` of
+    the store ``turns`` are what is new.
     """
 
     chat: ChatRequest
@@ -86,6 +87,8 @@ class MessagesRequest:
     shows_thoughts: bool = True
     only_reads: bool = False
     edits_context: bool = False
+    is_diagnosed: bool = False
+    previous: str | None = None
     schema: Mapping[str, Any] | None = None
     conversation: str | None = None
 

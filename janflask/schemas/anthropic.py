@@ -99,6 +99,17 @@ class EditsSchema(Base):
         return value
 
 
+class DiagnosticsSchema(Base):
+    """``diagnostics``."""
+
+    error_messages = _OBJECT
+
+    previous_message_id = Text(
+        allow_none=True,
+        metadata={"description": "The id of a message whose request had `diagnostics`, too; null for the first one."},
+    )
+
+
 class TurnsSchema(Base):
     """What a prompt is laid out from, in Anthropic's form."""
 
@@ -244,6 +255,8 @@ class TurnsSchema(Base):
             kept_thoughts=data.get("context_management", 1),
             shows_thoughts=thinking.get("display") != "omitted",
             edits_context="context_management" in data,
+            is_diagnosed="diagnostics" in data,
+            previous=data.get("diagnostics", {}).get("previous_message_id"),
         )
 
 
@@ -286,6 +299,11 @@ class MessagesSchema(TurnsSchema, InferenceSchema):
             "items": {"type": "string"},
             "maxItems": StopStrings.MAX_STRINGS,
         },
+    )
+    diagnostics = fields.Nested(
+        DiagnosticsSchema,
+        allow_none=True,
+        metadata={"description": "Have the message say why its prompt does not begin like an earlier one's."},
     )
     thread = fields.Raw(
         allow_none=True,

@@ -64,6 +64,10 @@ class MessageAnswerSchema(ma.Schema):
     stop_sequence = _text("Which of `stop_sequences` ended it.", nullable=True)
     stop_details = fields.Nested(StopDetailsSchema, allow_none=True)
     container = _text("null", nullable=True)
+    diagnostics = fields.Dict(
+        allow_none=True,
+        metadata={"description": "Where the request has it: `cache_miss_reason`. null: the prompt goes on from there."},
+    )
     context_management = fields.Nested(ContextSchema, metadata={"description": "Where the request has one."})
     usage = fields.Nested(AnthropicUsageSchema)
 

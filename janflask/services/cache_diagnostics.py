@@ -12,7 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,10 @@ class Fingerprint:
     pieces: tuple[str, ...]
     lengths: tuple[int, ...]
     tokens: int = 0
+
+    def of_tokens(self, tokens: int) -> Fingerprint:
+        """The same, of a prompt with so many."""
+        return replace(self, tokens=tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +151,10 @@ class CacheDiagnostics:
         return self._folder / (answer_id + SUFFIX)
 
     def _forget_old(self) -> None:
-        """Ids sort by their time."""
-        kept = sorted(path for path in self._folder.iterdir() if path.suffix == SUFFIX)
-        for path in kept[:-MOST]:
-            path.unlink(missing_ok=True)
+        with os.scandir(self._folder) as entries:
+            kept = [(entry.stat().st_mtime_ns, entry.path) for entry in entries if entry.name.endswith(SUFFIX)]
+        for _, path in sorted(kept)[:-MOST]:
+            Path(path).unlink(missing_ok=True)
 
 
 # --- what a client is told --------------------------------------------------------------------------------------------

@@ -59,8 +59,12 @@ class MessageIndex:
 
     def row(self, log: Log, message_id: str) -> int | None:
         """Where a message stands in ``log``, counted from 0."""
+        rows = self._rows_of(log)
+        guess = bisect_left(self.ids, message_id, 0, rows)  # ids of ours ascend; others may stand anywhere
+        if guess < rows and self.ids[guess] == message_id:
+            return guess
         try:
-            return self.ids.index(message_id, 0, self._rows_of(log))
+            return self.ids.index(message_id, 0, rows)
         except ValueError:
             return None
 

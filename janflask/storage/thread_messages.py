@@ -134,9 +134,11 @@ class ThreadMessages:
 
     def _find(self, messages: Log | None, thread_id: str, message_id: str) -> tuple[Line, Message]:
         if messages is not None:
-            for line in islice(messages.backward(), _NEAR_END):
-                if messages.id(line) == message_id and (message := messages.message(line)) is not None:
-                    return line, message
+            known = self._indexes.get(thread_id)
+            if known is None or known.grown(messages) is None:  # else it is found by that at once
+                for line in islice(messages.backward(), _NEAR_END):
+                    if messages.id(line) == message_id and (message := messages.message(line)) is not None:
+                        return line, message
             index = self._index_of(messages, thread_id)
             row = index.row(messages, message_id)
             if row is not None:

@@ -1,5 +1,6 @@
 """From what the services give to the JSON and the events that clients get.
 
+``anthropic_diagnosis``: What a message says of its prompt's cached beginning, beside an earlier message's
 ``anthropic_errors``: Errors as Anthropic's clients read them
 ``anthropic_events``: Anthropic's events of one streamed message: each with its name, and each block from its start to
     its end

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from janflask.api.answers.anthropic_diagnosis import Diagnosis
 from janflask.api.answers.anthropic_message import (
     TEXT,
     THINKING,
@@ -33,6 +34,7 @@ from janflask.inference.deltas import (
 # What fills a silence. No comment: their clients know this.
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 _END = b"}}\n\n"
+_TEXT = (TEXT, None)  # a block of words, and no call
 
 
 def event_bytes(content: dict[str, Any]) -> bytes:
@@ -46,8 +48,11 @@ class MessageWriter:
     The hot path, once a token and client: what stands around a piece of text is put together once for each block.
     """
 
-    def __init__(self, message_id: str, request: MessagesRequest, seal: Seal) -> None:
+    def __init__(
+        self, message_id: str, request: MessagesRequest, seal: Seal, diagnosis: Diagnosis | None = None
+    ) -> None:
         self._id = message_id
+        self._diagnosis = diagnosis
         self._request = request
         self._seal = seal
         self._ending = Ending(request)
@@ -59,7 +64,13 @@ class MessageWriter:
 
     def batch(self, events: Sequence[Event]) -> bytes:
         """What came together, together."""
-        return b"".join(piece for event in events for piece in self._event(event))
+        pieces: list[bytes] = []
+        for event in events:
+            if isinstance(event, TextDelta) and event.text and self._open == _TEXT:
+                pieces.append(self._before + encode_json(event.text) + _END)
+            else:
+                pieces += self._event(event)
+        return b"".join(pieces)
 
     def _event(self, event: Event) -> Iterator[bytes]:
         if isinstance(event, Started):
@@ -79,9 +90,8 @@ class MessageWriter:
             return b""
         self._started = True
         usage = {**input_usage(started.prompt_tokens), "output_tokens": 0}
-        return event_bytes(
-            {"type": "message_start", "message": {**new_message(self._id, self._request), "usage": usage}}
-        )
+        message = new_message(self._id, self._request, self._diagnosis, started.prompt_tokens)
+        return event_bytes({"type": "message_start", "message": {**message, "usage": usage}})
 
     def _delta(self, delta: Delta) -> Iterator[bytes]:
         if isinstance(delta, ToolCallDelta):
@@ -100,7 +110,7 @@ class MessageWriter:
                 return
         else:
             text = delta.text if isinstance(delta, TextDelta) else ""
-            if text and self._open != (TEXT, None):
+            if text and self._open != _TEXT:
                 yield from self._begin(TEXT, {"text": "", "citations": None}, "text_delta", "text")
         if text:
             yield self._before + encode_json(text) + _END

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from janflask.api.answers.anthropic_diagnosis import Diagnosis
 from janflask.inference.blocks import MessagesRequest
 from janflask.inference.deltas import (
     Delta,
@@ -32,7 +33,9 @@ def new_id() -> str:
     return f"msg_{secrets.token_hex(12)}"
 
 
-def new_message(message_id: str, request: MessagesRequest) -> dict[str, Any]:
+def new_message(
+    message_id: str, request: MessagesRequest, diagnosis: Diagnosis | None, prompt_tokens: int
+) -> dict[str, Any]:
     """A message in which nothing was said yet, without its usage."""
     message: dict[str, Any] = {
         "id": message_id,
@@ -45,7 +48,12 @@ def new_message(message_id: str, request: MessagesRequest) -> dict[str, Any]:
         "stop_details": None,
         "container": None,
     }
-    return {**message, "context_management": {"applied_edits": []}} if request.edits_context else message
+    if request.edits_context:
+        message["context_management"] = {"applied_edits": []}
+    if diagnosis is not None:
+        message["diagnostics"] = diagnosis.told
+        diagnosis.keep(message_id, prompt_tokens)
+    return message
 
 
 def usage_object(usage: Usage, *, only_reads: bool) -> dict[str, Any]:
@@ -98,7 +106,11 @@ _REASONS: Mapping[str, str] = {FinishReason.TOOL_CALLS: "tool_use", "content_fil
 
 
 def whole_message(
-    message_id: str, request: MessagesRequest, seal: Seal, events: Iterable[Sequence[Event]]
+    message_id: str,
+    request: MessagesRequest,
+    seal: Seal,
+    events: Iterable[Sequence[Event]],
+    diagnosis: Diagnosis | None = None,
 ) -> dict[str, Any]:
     """The message, once ``events`` has come to its end."""
     content, ending = _Content(seal, shows_thoughts=request.shows_thoughts), Ending(request)
@@ -116,7 +128,8 @@ def whole_message(
     if done is None:
         raise RuntimeError("a generation's events ended without a Done")
     usage = usage_object(done.usage, only_reads=request.only_reads)
-    message = {**new_message(message_id, request), "usage": usage, **ending.fields(done.usage)}
+    begun = new_message(message_id, request, diagnosis, done.usage.prompt_tokens)
+    message = {**begun, "usage": usage, **ending.fields(done.usage)}
     return message if request.only_reads else {**message, "content": content.blocks()}
 
 

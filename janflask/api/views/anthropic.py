@@ -6,6 +6,7 @@ from functools import partial
 
 from flask import Response
 
+from janflask.api.answers.anthropic_diagnosis import Diagnosis
 from janflask.api.answers.anthropic_events import MessageWriter
 from janflask.api.answers.anthropic_message import new_id, whole_message
 from janflask.api.answers.anthropic_stream import message_stream, stored_events
@@ -69,9 +70,10 @@ def create_message(body: MessagesRequest) -> Response:
         run = services().answers.create(answer_draft(body, chat))
         message_id = run.message_id
         events = stored_events(run, services().answers.watch(run, waiter(), services().settings.keepalive))
+    diagnosis = Diagnosis.of(body, services().cache_diagnostics)
     if chat.stream:
-        return message_stream(events, MessageWriter(message_id, body, seal))
-    return json_response(whole_message(message_id, body, seal, events))
+        return message_stream(events, MessageWriter(message_id, body, seal, diagnosis))
+    return json_response(whole_message(message_id, body, seal, events, diagnosis))
 
 
 @blp.route("/count_tokens", methods=["POST"])
