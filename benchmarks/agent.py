@@ -13,8 +13,8 @@ from benchmarks.report import Row
 TURNS = 30
 HISTORY = 6000  # tokens that it grows to, at least
 BEGINS_WITH = 300  # words of the agent's instructions
-OUTPUT = 50  # words of a tool's output
-ANSWER = 60  # tokens
+OUTPUT = 110  # words of a tool's output
+ANSWER = 40  # tokens
 TARGET = 1.05  # prompt tokens computed / those that are new
 SETTINGS: dict[str, Any] = {"ctx_len": 16384, "n_parallel": 1}
 
@@ -40,9 +40,10 @@ def _loop(kind: type[Agent], count: int, *, restart: bool = False) -> list[Agent
     ]
     parts = [TURNS // 2, TURNS - TURNS // 2] if restart else [TURNS]
     with tempfile.TemporaryDirectory(prefix="janflask-bench-") as folder:
-        data, knobs = linked_data(Path(folder)), {}
+        data = linked_data(Path(folder))
+        knobs: dict[str, Any] = {}
         for turns in parts:
-            with serving_store(data, **SETTINGS, **knobs) as server:
+            with serving_store(data, **SETTINGS | knobs) as server:
                 server.put(f"/v1/models/{MODEL}/start")
                 knobs = server.knobs()  # a busy machine may make the next server choose others
                 longest = [_turns(server, agents) for _ in range(turns)][-1]

@@ -125,7 +125,7 @@ class ChatAgent(Agent):
 
 
 class ResponsesAgent(Agent):
-    """Over Responses that are not stored."""
+    """Over Responses that are not stored; as Codex does, it names a key under which their prompts may be kept."""
 
     path = "/v1/responses"
 
@@ -134,6 +134,7 @@ class ResponsesAgent(Agent):
             "instructions": self.system,
             "input": self.history,
             "store": False,
+            "prompt_cache_key": f"agent-{self.number}",
             "max_output_tokens": self.answer,
         }
         tools = [

@@ -115,7 +115,10 @@ class Conversations:
         return length - self._snapshots.index.held(slot.tokens)
 
     def _write_behind(self, slot: Slot) -> None:
-        if slot.origin is None or len(self._pending) >= MAX_PENDING:
+        if slot.origin is None:
+            return
+        if len(self._pending) >= MAX_PENDING:
+            log.info("the disk is behind: a KV state of %d tokens is not kept", len(slot.tokens))
             return
         slot.kept = True
         tokens, state = array("i", slot.tokens), self._memory.state(slot.id)

@@ -292,7 +292,7 @@ class EngineServer(SocketServer):
             cache_prompt=request.cache_prompt,
             wants_logprobs=params.top_logprobs is not None,
             conversation=request.conversation if request.n == 1 else None,
-            is_lasting=request.n == 1 and (request.keep_state or request.conversation is not None),
+            is_lasting=_is_lasting(request),
             arrived=loop.clock(),
         )
 
@@ -303,6 +303,11 @@ class EngineServer(SocketServer):
             connection.send(Finished(index, FinishReason.LENGTH))
         nothing = Timings(cache_n=0, prompt_n=0, prompt_ms=0.0, predicted_n=0, predicted_ms=0.0, queue_ms=0.0)
         connection.send(Done(Usage(prompt_tokens=prompt_tokens, completion_tokens=0, cached_tokens=0), nothing))
+
+
+def _is_lasting(request: GenerateRequest) -> bool:
+    """Whether the answer's KV state may outlive its slot. Several answers would be several states of one prompt."""
+    return request.n == 1 and (request.conversation is not None or (request.keep_state and request.cache_prompt))
 
 
 def _seed(params: SamplingParams, index: int) -> int:

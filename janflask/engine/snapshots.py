@@ -36,7 +36,7 @@ from janflask.engine.state_index import StateIndex
 from janflask.engine.state_key import state_key
 from janflask.files import by_path
 from janflask.files.disk import READ, TEMPORARY
-from janflask.files.kv_folder import ONCE, SUFFIX, file_name, is_gone, is_nameless, nameless, remove_old_marks
+from janflask.files.kv_folder import ONCE, SUFFIX, file_name, is_gone, is_nameless, nameless, remove_old
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Snapshots:
         root.mkdir(parents=True, exist_ok=True)
         self._key = state_key(root)
         self.index = StateIndex()
-        remove_old_marks(root)
+        remove_old(root)
         self._read_index()
 
     def _read_index(self) -> None:
@@ -152,6 +152,7 @@ class Snapshots:
         header = json.dumps(about).encode()
         parts = (header, memoryview(tokens).cast("B"), state)
         size = HEAD.size + sum(memoryview(part).nbytes for part in parts)
+        remove_old(self._root)
         if is_gone(self._root, path.name) or not self._make_room(size, path, self._surpassed(tokens, path.name)):
             return False
         proof = self._proof(path.name, *parts)

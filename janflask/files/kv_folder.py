@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from array import array
+from contextlib import suppress
 from pathlib import Path
 
 FOLDER = "kv"  # in the cache folder
@@ -17,6 +18,7 @@ MARK = ".gone"
 CHAT = "chat-"  # begins the name of a state that belongs to no conversation
 ONCE = "once-"  # ... and that nobody has come back to so far
 MARK_AGE = 30 * 86400  # seconds after which no engine has the conversation in its memory any more
+NAMELESS_AGE = 7 * 86400  # seconds that a state of no conversation is kept unused
 
 
 def file_name(conversation: str) -> str:
@@ -50,8 +52,15 @@ def forget(cache_dir: Path, conversation: str) -> None:
         path.unlink(missing_ok=True)
 
 
-def remove_old_marks(root: Path) -> None:
-    """Raises OSError."""
-    for mark in root.glob(f"*{MARK}"):
-        if mark.stat().st_mtime < time.time() - MARK_AGE:
-            mark.unlink(missing_ok=True)
+def remove_old(root: Path) -> None:
+    """Removes marks that no engine needs, and states of no conversation that nobody has used for long. Raises OSError.
+
+    A conversation's state goes with the conversation; what belongs to none would stay as long as there is room.
+    """
+    now = time.time()
+    nameless_states = (path for path in root.glob(f"*/*{SUFFIX}") if is_nameless(path.name))
+    for age, paths in ((MARK_AGE, root.glob(f"*{MARK}")), (NAMELESS_AGE, nameless_states)):
+        for path in paths:
+            with suppress(FileNotFoundError):  # an engine removes, too
+                if path.lstat().st_mtime < now - age:
+                    path.unlink()

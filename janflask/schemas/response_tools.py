@@ -26,7 +26,8 @@ from janflask.schemas.tools import FunctionSchema
 FUNCTION, CUSTOM, NAMESPACE = "function", "custom", "namespace"
 INPUT = "input"  # the one argument of a custom tool
 MAX_TOOL_BYTES = 256 << 10  # of one tool as JSON
-_SENT_ALONG = ("web_search", "web_search_preview")  # and their dated names: clients send them without need
+# And their dated names: clients send them without need. Codex sends the second where it knows a model's name.
+_SENT_ALONG = ("web_search", "tool_search", "web_search_preview")
 _BUILT_IN = (
     "must be function, custom or namespace: there are no built-in tools here, so {!r} cannot be used; leave it out"
 )
@@ -138,11 +139,17 @@ class ResponseToolChoiceField(ToolChoiceField):
 
 
 def offered_choice(choice: Any) -> Any:
-    """A ``tool_choice`` in terms of the functions that a model is offered; anything unknown as it is."""
+    """A ``tool_choice`` in terms of the functions that a model is offered; anything unknown as it is.
+
+    Raises ValidationError for a namespace that is none.
+    """
     if not isinstance(choice, Mapping):
         return choice
-    if choice.get("type") in (FUNCTION, CUSTOM) and isinstance(choice.get("name"), str):
-        return {"type": FUNCTION, "name": flat_name(choice["name"], choice.get("namespace"))}
+    name, namespace = choice.get("name"), choice.get("namespace")
+    if choice.get("type") in (FUNCTION, CUSTOM) and isinstance(name, str):
+        if not isinstance(namespace, str | None):
+            raise ma.ValidationError({"namespace": [f"must be a string, not {kind(namespace)}"]})
+        return {"type": FUNCTION, "name": flat_name(name, namespace)}
     if choice.get("type") == "allowed_tools" and isinstance(choice.get("tools"), list):
         tools = [offered_choice(tool) for tool in choice["tools"] if not _is_left_out(tool)]
         return {**choice, "tools": tools}

@@ -106,8 +106,8 @@ class _Conversation(ThinkingFields, Base):
         allow_none=True,
         metadata={
             "description": "What the model may call: `function`, `custom` (free text) and `namespace` (functions under "
-            "a common name). A `web_search` is left out, and `left_out_tools` says so; other built-in tools are "
-            "refused.",
+            "a common name). `web_search` and `tool_search` are left out, and `left_out_tools` says so; other built-in "
+            "tools are refused.",
             "type": "array",
             "items": {"type": "object", "required": ["type"], "properties": {"type": {"type": "string"}}},
         },

@@ -21,6 +21,7 @@
 ``files``: Uploaded files: received in pieces, described, handed out, and deleted only when nobody holds them
 ``inherited``: What a run takes over: parameters and settings of its thread, the thread's entry of the assistant, the
     assistant
+``item_lines``: One draft of an item as a line of a thread, and one item as a draft
 ``item_lookup``: Finds an item that a client names by its id alone, as some send what was answered before
 ``items``: The items of a conversation: lines out of what a client brings, and one item at a time of what is stored
 ``message_drafts``: A message of Anthropic's form that goes on with a conversation of the store: what is asked of the

@@ -7,15 +7,15 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from janflask.errors import ConflictError, InvalidRequestError
+from janflask.errors import ConflictError, InvalidRequestError, RequestTooLargeError
 from janflask.files import ids
 from janflask.inference import leftovers
 from janflask.inference.window import conversation
-from janflask.services.answer_places import Place, locked
+from janflask.services.answer_places import Place
 from janflask.services.call_order import CallOrder
 from janflask.services.compacted import shown
 from janflask.services.item_lookup import finder
-from janflask.services.items import ItemService, drafted
+from janflask.services.items import ItemService, drafted, locked
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
 from janflask.services.run_calls import format_for, tools_for
@@ -135,8 +135,12 @@ class AnswerMaker:
         run = self._of_thread(run, thread.id)
         own = [replace(line, thread_id=thread.id) for line in _marked(lines, run)]
         run = replace(run, input=tuple(raw_message(line) for line in own))
-        with self._messages.holding(thread.id, _by_place(own)):
-            return run if self._runs.create(run, place.still) else None
+        try:
+            with self._messages.holding(thread.id, _by_place(own)):
+                return run if self._runs.create(run, place.still) else None
+        except RequestTooLargeError as error:  # all of it together
+            error.param = error.param or "input"
+            raise
 
     def _in_new_thread(self, run: Run, place: Place, lines: Sequence[Message]) -> Run:
         """The thread comes with all its messages, in one step."""

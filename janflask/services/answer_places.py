@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from janflask.errors import ConflictError, InvalidRequestError, NotFoundError
+from janflask.errors import InvalidRequestError, NotFoundError
 from janflask.files import ids
 from janflask.ipc.clients.runner import RunnerClient
-from janflask.services.items import LOCKED
+from janflask.services.items import locked
 from janflask.services.run_start import revive
 from janflask.storage.answers import AnswerDraft
 from janflask.storage.base import Repository
@@ -112,15 +112,6 @@ class Places:
             still=lambda: self._threads.message_ids(run.thread_id)[-1:] in ([last], (last,)),
             field="previous_response_id",
         )
-
-
-def locked(thread_id: str, run_id: str) -> ConflictError:
-    """For a conversation that is being answered by ``run_id``."""
-    return ConflictError(
-        f"conversation {ids.conversation_id(thread_id)} is being answered by {run_id}: wait for its end, or cancel it",
-        param="conversation",
-        code=LOCKED,
-    )
 
 
 def _no_previous(message: str) -> NotFoundError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Reversible
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -40,6 +40,25 @@ class CallOrder:
                 calls.states[item.call.id] = _State.WAITING if is_call else _State.ANSWERED
         return calls
 
+    @classmethod
+    def behind(cls, before: Reversible[Message] | None, drafts: Iterable[ItemDraft]) -> CallOrder:
+        """``of`` as far as ``drafts`` ask for it: the calls of their outputs, which mostly are among the newest."""
+        calls = cls(is_known=before is not None)
+        wanted, called = set[str](), set[str]()
+        for draft in drafts:
+            if isinstance(draft, CallDraft):
+                called.add(draft.id)
+            elif isinstance(draft, OutputDraft) and draft.call_id not in called:
+                wanted.add(draft.call_id)
+        lines = reversed(before) if before is not None and wanted else iter(())
+        for item in (item for line in lines for item in reversed(readable_items(line))):
+            if item.call is not None and item.call.id in wanted:
+                wanted.remove(item.call.id)
+                calls.states[item.call.id] = _State.WAITING if item.kind is ItemKind.CALL else _State.ANSWERED
+                if not wanted:
+                    break
+        return calls
+
     @property
     def waiting(self) -> tuple[str, ...]:
         """The calls that have no output yet, by the order in which their ids came first."""
@@ -69,7 +88,8 @@ class CallOrder:
         if state in (_State.ANSWERED, _State.UNSEEN):
             raise _refused(place, f"is a second output of the call {call_id[:128]!r}: leave it out")
         if state is None and self.is_known:
-            raise _refused(place, f"is an output of the call {call_id[:128]!r}, which does not come before it")
+            words = f"No tool call found for function call output with call_id {call_id[:128]}."  # OpenAI's
+            raise _refused(place, f"is an output of a call that does not come before it: {words}")
         self.states[call_id] = _State.UNSEEN if state is None else _State.ANSWERED
 
 

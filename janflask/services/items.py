@@ -2,50 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Reversible, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import msgspec
-
-from janflask.errors import ConflictError, NotFoundError, RequestTooLargeError, StoreDamagedError
+from janflask.errors import ConflictError, NotFoundError, StoreDamagedError
 from janflask.files import ids
 from janflask.services.call_order import CallOrder
 from janflask.services.compaction import Compactions
+from janflask.services.item_lines import check_size, draft_of, is_assistants, line_of, thoughts_line
+from janflask.services.item_lines import text_part as text_part
 from janflask.services.messages import MessageService, check_thread_id
 from janflask.services.seals import Seals
 from janflask.services.threads import ThreadService
 from janflask.settings import Settings
-from janflask.storage.base import Order, Page, Repository, Slice
+from janflask.storage.base import Order, Page, Repository, Slice, ThreadStore
 from janflask.storage.items import (
-    CALL_ID,
-    CALLS,
     COMPACTION,
     KEPT,
-    REASONING,
-    TOOL,
-    CallDraft,
     Item,
     ItemDraft,
     ItemKind,
     ItemReference,
-    OutputDraft,
     ReasoningDraft,
     SealedDraft,
     SummaryDraft,
     items_of,
-    kept_calls,
     message_ids_of,
     place_in,
     readable_items,
     without,
 )
-from janflask.storage.records import Message, MessageDraft, Thread, ThreadDraft
-from janflask.storage.rounds import Call
+from janflask.storage.records import Message, Thread, ThreadDraft
 
 LOCKED = "conversation_locked"
 MAX_READ = 100  # messages at a time
+
+
+def locked(thread_id: str, run_id: str) -> ConflictError:
+    """For a conversation that is being answered by ``run_id``."""
+    return ConflictError(
+        f"conversation {ids.conversation_id(thread_id)} is being answered by {run_id}: wait for its end, or cancel it",
+        param="conversation",
+        code=LOCKED,
+    )
 
 
 # --- what a client brings ---------------------------------------------------------------------------------------------
@@ -58,7 +59,7 @@ def drafted(
     resolve: Callable[[str], Item],
     *,
     max_bytes: int,
-    before: Iterable[Message] | None = None,
+    before: Reversible[Message] | None = None,
 ) -> list[Message]:
     """Lines for ``drafts``, in order and not yet stored: one for each, but thoughts stand with what comes after them.
 
@@ -70,111 +71,39 @@ def drafted(
     * RequestTooLargeError for a line of more than ``max_bytes`` as JSON,
     * NotFoundError for a reference.
     """
-    if before is not None and not any(isinstance(draft, CallDraft | OutputDraft | ItemReference) for draft in drafts):
-        before = ()  # nobody asks for the calls in it
-    calls = CallOrder.of(before)
-    lines: list[Message] = []
-    thought: str | None = None  # of the draft before, for the assistant's line that follows
-    for draft, place in zip(drafts, places, strict=True):
-        found = _of_item(_resolved(draft.id, resolve, place)) if isinstance(draft, ItemReference) else draft
+    brought = [_resolved(draft, resolve, place) for draft, place in zip(drafts, places, strict=True)]
+    calls = CallOrder.behind(before, brought)
+    lines: list[tuple[Message, str]] = []
+    thought, thought_place = "", ""  # of the draft before, for the assistant's line that follows
+    for found, place in zip(brought, places, strict=True):
+        if thought and not is_assistants(found):
+            lines.append((thoughts_line(thread_id, thought), thought_place))
+            thought = ""
         if isinstance(found, ReasoningDraft):
-            if thought:
-                lines.append(_line(thread_id, "assistant", thought=thought))
-            thought = found.text
+            thought, thought_place = found.text, place
             continue
-        if thought and not _is_assistants(found):
-            lines.append(_line(thread_id, "assistant", thought=thought))
-            thought = None
-        line = _drafted_line(thread_id, found, thought or "")
+        line = line_of(thread_id, found, thought)
         if isinstance(found, SummaryDraft):
-            kept = [item.id for item in lines[len(lines) - found.leading :]]
+            kept = [item.id for item, _ in lines[len(lines) - found.leading :]]
             line = replace(line, extra={COMPACTION: {KEPT: kept, "encrypted_content": found.encrypted_content}})
-        thought = None
+        thought = ""
         calls.add(found, place)
-        lines.append(line)
-        _check_size(line, max_bytes, place)
+        lines.append((line, place))
     if thought:
-        lines.append(_line(thread_id, "assistant", thought=thought))
-        _check_size(lines[-1], max_bytes, places[-1])
-    return lines
+        lines.append((thoughts_line(thread_id, thought), thought_place))
+    for line, place in lines:
+        check_size(line, max_bytes, place)
+    return [line for line, _ in lines]
 
 
-def _resolved(item_id: str, resolve: Callable[[str], Item], place: str) -> Item:
+def _resolved(draft: ItemDraft, resolve: Callable[[str], Item], place: str) -> ItemDraft:
+    if not isinstance(draft, ItemReference):
+        return draft
     try:
-        return resolve(item_id)
+        return draft_of(resolve(draft.id))
     except NotFoundError:
-        raise NotFoundError(
-            f"{place} is a reference to {item_id[:128]!r}, and there is no such item", param=place
-        ) from None
-
-
-def _of_item(item: Item) -> ItemDraft:
-    """A draft of the same."""
-    if item.call is not None and item.kind is ItemKind.CALL:
-        return CallDraft(item.call.id, item.call.name, item.call.arguments)
-    if item.call is not None and item.kind is ItemKind.OUTPUT:
-        return OutputDraft(item.call.id, item.text)
-    if item.kind is ItemKind.REASONING:
-        return ReasoningDraft(item.text)
-    said = item.message
-    if item.kind is ItemKind.COMPACTION:
-        return SealedDraft(item.kind, str(said.extra[COMPACTION].get("encrypted_content", "")))
-    return MessageDraft(
-        role=said.role,
-        content=said.content,
-        file_ids=said.file_ids,
-        attachments=said.attachments,
-        metadata=said.metadata,
-    )
-
-
-def _drafted_line(thread_id: str, draft: ItemDraft, thought: str) -> Message:
-    match draft:
-        case CallDraft():
-            call = Call(id=draft.id, name=draft.name, arguments=draft.arguments)
-            return _line(thread_id, "assistant", thought=thought, extra={CALLS: kept_calls([call])})
-        case OutputDraft():
-            return _line(thread_id, TOOL, content=(text_part(draft.output),), extra={CALL_ID: draft.call_id})
-        case SummaryDraft():
-            return _line(thread_id, "assistant", content=(text_part(draft.text),))
-        case MessageDraft():
-            line = _line(thread_id, draft.role, content=draft.content, thought=thought, extra=draft.extra)
-            return replace(line, file_ids=draft.file_ids, attachments=draft.attachments, metadata=draft.metadata)
-    raise TypeError(f"{type(draft).__name__} makes no line")
-
-
-def _is_assistants(draft: ItemDraft) -> bool:
-    return isinstance(draft, CallDraft) or (isinstance(draft, MessageDraft) and draft.role == "assistant")
-
-
-def _line(
-    thread_id: str,
-    role: str,
-    *,
-    content: tuple[Mapping[str, Any], ...] = (),
-    thought: str = "",
-    extra: Mapping[str, Any] | None = None,
-) -> Message:
-    thoughts = {REASONING: thought} if thought and role == "assistant" else {}
-    return Message(
-        id=ids.new_id(ids.MESSAGE),
-        thread_id=thread_id,
-        created_ms=ids.now_ms(),
-        role=role,
-        content=content,
-        extra={**thoughts, **(extra or {})},
-    )
-
-
-def text_part(text: str) -> dict[str, Any]:
-    """Words, as a message's content has them."""
-    return {"type": "text", "text": {"value": text, "annotations": []}}
-
-
-def _check_size(line: Message, max_bytes: int, place: str) -> None:
-    size = len(msgspec.json.encode((line.content, line.extra, line.attachments, line.file_ids, line.metadata)))
-    if size > max_bytes:
-        raise RequestTooLargeError(f"the item has {size} bytes as JSON; {max_bytes >> 20} MiB is the most", param=place)
+        told = f"{place} is a reference to {draft.id[:128]!r}, and there is no such item"
+        raise NotFoundError(told, param=place) from None
 
 
 # --- what is stored ---------------------------------------------------------------------------------------------------
@@ -218,7 +147,7 @@ class ItemService:
         check_thread_id(thread_id)
         self._threads.get(thread_id)
         self.check_free(thread_id)
-        lines = self.drafted(thread_id, *self.opened(drafts, places), before=self._threads.all_messages(thread_id))
+        lines = self.drafted(thread_id, *self.opened(drafts, places), before=_Lines(self._threads, thread_id))
         if lines:
             self._messages.add(thread_id, {line.id: line for line in lines})
         return [item for line in lines for item in items_of(line)]
@@ -241,7 +170,7 @@ class ItemService:
         drafts: Sequence[ItemDraft],
         places: Sequence[str],
         *,
-        before: Iterable[Message] | None = None,
+        before: Reversible[Message] | None = None,
     ) -> Sequence[Message]:
         """``drafted`` for this server, with references to items of the thread."""
         resolve = partial(self.get, thread_id)
@@ -251,12 +180,7 @@ class ItemService:
         """Raises ConflictError while the thread is being answered."""
         run_id = self._runs.open_run(thread_id)
         if run_id is not None:
-            raise ConflictError(
-                f"conversation {ids.conversation_id(thread_id)} is being answered by {run_id}: wait for its end, or "
-                "cancel it",
-                param="conversation",
-                code=LOCKED,
-            )
+            raise locked(thread_id, run_id)
 
     def list(self, thread_id: str, page: Page) -> Slice[Item]:
         """A page of the thread's items by ``page.after``; the newest may be those of an answer under way."""
@@ -327,6 +251,26 @@ class ItemService:
             f"GET /v1/conversations/{ids.conversation_id(thread_id)}/items lists them",
             param="item_id",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """The stored lines of a thread, read while they are asked for."""
+
+    store: ThreadStore
+    thread_id: str
+
+    def __iter__(self) -> Iterator[Message]:
+        return self.store.all_messages(self.thread_id)
+
+    def __reversed__(self) -> Iterator[Message]:
+        after, size = None, MAX_READ
+        while True:
+            found = self.store.list_messages(self.thread_id, Page(limit=size, after=after))
+            yield from found.items
+            if not found.has_more:
+                return
+            after, size = found.items[-1].id, 4 * size  # finding a place costs as much as the thread is long
 
 
 def _ordered(found: Sequence[Item], order: Order) -> Sequence[Item]:

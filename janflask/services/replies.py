@@ -79,8 +79,12 @@ def refusal_of(message: Message) -> str:
 
 
 def _said_by_itself(run: Run, said: dict[str, Any], text: str) -> dict[str, Any]:
-    """An answer that is nothing but thoughts or calls has no content; calls stand with it."""
-    content = said["content"] if text else ()
+    """An answer that is nothing but calls has no content, and they stand with it; one that is whole has words.
+
+    Be they none: clients look for them.
+    """
+    is_whole = run.status is RunStatus.COMPLETED and not run.wanted and not run.refusal
+    content = said["content"] if text or is_whole else ()
     if run.refusal:
         content = (*content, {"type": "refusal", "refusal": run.refusal})
     calls = {CALLS: kept_calls(run.wanted)} if run.wanted else {}

@@ -141,7 +141,7 @@ class Settings(EngineDefaults):
     kv_snapshot_gb: float = setting(
         4.0,
         gigabytes_or_none,
-        "GiB on disk for the KV states of conversations, so that a next turn computes new tokens only; 0: none",
+        "GiB on disk for KV states, so that a next turn computes new tokens only, also after a restart; 0: none",
     )
 
     # requests

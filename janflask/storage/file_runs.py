@@ -77,11 +77,10 @@ class FileRunStore:
                     if not still():
                         _forget(fd, OPEN)
                         return False
-                    self._disk.create(fd, f"{run.id}.json", data)
                     for name in logs_in(fd):  # those of the runs before, whose messages are stored
                         if kind_of(name.removesuffix(LOG_SUFFIX)) is RunKind.RUN:
                             _forget(fd, name)
-                    self._disk.sync(fd)
+                    self._disk.replace(fd, f"{run.id}.json", data)
                 except BaseException:
                     _forget(fd, f"{run.id}.json")
                     _forget(fd, OPEN)
@@ -122,7 +121,10 @@ class FileRunStore:
                 return cut([], page, lambda _: None)
 
     def ids(self, thread_id: str) -> Sequence[str]:
-        """See ``RunStore``."""
+        """See ``RunStore``. Quick for a thread without runs, as most are that somebody looks through."""
+        folder = self._threads / thread_id
+        if ids.is_id(thread_id) and not os.path.lexists(folder / RUNS) and os.path.lexists(folder):
+            return ()
         with self._thread(thread_id) as thread:
             try:
                 with opened_folder(RUNS, thread) as fd:

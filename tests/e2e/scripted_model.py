@@ -49,12 +49,12 @@ def calls_once(name: str, arguments: dict[str, Any]) -> Callable[[Handler], None
 
 
 @contextmanager
-def serving_scripted_model(folder: Path, behaviour: Callable[[Handler], None]) -> Iterator[Scripted]:
-    """``folder`` is to be empty."""
+def serving_scripted_model(folder: Path, behaviour: Callable[[Handler], None], name: str = MODEL) -> Iterator[Scripted]:
+    """``folder`` is to be empty; ``name`` is the model's id."""
     with openai_server.serving([behaviour]) as model:
-        entry = folder / "data" / "models" / MODEL / "model.json"
+        entry = folder / "data" / "models" / name / "model.json"
         entry.parent.mkdir(parents=True)
         upstream = {"base_urls": [model.base_url], "model": "far", "ctx_len": CTX_LEN}
-        entry.write_text(json.dumps({"id": MODEL, "upstream": upstream}))
+        entry.write_text(json.dumps({"id": name, "upstream": upstream}))
         with serving(folder / "data") as server:
             yield Scripted(server, model)

@@ -29,6 +29,8 @@ LOOPS = {
     "pydantic-ai": ["loop", "loop, streamed"],
     "instructor": ["loop", "loop, streamed"],
     "ai": ["loop", "loop, streamed", "required", "required, streamed", "named"],
+    "openai-agents": [f"{how}{stream}" for how in ("loop", "session", "conversation") for stream in ("", ", streamed")],
+    "llm": [f"loop, {way}{stream}" for way in ("chat", "responses") for stream in ("", ", streamed")],
 }
 OBJECTS = {
     "langchain": [
@@ -42,6 +44,8 @@ OBJECTS = {
     "pydantic-ai": [f"{how}{stream}" for how in ("tool", "native", "prompted") for stream in ("", ", streamed")],
     "instructor": [f"{how}{stream}" for how in ("tools", "json", "json_schema") for stream in ("", ", streamed")],
     "ai": ["schema", "schema, streamed", "json_object"],
+    "openai-agents": ["output_type", "output_type, streamed"],
+    "llm": [f"{way}{stream}" for way in ("chat", "responses") for stream in ("", ", streamed")],
 }
 BOTH = ["ai", "pydantic-ai"]
 
@@ -110,6 +114,14 @@ def test_a_form_beside_a_tool_that_need_not_be_called(told: Callable[[str], dict
     result = told("pydantic-ai")["tool and object"]
     assert result.get("calls") in ([], CALLS), result
     assert result["answer"]["city"] == "Paris"
+
+
+@pytest.mark.parametrize("item", [item for item in LOOPS["openai-agents"] if not item.startswith("loop")])
+def test_a_session_keeps_both_turns(told: Callable[[str], dict[str, Any]], item: str) -> None:
+    result = told("openai-agents")[item]
+    assert result.get("items") == ["message", "function_call", "function_call_output", "message"] * 2, result
+    if item.startswith("conversation"):
+        assert (result["popped"], result["left"]) == (result["answer"], 7)
 
 
 @pytest.mark.parametrize("sdk", LOOPS)

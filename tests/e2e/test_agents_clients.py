@@ -63,17 +63,17 @@ def run(script: str, arguments: list[str], work: Path, **env: str) -> str:
     return done.stdout
 
 
-def codex(url: str, work: Path, *more: str) -> str:
+def codex(url: str, work: Path, model: str = MODEL) -> str:
     home = work.with_name("codex")
     home.mkdir(exist_ok=True)
-    (home / "config.toml").write_text(CODEX_CONFIG.format(model=MODEL, ctx_len=CTX_LEN, url=url))
+    (home / "config.toml").write_text(CODEX_CONFIG.format(model=model, ctx_len=CTX_LEN, url=url))
     # Without a sandbox of its own, which containers may not allow: what it runs is the script's.
-    arguments = ["exec", "--skip-git-repo-check", "--sandbox", "danger-full-access", "--json", *more, TASK]
+    arguments = ["exec", "--skip-git-repo-check", "--sandbox", "danger-full-access", "--json", TASK]
     return run("@openai/codex/bin/codex.js", arguments, work, CODEX_HOME=str(home))
 
 
-def claude(url: str, work: Path, *more: str) -> str:
-    arguments = ["--print", "--permission-mode", "acceptEdits", *more, TASK]
+def claude(url: str, work: Path) -> str:
+    arguments = ["--print", "--permission-mode", "acceptEdits", "--output-format", "json", TASK]
     env = {**CLAUDE_ENV, "ANTHROPIC_BASE_URL": url, "CLAUDE_CONFIG_DIR": str(work.with_name("claude"))}
     return run("@anthropic-ai/claude-code/cli-wrapper.cjs", arguments, work, **env)
 
@@ -103,10 +103,19 @@ def test_codex(tmp_path: Path) -> None:
     assert (usage["input_tokens"], usage["output_tokens"]) == (14, 4)  # of both answers, as the upstream counts
 
 
+def test_codex_patches_a_file_where_it_knows_the_name_of_the_model(tmp_path: Path) -> None:
+    """It then sends tools that OpenAI's models know: a custom one for patches, whose call is text and no JSON."""
+    patch = {"input": "*** Begin Patch\n*** Add File: hello.txt\n+hello\n*** End Patch\n"}
+    with serving_scripted_model(tmp_path / "server", calls_once("apply_patch", patch), "gpt-5.5") as scripted:
+        codex(scripted.server.url, tmp_path / "work", "gpt-5.5")
+        assert (tmp_path / "work" / "hello.txt").read_text() == "hello\n"
+        assert "hello.txt" in told_of_a_call(scripted, "apply_patch", patch)
+
+
 def test_claude_code(tmp_path: Path) -> None:
     arguments = {"file_path": str(tmp_path / "work" / "hello.txt"), "content": "hello"}
     with serving_scripted_model(tmp_path / "server", calls_once("Write", arguments)) as scripted:
-        told = json.loads(claude(scripted.server.url, tmp_path / "work", "--output-format", "json"))
+        told = json.loads(claude(scripted.server.url, tmp_path / "work"))
         assert (tmp_path / "work" / "hello.txt").read_text() == "hello"
         assert "created" in told_of_a_call(scripted, "Write", arguments)
     assert (told["result"], told["is_error"], told["num_turns"]) == (SAYS, False, 2)

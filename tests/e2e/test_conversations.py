@@ -34,7 +34,12 @@ def test_a_conversation_goes_on_through_every_api(sdk: openai.OpenAI) -> None:
     thread = threads.create(messages=[{"role": "user", "content": "Say hi."}])
     name = thread.id.replace("thread_", "conv_")
     first = threads.runs.create_and_poll(
-        thread.id, assistant_id="jan", model=MODEL, max_completion_tokens=8, temperature=0, poll_interval_ms=50
+        thread_id=thread.id,
+        assistant_id="jan",
+        model=MODEL,
+        max_completion_tokens=8,
+        temperature=0,
+        poll_interval_ms=50,
     )
     assert first.status in ("completed", "incomplete")
     sdk.conversations.items.create(name, items=[{"role": "user", "content": "How is the sea?"}, *CALLS])

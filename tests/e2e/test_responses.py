@@ -16,6 +16,7 @@ from tests.unit.api.responses import checked, kinds, strict
 
 QUESTION = "What is the capital of France?"
 ASKED: dict[str, Any] = {"model": MODEL, "input": QUESTION, "max_output_tokens": 12, "temperature": 0}
+ENDING: dict[str, Any] = {**ASKED, "max_output_tokens": 400, "extra_body": {"stop": ["."]}}  # with its first sentence
 WORDS = [
     "output_item.added",
     "content_part.added",
@@ -55,7 +56,7 @@ def test_stored_and_not_stored_say_the_same(sdk: openai.OpenAI, server: Server) 
 
 @pytest.mark.parametrize("store", [True, False])
 def test_a_stream(sdk: openai.OpenAI, store: bool) -> None:
-    with sdk.responses.stream(**{**ASKED, "max_output_tokens": 400}, store=store) as stream:
+    with sdk.responses.stream(**ENDING, store=store) as stream:
         events = checked(stream)
         final = strict(stream.get_final_response())
     assert kinds(events) == ["created", "in_progress", *WORDS, "completed"]
@@ -210,7 +211,7 @@ def test_a_conversation(sdk: openai.OpenAI, server: Server) -> None:
 def test_the_asynchronous_sdk(server: Server) -> None:
     async def ask() -> str:
         async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", timeout=LIMIT) as sdk:
-            async with sdk.responses.stream(**{**ASKED, "max_output_tokens": 400}) as stream:
+            async with sdk.responses.stream(**ENDING) as stream:
                 async for _ in stream:
                     pass
                 final = await stream.get_final_response()

@@ -144,6 +144,16 @@ def test_a_generation_from_prompt_to_done(engine):
     assert done.usage.completion_tokens >= len(text_of(messages))
 
 
+def test_which_stop_string_ended_it_is_told(engine):
+    prompt = endless("stop", 12)
+    text = expected_text(prompt.encode(), 12)
+    stop = ("never said", text[5:8])
+    with open_generation(engine.path, greedy(prompt, max_tokens=12, stop=stop)) as generation:
+        assert Finished(0, "stop", stop[1]) in collect(generation)
+    with open_generation(engine.path, greedy(prompt, max_tokens=12)) as generation:
+        assert Finished(0, "length") in collect(generation)
+
+
 def test_token_ids_are_taken_as_they_are(engine):
     with open_generation(engine.path, greedy(tuple(b"hello"), max_tokens=12)) as generation:
         assert text_of(collect(generation)) == expected_text(b"hello", 12)

@@ -34,6 +34,7 @@ from janflask.inference.deltas import (
 # What fills a silence. No comment: their clients know this.
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 _END = b"}}\n\n"
+_TEXT = (TEXT, None)  # a block of words, and no call
 
 
 def event_bytes(content: dict[str, Any]) -> bytes:
@@ -63,7 +64,13 @@ class MessageWriter:
 
     def batch(self, events: Sequence[Event]) -> bytes:
         """What came together, together."""
-        return b"".join(piece for event in events for piece in self._event(event))
+        pieces: list[bytes] = []
+        for event in events:
+            if isinstance(event, TextDelta) and event.text and self._open == _TEXT:
+                pieces.append(self._before + encode_json(event.text) + _END)
+            else:
+                pieces += self._event(event)
+        return b"".join(pieces)
 
     def _event(self, event: Event) -> Iterator[bytes]:
         if isinstance(event, Started):
@@ -103,7 +110,7 @@ class MessageWriter:
                 return
         else:
             text = delta.text if isinstance(delta, TextDelta) else ""
-            if text and self._open != (TEXT, None):
+            if text and self._open != _TEXT:
                 yield from self._begin(TEXT, {"text": "", "citations": None}, "text_delta", "text")
         if text:
             yield self._before + encode_json(text) + _END

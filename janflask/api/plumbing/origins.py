@@ -20,10 +20,8 @@ from janflask.settings.hosts import ANY, address_of, host_and_port, plain_host, 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # no view of these changes anything
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 # What a page may read of an answer beside its body.
-EXPOSED = (
-    "Content-Disposition, Content-Range, ETag, Request-Id, Retry-After, X-Chat-Completion-Id, X-Pagination, "
-    "X-Request-Id"
-)
+_EXPOSED = ("Content-Disposition", "Content-Range", "ETag", "Request-Id", "Retry-After", "X-Pagination", "X-Request-Id")
+EXPOSED = ", ".join((*_EXPOSED, "X-Chat-Completion-Id"))
 PREFLIGHT_AGE = 600  # seconds a browser may remember what it was allowed
 # For every answer: no page shows the documentation in a frame of its own, where a click would start what it likes, and
 # none takes a list of threads for a script.

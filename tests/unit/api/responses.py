@@ -37,7 +37,8 @@ _EVENT: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(ResponseStreamEvent)
 
 def layout(world: World, template: str) -> None:
     """The model's chat template."""
-    world.supervisor.states["tiny"] = world.supervisor.run("tiny", world.engine, replace(INFO, chat_template=template))
+    info = replace(INFO, chat_template=template, ctx_len=4096)
+    world.supervisor.states["tiny"] = world.supervisor.run("tiny", world.engine, info)
 
 
 def strict(answer: Response) -> Response:

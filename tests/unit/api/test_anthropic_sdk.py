@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,9 @@ import anthropic
 import pydantic
 import pytest
 from anthropic.types import Message, MessageTokensCount, RawMessageStreamEvent
+from flask.testing import FlaskClient
 
+from janflask.api.examples import anthropic as examples
 from janflask.errors import EngineError
 from janflask.ipc.messages.engine import Chunk, Done, Finished, Started
 from janflask.ipc.messages.generation import Usage
@@ -241,8 +244,6 @@ def test_silence_is_filled_with_pings(claude: anthropic.Anthropic, world: World,
         assert not silent.wait(0.2)
         conversation.send(Chunk(0, "x"), Finished(0, "stop"), DONE)
 
-    import threading
-
     silent = threading.Event()
     world.engine.script = script
     response = claude._client.post(f"{server}/v1/messages", json={**ASKED, "stream": True})
@@ -265,3 +266,20 @@ def test_an_error_in_mid_stream(claude: anthropic.Anthropic, world: World) -> No
     assert caught.value.api_message == "the engine failed"
     assert caught.value.error_code == "engine_error"
     assert caught.value.body["request_id"] == caught.value.request_id  # type: ignore[index,call-overload]
+
+
+def test_the_examples_are_what_the_sdk_knows(client: FlaskClient, world: World) -> None:
+    Message.model_validate(examples.MESSAGE)
+    MessageTokensCount.model_validate(examples.COUNT_ANSWER)
+    for line in examples.STREAM.splitlines():
+        if line.startswith("data: "):
+            EVENT.validate_json(line.removeprefix("data: "))
+    for path, body, example in (
+        ("", examples.MESSAGES_REQUEST, examples.MESSAGE),
+        ("/count_tokens", examples.COUNT_REQUEST, examples.COUNT_ANSWER),
+    ):
+        world.write_model(body["model"])
+        world.supervisor.states[body["model"]] = world.supervisor.run(body["model"], world.engine)
+        answer = client.post(f"/v1/messages{path}", json=body).json
+        assert answer is not None
+        assert set(answer) == set(example)

@@ -216,10 +216,11 @@ def test_a_custom_tool(sdk: openai.OpenAI, world: World) -> None:
 @pytest.mark.usefixtures("_qwen")
 def test_what_is_sent_along_without_need_is_left_out(sdk: openai.OpenAI, world: World) -> None:
     search: Any = {"type": "web_search", "external_web_access": False}
-    answer = strict(sdk.responses.create(**ASKED, tools=[search, FUNCTION]))
-    assert answer.to_dict()["left_out_tools"] == ["web_search"]
+    among_tools: Any = {"type": "tool_search", "execution": "client", "parameters": {"type": "object"}}
+    answer = strict(sdk.responses.create(**ASKED, tools=[search, among_tools, FUNCTION]))
+    assert answer.to_dict()["left_out_tools"] == ["web_search", "tool_search"]
     assert [tool.type for tool in answer.tools] == ["function"]
-    assert "web_search" not in str(world.engine.requests[-1].prompt)
+    assert "_search" not in str(world.engine.requests[-1].prompt)
     with pytest.raises(openai.BadRequestError) as caught:
         sdk.responses.create(**ASKED, tools=[search], tool_choice="required")
     assert caught.value.param == "tool_choice"
@@ -361,6 +362,10 @@ def test_a_stream_begins_before_its_model_is_loaded(client: FlaskClient, world: 
         ),
         ({"tools": [FUNCTION, FUNCTION]}, "tools.1.name"),
         ({"tools": [FUNCTION], "tool_choice": {"type": "function", "name": "x"}}, "tool_choice.name"),
+        (
+            {"tools": [FUNCTION], "tool_choice": {"type": "function", "name": "get_weather", "namespace": 5}},
+            "tool_choice.namespace",
+        ),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
         ({"text": {"format": {"type": "json_schema", "schema": {}}}}, "text.format.name"),

@@ -11,9 +11,11 @@ import pytest
 
 from janflask.engine import loop as loops
 from janflask.engine.conversations import LEAST_NAMELESS
+from janflask.engine.server import _is_lasting
 from janflask.engine.snapshots import Snapshots
 from janflask.engine.state_index import WORTHWHILE
 from janflask.files import kv_folder
+from janflask.ipc.messages.generation import GenerateRequest
 from tests.fakes.fake_context import expected_text
 
 LIMIT = 20.0  # seconds
@@ -167,6 +169,21 @@ def test_a_prompt_finds_what_a_conversation_left_and_the_other_way_round(make):
     assert bench.loop.conversations.restored == 2
 
 
+@pytest.mark.parametrize(
+    ("asked", "lasts"),
+    [
+        ({}, True),
+        ({"keep_state": False}, False),
+        ({"cache_prompt": False}, False),
+        ({"keep_state": False, "cache_prompt": False, "conversation": "a"}, True),
+        ({"n": 2}, False),
+        ({"n": 2, "conversation": "a"}, False),
+    ],
+)
+def test_which_requests_leave_something(asked: dict[str, object], lasts: bool):
+    assert _is_lasting(GenerateRequest(prompt="x", **asked)) == lasts
+
+
 def test_small_ones_without_a_name_are_not_kept(make, tmp_path):
     bench = make()
     chat(bench, HISTORY[: LEAST_NAMELESS - 20])
@@ -315,16 +332,17 @@ def test_it_is_kept_once_the_engine_has_rested(make, tmp_path, monkeypatch):
     running.join(LIMIT)
 
 
-def test_random_conversations_over_few_slots_say_what_each_says_alone(make):
+@pytest.mark.parametrize("named", ["abcd", "ab", ""])
+def test_random_conversations_over_few_slots_say_what_each_says_alone(make, named):
     for seed in range(8):
         rng = random.Random(seed)
         bench = make(slots=2, kv_cells=rng.choice([None, 1500]), can_trim=True)
-        texts = {name: bytes(rng.choices(range(97, 123), k=200)) for name in "abcd"}
+        texts = {name: bytes(rng.choices(range(97, 123), k=300)) for name in "abcd"}
         for _ in range(25):
             name = rng.choice("abcd")
             if rng.random() < 0.2:
                 texts[name] = texts[name][: rng.randrange(100, len(texts[name]))]
             texts[name] += bytes(rng.choices(range(97, 123), k=rng.randrange(1, 30)))
-            ask(bench, texts[name], name, tokens=rng.randrange(1, 9))
+            ask(bench, texts[name], name if name in named else None, tokens=rng.randrange(1, 9), is_lasting=True)
             kept(bench)
         assert bench.loop.conversations.restored

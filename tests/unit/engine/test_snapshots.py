@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import struct
+import time
 from array import array
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,21 @@ def test_marks_go_when_no_engine_can_need_them(cache: Path) -> None:
     os.utime(old, (0, 0))
     snapshots(root)
     assert files(root) == [fresh]
+
+
+def test_what_belongs_to_no_conversation_goes_when_nobody_has_used_it_for_long(tmp_path: Path) -> None:
+    engine = snapshots(tmp_path)
+    for number, conversation in enumerate(["thread_1", None, None, "thread_2"]):
+        save(engine, conversation, tokens_of(number))
+    old, recent = (path for path in kept(tmp_path) if kv_folder.is_nameless(path.name))
+    named, _ = (path for path in kept(tmp_path) if not kv_folder.is_nameless(path.name))
+    long_ago = time.time() - kv_folder.NAMELESS_AGE
+    for path, used in ((old, long_ago - 60), (recent, long_ago + 60), (named, 0)):
+        os.utime(path, (used, used))
+    snapshots(tmp_path, "another model")
+    assert old not in kept(tmp_path)
+    assert len(kept(tmp_path)) == 3
+    assert sum(engine.find(tokens_of(number), 0) is not None for number in range(4)) == 3
 
 
 def test_another_model_does_not_see_it(tmp_path: Path) -> None:

@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from janflask.errors import ConflictError, EngineError, InvalidRequestError, JanflaskError, NotFoundError
+from janflask.errors import (
+    ConflictError,
+    EngineError,
+    InvalidRequestError,
+    JanflaskError,
+    NotFoundError,
+    RequestTooLargeError,
+)
 from janflask.files import ids
 from janflask.inference.waiting import Waiter
 from janflask.settings import Settings
@@ -242,6 +249,43 @@ def test_a_conversation_is_answered_by_one_at_a_time(world: AnswerWorld) -> None
     world.saying(run, "Hm")
     world.answers.cancel(run.id, RESPONSE)
     assert world.told(thread_id) == ["hi", "and?", "Hm"]
+
+
+def test_who_comes_at_the_same_moment_finds_a_conversation_locked(world: AnswerWorld) -> None:
+    thread_id = world.thread("hi", title="t")
+    made: list[Run] = []
+    refused: list[JanflaskError] = []
+    gate = threading.Barrier(6)
+
+    def ask(number: int) -> None:
+        gate.wait()
+        try:
+            made.append(world.create(f"number {number}", conversation=thread_id))
+        except ConflictError as error:
+            refused.append(error)
+
+    for turn in range(5):
+        threads = [threading.Thread(target=ask, args=(turn * 6 + number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(made) + len(refused) == 30
+    assert {error.code for error in refused} <= {"conversation_locked"}
+    ended = [world.ended(run) for run in made]
+    texts = {run.id: briefly(world.answers.input(run))[0] for run in ended}
+    told = world.told(thread_id)
+    assert (told[0], sorted(told[1::2]), set(told[2::2])) == ("hi", sorted(texts.values()), {"Hello"})
+
+
+def test_more_than_a_run_holds_is_refused(tmp_path: Path) -> None:
+    world = AnswerWorld(saying("Hello"), repository=open_repository(Settings(data_dir=tmp_path)))
+    thread_id = world.thread("hi", title="t")
+    error = refusal(RequestTooLargeError, lambda: world.create(*["x" * (3 << 20)] * 3, conversation=thread_id))
+    assert error.param == "input"
+    assert world.told(thread_id) == ["hi"]
+    assert list(world.repository.runs.all_open()) == []
+    world.runner.close()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from janflask.errors import ConflictError, InvalidRequestError, NotFoundError, RequestTooLargeError, StoreDamagedError
 from janflask.files import ids
 from janflask.services.compacted import carried
-from janflask.services.items import drafted
+from janflask.services.items import MAX_READ, drafted
 from janflask.services.turns import turns_of
 from janflask.storage.base import Page
 from janflask.storage.items import (
@@ -164,12 +164,24 @@ def test_the_calls_of_the_thread_count() -> None:
     assert len(world.lines()) == 6
 
 
+def test_calls_are_looked_for_from_the_threads_end() -> None:
+    """A thread is longer than what is read at a time; what an id meant last counts."""
+    world = ItemWorld(*LINES)
+    world.create(CALL, OUTPUT, CALL, *(said("x") for _ in range(2 * MAX_READ)))
+    assert brief(world.create(OUTPUT)) == ["=blue"]
+    with pytest.raises(InvalidRequestError, match="second output"):
+        world.create(OUTPUT)
+    assert brief(world.create(OutputDraft("call_4", "red"))) == ["=red"]
+    with pytest.raises(InvalidRequestError, match="does not come before"):
+        world.create(OutputDraft("call_9", "red"))
+
+
 def test_a_line_has_a_size() -> None:
     world = ItemWorld(max_message_mb=1)
     long = "x" * (1 << 20)
     for draft in (said(long), CallDraft("c", "f", long), ReasoningDraft(long)):
         with pytest.raises(RequestTooLargeError) as caught:
-            world.create(said("Hi"), draft)
+            world.create(said("Hi"), draft, said("x"))
         assert caught.value.param == "items.1"
     assert world.lines() == []
 

@@ -62,6 +62,18 @@ def test_a_reason_that_is_told_twice_counts_once() -> None:
     assert sum(isinstance(event, Finished) for event in events) == 1
 
 
+@pytest.mark.parametrize(
+    ("told", "stop"),
+    [({"stop_reason": "END"}, "END"), ({"matched_stop": "END"}, "END"), ({"stop_reason": 2}, None), ({}, None)],
+)
+def test_which_stop_string_ended_it(told: dict[str, Any], stop: str | None) -> None:
+    """As vLLM and SGLang tell it; a token's id is no string."""
+    chunk = says("a", reason="stop")
+    chunk["choices"][0] |= told
+    _, events = read(data(chunk, b"[DONE]"))
+    assert events[-2] == Finished(0, "stop", stop)
+
+
 def test_usage_and_timings_that_are_told() -> None:
     usage = {"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 5}}
     timings = {"cache_n": 5, "prompt_n": 4, "prompt_ms": 1.5, "predicted_n": 4, "predicted_ms": 8, "more": "x"}
