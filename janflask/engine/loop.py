@@ -210,7 +210,7 @@ class Loop(Worker):
             guide = sequence.guide
             is_complete = guide is not None and guide.is_complete
             if guide is not None and guide.error is not None:
-                self._fail(sequence, constraint_failed(guide.error))
+                self._fail(sequence, constraint_failed(guide.error), keep=True)
             elif is_complete or sequence.is_exhausted():
                 sequence.last_token = self.clock()
                 sequence.first_token = sequence.first_token or sequence.last_token
@@ -276,7 +276,7 @@ class Loop(Worker):
         if sequence.text.stopped:
             self._finish(sequence, FinishReason.STOP)
         elif guide is not None and guide.error is not None:
-            self._fail(sequence, constraint_failed(guide.error))
+            self._fail(sequence, constraint_failed(guide.error), keep=True)
         elif guide is not None and guide.is_complete:
             self._finish(sequence, FinishReason.STOP)
         elif sequence.is_exhausted() or len(sequence.tokens) >= self.capacity:
@@ -291,8 +291,9 @@ class Loop(Worker):
 
     # --- failing ------------------------------------------------------------------------------------------------
 
-    def _fail(self, sequence: Sequence, error: JanflaskError) -> None:
-        self.scheduler.finish(sequence, keep=False)
+    def _fail(self, sequence: Sequence, error: JanflaskError, *, keep: bool = False) -> None:
+        """``keep``: what is computed of it is right, so whoever asks again goes on from there."""
+        self.scheduler.finish(sequence, keep=keep)
         sequence.sink.failed(sequence, error)
 
     def _fail_step(self, slices: list[Slice], code: int) -> None:
@@ -311,8 +312,7 @@ class Loop(Worker):
 
     def _end(self, error: JanflaskError) -> None:
         for sequence in [*self.scheduler.running, *self.scheduler.waiting]:
-            self.scheduler.finish(sequence)  # what is computed of it is right, whoever goes on with it
-            sequence.sink.failed(sequence, error)
+            self._fail(sequence, error, keep=True)
 
 
 def failed_here() -> EngineError:

@@ -97,8 +97,12 @@ class PrefixCache:
             return 0
         return length
 
-    def place(self, prompt: array[int], *, use_cache: bool = True) -> Placement | None:
-        """Chooses a slot for a prompt; None while all are busy. Takes nothing: see ``take``."""
+    def place(self, prompt: array[int], *, use_cache: bool = True, cells: int | None = None) -> Placement | None:
+        """Chooses a slot for a prompt; None while all are busy. Takes nothing: see ``take``.
+
+        ``cells``: tokens that all slots together may hold; None: as many as fit into each. Here those that two of them
+        share count twice, so a copy may cost another slot.
+        """
         idle = [slot for slot in self.slots if not slot.busy]
         if not idle:
             return None
@@ -108,8 +112,13 @@ class PrefixCache:
         in_place = lengths[best_idle.id]
         target = self.least_useful()
 
+        fits = cells is None or self.tokens_held - len(target.tokens) + len(prompt) <= cells
         copying_saves = self.can_trim and lengths[best.id] - in_place >= self.min_copy
-        if in_place and not copying_saves and (len(idle) == 1 or self._is_right_in_place(best_idle, in_place, target)):
+        if (
+            in_place
+            and not copying_saves
+            and (len(idle) == 1 or self._is_right_in_place(best_idle, in_place, target, fits))
+        ):
             return Placement(best_idle.id, in_place)
         gain = lengths[best.id] - lengths[target.id]
         if self.can_trim and best.id != target.id and gain >= self.min_copy:
@@ -127,14 +136,14 @@ class PrefixCache:
         """
         return (len(slot.tokens) - kept) / (self._clock - slot.last_used + 1)
 
-    def _is_right_in_place(self, slot: Slot, length: int, target: Slot) -> bool:
-        """Most of the slot is shared, and what would be lost of it is little, or less than in ``target``."""
+    def _is_right_in_place(self, slot: Slot, length: int, target: Slot, fits: bool) -> bool:
+        """Most of the slot is shared, and what would be lost of it is little, or less than by a copy in ``target``."""
         if not self.can_trim:
             return True
         if 2 * length < len(slot.tokens):
             return False
         tail = len(slot.tokens) - length
-        return tail < max(SHORT_TAIL, self.min_copy) or self._loss(slot, length) <= self._loss(target, 0)
+        return not fits or tail < max(SHORT_TAIL, self.min_copy) or self._loss(slot, length) <= self._loss(target, 0)
 
     def take(self, placement: Placement) -> Slot:
         """Marks the slot busy and books what it holds from now on."""

@@ -158,7 +158,10 @@ class Scheduler:
         self.cache.clear(slot.id)
 
     def _admit(self, sequence: Sequence, now: float) -> None:
-        placement = self._recalled(sequence) or self.cache.place(sequence.tokens, use_cache=sequence.cache_prompt)
+        cells = self.limits.kv_cells if self.limits.shared_cells else None
+        placement = self._recalled(sequence) or self.cache.place(
+            sequence.tokens, use_cache=sequence.cache_prompt, cells=cells
+        )
         if placement is None:
             raise RuntimeError("admitted without a free slot")
         self._put_away_unless_continued(placement, sequence)

@@ -6,6 +6,7 @@ The runner carries them out as it does other runs; streaming one, waiting for it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -163,6 +164,14 @@ class AnswerService:
         """The answer with ``changes`` (``metadata``) made."""
         run = self.get(answer_id, kind)
         return self._runs.update(run.thread_id, run.id, lambda run: replace(run, **changes))
+
+    def take_back(self, run: Run) -> None:
+        """One that has failed before it said anything goes, and what came with its request."""
+        brought = self.input(run)
+        self.delete(run.id, run.kind)
+        for message in brought:
+            with suppress(NotFoundError):  # it went with its thread, or somebody else deleted it
+                self._threads.delete_message(run.thread_id, message.id)
 
     def delete(self, answer_id: str, kind: RunKind) -> None:
         """One that is under way is cancelled first. Its messages stay, unless the thread is there for answers alone.

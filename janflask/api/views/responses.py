@@ -176,7 +176,7 @@ def _stored(body: AnswerDraft) -> Response:
 
 def _forgotten(run: Run) -> JanflaskError:
     """The error of a response that failed before it said anything, as if it had never been."""
-    services().answers.delete(run.id, RunKind.RESPONSE)
+    services().answers.take_back(run)
     return failure(run)
 
 

@@ -160,6 +160,30 @@ def test_what_fails_before_a_word_has_never_been(
     assert list((world.settings.data_dir / "threads").glob("thread_*")) == []
 
 
+@pytest.mark.parametrize("where", ["conversation", "previous_response_id"])
+def test_what_fails_before_a_word_leaves_nothing_in_its_conversation(
+    sdk: openai.OpenAI, world: World, where: str
+) -> None:
+    first = sdk.responses.create(**ASKED)
+    name = first.id
+    if where == "conversation":
+        name = sdk.conversations.create(items=[{"type": "message", "role": "user", "content": "Before"}]).id
+    behind: dict[str, Any] = {"model": "tiny", where: name}
+    world.engine.script = lambda conversation: conversation.fail(ContextLengthExceededError("too long"))
+    with pytest.raises(openai.BadRequestError):
+        sdk.responses.create(**behind, input="Lost")
+    world.engine.script = say("Hello")
+    second = sdk.responses.create(**behind, input="Again")
+    texts = [
+        json.loads(line)["content"][0]["text"]["value"]
+        for line in (world.settings.data_dir / "threads" / str(second.to_dict()["thread_id"]) / "messages.jsonl")
+        .read_text()
+        .splitlines()
+    ]
+    expected = ["Before"] if where == "conversation" else ["Hi", "Hello world"]
+    assert texts == [*expected, "Again", "Hello"]
+
+
 def test_in_the_background(sdk: openai.OpenAI, world: World) -> None:
     go = threading.Event()
 

@@ -132,6 +132,9 @@ class FakeAnswers:
         self.end = lambda run: replace(run, **endings.cancelled())
         return self.finished(run, None, 0.0)
 
+    def take_back(self, run: Run) -> None:
+        self.delete(run.id, run.kind)
+
     def delete(self, answer_id: str, kind: RunKind) -> None:
         self.get(answer_id, kind)
         self.deleted.append(answer_id)
@@ -325,3 +328,17 @@ def test_odd_queries(client: FlaskClient, answers: FakeAnswers, query: str) -> N
     answers.create(AnswerDraft())
     assert answers._run is not None
     assert client.get(f"/v1/responses/{answers._run.id}?{query}").status_code == 400
+
+
+def test_thoughts_between_words(sdk: openai.OpenAI, answers: FakeAnswers) -> None:
+    answers.said = (ReasoningEvent("a"), TextEvent("b"), ReasoningEvent("c"), TextEvent("d"))
+    with sdk.responses.stream(model="tiny", input="Hi") as stream:
+        events = checked(stream)
+        final = stream.get_final_response()
+    thought, _ = final.output
+    assert thought.type == "reasoning"
+    assert thought.content is not None
+    assert (thought.content[0].text, final.output_text) == ("ac", "bd")
+    told = [event.text for event in events if event.type == "response.reasoning_text.done"]
+    assert told == ["a", "ac"], "what goes on ends once more"
+    assert [event.text for event in events if event.type == "response.output_text.done"] == ["bd"]

@@ -17,11 +17,13 @@ from openai.types.beta.threads.runs import RunStep
 from janflask.api.answers.run_events import RunEventWriter
 from janflask.api.answers.run_objects import run_object
 from janflask.api.answers.step_objects import message_step
-from janflask.storage.records import Run, RunStatus
+from janflask.storage.records import Run, RunKind, RunStatus
+from janflask.storage.rounds import Call
 from janflask.storage.run_log import (
     LifecycleEvent,
     LogEvent,
     ReasoningEvent,
+    RefusalEvent,
     TextEvent,
     ToolCallEvent,
     UnknownEvent,
@@ -228,3 +230,21 @@ def test_a_lifecycle_event_that_is_not_known_is_passed_over() -> None:
     assert [event.number for event in parsed(writer.events(1, log_of(RUN, [])))] == [1, 2]
     assert writer.events(3, [LifecycleEvent("run.paused", 1)]) == b""
     assert [event.number for event in parsed(writer.events(4, [TextEvent("a")]))] == [4]
+
+
+def test_an_answer_by_itself_is_told_as_a_run_without_its_calls() -> None:
+    """Calls that a run ends with are nothing that the assistants API knows; what else there is has its numbers."""
+    call = Call(id="call_1", name="look", arguments="{}")
+    run = replace(
+        ended(RunStatus.COMPLETED), id="resp_1", kind=RunKind.RESPONSE, wanted=(call,), refusal="It is no JSON"
+    )
+    log = [*missing(replace(run, status=RunStatus.IN_PROGRESS), []), *map(TextEvent, PIECES)]
+    log += missing(run, log)
+    writer = RunEventWriter(0)
+    writer.run(run)
+    told = parsed(writer.events(1, log) + writer.end())
+    quiet = [number for number, event in enumerate(log, 1) if isinstance(event, ToolCallEvent | RefusalEvent)]
+    assert len(quiet) == 2
+    assert [event.number for event in told] == [number for number in range(1, len(log) + 1) if number not in quiet]
+    assert told[-1].name == "thread.run.completed"
+    assert SdkRun.model_validate_json(msgspec.json.encode(run_object(run))).status == "completed"

@@ -12,10 +12,12 @@ import pytest
 from flask import Flask, Response, g
 from openai._streaming import SSEDecoder
 
+from janflask.api.answers.chat_log import ChatListener
 from janflask.api.answers.chunks import ChatChunks, CompletionChunks
 from janflask.api.answers.inference import Heading
 from janflask.api.answers.model_events import model_events
 from janflask.api.answers.run_stream import run_stream
+from janflask.api.answers.stored_chats import chat_stream
 from janflask.api.plumbing.sse import stream
 from janflask.cli.client import parse_events
 from janflask.errors import EngineCrashedError
@@ -144,7 +146,13 @@ def run_from_the_middle(quiet: bool, make: Any) -> Response:
     return run_stream(make(_often(None, run_changes()) if quiet else run_changes()), after=9)
 
 
-STREAMS = [chat, completion, run, run_from_the_middle]
+def joined_chat(quiet: bool, make: Any) -> Response:
+    listener = ChatListener(RUN)
+    changes = make(_often(None, run_changes()) if quiet else run_changes())
+    return chat_stream(listener.events(changes), listener, after=1)
+
+
+STREAMS = [chat, completion, run, run_from_the_middle, joined_chat]
 
 
 def sent(kind: Any, quiet: bool, make: Any = _closing) -> bytes:
@@ -186,7 +194,7 @@ def test_a_silence_stands_between_events_and_each_event_is_whole(kind: Any) -> N
     """Clients that cut at blank lines get whole events, with at most comment lines before them."""
     for block in sent(kind, True).removesuffix(b": keep-alive\n" * 2).split(b"\n\n"):
         names = [line.split(b":")[0] for line in block.split(b"\n") if line and not line.startswith(b":")]
-        assert names in ([], [b"data"], [b"event", b"data"], [b"id", b"event", b"data"])
+        assert names in ([], [b"data"], [b"id", b"data"], [b"event", b"data"], [b"id", b"event", b"data"])
 
 
 def test_the_models_events() -> None:

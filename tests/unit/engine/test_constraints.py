@@ -118,6 +118,16 @@ def test_an_error_of_the_matcher_is_never_an_end(make_bench):
     assert other.texts[0] == "xy"
 
 
+def test_what_was_computed_before_an_error_is_not_computed_again(make_bench):
+    bench = make_bench()
+    broken, sink = ask(bench, ScriptedMatcher(*letters("abcdef"), broken_at=3))
+    bench.drain()
+    assert sink.errors
+    again, _ = ask(bench, ScriptedMatcher(*letters("xy")))
+    bench.drain()
+    assert again.n_cached == broken.n_prompt - 1
+
+
 def test_an_error_with_the_last_token_is_no_cut_answer(make_bench):
     bench = make_bench()
     _, sink = ask(bench, ScriptedMatcher(*letters("abcdef"), broken_at=3), max_tokens=3)

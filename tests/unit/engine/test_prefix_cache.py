@@ -102,6 +102,16 @@ def test_who_shares_a_long_beginning_does_not_cut_another_where_a_slot_is_free()
     assert cache.place(tokens(system + "another agent")) == Placement(1, len(system), copy_from=0)
 
 
+def test_a_copy_that_has_no_room_is_not_made_where_little_is_lost():
+    cache = PrefixCache(2)
+    system = "the tools and the rules " * 40
+    fill(cache, 0, system + "what one agent did " * 20)
+    other = tokens(system + "another agent")
+    most = cache.tokens_held + len(other)
+    assert cache.place(other, cells=most).copy_from == 0
+    assert cache.place(other, cells=most - 1) == Placement(0, len(system))
+
+
 def test_who_shares_a_long_beginning_cuts_the_one_that_loses_less():
     cache = PrefixCache(2)
     system = "the tools and the rules " * 40
