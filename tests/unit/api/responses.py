@@ -53,7 +53,8 @@ def checked(events: Iterable[Any]) -> list[Any]:
     for event in found:
         if not hasattr(event, "snapshot") and not hasattr(event, "parsed"):  # the helper's own kinds
             _EVENT.validate_python(event.to_dict(warnings=False), strict=True)
-    assert [event.sequence_number for event in found] == list(range(len(found)))
+    numbers = [event.sequence_number for event in found]
+    assert numbers == list(range(len(found))), (numbers, [event.type for event in found])
     assert len({event.response.id for event in found if hasattr(event, "response")}) == 1
     return found
 
