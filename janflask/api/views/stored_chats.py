@@ -17,7 +17,7 @@ from janflask.api.plumbing.blueprint import Blueprint, path_id
 from janflask.api.plumbing.context import services, waiter
 from janflask.api.plumbing.response import json_response
 from janflask.api.plumbing.sse import last_event
-from janflask.errors import InvalidRequestError, JanflaskError, NotFoundError
+from janflask.errors import InvalidRequestError, NotFoundError
 from janflask.inference.deltas import Events
 from janflask.schemas.stored_chat_answers import (
     StoredChatDeletedSchema,
@@ -69,8 +69,8 @@ def answer(draft: AnswerDraft) -> Response:
     answers = services().answers
     run = answers.create(draft)
     if draft.stream:
-        return chat_stream(*_listening(answers, run))
-    return _whole(answers, run)
+        return chat_stream(*_listening(answers, run, is_new=True))
+    return _whole(answers, run, is_new=True)
 
 
 @blp.route("", methods=["GET"], parameters=[_METADATA])
@@ -114,12 +114,12 @@ def get_chat_completion(query: dict[str, Any], completion_id: str) -> Response:
 
     With `stream` it is told as chunks, and joined while it is being answered: all chunks, or those behind so many
     (`starting_after`). A chunk's number, in `id:`, is its place in the stream, from 1, whoever asks and whenever. What
-    ended an answer that failed is told as an error.
+    ended an answer that failed is told as an error, each time; where it had said nothing, with a true status.
     """
     answers = services().answers
     run = answers.get(completion_id, RunKind.CHAT)
     after = last_event(request.headers.get("Last-Event-ID"))
-    if query["stream"] == "true":
+    if query["stream"] == "true" and not _has_failed_unspoken(answers, run):
         return chat_stream(*_listening(answers, run), after=query["starting_after"] or 0 if after is None else after)
     return _whole(answers, run)
 
@@ -132,11 +132,14 @@ def get_chat_completion(query: dict[str, Any], completion_id: str) -> Response:
 def update_chat_completion(changes: dict[str, Any], completion_id: str) -> Response:
     """Update chat completion
 
-    Replaces a stored chat's `metadata`; everything else about it stays as it is.
+    Replaces a stored chat's `metadata`; everything else about it stays as it is. One that failed cannot be told, and is
+    not changed.
     """
     answers = services().answers
-    run = answers.modify(completion_id, RunKind.CHAT, changes)
-    return _whole(answers, run)
+    run = answers.get(completion_id, RunKind.CHAT)
+    if run.status.is_final and run.status not in ANSWERED:
+        raise error_of(run)
+    return _whole(answers, answers.modify(completion_id, RunKind.CHAT, changes))
 
 
 @blp.route("/<completion_id>", methods=["DELETE"], parameters=[_CHAT])
@@ -168,19 +171,20 @@ def get_chat_completion_messages(query: dict[str, Any], completion_id: str) -> R
     return json_response(list_object([stored_message(message) for message in found.items], found.has_more))
 
 
-def _whole(answers: AnswerService, run: Run) -> Response:
-    """The chat once it has ended. Raises what ended it if that was no answer; one without a word is gone then."""
+def _whole(answers: AnswerService, run: Run, *, is_new: bool = False) -> Response:
+    """The chat once it has ended. Raises what ended it if that was no answer; a new one without a word is gone then."""
     ended = answers.finished(run, waiter(), services().settings.keepalive)
-    events = answers.events(ended)
     if ended.status not in ANSWERED:
-        raise _failed(answers, ended, has_said=bool(deltas_of(events)))
-    response = json_response(stored_chat(ended, events))
+        if is_new and _has_failed_unspoken(answers, ended):
+            _take_back(answers, ended)
+        raise error_of(ended)
+    response = json_response(stored_chat(ended, answers.events(ended)))
     response.headers[ID_HEADER] = run.id
     return response
 
 
-def _listening(answers: AnswerService, run: Run) -> tuple[Events, ChatListener]:
-    """What is said of the chat; one that ends without a word in place of an answer is gone then."""
+def _listening(answers: AnswerService, run: Run, *, is_new: bool = False) -> tuple[Events, ChatListener]:
+    """What is said of the chat; a new one that ends without a word in place of an answer is gone then."""
     listener = ChatListener(run)
     changes = answers.watch(run, waiter(), services().settings.keepalive)
 
@@ -190,18 +194,24 @@ def _listening(answers: AnswerService, run: Run) -> tuple[Events, ChatListener]:
         finally:
             changes.close()
         if listener.run.status not in ANSWERED:
-            raise _failed(answers, listener.run, has_said=listener.has_said)
+            if is_new and not listener.has_said:
+                _take_back(answers, listener.run)
+            raise error_of(listener.run)
 
     return events(), listener
 
 
-def _failed(answers: AnswerService, run: Run, *, has_said: bool) -> JanflaskError:
-    if not has_said:
-        try:
-            answers.delete(run.id, RunKind.CHAT)
-        except NotFoundError:
-            log.info("chat %s, which failed, is deleted already", run.id)
-    return error_of(run)
+def _has_failed_unspoken(answers: AnswerService, run: Run) -> bool:
+    is_over = run.status.is_final and run.status not in ANSWERED
+    return is_over and not deltas_of(answers.events(run))
+
+
+def _take_back(answers: AnswerService, run: Run) -> None:
+    """Only for the request that made it: whoever asks for it later changes nothing."""
+    try:
+        answers.delete(run.id, RunKind.CHAT)
+    except NotFoundError:
+        log.info("chat %s, which failed, is deleted already", run.id)
 
 
 def _pairs(query: Mapping[str, str]) -> dict[str, str]:

@@ -321,6 +321,30 @@ def test_one_that_fails_before_a_word_is_an_error_and_is_not_kept(
     assert not list(world.settings.threads_dir.glob("*/thread.json"))
 
 
+def test_one_whose_client_left_before_it_failed_stays_until_it_is_deleted(client: FlaskClient, world: World) -> None:
+    may_fail = threading.Event()
+
+    def script(conversation: Conversation) -> None:
+        conversation.send(Started(3))
+        may_fail.wait(20)
+        conversation.fail(EngineError("out of luck"))
+
+    world.engine.script = script
+    left = client.post(URL, json={**STORED, "stream": True})
+    left.close()
+    may_fail.set()
+    path = f"{URL}/{left.headers['X-Chat-Completion-Id']}"
+    for _ in range(2):
+        assert refused(client.get(path), 500)["message"] == "out of luck"
+        assert refused(client.get(f"{path}?stream=true"), 500)["message"] == "out of luck"
+        assert refused(client.post(path, json={"metadata": {"a": "b"}}), 500)["message"] == "out of luck"
+        (message,) = (client.get(f"{path}/messages").json or {})["data"]
+        assert message["content"] == "Hi"
+    assert client.delete(path).status_code == 200
+    refused(client.get(path), 404)
+    assert not list(world.settings.threads_dir.glob("*/thread.json"))
+
+
 def test_one_that_fails_later_keeps_its_words_and_is_in_no_list(client: FlaskClient, world: World) -> None:
     def script(conversation: Conversation) -> None:
         conversation.send(Started(3), Chunk(0, "Glass "))
