@@ -263,6 +263,11 @@ class TurnsSchema(Base):
 class CountTokensSchema(TurnsSchema):
     """A conversation whose tokens are to be counted."""
 
+    REFUSED: Mapping[str, Reason] = {
+        **TurnsSchema.REFUSED,
+        "conversation": unless((None,), "is not counted: send all of the messages without it"),
+    }
+
     model = Text(required=True, metadata={"description": "The model's id.", "example": "smollm2-135m-instruct"})
 
     @ma.post_load

@@ -1,0 +1,92 @@
+"""Messages of Anthropic's form in a conversation of the store, with the real runner over a scripted engine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from janflask import create_app
+from janflask.container import Services
+from janflask.errors import EngineError
+from janflask.ipc.messages.engine import Chunk, Started
+from janflask.ipc.messages.runner import RUNNER_SOCKET
+from janflask.runner.runner import Runner
+from janflask.runner.server import runner_server
+from janflask.storage import open_repository
+from tests.fakes.scripted import Conversation, say
+from tests.unit.api.conftest import World
+
+ASKED: dict[str, Any] = {"model": "tiny", "max_tokens": 3, "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.fixture
+def app(world: World) -> Iterator[Flask]:
+    """With a runner of its own; the first silence is longer than it takes to fail."""
+    world.settings = replace(world.settings, keepalive=20.0)
+    repository = open_repository(world.settings)
+    runner = Runner(world.settings, Services.of(world.settings, repository), repository)
+    with runner_server(world.folder / RUNNER_SOCKET, runner) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield create_app(world.settings)
+        finally:
+            server.shutdown()
+            thread.join()
+            runner.close()
+
+
+@pytest.fixture
+def conversation(client: FlaskClient) -> str:
+    made = client.post("/v1/conversations", json={"items": [{"role": "user", "content": "Before"}]}).json
+    assert made is not None
+    return str(made["id"])
+
+
+def said_in(client: FlaskClient, conversation: str) -> list[tuple[str, str]]:
+    listed = client.get(f"/v1/conversations/{conversation}/items?order=asc").json
+    assert listed is not None
+    return [(item["role"], item["content"][0]["text"]) for item in listed["data"]]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("begins", [False, True])
+def test_one_that_fails_before_a_word_leaves_nothing_to_be_said_twice(
+    client: FlaskClient, world: World, conversation: str, stream: bool, begins: bool
+) -> None:
+    def fails(scripted: Conversation) -> None:
+        if begins:
+            scripted.send(Started(3))
+        scripted.fail(EngineError("out of luck"))
+
+    asked = {**ASKED, "conversation": conversation, "stream": stream}
+    world.engine.script = fails
+    assert "out of luck" in client.post("/v1/messages", json=asked).text
+    assert said_in(client, conversation) == [("user", "Before")]
+    world.engine.script = say("Hello")
+    assert "Hello" in client.post("/v1/messages", json=asked).text
+    assert said_in(client, conversation) == [("user", "Before"), ("user", "Hi"), ("assistant", "Hello")]
+
+
+def test_one_that_fails_later_keeps_its_words(client: FlaskClient, world: World, conversation: str) -> None:
+    def breaks(scripted: Conversation) -> None:
+        scripted.send(Started(3), Chunk(0, "Hel"))
+        scripted.fail(EngineError("out of luck"))
+
+    world.engine.script = breaks
+    told = client.post("/v1/messages", json={**ASKED, "conversation": conversation, "stream": True})
+    assert "event: error" in told.text
+    assert said_in(client, conversation) == [("user", "Before"), ("user", "Hi"), ("assistant", "Hel")]
+
+
+def test_what_is_in_a_conversation_is_not_counted(client: FlaskClient, conversation: str) -> None:
+    refused = client.post("/v1/messages/count_tokens", json={**ASKED, "conversation": conversation})
+    assert refused.status_code == 400
+    assert "conversation is not counted" in refused.text
+    assert client.post("/v1/messages/count_tokens", json={**ASKED, "conversation": None}).status_code == 200
