@@ -362,6 +362,18 @@ def test_what_was_answered_elsewhere_is_named_by_its_id(world: AnswerWorld) -> N
     assert (gone.param, gone.status) == ("input.1", 404)
 
 
+def test_many_items_of_one_thread_cost_one_walk(world: AnswerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = world.answer("old")
+    for number in range(5):
+        world.answer(f"newer {number}")
+    named = [world.items.create(old.thread_id, [said(f"new {number}")], ["items.0"])[0].id for number in range(5)]
+    find, looked_at = world.answers.finder(()), list[str]()
+    get = world.repository.threads.get
+    monkeypatch.setattr(world.repository.threads, "get", lambda name: (looked_at.append(name), get(name))[1])
+    assert [find(name).text for name in named] == [f"new {number}" for number in range(5)]
+    assert len(looked_at) == 6 + 4
+
+
 # --- changing and deleting --------------------------------------------------------------------------------------------
 
 
