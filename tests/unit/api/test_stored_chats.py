@@ -229,7 +229,8 @@ def test_the_list(client: FlaskClient, world: World) -> None:
     page = client.get(f"{URL}?limit=2").json
     assert page is not None
     assert (page["first_id"], page["last_id"], page["has_more"]) == (chats[0], chats[1], True)
-    refused(client.get(f"{URL}?metadata=1"), 400, "metadata")
+    for odd in "metadata=1", "metadata.of=three", "metadata[of=three", "metadata[of]=three&metadata[of]=four":
+        refused(client.get(f"{URL}?{odd}"), 400, "metadata")
     refused(client.get(f"{URL}?limit=0"), 400, "limit")
     refused(client.get(f"{URL}?order=up"), 400, "order")
     refused(client.get(f"{URL}?after=..%2F.."), 400, "after")
