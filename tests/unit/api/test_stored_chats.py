@@ -322,6 +322,24 @@ def test_one_that_fails_before_a_word_is_an_error_and_is_not_kept(
     assert not list(world.settings.threads_dir.glob("*/thread.json"))
 
 
+def test_a_file_that_was_edited_by_hand_stands_in_nobodys_way(client: FlaskClient, world: World) -> None:
+    world.engine.script = says("ok")
+    names = [made(client, logprobs=True) for _ in range(3)]
+    files = [next(world.settings.threads_dir.glob(f"*/runs/{name}.json")) for name in names]
+    for file, odd in zip(files, ({"timings": {"x": 1}}, {"status": "failed", "failure": {"x": 1}}), strict=False):
+        file.write_text(json.dumps({**json.loads(file.read_text()), **odd}))
+    reply = files[2].with_suffix(".reply")
+    reply.write_text(re.sub(r'"logprobs":\[.*\]', '"logprobs":[{"token":"ok"}]', reply.read_text()))
+    assert ids_in(client) == [names[0], names[2]]
+    assert '"token"' not in client.get(f"{URL}/{names[2]}?stream=true").text
+    assert '"token"' in client.get(f"{URL}/{names[0]}?stream=true").text
+    timed = client.get(f"{URL}/{names[0]}").json or {}
+    assert timed["choices"][0]["message"]["content"] == "ok"
+    assert "timings" not in timed
+    assert client.get(f"{URL}/{names[0]}?stream=true").text.endswith("[DONE]\n\n")
+    assert names[1] in refused(client.get(f"{URL}/{names[1]}"), 500)["message"]
+
+
 def test_one_whose_client_left_before_it_failed_stays_until_it_is_deleted(client: FlaskClient, world: World) -> None:
     may_fail = threading.Event()
 
