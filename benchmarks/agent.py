@@ -13,7 +13,7 @@ from benchmarks.report import Row
 TURNS = 30
 HISTORY = 6000  # tokens that it grows to, at least
 BEGINS_WITH = 300  # words of the agent's instructions
-OUTPUT = 120  # words of a tool's output
+OUTPUT = 110  # words of a tool's output
 ANSWER = 40  # tokens
 TARGET = 1.05  # prompt tokens computed / those that are new
 SETTINGS: dict[str, Any] = {"ctx_len": 16384, "n_parallel": 1}

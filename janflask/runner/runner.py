@@ -22,7 +22,7 @@ from janflask.runner.execution import Execution
 from janflask.runner.live import Halt, LiveRun, Watcher
 from janflask.services.endings import failed
 from janflask.services.run_calls import seen
-from janflask.services.run_told import told_events
+from janflask.services.run_told import told
 from janflask.settings import Settings
 from janflask.storage.base import Repository
 from janflask.storage.records import Run, RunStatus
@@ -94,8 +94,9 @@ class Runner:
             with live.watched(watcher):
                 yield
             return
+        run, events = told(self._repository, run)
         watcher(run)
-        watcher((1, told_events(self._repository, run)))
+        watcher((1, events))
         watcher(None)
         yield
 

@@ -219,7 +219,8 @@ def message_ids_of(item_id: str) -> tuple[str, ...]:
     tails = [match[1]]
     for _ in range(2):  # the numbers of a round and of a call
         tails.append(_NUMBER.sub("", tails[-1]))
-    return tuple(dict.fromkeys(name for tail in tails for name in (ids.MESSAGE + tail, tail)))
+    made_elsewhere = item_id  # a message may have any id
+    return tuple(dict.fromkeys((*(name for tail in tails for name in (ids.MESSAGE + tail, tail)), made_elsewhere)))
 
 
 def place_in(message_id: str, item_id: str) -> tuple[int, ...] | None:

@@ -84,7 +84,9 @@ class MessageIndex:
     def _place(self, cursor: str, param: str) -> tuple[int, int]:
         with suppress(ValueError):
             row = self.ids.index(cursor)
-            return row, row + 1
+            # Files of other programs may have an id again: behind it is behind all of these, or a walk would not end.
+            newest_first = self.ids[::-1]
+            return row, len(newest_first) - newest_first.index(cursor)
         # One of ours that was deleted: it stood before the first that was made after it.
         gone = (time_of_gone(cursor, param), cursor)
         later = (row for row, name in enumerate(self.ids) if ((ids.time_of(name) or -1), name) > gone)

@@ -72,10 +72,9 @@ def _range(keys: Sequence[Key], page: Page) -> tuple[int, int]:
 
 
 def _place(keys: Sequence[Key], cursor: str, param: str) -> tuple[int, int]:
-    """How many keys come before the cursor's, and how many if it is counted, too."""
-    for index, (_, found) in enumerate(keys):
-        if found == cursor:
-            return index, index + 1
+    """How many keys come before the cursor's, and how many if it is counted, too; one that comes again, as often."""
+    if places := [index for index, (_, found) in enumerate(keys) if found == cursor]:
+        return places[0], places[-1] + 1
     # Not a binary search: a list of messages is in the order of their arrival, which need not be that of their times.
     gone = (time_of_gone(cursor, param), cursor)
     index = next((index for index, key in enumerate(keys) if key > gone), len(keys))

@@ -56,9 +56,6 @@ def test_how_it_ends(claude: anthropic.Anthropic) -> None:
     stopped = claude.messages.create(**ASKED, stop_sequences=["never said", word])
     assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", word)
     assert said(stopped) == text.partition(word)[0]
-    long: dict[str, Any] = {**ASKED, "system": "word " * 1900, "extra_body": {"ignore_eos": True, "temperature": 0}}
-    full = claude.messages.create(**{**long, "max_tokens": 1000})
-    assert full.stop_reason == "model_context_window_exceeded"
 
 
 def test_an_answer_that_was_begun(claude: anthropic.Anthropic) -> None:

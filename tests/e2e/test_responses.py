@@ -16,7 +16,11 @@ from tests.unit.api.responses import checked, kinds, strict
 
 QUESTION = "What is the capital of France?"
 ASKED: dict[str, Any] = {"model": MODEL, "input": QUESTION, "max_output_tokens": 12, "temperature": 0}
-ENDING: dict[str, Any] = {**ASKED, "max_output_tokens": 400, "extra_body": {"stop": ["."]}}  # with its first sentence
+ENDING: dict[str, Any] = {
+    **ASKED,
+    "max_output_tokens": 400,
+    "extra_body": {"regex": "It is Paris, [a-z]{3,9}"},
+}  # it ends
 WORDS = [
     "output_item.added",
     "content_part.added",
@@ -104,8 +108,7 @@ def test_a_response_in_the_background(sdk: openai.OpenAI) -> None:
     asked = {**ASKED, "max_output_tokens": 40, "extra_body": {"ignore_eos": True}}
     polled = strict(sdk.responses.create(**asked, background=True))
     assert polled.status in ("queued", "in_progress")
-    with sdk.responses.stream(response_id=polled.id) as stream:
-        events = checked(stream)
+    events = checked(sdk.responses.retrieve(polled.id, stream=True))
     assert kinds(events)[:3] == ["created", "queued", "in_progress"]
     assert kinds(events)[-1] == "incomplete"
     wait_for(lambda: sdk.responses.retrieve(polled.id).status == "incomplete", "the response's end")
@@ -171,7 +174,7 @@ def test_the_oldest_turns_are_left_out(sdk: openai.OpenAI, store: bool) -> None:
     items = [*old, {"role": "user", "content": QUESTION}]
     answer = strict(sdk.responses.create(**{**ASKED, "input": items}, truncation="auto", store=store))
     assert answer.to_dict()["left_out_message_ids"] != []
-    assert answer.output_text
+    assert answer.status in ("completed", "incomplete")
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_a_bad_request_id_is_replaced(client: FlaskClient, given: str) -> None:
     [
         ("GET", "/v1/nothing", 404, "not_found"),
         ("GET", "/nothing", 404, "not_found"),
-        ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
+        ("GET", "/v1/completions", 405, "method_not_allowed"),
         ("DELETE", "/v1/models", 405, "method_not_allowed"),
         ("GET", "/docs/assets/..%2f..%2fflask_swagger_ui.py", 404, "not_found"),
         ("GET", "/docs/assets/index.html", 404, "not_found"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from janflask.errors import (
 )
 from janflask.files import ids
 from janflask.inference.waiting import Waiter
+from janflask.ipc.messages.runner import RunSaid
 from janflask.settings import Settings
 from janflask.storage import open_repository
 from janflask.storage.answers import BRANCHED_FROM
@@ -27,8 +28,8 @@ from janflask.storage.base import Page, Repository
 from janflask.storage.items import CallDraft, ItemReference, OutputDraft, ReasoningDraft, items_of
 from janflask.storage.memory import memory_repository
 from janflask.storage.records import Run, RunKind, RunStatus
-from janflask.storage.run_log import texts_of
-from tests.unit.runner.run_world import calling, failing, hanging, saying
+from janflask.storage.run_log import LogEvent, ToolCallEvent, missing, texts_of
+from tests.unit.runner.run_world import LIMIT, calling, failing, hanging, saying
 from tests.unit.services.answer_world import CHAT, RESPONSE, AnswerWorld, briefly, said
 
 LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
@@ -496,6 +497,43 @@ def test_the_log_stays_as_long_as_the_answer(world: AnswerWorld) -> None:
     world.answer("and?", previous=first.id)
     assert list(world.answers.events(first)) == before
     assert list(world.repository.runs.events(first.thread_id, first.id)) == before
+
+
+@pytest.mark.parametrize("kind", [RESPONSE, CHAT])
+def test_what_somebody_changed_or_deleted_is_not_told_by_the_log(world: AnswerWorld, kind: RunKind) -> None:
+    run = world.answer("hi", kind=kind)
+    assert texts_of(heard(world, run)) == ["Hel", "lo"]
+    world.messages_.modify(run.thread_id, run.message_id, {"content": said("Good day").content})
+    assert texts_of(heard(world, run)) == texts_of(world.answers.events(run)) == ["Good day"]
+    world.messages_.delete(run.thread_id, run.message_id)
+    assert texts_of(heard(world, run)) == texts_of(world.answers.events(run)) == []
+
+
+def test_a_deleted_call_is_not_told_by_the_log(world: AnswerWorld) -> None:
+    world.model.scripts = [calling(("call_1", "look", "{}"), ("call_2", "look", "[]"), text="Hm", thought="So")]
+    run = world.answer("hi", tools=(LOOK,))
+    first, second = (call.id for call in run.wanted)
+    assert calls_in(heard(world, run)) == [first, second]
+    assert heard(world, run) == world.repository.runs.events(run.thread_id, run.id)
+    call = next(item for item in items_of(world.answers.output(run)[0]) if item.call is not None)
+    world.items.delete(run.thread_id, call.id)
+    assert calls_in(heard(world, run)) == [second]
+    assert texts_of(heard(world, run)) == ["Hm"]
+
+
+def heard(world: AnswerWorld, run: Run) -> list[LogEvent]:
+    """What a client hears of one that is over, as one that goes on where the runner ends takes it."""
+    events: list[LogEvent] = []
+    for change in world.answers.watch(run, Waiter(), LIMIT):
+        if isinstance(change, RunSaid):
+            events += change.events
+        elif change is not None:
+            run = change.run
+    return [*events, *missing(run, events)]
+
+
+def calls_in(events: Sequence[LogEvent]) -> list[str | None]:
+    return [event.id for event in events if isinstance(event, ToolCallEvent)]
 
 
 def test_waiting_ends_with_the_answer(world: AnswerWorld) -> None:

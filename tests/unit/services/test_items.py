@@ -352,3 +352,12 @@ def test_unknown_threads_and_items() -> None:
     for item_id in ("msg_9", "fc_1_0", "rs_1", "../x", "fc_", "fco_2_9_9", "x" * 200):
         with pytest.raises(NotFoundError):
             world.items.get(THREAD, item_id)
+
+
+@pytest.mark.parametrize("name", ["rs_1", "fc_1_2", "fco_x", "cmp_1"])
+def test_a_message_made_elsewhere_may_have_an_id_like_that_of_an_item(name: str) -> None:
+    world = ItemWorld(*(replace(line(number, "Hi", "user"), id=own) for number, own in enumerate(("a", name, "b"))))
+    assert brief([world.items.get(THREAD, name)]) == ["Hi"]
+    assert [item.id for item in world.items.list(THREAD, Page(limit=2, order="asc", after=name)).items] == ["b"]
+    world.items.delete(THREAD, name)
+    assert [item.id for item in world.items.list(THREAD, Page(limit=9, order="asc")).items] == ["a", "b"]

@@ -181,6 +181,15 @@ def test_an_index_grows_with_its_file(folder: int) -> None:
     assert (index.ids, lines) == (["a", "b", "c", "d"], [*LINES, b'{"id":"d"}'])
 
 
+def test_a_walk_over_ids_that_come_again_ends(folder: int) -> None:
+    write(folder, b"".join(b'{"id":"%c","content":""}\n' % name for name in b"xyabcad"))
+    with message_log.opened(folder, "t") as log:
+        assert log is not None
+        index = MessageIndex(log)
+        assert list(index.rows(log, Page(order="asc", after="a"))) == [6]
+        assert list(index.rows(log, Page(order="desc", after="a"))) == [0, 1]
+
+
 def test_an_index_is_not_for_another_file(folder: int) -> None:
     write(folder, WHOLE)
     index, _ = index_of(folder)

@@ -67,3 +67,16 @@ def test_a_cursor_from_elsewhere(param: str, cursor: str) -> None:
         cut(KEYS, Page(**{param: cursor}), lambda key: key)
     assert caught.value.param == param
     assert len(caught.value.message) < 1000
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_a_walk_over_ids_that_come_again_ends(order: Order) -> None:
+    keys = [(0, name) for name in "xyabcad"]
+    seen, after = "", None
+    for _ in keys:
+        found = cut(keys, Page(limit=3, order=order, after=after), str)
+        seen += "".join(found.items)
+        if not found.has_more:
+            break
+        after = found.items[-1]
+    assert seen == ("xyad" if order == "asc" else "dacbayx")
