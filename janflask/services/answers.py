@@ -101,8 +101,7 @@ class AnswerService:
                 return self._runs.get(thread_id, answer_id)
         except NotFoundError:
             pass
-        param = "response_id" if kind is RunKind.RESPONSE else "completion_id"
-        raise NotFoundError(f"{_NAMES[kind]} with id '{answer_id[:128]}' not found.", param=param)
+        raise _not_found(answer_id, kind)
 
     def input(self, run: Run) -> list[Message]:
         """What came with the request, without what was deleted since."""
@@ -178,11 +177,21 @@ class AnswerService:
 
         Such a thread goes with the last of them. Raises UnavailableError.
         """
-        run = self.cancel(answer_id, kind)
+        try:
+            self._delete(self.cancel(answer_id, kind))
+        except NotFoundError:  # maybe of its thread, which somebody else has just deleted
+            raise _not_found(answer_id, kind) from None
+
+    def _delete(self, run: Run) -> None:
         if not run.status.is_final:
-            raise UnavailableError(f"{answer_id} does not end: try again", retry_after=1)
+            raise UnavailableError(f"{run.id} does not end: try again", retry_after=1)
         with self._runs.idle(run.thread_id) as is_idle:
             if is_idle and self._maker.is_all_there_is(run):
                 self._thread_service.delete(run.thread_id)
             else:
                 self._runs.delete(run.thread_id, run.id)
+
+
+def _not_found(answer_id: str, kind: RunKind) -> NotFoundError:
+    param = "response_id" if kind is RunKind.RESPONSE else "completion_id"
+    return NotFoundError(f"{_NAMES[kind]} with id '{answer_id[:128]}' not found.", param=param)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -31,7 +32,12 @@ from janflask.storage.run_log import LifecycleEvent, LogEvent, ReasoningEvent, R
 ANSWERED = frozenset({RunStatus.COMPLETED, RunStatus.INCOMPLETE})
 _REPLYING = "message.in_progress"  # the backend has taken the request
 _NO_TIMINGS = Timings(cache_n=0, prompt_n=0, prompt_ms=0, predicted_n=0, predicted_ms=0, queue_ms=0)
+_ERRORS = range(400, 600)  # HTTP statuses
 _UNKNOWN = -1  # the id of a token: a log does not tell it
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 def deltas_of(events: Sequence[LogEvent]) -> list[Delta]:
@@ -81,7 +87,7 @@ class ChatListener:
 
 def _delta(event: LogEvent) -> Delta | None:
     if isinstance(event, TextEvent):
-        return TextDelta(0, event.text, tuple(_logprob(token) for token in event.logprobs))
+        return TextDelta(0, event.text, tuple(_logprobs(event)))
     if isinstance(event, ReasoningEvent):
         return ReasoningDelta(0, event.text)
     if isinstance(event, RefusalEvent):
@@ -89,6 +95,15 @@ def _delta(event: LogEvent) -> Delta | None:
     if isinstance(event, ToolCallEvent):
         return ToolCallDelta(0, event.call, event.id, event.name, event.arguments)
     return None
+
+
+def _logprobs(event: TextEvent) -> Iterator[TokenLogprob]:
+    """Without those of which a hand has left nothing that could be told."""
+    for token in event.logprobs:
+        try:
+            yield _logprob(token)
+        except (KeyError, TypeError, ValueError):
+            log.warning("a token's log-probability in a log cannot be understood, and is left out: %.200r", token)
 
 
 def _logprob(token: Mapping[str, Any]) -> TokenLogprob:
@@ -112,8 +127,9 @@ def _ending(run: Run) -> list[Event]:
 
 def error_of(run: Run) -> JanflaskError:
     """What ended a run that has no answer."""
-    if run.failure:
-        error = msgspec.convert(run.failure, ErrorReply).to_error()
+    reply = _understood(run.failure, ErrorReply)
+    if reply is not None and reply.status in _ERRORS:
+        error = reply.to_error()
         error.param = "messages" if error.param == "input" else error.param  # a response's name for them
         return error
     if run.status is RunStatus.CANCELLED:
@@ -137,5 +153,18 @@ def _usage(run: Run) -> Usage:
     )
 
 
+def is_timed(run: Run) -> bool:
+    """Whether it is known where its time went."""
+    return _understood(run.timings, Timings) is not None
+
+
 def _timings(run: Run) -> Timings:
-    return msgspec.convert(run.timings, Timings) if run.timings else _NO_TIMINGS
+    return _understood(run.timings, Timings) or _NO_TIMINGS
+
+
+def _understood(raw: Mapping[str, Any], kind: type[T]) -> T | None:
+    """None for what is missing, and for what a hand has made of it: the answer can be told without."""
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError:
+        return None

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Response
 
-from janflask.api.answers.chat_log import ChatListener, is_counted, whole_events
+from janflask.api.answers.chat_log import ChatListener, is_counted, is_timed, whole_events
 from janflask.api.answers.chunks import DONE, ChatChunks
 from janflask.api.answers.inference import Heading, whole_chat
 from janflask.api.plumbing.sse import event_stream, lines_of
@@ -28,7 +28,7 @@ def stored_chat(run: Run, events: Sequence[LogEvent]) -> dict[str, Any]:
     content = whole_chat(_heading(run, "chat.completion"), _request(run), [whole_events(run, events)])
     if not is_counted(run):
         content["usage"] = None
-    if not run.timings:
+    if not is_timed(run):
         del content["timings"]
     return {
         **content,
@@ -66,7 +66,7 @@ class StoredChunks(ChatChunks):
     def _costs(self, done: Done) -> tuple[dict[str, Any], dict[str, Any]]:
         usage, timings = super()._costs(done)
         run = self._listener.run
-        return usage if is_counted(run) else {"usage": None}, timings if run.timings else {}
+        return usage if is_counted(run) else {"usage": None}, timings if is_timed(run) else {}
 
 
 def chat_stream(events: Events, listener: ChatListener, after: int | None = None) -> Response:

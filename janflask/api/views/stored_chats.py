@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from flask import Response, request
+from werkzeug.datastructures import MultiDict
 
 from janflask.api.answers.chat_log import ANSWERED, ChatListener, deltas_of, error_of
 from janflask.api.answers.stored_chats import ID_HEADER, chat_stream, stored_chat, stored_message
@@ -214,9 +214,14 @@ def _take_back(answers: AnswerService, run: Run) -> None:
         log.info("chat %s, which failed, is deleted already", run.id)
 
 
-def _pairs(query: Mapping[str, str]) -> dict[str, str]:
+def _pairs(query: MultiDict[str, str]) -> dict[str, str]:
     """What is asked for of ``metadata``. Raises InvalidRequestError for another way to ask."""
-    if "metadata" in query:
-        raise InvalidRequestError("metadata must be asked for as metadata[key]=value", param="metadata")
-    found = ((_PAIR.fullmatch(name), text) for name, text in query.items())
-    return {match[1]: text for match, text in found if match is not None}
+    pairs: dict[str, str] = {}
+    for name, texts in query.lists():
+        if not name.startswith("metadata"):
+            continue
+        match = _PAIR.fullmatch(name)
+        if match is None or len(texts) > 1:
+            raise InvalidRequestError("metadata must be asked for as metadata[key]=value, once a key", param="metadata")
+        pairs[match[1]] = texts[0]
+    return pairs

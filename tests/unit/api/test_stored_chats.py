@@ -229,7 +229,8 @@ def test_the_list(client: FlaskClient, world: World) -> None:
     page = client.get(f"{URL}?limit=2").json
     assert page is not None
     assert (page["first_id"], page["last_id"], page["has_more"]) == (chats[0], chats[1], True)
-    refused(client.get(f"{URL}?metadata=1"), 400, "metadata")
+    for odd in "metadata=1", "metadata.of=three", "metadata[of=three", "metadata[of]=three&metadata[of]=four":
+        refused(client.get(f"{URL}?{odd}"), 400, "metadata")
     refused(client.get(f"{URL}?limit=0"), 400, "limit")
     refused(client.get(f"{URL}?order=up"), 400, "order")
     refused(client.get(f"{URL}?after=..%2F.."), 400, "after")
@@ -319,6 +320,24 @@ def test_one_that_fails_before_a_word_is_an_error_and_is_not_kept(
     error = refused(client.post(URL, json={**STORED, "messages": long, "stream": is_stream}), 400, "messages")
     assert error["code"] == "context_length_exceeded"
     assert not list(world.settings.threads_dir.glob("*/thread.json"))
+
+
+def test_a_file_that_was_edited_by_hand_stands_in_nobodys_way(client: FlaskClient, world: World) -> None:
+    world.engine.script = says("ok")
+    names = [made(client, logprobs=True) for _ in range(3)]
+    files = [next(world.settings.threads_dir.glob(f"*/runs/{name}.json")) for name in names]
+    for file, odd in zip(files, ({"timings": {"x": 1}}, {"status": "failed", "failure": {"x": 1}}), strict=False):
+        file.write_text(json.dumps({**json.loads(file.read_text()), **odd}))
+    reply = files[2].with_suffix(".reply")
+    reply.write_text(re.sub(r'"logprobs":\[.*\]', '"logprobs":[{"token":"ok"}]', reply.read_text()))
+    assert ids_in(client) == [names[0], names[2]]
+    assert '"token"' not in client.get(f"{URL}/{names[2]}?stream=true").text
+    assert '"token"' in client.get(f"{URL}/{names[0]}?stream=true").text
+    timed = client.get(f"{URL}/{names[0]}").json or {}
+    assert timed["choices"][0]["message"]["content"] == "ok"
+    assert "timings" not in timed
+    assert client.get(f"{URL}/{names[0]}?stream=true").text.endswith("[DONE]\n\n")
+    assert names[1] in refused(client.get(f"{URL}/{names[1]}"), 500)["message"]
 
 
 def test_one_whose_client_left_before_it_failed_stays_until_it_is_deleted(client: FlaskClient, world: World) -> None:

@@ -412,6 +412,21 @@ def test_what_somebody_else_said_or_named_stays(world: AnswerWorld, added: bool)
     assert world.repository.runs.ids(run.thread_id) == []
 
 
+@pytest.mark.parametrize("kind", [RESPONSE, CHAT])
+def test_of_two_who_delete_one_at_once_the_second_is_told_that_it_is_not_there(
+    world: AnswerWorld, monkeypatch: pytest.MonkeyPatch, kind: RunKind
+) -> None:
+    run = world.answer("hi", kind=kind)
+    idle = world.repository.runs.idle
+
+    def idle_after_the_other(thread_id: str) -> Any:
+        world.repository.threads.delete(thread_id)
+        return idle(thread_id)
+
+    monkeypatch.setattr(world.repository.runs, "idle", idle_after_the_other)
+    assert run.id in refusal(NotFoundError, lambda: world.answers.delete(run.id, kind)).message
+
+
 def test_one_that_is_under_way_is_ended_before_it_is_deleted(world: AnswerWorld) -> None:
     world.model.scripts = [hanging("Hm")]
     run = world.create("hi")
