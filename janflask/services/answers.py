@@ -29,9 +29,9 @@ from janflask.services.threads import ThreadService
 from janflask.settings import Settings
 from janflask.storage.answers import AnswerDraft
 from janflask.storage.base import Page, Repository, Slice
-from janflask.storage.items import Item
+from janflask.storage.items import Item, message_ids_of, place_in, readable_items
 from janflask.storage.jan import message_from_json
-from janflask.storage.paging import cut_in_order
+from janflask.storage.paging import cut, cut_in_order
 from janflask.storage.records import Message, Run, RunKind
 from janflask.storage.run_json import kind_of
 from janflask.storage.run_log import LogEvent
@@ -109,6 +109,23 @@ class AnswerService:
             return [message_from_json(raw, run.thread_id) for raw in run.input]
         wanted = set(run.input_ids)
         return [message for message in self._threads.all_messages(run.thread_id) if message.id in wanted]
+
+    def input_items(self, run: Run, page: Page) -> Slice[Item]:
+        """A page of the items of ``input``; a cursor may name one that was deleted."""
+        found = {message.id: readable_items(message) for message in self.input(run)}
+        items = {item.id: item for brought in found.values() for item in brought}
+        cursors = [name for name in (page.after, page.before) if name is not None and name not in items]
+        keys: list[tuple[int, str]] = []
+        for message_id in run.input_ids or found:
+            names = [item.id for item in found.get(message_id, ())]
+            names += [name for name in cursors if message_id in message_ids_of(name)]
+            keys += [(0, name) for name in sorted(names, key=lambda name: place_in(message_id, name) or ())]
+        return cut(keys, page, items.get)
+
+    def input_messages(self, run: Run, page: Page) -> Slice[Message]:
+        """A page of ``input``; a cursor may name one that was deleted."""
+        found = {message.id: message for message in self.input(run)}
+        return cut([(0, message_id) for message_id in run.input_ids or found], page, found.get)
 
     def output(self, run: Run) -> list[Message]:
         """The answer as far as it has come; nothing if it was deleted."""

@@ -13,7 +13,7 @@ from janflask.schemas.response_tools import Callee, callees, custom_input
 from janflask.services.cache_diagnostics import response_diagnostics
 from janflask.services.comparisons import COMPARISON
 from janflask.services.seals import Seals
-from janflask.storage.items import COMPACTION, Item, ItemKind, items_of
+from janflask.storage.items import COMPACTION, Item, ItemKind, readable_items
 from janflask.storage.records import Message, Run, RunStatus
 
 _STATUSES = {
@@ -52,7 +52,7 @@ def response_object(run: Run, messages: Iterable[Message], view: View, logprobs:
     ``thread_id``, ``left_out_tools`` and ``left_out_message_ids`` are ours: the thread that it is stored in, the tools
     that the model was not offered, and what it was not shown because it did not fit.
     """
-    items = [item for message in messages for item in items_of(message)]
+    items = [item for message in messages for item in readable_items(message)]
     return {**begun_object(run), **_outcome(run), "output": [output_object(item, view, logprobs) for item in items]}
 
 

@@ -28,8 +28,6 @@ from janflask.schemas.response_tools import places_of
 from janflask.schemas.responses import ResponseRequestSchema
 from janflask.services.paging import page
 from janflask.storage.answers import AnswerDraft
-from janflask.storage.items import items_of
-from janflask.storage.paging import cut
 from janflask.storage.records import Run, RunKind
 from janflask.storage.run_log import TextEvent
 
@@ -153,8 +151,7 @@ def list_input_items(query: dict[str, Any], response_id: str) -> Response:
     answers = services().answers
     run = answers.get(response_id, RunKind.RESPONSE)
     view = View.of(run, services().seals)
-    items = {item.id: item for message in answers.input(run) for item in items_of(message)}
-    found = cut([(0, item_id) for item_id in items], page(**query), items.get)
+    found = answers.input_items(run, page(**query))
     return json_response(list_object([output_object(item, view) for item in found.items], found.has_more))
 
 

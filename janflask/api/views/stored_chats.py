@@ -34,7 +34,6 @@ from janflask.schemas.stored_chats import (
 from janflask.services.answers import AnswerService
 from janflask.services.paging import page
 from janflask.storage.answers import AnswerDraft
-from janflask.storage.paging import cut
 from janflask.storage.records import Run, RunKind
 
 blp = Blueprint(
@@ -166,8 +165,7 @@ def get_chat_completion_messages(query: dict[str, Any], completion_id: str) -> R
     Gives a page of the messages that came with the request, the oldest first. The answer is in the chat itself.
     """
     answers = services().answers
-    messages = {message.id: message for message in answers.input(answers.get(completion_id, RunKind.CHAT))}
-    found = cut([(0, message_id) for message_id in messages], page(**query), messages.get)
+    found = answers.input_messages(answers.get(completion_id, RunKind.CHAT), page(**query))
     return json_response(list_object([stored_message(message) for message in found.items], found.has_more))
 
 

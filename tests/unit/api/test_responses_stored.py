@@ -16,6 +16,7 @@ from janflask.errors import NotFoundError, UnavailableError
 from janflask.files import ids
 from janflask.ipc.messages.runner import RunChanged, RunSaid
 from janflask.services import endings
+from janflask.services.answers import AnswerService
 from janflask.services.replies import reply_message
 from janflask.storage.answers import AnswerDraft
 from janflask.storage.records import Message, Run, RunKind, RunStatus
@@ -112,6 +113,8 @@ class FakeAnswers:
         if run.status is RunStatus.QUEUED:
             return []
         return [reply_message(run, "".join(texts_of(self.said)), reasoning_of(self.said))]
+
+    input_items = AnswerService.input_items
 
     def input(self, run: Run) -> list[Message]:
         return [
@@ -278,6 +281,17 @@ def test_input_items(sdk: openai.OpenAI, answers: FakeAnswers) -> None:
     assert [item.id for item in sdk.responses.input_items.list(answer.id)] == ["msg_2", "msg_1", "msg_0"]
     page = sdk.responses.input_items.list(answer.id, limit=1, order="asc", after="msg_0")
     assert ([item.id for item in page.data], page.has_more) == (["msg_1"], True)
+
+
+@pytest.mark.parametrize("part", ["input", "output"])
+def test_a_line_that_nobody_can_read_costs_only_itself(
+    sdk: openai.OpenAI, answers: FakeAnswers, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    answer = sdk.responses.create(model="tiny", input="Hi")
+    odd = Message(id="msg_odd", thread_id=THREAD, created_ms=1, role="assistant", extra={"tool_calls": "edited"})
+    monkeypatch.setattr(FakeAnswers, part, lambda *_: [odd])
+    assert (sdk.responses.retrieve(answer.id).output == []) is (part == "output")
+    assert (list(sdk.responses.input_items.list(answer.id)) == []) is (part == "input")
 
 
 def test_deleting(sdk: openai.OpenAI, answers: FakeAnswers) -> None:

@@ -24,7 +24,7 @@ from janflask.ipc.messages.runner import RunSaid
 from janflask.settings import Settings
 from janflask.storage import open_repository
 from janflask.storage.answers import BRANCHED_FROM
-from janflask.storage.base import Page, Repository
+from janflask.storage.base import Order, Page, Repository
 from janflask.storage.items import CallDraft, ItemReference, OutputDraft, ReasoningDraft, items_of
 from janflask.storage.memory import memory_repository
 from janflask.storage.records import Run, RunKind, RunStatus
@@ -360,6 +360,29 @@ def test_what_was_answered_elsewhere_is_named_by_its_id(world: AnswerWorld) -> N
     world.answers.delete(second.id, RESPONSE)
     gone = refusal(NotFoundError, lambda: world.create("what?", ItemReference(answered.id)))
     assert (gone.param, gone.status) == ("input.1", 404)
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_a_walk_through_the_input_goes_on_behind_what_is_deleted(world: AnswerWorld, order: Order) -> None:
+    run = world.answer(
+        "one", ReasoningDraft("Hm"), CallDraft("c", "look", "{}"), OutputDraft("c", "a"), "two", tools=(LOOK,)
+    )
+    items = world.answers.input_items(run, Page(limit=None, order=order)).items
+    assert len(items) == 5
+    for number, item in enumerate(items[:-1], 1):
+        world.items.delete(run.thread_id, item.id)
+        run = world.answers.get(run.id, RESPONSE)
+        behind = world.answers.input_items(run, Page(limit=None, order=order, after=item.id)).items
+        assert [left.id for left in behind] == [left.id for left in items[number:]]
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_a_walk_through_a_chats_messages_goes_on_behind_what_is_deleted(world: AnswerWorld, order: Order) -> None:
+    run = world.answer("one", "two", "three", kind=CHAT)
+    _, middle, _ = world.answers.input(run)
+    world.messages_.delete(run.thread_id, middle.id)
+    (left,) = world.answers.input_messages(run, Page(limit=None, order=order, after=middle.id)).items
+    assert left.text == ("three" if order == "asc" else "one")
 
 
 def test_many_items_of_one_thread_cost_one_walk(world: AnswerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
