@@ -195,7 +195,8 @@ def check_outputs(messages: Sequence[Message]) -> None:
     """Raises InvalidRequestError, which begins as OpenAI's does, for a call in a conversation that has no output."""
     for call_id in CallOrder.of(shown(messages)).waiting:
         raise InvalidRequestError(
-            f"No tool output found for function call {call_id[:128]}. Send a function_call_output with its call_id",
+            f"No tool output found for function call {call_id[:128]}. "
+            "Send a function_call_output (a tool_result in Messages) with its id",
             param="input",
         )
 

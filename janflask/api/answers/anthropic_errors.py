@@ -27,7 +27,8 @@ _TYPES: Mapping[int, str] = {
 def anthropic_error(error: JanflaskError, request_id: str) -> dict[str, Any]:
     """``{"type": "error", ...}``; our own ``code`` and ``param`` are its details."""
     kind = _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
-    details = {"error_code": error.code, "param": error.param}
+    param = "messages" if error.param == "input" else error.param  # a response's name for them
+    details = {"error_code": error.code, "param": param}
     told = {"type": kind, "message": error.message, "details": details}
     return {"type": "error", "error": told, "request_id": request_id}
 

@@ -85,6 +85,20 @@ def test_one_that_fails_later_keeps_its_words(client: FlaskClient, world: World,
     assert said_in(client, conversation) == [("user", "Before"), ("user", "Hi"), ("assistant", "Hel")]
 
 
+def test_a_call_that_waits_for_its_result_is_told_in_the_words_of_messages(client: FlaskClient) -> None:
+    call = {"type": "function_call", "call_id": "call_1", "name": "look", "arguments": "{}"}
+    items = [{"role": "user", "content": "Look"}, call]
+    made = client.post("/v1/conversations", json={"items": items}).json or {}
+    refused = client.post("/v1/messages", json={**ASKED, "conversation": made["id"]})
+    error = (refused.json or {})["error"]
+    assert (refused.status_code, error["details"]["param"]) == (400, "messages")
+    assert "call_1" in error["message"]
+    assert "tool_result" in error["message"]
+    result = {"type": "tool_result", "tool_use_id": "call_1", "content": "sea"}
+    asked = {**ASKED, "messages": [{"role": "user", "content": [result]}], "conversation": made["id"]}
+    assert client.post("/v1/messages", json=asked).status_code == 200
+
+
 def test_what_is_in_a_conversation_is_not_counted(client: FlaskClient, conversation: str) -> None:
     refused = client.post("/v1/messages/count_tokens", json={**ASKED, "conversation": conversation})
     assert refused.status_code == 400
