@@ -109,7 +109,7 @@ def test_settings_that_a_start_refuses(server: Server) -> None:
 
 def test_unknown_routes_and_methods(server: Server) -> None:
     assert server.get("/v1/nothing").json()["error"]["code"] == "not_found"
-    wrong = server.get(CHAT)
+    wrong = server.get("/v1/completions")
     assert (wrong.status_code, wrong.headers["Allow"].count("POST")) == (405, 1)
 
 
