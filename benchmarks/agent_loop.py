@@ -16,7 +16,7 @@ Post = Callable[[str, dict[str, Any]], Any]  # a path and a body to the answer's
 
 _SAID = """
 the a file test value error module function returns when line passed failed in of with and def class import self None
-True list dict open close read write café naïve x+=1; foo_bar(baz) -> int: # TODO 北京 [1, 2]
+True list dict open close read write café naïve x+=1; foo_bar(baz) -> int: # see 北京 [1, 2]
 """
 
 
