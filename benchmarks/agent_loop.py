@@ -51,6 +51,7 @@ class Agent(ABC):
     """One history. ``calls``: it has to call a tool in every turn; else it says something."""
 
     path: str
+    takes_seed = True
 
     def __init__(self, model: str, number: int, *, calls: bool, begins_with: int, output: int, answer: int) -> None:
         self.model = model
@@ -65,7 +66,7 @@ class Agent(ABC):
 
     def turn(self, post: Post) -> Usage:
         """Asks, and puts answer and tool output behind the history."""
-        sampling = {"temperature": 0.8, "seed": self.turns} if self.path != "/v1/messages" else {}
+        sampling = {"temperature": 0.8, "seed": self.turns} if self.takes_seed else {}
         reply = post(self.path, {"model": self.model, **sampling, **self.body()})
         usage = self.usage(reply)
         self.new += usage.prompt - self._known
@@ -74,11 +75,6 @@ class Agent(ABC):
         self.turns += 1
         self.take(reply, text(self.output, 1000 * self.number + self.turns))
         return usage
-
-    @property
-    def ratio(self) -> float:
-        """Prompt tokens computed / those that were new: not in the prompt before, nor generated."""
-        return self.computed / self.new
 
     @abstractmethod
     def body(self) -> dict[str, Any]:
@@ -161,6 +157,7 @@ class MessagesAgent(Agent):
     """Over Anthropic's Messages."""
 
     path = "/v1/messages"
+    takes_seed = False
 
     def body(self) -> dict[str, Any]:
         body = {"system": self.system, "messages": self.history, "max_tokens": self.answer}
@@ -184,7 +181,7 @@ AGENTS: tuple[type[Agent], ...] = (ChatAgent, ResponsesAgent, MessagesAgent)
 
 
 def ratio(agents: list[Agent]) -> float:
-    """Of all of them together."""
+    """Prompt tokens computed / those that were new (not in the prompt before, nor generated), of all together."""
     return sum(agent.computed for agent in agents) / sum(agent.new for agent in agents)
 
 

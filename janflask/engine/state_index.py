@@ -10,6 +10,7 @@ import threading
 from array import array
 from bisect import bisect_left, insort
 from collections.abc import Iterator
+from itertools import islice
 
 from janflask.engine.prefix_cache import common_prefix
 
@@ -61,13 +62,14 @@ class StateIndex:
     def held(self, tokens: array[int]) -> int:
         """How many of the tokens, from the first one on, some state holds."""
         with self._lock:
-            return max((common for side in self._neighbours(tokens) for _, _, common in _first(side)), default=0)
+            nearest = (islice(side, 1) for side in self._neighbours(tokens))
+            return max((common for side in nearest for _, _, common in side), default=0)
 
     def is_at_odds(self, name: str, tokens: array[int]) -> bool:
         """Whether the file holds something that is not among these tokens."""
         with self._lock:
             own = self._tokens.get(name, b"")
-        return common_prefix(array("i", own), tokens) < len(own) // 4
+        return common_prefix(own, tokens) < len(own) // 4
 
     def surpassed(self, tokens: array[int]) -> list[str]:
         """The states that are hardly worth their place beside one of these tokens: it holds nearly all of each."""
@@ -91,8 +93,3 @@ class StateIndex:
             if not common:
                 return
             yield name, len(other) // 4, common
-
-
-def _first(side: Iterator[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
-    found = next(side, None)
-    return [] if found is None else [found]

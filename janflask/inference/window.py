@@ -61,7 +61,7 @@ def _starts_of_turns(messages: Sequence[Message]) -> list[int]:
     starts = [place for place, message in enumerate(messages) if message.role == "user"]
     for call, output in _answered_calls(messages):
         del starts[bisect_right(starts, call) : bisect_right(starts, output)]
-    return starts if starts[:1] == [0] else [0, *starts][: max(1, len(starts) + 1)]
+    return starts if starts[:1] == [0] else [0, *starts]
 
 
 def _answered_calls(messages: Sequence[Message]) -> Iterator[tuple[int, int]]:

@@ -73,7 +73,6 @@ class Engine:
         *,
         cache: bool = True,
         conversation: str | None = None,
-        lasting: bool = False,
         constraint: Compiled | None = None,
         guide: Guide | None = None,
         seed: int = 0,
@@ -93,7 +92,7 @@ class Engine:
             sink=sink,
             cache_prompt=cache,
             conversation=conversation,
-            is_lasting=lasting or conversation is not None,
+            is_lasting=conversation is not None,
             wants_logprobs=params.top_logprobs is not None,
             guide=guide if constraint is None else Held(constraint.matcher()),
         )

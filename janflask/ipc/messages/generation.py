@@ -59,7 +59,7 @@ class GenerateRequest:
     cuts: tuple[int, ...] = ()
     markers: tuple[str, ...] = ()
     cache_prompt: bool = True  # false: compute the whole prompt, use no cached prefix
-    conversation: str | None = None  # whose prompt it is: its KV state is kept on disk, and looked for there
+    conversation: str | None = None  # whose prompt it is: its KV state is kept on disk under this name
     keep_state: bool = True  # false: its KV state stays in memory, unless it is a conversation's
     echo: bool = False  # the prompt comes before its answer, with log-probabilities where ``sampling`` asks for them
     prompt_name: str = "prompt"  # the field that it was made of

@@ -70,6 +70,20 @@ def test_an_id_from_elsewhere_tells_no_time(text: str) -> None:
     assert ids.time_of(text) is None
 
 
+@pytest.mark.parametrize("thread", [ids.new_id(ids.THREAD), "jan_1717666232", "a..b", "a" * ids.MAX_ANSWERED])
+def test_an_answers_id_tells_its_thread_and_its_time(thread: str) -> None:
+    made = ids.new_answer_id(ids.CHAT, thread)
+    assert ids.is_id(made)
+    assert ids.thread_of(made) == thread
+    assert ids.time_of(made) is not None
+    assert made.removeprefix(ids.CHAT).startswith(ids.tail_of(made))
+
+
+@pytest.mark.parametrize("behind", [".", "..", "...", ".../x", "..hidden", ".-x", "x", ".a/b", "." + "a" * 128])
+def test_an_answers_id_names_nothing_that_is_no_id(behind: str) -> None:
+    assert ids.thread_of(ids.new_id(ids.RESPONSE) + behind) is None
+
+
 def test_ids_sort_by_their_time() -> None:
     times = [0, 5, 999, 1_000, 1_700_000_000_000, 1_700_000_000_001, 1 << 47]
     made = [ids.new_id(ids.THREAD, at_ms) for at_ms in times]
