@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from janflask.errors import InvalidRequestError
-from janflask.files import ids
 from janflask.inference.backend import Counted
 from janflask.inference.backends import Backends
 from janflask.inference.deltas import Events
@@ -17,7 +16,7 @@ from janflask.inference.window import conversation
 from janflask.services.answer_making import check_outputs
 from janflask.services.answers import AnswerService
 from janflask.services.compacted import LEADING, shown
-from janflask.services.compaction import Compaction, Compactions, result_of, told_of
+from janflask.services.compaction import Compaction, Compactions, told_of
 from janflask.services.items import ItemService, drafted
 from janflask.services.models import ModelService
 from janflask.services.prompts import Begun, Prompts, RunPrompt, uncounted
@@ -71,10 +70,9 @@ class UnstoredAnswers:
         run = asked.run
         if run.compact_threshold is None:
             return asked
-        made = result_of(self._compactions.of(run, asked.messages, waiter, Tries()))
-        if made is None:
+        summary = self._compactions.of(run, asked.messages, waiter)
+        if summary is None:
             return asked
-        summary = made.message("", ids.new_id(ids.MESSAGE), ids.now_ms(), run.id)
         return replace(asked, run=replace(run, compaction=told_of(summary)), messages=(*asked.messages, summary))
 
     def summed_up(self, asked: Asked, waiter: Waiter) -> tuple[Compaction, Sequence[Message]]:
@@ -83,8 +81,7 @@ class UnstoredAnswers:
         if all(message.role in LEADING for message in messages):
             raise InvalidRequestError("there is nothing that could be summed up: send input", param="input")
         run = asked.run
-        steps = self._compactions.whole(run.model, messages, waiter, Tries(), run.instructions)
-        return result_of(steps), messages
+        return self._compactions.whole(run.model, messages, waiter, Tries(), run.instructions), messages
 
     def prompt(self, asked: Asked, waiter: Waiter) -> RunPrompt:
         """What the model is shown. Raises what ``Prompts.of`` does.
