@@ -74,7 +74,7 @@ class Services:
         answers = AnswerService(
             settings, repository, runner, items=items, messages=messages, models=models, threads=threads
         )
-        unstored = UnstoredAnswers(settings, answers, items, backends, models, compactions)
+        unstored = UnstoredAnswers(answers, backends, models, compactions)
         diagnostics = CacheDiagnostics(settings.cache_dir, seals)
         return cls(
             settings=settings,

@@ -67,7 +67,7 @@ class AnswerMaker:
     def stored(self, draft: AnswerDraft, place: Place) -> Run:
         """The answer, on disk. Everything is checked before anything is written: see ``AnswerService.create``."""
         run = self.run(draft, place)
-        lines = self._lines(draft, place)
+        lines = self.lines(draft, place)
         _check_conversation(run, place, lines)
         if place.thread is not None and place.may_stay and (stored := self._in_thread(run, place.thread, place, lines)):
             return stored
@@ -117,10 +117,9 @@ class AnswerMaker:
             truncates=draft.truncates,
             compact_threshold=draft.compact_threshold,
             top_logprobs=draft.top_logprobs,
-            cache_key=draft.cache_key,
         )
 
-    def _lines(self, draft: AnswerDraft, place: Place) -> Sequence[Message]:
+    def lines(self, draft: AnswerDraft, place: Place) -> Sequence[Message]:
         """What the draft brings, as messages of no thread yet."""
         drafts, places = self._items.opened(draft.input, draft.places)
         # A chat need not be in order: what it brings is the client's own business, stored or not.

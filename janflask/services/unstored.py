@@ -13,14 +13,11 @@ from janflask.inference.requests import ChatRequest, TemplateRequest
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
 from janflask.inference.window import conversation
-from janflask.services.answer_making import check_outputs
 from janflask.services.answers import AnswerService
 from janflask.services.compacted import LEADING, shown
 from janflask.services.compaction import Compaction, Compactions, told_of
-from janflask.services.items import ItemService, drafted
 from janflask.services.models import ModelService
 from janflask.services.prompts import Begun, Prompts, RunPrompt, uncounted
-from janflask.settings import Settings
 from janflask.storage.answers import AnswerDraft
 from janflask.storage.records import Message, Run
 
@@ -38,29 +35,17 @@ class UnstoredAnswers:
     """Has conversations answered that may go on with stored ones, and are not stored themselves. Thread-safe."""
 
     def __init__(
-        self,
-        settings: Settings,
-        answers: AnswerService,
-        items: ItemService,
-        backends: Backends,
-        models: ModelService,
-        compactions: Compactions,
+        self, answers: AnswerService, backends: Backends, models: ModelService, compactions: Compactions
     ) -> None:
-        self._settings = settings
         self._answers = answers
         self._models = models
         self._backends = backends
-        self._items = items
         self._compactions = compactions
 
     def asked(self, draft: AnswerDraft) -> Asked:
         """Raises what ``AnswerService.create`` does for what is wrong with ``draft``."""
-        history = self._answers.history(draft)
-        drafts, places = self._items.opened(draft.input, draft.places)
-        most = self._settings.max_message_mb << 20
-        new = drafted("", drafts, places, self._answers.finder(history), max_bytes=most, before=history)
-        check_outputs((*history, *new))
-        return Asked(self._answers.drafted(draft), (*history, *new), draft.keep_state)
+        run, messages = self._answers.drafted(draft)
+        return Asked(run, messages, draft.keep_state)
 
     def compacted(self, asked: Asked, waiter: Waiter) -> Asked:
         """With a summary of what is older, if the prompt is longer than the run has it. Raises as ``Compactions.of``.

@@ -297,7 +297,6 @@ class Run:
     timings: Mapping[str, Any] = field(default_factory=dict)  # a generation's, where they are known
     truncates: bool = True  # leaves out the oldest turns where not all fit; else it fails
     top_logprobs: int | None = None  # log-probabilities are in its log, with so many of the likeliest tokens
-    cache_key: str | None = None  # what its client names the prefix
     compact_threshold: int | None = None  # tokens of a prompt above which what is older is summed up first
     # The summary that was made of it: ``message_id``, ``encrypted_content``, and ``at``, in milliseconds.
     compaction: Mapping[str, Any] = field(default_factory=dict)
