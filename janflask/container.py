@@ -87,7 +87,7 @@ class Services:
             items=items,
             answers=answers,
             unstored=unstored,
-            comparisons=Comparisons(repository, answers, unstored, diagnostics),
+            comparisons=Comparisons(repository, answers, diagnostics),
             runs=RunService(
                 settings,
                 repository,

@@ -86,9 +86,6 @@ class AnswerMaker:
             response_format=draft.response_format,
             form=draft.form,
         )
-        form = None
-        if draft.form or draft.response_format is not None:
-            form = format_for(asked, *_NOBODY, {})
         now = ids.now_ms()
         return Run(
             id=ids.new_id(_PREFIXES[draft.kind]),
@@ -104,7 +101,7 @@ class AnswerMaker:
             temperature=draft.parameters.get("temperature"),
             top_p=draft.parameters.get("top_p"),
             max_completion_tokens=draft.max_tokens,
-            response_format=form,
+            response_format=format_for(asked, *_NOBODY, {}),
             form=draft.form,
             tools=tools_for(asked, *_NOBODY, {}),
             tool_choice=draft.tool_choice,

@@ -106,7 +106,7 @@ class Places:
             tuple(messages[: end + 1]),
             run,
             may_stay=run.kind is RunKind.RESPONSE and not run.in_conversation,
-            still=lambda: self._threads.message_ids(run.thread_id)[-1:] in ([last], (last,)),
+            still=lambda: list(self._threads.message_ids(run.thread_id)[-1:]) == [last],
             field="previous_response_id",
         )
 

@@ -5,7 +5,7 @@ The runner carries them out as it does other runs; streaming one, waiting for it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -142,10 +142,7 @@ class AnswerService:
 
     def finished(self, run: Run, waiter: Waiter, beat: float) -> Run:
         """The answer when it is over. Raises what ``watch`` does."""
-        return self._last(run, self.watch(run, waiter, beat))
-
-    def _last(self, run: Run, changes: Iterator[object]) -> Run:
-        for change in changes:
+        for change in self.watch(run, waiter, beat):
             if isinstance(change, RunChanged):
                 run = change.run
         return run

@@ -27,8 +27,8 @@ from janflask.ipc.messages.generation import Usage
 from janflask.services.compacted import Parts, all_but_instructions, carried, drafts_of, in_two, shown, texts
 from janflask.services.prompts import is_too_long, pieces, uncounted
 from janflask.services.seals import Seals
-from janflask.storage.items import COMPACTION, ItemDraft, SealedDraft
-from janflask.storage.records import Message, Run
+from janflask.storage.items import ItemDraft, SealedDraft, sealed_of, summary_field
+from janflask.storage.records import Message, Run, text_part
 
 KIND = "compaction"  # of its seals
 LONGEST = 1024  # tokens of a summary, or an eighth of the context if that is less
@@ -67,16 +67,15 @@ class Compaction:
             created_ms=now,
             completed_ms=now,
             role="assistant",
-            content=({"type": "text", "text": {"value": self.text, "annotations": []}},),
+            content=(text_part(self.text),),
             run_id=run.id,
-            extra={COMPACTION: {"kept": list(self.kept), "encrypted_content": self.encrypted_content}},
+            extra=summary_field(self.kept, self.encrypted_content),
         )
 
 
 def told_of(summary: Message) -> dict[str, Any]:
     """What a run keeps of a summary that was made for it."""
-    sealed = summary.extra[COMPACTION]["encrypted_content"]
-    return {"message_id": summary.id, "encrypted_content": sealed, "at": summary.created_ms}
+    return {"message_id": summary.id, "encrypted_content": sealed_of(summary), "at": summary.created_ms}
 
 
 class Compactions:

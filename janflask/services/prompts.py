@@ -40,8 +40,8 @@ _SAMPLING = frozenset(item.name for item in fields(SamplingParams))
 class Begun:
     """What an answer that broke off had said, and thought before that."""
 
-    text: str
-    reasoning: str
+    text: str = ""
+    reasoning: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.text or self.reasoning)
@@ -200,7 +200,7 @@ def uncounted(run: Run, messages: Sequence[Message]) -> ChatRequest:
         raise InvalidRequestError("there is nothing that could be answered: send input or instructions", param="input")
     found = leftovers.of_messages(texts, {}, without_tools=run.tool_choice == leftovers.NO_TOOLS)
     leftovers.refuse(found, param="input")
-    return _request(run, given, chat(run, texts), Begun("", ""), _most(run, given))
+    return _request(run, given, chat(run, texts), Begun(), _most(run, given))
 
 
 def pieces(text: str, most: int = MAX_TEXT) -> list[str]:

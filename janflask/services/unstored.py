@@ -75,7 +75,7 @@ class UnstoredAnswers:
         """
         if asked.run.truncates:
             prompts = Prompts(self._backends, self._models, Tries())
-            prompt = prompts.of(asked.run, asked.messages, Begun("", ""), waiter)
+            prompt = prompts.of(asked.run, asked.messages, Begun(), waiter)
         else:
             prompt = RunPrompt(uncounted(asked.run, asked.messages), (), 0, 0)
         request = replace(prompt.request, conversation=None, keep_state=asked.keep_state)

@@ -48,6 +48,11 @@ class Thread:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+def text_part(text: str) -> dict[str, Any]:
+    """Words, as a message's content has them."""
+    return {"type": "text", "text": {"value": text, "annotations": []}}
+
+
 def words_of(content: object) -> str:
     """What a message says in words, wherever they stand in its content: what a model, a search or a reader is given.
 
