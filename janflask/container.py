@@ -74,7 +74,7 @@ class Services:
         answers = AnswerService(
             settings, repository, runner, items=items, messages=messages, models=models, threads=threads
         )
-        unstored = UnstoredAnswers(settings, answers, items, backends, models, compactions)
+        unstored = UnstoredAnswers(answers, backends, models, compactions)
         diagnostics = CacheDiagnostics(settings.cache_dir, seals)
         return cls(
             settings=settings,
@@ -87,7 +87,7 @@ class Services:
             items=items,
             answers=answers,
             unstored=unstored,
-            comparisons=Comparisons(repository, answers, unstored, diagnostics),
+            comparisons=Comparisons(repository, answers, diagnostics),
             runs=RunService(
                 settings,
                 repository,

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from janflask.container import Services
-from janflask.files import ids
-from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
-from janflask.services.compaction import result_of
+from janflask.services.compaction import Compactions
 from janflask.storage.base import ThreadStore
 from janflask.storage.items import is_summary
 from janflask.storage.records import Message, Run
 
 
 def summed_up(
-    services: Services, threads: ThreadStore, run: Run, messages: Sequence[Message], waiter: Waiter
+    compactions: Compactions, threads: ThreadStore, run: Run, messages: Sequence[Message], waiter: Waiter
 ) -> Message | None:
     """The summary, which is the thread's newest message from now on; None where none is due, or nothing is older.
 
@@ -24,9 +21,7 @@ def summed_up(
     made = next((message for message in reversed(messages) if message.run_id == run.id), None)
     if made is not None and is_summary(made):
         return made
-    compaction = result_of(services.compactions.of(run, messages, waiter, Tries()))
-    if compaction is None:
-        return None
-    summary = compaction.message(run.thread_id, ids.new_id(ids.MESSAGE), ids.now_ms(), run.id)
-    threads.append(run.thread_id, [summary])
+    summary = compactions.of(run, messages, waiter)
+    if summary is not None:
+        threads.append(run.thread_id, [summary])
     return summary

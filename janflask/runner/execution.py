@@ -172,7 +172,8 @@ class Execution:
 
     def _compact(self, waiter: Waiter) -> None:
         """What is older is summed up, once, if the prompt is longer than the run has it."""
-        summary = summed_up(self._services, self._threads, self._live.run, self._messages(Begun("", "")), waiter)
+        messages = self._messages(Begun())
+        summary = summed_up(self._services.compactions, self._threads, self._live.run, messages, waiter)
         if summary is not None:
             self._live.update(lambda run: replace(run, compaction=told_of(summary)))
 

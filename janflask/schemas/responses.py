@@ -291,7 +291,6 @@ class ResponseRequestSchema(_Conversation, ConstraintFields, InferenceSchema):
             top_logprobs=top if LOGPROBS in include or top else None,
             truncates=data.get("truncation") == "auto",
             compact_threshold=threshold_of(data.get("context_management")),
-            cache_key=data.get("prompt_cache_key"),
             keep_state=data.get("store", True) or data.get("prompt_cache_key") is not None,
             metadata=data.get("metadata") or {},
             asked=_asked(original, tools, include),

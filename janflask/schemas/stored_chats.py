@@ -20,7 +20,7 @@ from janflask.schemas.sampling import Base
 from janflask.schemas.tool_choice import ToolChoice, plan_of, word_of
 from janflask.storage.answers import AnswerDraft
 from janflask.storage.items import CALL_ID, CALLS, NAME, REASONING, kept_calls
-from janflask.storage.records import MessageDraft, RunKind
+from janflask.storage.records import MessageDraft, RunKind, text_part
 from janflask.storage.rounds import Call
 
 INCLUDE_USAGE, CALLS_FUNCTION = "include_usage", "calls_function"  # of what is told back: how it is told
@@ -126,7 +126,7 @@ def _content(turn: ChatMessage, sent: Mapping[str, Any]) -> list[Mapping[str, An
 def _part(part: Mapping[str, Any]) -> Mapping[str, Any]:
     if part["type"] == "refusal":
         return {"type": "refusal", "refusal": part["refusal"]}
-    return {"type": "text", "text": {"value": part["text"], "annotations": []}}
+    return text_part(part["text"])
 
 
 # --- later ------------------------------------------------------------------------------------------------------------

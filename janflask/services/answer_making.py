@@ -67,7 +67,7 @@ class AnswerMaker:
     def stored(self, draft: AnswerDraft, place: Place) -> Run:
         """The answer, on disk. Everything is checked before anything is written: see ``AnswerService.create``."""
         run = self.run(draft, place)
-        lines = self._lines(draft, place)
+        lines = self.lines(draft, place)
         _check_conversation(run, place, lines)
         if place.thread is not None and place.may_stay and (stored := self._in_thread(run, place.thread, place, lines)):
             return stored
@@ -86,9 +86,6 @@ class AnswerMaker:
             response_format=draft.response_format,
             form=draft.form,
         )
-        form = None
-        if draft.form or draft.response_format is not None:
-            form = format_for(asked, *_NOBODY, {})
         now = ids.now_ms()
         return Run(
             id=ids.new_id(_PREFIXES[draft.kind]),
@@ -104,7 +101,7 @@ class AnswerMaker:
             temperature=draft.parameters.get("temperature"),
             top_p=draft.parameters.get("top_p"),
             max_completion_tokens=draft.max_tokens,
-            response_format=form,
+            response_format=format_for(asked, *_NOBODY, {}),
             form=draft.form,
             tools=tools_for(asked, *_NOBODY, {}),
             tool_choice=draft.tool_choice,
@@ -117,10 +114,9 @@ class AnswerMaker:
             truncates=draft.truncates,
             compact_threshold=draft.compact_threshold,
             top_logprobs=draft.top_logprobs,
-            cache_key=draft.cache_key,
         )
 
-    def _lines(self, draft: AnswerDraft, place: Place) -> Sequence[Message]:
+    def lines(self, draft: AnswerDraft, place: Place) -> Sequence[Message]:
         """What the draft brings, as messages of no thread yet."""
         drafts, places = self._items.opened(draft.input, draft.places)
         # A chat need not be in order: what it brings is the client's own business, stored or not.

@@ -9,7 +9,7 @@ from janflask.errors import InvalidRequestError, NotFoundError
 from janflask.files import ids
 from janflask.ipc.clients.runner import RunnerClient
 from janflask.services.items import locked
-from janflask.services.run_start import revive
+from janflask.services.run_start import answering
 from janflask.storage.answers import AnswerDraft
 from janflask.storage.base import Repository
 from janflask.storage.records import Message, Run, RunKind, RunStatus, Thread
@@ -60,10 +60,7 @@ class Places:
 
     def check_free(self, thread_id: str) -> None:
         """Raises ConflictError while the thread is being answered."""
-        if (run_id := self._runs.open_run(thread_id)) is None:
-            return
-        revive(self._runner, thread_id, run_id)
-        if (run_id := self._runs.open_run(thread_id)) is not None:
+        if (run_id := answering(self._runs, self._runner, thread_id)) is not None:
             raise locked(thread_id, run_id)
 
     def _in(self, name: str) -> Place:
@@ -109,7 +106,7 @@ class Places:
             tuple(messages[: end + 1]),
             run,
             may_stay=run.kind is RunKind.RESPONSE and not run.in_conversation,
-            still=lambda: self._threads.message_ids(run.thread_id)[-1:] in ([last], (last,)),
+            still=lambda: list(self._threads.message_ids(run.thread_id)[-1:]) == [last],
             field="previous_response_id",
         )
 

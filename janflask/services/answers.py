@@ -5,7 +5,7 @@ The runner carries them out as it does other runs; streaming one, waiting for it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -16,9 +16,8 @@ from janflask.inference.waiting import Waiter
 from janflask.ipc.clients.runner import RunnerClient
 from janflask.ipc.messages.runner import RunChanged
 from janflask.services.answer_list import answers_between
-from janflask.services.answer_making import AnswerMaker
+from janflask.services.answer_making import AnswerMaker, check_outputs
 from janflask.services.answer_places import Places
-from janflask.services.item_lookup import finder
 from janflask.services.items import ItemService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
@@ -79,17 +78,12 @@ class AnswerService:
             self._places.check_free(place.thread.id)
         return begun(self._runner, self._maker.stored(draft, place))
 
-    def drafted(self, draft: AnswerDraft) -> Run:
-        """The answer as it would be, but of no thread. Raises what ``create`` does."""
-        return self._maker.run(draft, self._places.of(draft))
-
-    def history(self, draft: AnswerDraft) -> list[Message]:
-        """All that comes before ``draft.input``. Raises what ``create`` does for what the draft names."""
-        return list(self._places.of(draft).messages)
-
-    def finder(self, history: Sequence[Message]) -> Callable[[str], Item]:
-        """What finds the items that an input refers to, behind ``history`` (``services.item_lookup``)."""
-        return finder(self._threads, history)
+    def drafted(self, draft: AnswerDraft) -> tuple[Run, Sequence[Message]]:
+        """A response as it would be, but of no thread, and all that it answers. Raises what ``create`` does."""
+        place = self._places.of(draft)
+        messages = (*place.messages, *self._maker.lines(draft, place))
+        check_outputs(messages)
+        return self._maker.run(draft, place), messages
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -148,10 +142,7 @@ class AnswerService:
 
     def finished(self, run: Run, waiter: Waiter, beat: float) -> Run:
         """The answer when it is over. Raises what ``watch`` does."""
-        return self._last(run, self.watch(run, waiter, beat))
-
-    def _last(self, run: Run, changes: Iterator[object]) -> Run:
-        for change in changes:
+        for change in self.watch(run, waiter, beat):
             if isinstance(change, RunChanged):
                 run = change.run
         return run

@@ -14,6 +14,7 @@ from typing import Any
 from janflask.inference.requests import ChatMessage
 from janflask.storage.items import (
     COMPACTION,
+    KEPT,
     TOOL,
     CallDraft,
     Item,
@@ -45,7 +46,7 @@ def shown(messages: Sequence[Message]) -> list[Message]:
     place = next((number for number in reversed(range(len(messages))) if is_summary(messages[number])), None)
     if place is None:
         return list(messages)
-    named = messages[place].extra[COMPACTION].get("kept")
+    named = messages[place].extra[COMPACTION].get(KEPT)
     ids = {name for name in named if isinstance(name, str)} if isinstance(named, list) else set()
     kept = [message for message in messages[:place] if message.id in ids and not is_summary(message)]
     return [

@@ -7,15 +7,16 @@ is longer than the model's context is summed up in parts, each together with the
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from janflask.errors import ContextLengthExceededError, EngineError, TemplateGivenUpError
+from janflask.files import ids
 from janflask.inference.backend import Backend
 from janflask.inference.backends import Backends
-from janflask.inference.deltas import Done, Event, TextDelta
+from janflask.inference.deltas import Done, TextDelta
 from janflask.inference.requests import ChatMessage, ChatRequest, TemplateRequest, TokenizeRequest
 from janflask.inference.totals import total
 from janflask.inference.tries import Tries
@@ -24,16 +25,16 @@ from janflask.inference.window import conversation
 from janflask.ipc.messages.engine import MAX_TEXT
 from janflask.ipc.messages.generation import Usage
 from janflask.services.compacted import Parts, all_but_instructions, carried, drafts_of, in_two, shown, texts
-from janflask.services.prompts import uncounted
+from janflask.services.prompts import is_too_long, pieces, uncounted
 from janflask.services.seals import Seals
-from janflask.storage.items import COMPACTION, ItemDraft, SealedDraft
-from janflask.storage.records import Message, Run
+from janflask.storage.items import ItemDraft, SealedDraft, sealed_of, summary_field
+from janflask.storage.records import Message, Run, text_part
 
 KIND = "compaction"  # of its seals
 LONGEST = 1024  # tokens of a summary, or an eighth of the context if that is less
 SHORTEST = 32
 _PIECE = MAX_TEXT // 2  # characters that are sent at once
-BEAT = 1.0  # seconds after which a silent model lets the caller look around
+_BEAT = 1.0  # seconds between two looks at a silent model; nobody is told of them
 
 _SYSTEM = (
     "You sum up conversations between a user and an assistant, so that they can go on from your summary alone. "
@@ -47,9 +48,6 @@ _SO_FAR = "Summary of what was before:\n"
 _WORDS = "The user's own words:\n\n"
 _SUMMARY = "\n\nWhat was said and done:\n\n"
 
-Events = Generator[list[Event], None, "Compaction"]
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
@@ -60,24 +58,24 @@ class Compaction:
     kept: tuple[str, ...]  # ids of messages
     usage: Usage
 
-    def message(self, thread_id: str, message_id: str, at_ms: int, run_id: str | None = None) -> Message:
-        """The line of a thread that stands for what is before it."""
+    def message(self, run: Run) -> Message:
+        """The line of the run's thread that stands for what is before it."""
+        now = ids.now_ms()
         return Message(
-            id=message_id,
-            thread_id=thread_id,
-            created_ms=at_ms,
-            completed_ms=at_ms,
+            id=ids.new_id(ids.MESSAGE),
+            thread_id=run.thread_id,
+            created_ms=now,
+            completed_ms=now,
             role="assistant",
-            content=({"type": "text", "text": {"value": self.text, "annotations": []}},),
-            run_id=run_id,
-            extra={COMPACTION: {"kept": list(self.kept), "encrypted_content": self.encrypted_content}},
+            content=(text_part(self.text),),
+            run_id=run.id,
+            extra=summary_field(self.kept, self.encrypted_content),
         )
 
 
 def told_of(summary: Message) -> dict[str, Any]:
     """What a run keeps of a summary that was made for it."""
-    sealed = summary.extra[COMPACTION]["encrypted_content"]
-    return {"message_id": summary.id, "encrypted_content": sealed, "at": summary.created_ms}
+    return {"message_id": summary.id, "encrypted_content": sealed_of(summary), "at": summary.created_ms}
 
 
 class Compactions:
@@ -102,7 +100,7 @@ class Compactions:
 
     def due(self, prompt: TemplateRequest, threshold: int, waiter: Waiter, tries: Tries) -> bool:
         """Whether the prompt is longer than ``threshold`` tokens, or than three quarters of the context."""
-        if sum(len(message.text) for message in prompt.messages) > MAX_TEXT:
+        if is_too_long(prompt.messages):
             return True
         backend = self._backends.of(prompt.model)
         try:
@@ -111,41 +109,38 @@ class Compactions:
             return True
         return tokens > _within(threshold, backend.info(waiter).ctx_len)
 
-    def of(
-        self, run: Run, messages: Sequence[Message], waiter: Waiter, tries: Tries
-    ) -> Generator[list[Event], None, Compaction | None]:
-        """The older part of ``messages`` is summed up if they are too long a prompt for ``run``. As ``older``."""
+    def of(self, run: Run, messages: Sequence[Message], waiter: Waiter) -> Message | None:
+        """A summary of the older part of ``messages`` if they are too long a prompt for ``run``, not yet stored.
+
+        None where that is not so, or where nothing is older. Raises as ``whole``.
+        """
+        tries = Tries()
         self._backends.of(run.model).info(waiter, overrides=run.settings)  # one that does not run is started with them
         threshold = run.compact_threshold or sys.maxsize
-        if self.due(TemplateRequest.of(uncounted(run, messages)), threshold, waiter, tries):
-            return (yield from self.older(run.model, conversation(shown(messages)), threshold, waiter, tries))
-        return None
+        if not self.due(TemplateRequest.of(uncounted(run, messages)), threshold, waiter, tries):
+            return None
+        made = self.older(run.model, conversation(shown(messages)), threshold, waiter, tries)
+        return None if made is None else made.message(run)
 
     def older(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        threshold: int,
-        waiter: Waiter,
-        tries: Tries,
-        instructions: str = "",
-    ) -> Generator[list[Event], None, Compaction | None]:
+        self, model: str, messages: Sequence[Message], threshold: int, waiter: Waiter, tries: Tries
+    ) -> Compaction | None:
         """The older part of what a model would be shown is summed up: the newest quarter of ``threshold`` stays.
 
-        None where there is nothing older. Gives an empty list now and then until it is done. Raises as ``whole``.
+        None where there is nothing older. Raises as ``whole``.
         """
-        ask = _Asking(self._backends.of(model), model, instructions, waiter, tries)
+        ask = _Asking(self._backends.of(model), model, "", waiter, tries)
         quarter = _within(threshold, ask.context) // 4
         ask.room = min(ask.room, max(SHORTEST, quarter))
         parts = in_two(messages, lambda step: ask.tokens(texts(step)), quarter)
         if not any(texts(parts.older)):
             return None
-        summary = yield from ask.summary(tuple(texts(parts.older)))
+        summary = ask.summary(tuple(texts(parts.older)))
         return self._compaction(summary, parts, ask)
 
     def whole(
         self, model: str, messages: Sequence[Message], waiter: Waiter, tries: Tries, instructions: str = ""
-    ) -> Events:
+    ) -> Compaction:
         """All of a conversation is summed up; the user's newest words, as many as fit, stand in it as they are.
 
         The model is told ``instructions`` that are no longer than a summary.
@@ -155,22 +150,12 @@ class Compactions:
         """
         ask = _Asking(self._backends.of(model), model, instructions, waiter, tries)
         parts = all_but_instructions(messages)
-        summary = yield from ask.summary(tuple(texts(parts.older)))
+        summary = ask.summary(tuple(texts(parts.older)))
         return self._compaction(_quoting(parts.older, summary, ask), parts, ask)
 
     def _compaction(self, summary: str, parts: Parts, ask: _Asking) -> Compaction:
         sealed = self._seals.sealed(KIND, carried(summary, parts.kept))
         return Compaction(summary, sealed, tuple(message.id for message in parts.kept), ask.usage)
-
-
-def result_of(steps: Generator[object, None, T]) -> T:
-    """What comes of it, for those who have nothing to do meanwhile."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: T = end.value
-            return result
 
 
 def _within(threshold: int, context: int | None) -> int:
@@ -206,14 +191,14 @@ class _Asking:
 
     def tokens(self, parts: Iterator[str] | Sequence[str]) -> int:
         """Of texts, about: one by one, each in pieces that are not too long for a backend."""
-        return sum(self._length(piece) for text in parts for piece in _pieces(text))
+        return sum(self._length(piece) for text in parts for piece in pieces(text, _PIECE))
 
-    def summary(self, told: Sequence[str]) -> Generator[list[Event], None, str]:
+    def summary(self, told: Sequence[str]) -> str:
         """Of what is told, in order."""
         summary = ""
         for part in self._parts(told):
             so_far = _SO_FAR + summary + "\n\n" if summary else ""
-            summary = yield from self._said(so_far + part + _END)
+            summary = self._said(so_far + part + _END)
         return summary
 
     def _parts(self, told: Sequence[str]) -> Iterator[str]:
@@ -267,15 +252,13 @@ class _Asking:
     def _with(self, text: str) -> ChatRequest:
         return replace(self._request, messages=(*self._request.messages, ChatMessage.of("user", text)))
 
-    def _said(self, text: str) -> Generator[list[Event], None, str]:
+    def _said(self, text: str) -> str:
         said = ""
         request = replace(self._with(text), max_tokens=self.room)
-        with closing(self._backend.chat(request, self._waiter, BEAT, self._tries)) as events:
+        with closing(self._backend.chat(request, self._waiter, _BEAT, self._tries)) as events:
             for batch in events:
                 said += "".join(event.text for event in batch if isinstance(event, TextDelta))
                 self._done += [event for event in batch if isinstance(event, Done)]
-                if not batch:
-                    yield []
         if not said.strip():
             raise EngineError(f"{self._request.model} gave no summary of the conversation", code="compaction_failed")
         return said.strip()
@@ -292,7 +275,3 @@ def _quoting(messages: Sequence[Message], summary: str, ask: _Asking) -> str:
                 break
             quoted.insert(0, message.text)
     return _WORDS + "\n\n".join(quoted) + _SUMMARY + summary if quoted else summary
-
-
-def _pieces(text: str) -> list[str]:
-    return [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]

@@ -12,7 +12,6 @@ from janflask.services.answers import AnswerService
 from janflask.services.cache_diagnostics import CacheDiagnostics, Fingerprint, compared
 from janflask.services.compacted import as_json, shown
 from janflask.services.inherited import run_parameters
-from janflask.services.unstored import UnstoredAnswers
 from janflask.storage.answers import AnswerDraft
 from janflask.storage.base import Repository
 from janflask.storage.items import ItemKind, is_summary, readable_items
@@ -24,26 +23,19 @@ COMPARISON = "prompt_cache_comparison"  # of what is kept of a request: what ``c
 class Comparisons:
     """Makes comparisons. Thread-safe."""
 
-    def __init__(
-        self,
-        repository: Repository,
-        answers: AnswerService,
-        unstored: UnstoredAnswers,
-        diagnostics: CacheDiagnostics,
-    ) -> None:
+    def __init__(self, repository: Repository, answers: AnswerService, diagnostics: CacheDiagnostics) -> None:
         self._threads = repository.threads
         self._answers = answers
-        self._unstored = unstored
         self._diagnostics = diagnostics
 
     def made(self, draft: AnswerDraft) -> AnswerDraft:
-        """``draft``, which keeps the comparison that it asks for. Raises what ``UnstoredAnswers.asked`` does."""
+        """``draft``, which keeps the comparison that it asks for. Raises what ``AnswerService.create`` does."""
         named = (draft.asked.get("prompt_cache_options") or {}).get("comparison_response_id")
         if not named:
             return draft
-        asked = self._unstored.asked(draft)
-        now = self._fingerprint(asked.run, asked.messages)
-        before, is_new_summary = self._stored(named, asked.messages)
+        run, messages = self._answers.drafted(draft)
+        now = self._fingerprint(run, messages)
+        before, is_new_summary = self._stored(named, messages)
         kept = compared(before, now, is_compacted=is_new_summary)
         return replace(draft, asked={**draft.asked, COMPARISON: kept})
 

@@ -13,7 +13,6 @@ from janflask.files import ids
 from janflask.storage.items import (
     CALL_ID,
     CALLS,
-    COMPACTION,
     REASONING,
     TOOL,
     CallDraft,
@@ -25,8 +24,9 @@ from janflask.storage.items import (
     SealedDraft,
     SummaryDraft,
     kept_calls,
+    sealed_of,
 )
-from janflask.storage.records import Message, MessageDraft
+from janflask.storage.records import Message, MessageDraft, text_part
 from janflask.storage.rounds import Call
 
 
@@ -40,7 +40,7 @@ def draft_of(item: Item) -> ItemDraft:
         return ReasoningDraft(item.text)
     said = item.message
     if item.kind is ItemKind.COMPACTION:
-        return SealedDraft(item.kind, str(said.extra[COMPACTION].get("encrypted_content", "")))
+        return SealedDraft(item.kind, sealed_of(said))
     return MessageDraft(
         role=said.role,
         content=said.content,
@@ -93,11 +93,6 @@ def _line(
         content=content,
         extra={**thoughts, **(extra or {})},
     )
-
-
-def text_part(text: str) -> dict[str, Any]:
-    """Words, as a message's content has them."""
-    return {"type": "text", "text": {"value": text, "annotations": []}}
 
 
 def check_size(line: Message, max_bytes: int, place: str) -> None:

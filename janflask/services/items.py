@@ -12,15 +12,12 @@ from janflask.files import ids
 from janflask.services.call_order import CallOrder
 from janflask.services.compaction import Compactions
 from janflask.services.item_lines import check_size, draft_of, is_assistants, line_of, thoughts_line
-from janflask.services.item_lines import text_part as text_part
 from janflask.services.messages import MessageService, check_thread_id
 from janflask.services.seals import Seals
 from janflask.services.threads import ThreadService
 from janflask.settings import Settings
 from janflask.storage.base import Order, Page, Repository, Slice, ThreadStore
 from janflask.storage.items import (
-    COMPACTION,
-    KEPT,
     Item,
     ItemDraft,
     ItemKind,
@@ -32,6 +29,7 @@ from janflask.storage.items import (
     message_ids_of,
     place_in,
     readable_items,
+    summary_field,
     without,
 )
 from janflask.storage.records import Message, Thread, ThreadDraft
@@ -85,7 +83,7 @@ def drafted(
         line = line_of(thread_id, found, thought)
         if isinstance(found, SummaryDraft):
             kept = [item.id for item, _ in lines[len(lines) - found.leading :]]
-            line = replace(line, extra={COMPACTION: {KEPT: kept, "encrypted_content": found.encrypted_content}})
+            line = replace(line, extra=summary_field(kept, found.encrypted_content))
         thought = ""
         calls.add(found, place)
         lines.append((line, place))

@@ -11,7 +11,7 @@ from janflask.inference.parts import ReasoningPart, ToolCallPart
 from janflask.inference.requests import CallChoice, ChatMessage, ChatRequest, Tool
 from janflask.storage.answers import AnswerDraft
 from janflask.storage.items import CallDraft, ItemDraft, OutputDraft, ReasoningDraft
-from janflask.storage.records import CallPlan, MessageDraft
+from janflask.storage.records import CallPlan, MessageDraft, text_part
 
 
 def answer_draft(request: MessagesRequest, chat: ChatRequest) -> AnswerDraft:
@@ -54,8 +54,7 @@ def _items(message: ChatMessage) -> Iterator[ItemDraft]:
         return
     yield from (ReasoningDraft(part.text) for part in message.parts if isinstance(part, ReasoningPart))
     if message.text or message.role != ASSISTANT:
-        content = {"type": "text", "text": {"value": message.text, "annotations": []}}
-        yield MessageDraft(role=message.role, content=(content,))
+        yield MessageDraft(role=message.role, content=(text_part(message.text),))
     for part in message.parts:
         if isinstance(part, ToolCallPart):
             yield CallDraft(part.id, part.name, part.arguments)

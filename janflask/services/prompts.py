@@ -40,8 +40,8 @@ _SAMPLING = frozenset(item.name for item in fields(SamplingParams))
 class Begun:
     """What an answer that broke off had said, and thought before that."""
 
-    text: str
-    reasoning: str
+    text: str = ""
+    reasoning: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.text or self.reasoning)
@@ -118,7 +118,7 @@ class Prompts:
     ) -> tuple[Window, Counted | None]:
         """All of ``texts``. Raises ContextLengthExceededError when they leave no room for a token."""
         turns = chat(run, texts)
-        if _is_too_long(turns):
+        if is_too_long(turns):
             raise ContextLengthExceededError(
                 f"prompt is too long: {sum(len(turn.text) for turn in turns)} characters > {MAX_TEXT} maximum. "
                 "Shorten the input, or let the oldest turns be left out",
@@ -139,7 +139,7 @@ class Prompts:
 
         def fits(within: int, part: Sequence[Message]) -> bool:
             turns = chat(run, part)
-            if _is_too_long(turns):
+            if is_too_long(turns):
                 return False
             try:
                 tried[len(part)] = self._lay_out(run, turns, waiter)
@@ -166,8 +166,8 @@ class Prompts:
 
     def _length(self, run: Run, turns: tuple[ChatMessage, ...], waiter: Waiter) -> int:
         """Tokens of the prompt; of its words alone, counted in parts, where these are too many to be laid out."""
-        if _is_too_long(turns):
-            return sum(self._count(run, part, waiter) for turn in turns for part in _parts(turn.text))
+        if is_too_long(turns):
+            return sum(self._count(run, part, waiter) for turn in turns for part in pieces(turn.text))
         return self._lay_out(run, turns, waiter).tokens
 
     def _lay_out(self, run: Run, turns: tuple[ChatMessage, ...], waiter: Waiter) -> Counted:
@@ -184,8 +184,8 @@ class Prompts:
         return self._backends.of(run.model).count(request, waiter, self._tries).tokens
 
 
-def _is_too_long(turns: Sequence[ChatMessage]) -> bool:
-    """To be laid out."""
+def is_too_long(turns: Sequence[ChatMessage]) -> bool:
+    """Whether they are more than can be laid out."""
     return sum(len(turn.text) for turn in turns) > MAX_TEXT
 
 
@@ -200,12 +200,12 @@ def uncounted(run: Run, messages: Sequence[Message]) -> ChatRequest:
         raise InvalidRequestError("there is nothing that could be answered: send input or instructions", param="input")
     found = leftovers.of_messages(texts, {}, without_tools=run.tool_choice == leftovers.NO_TOOLS)
     leftovers.refuse(found, param="input")
-    return _request(run, given, chat(run, texts), Begun("", ""), _most(run, given))
+    return _request(run, given, chat(run, texts), Begun(), _most(run, given))
 
 
-def _parts(text: str) -> list[str]:
-    """No longer than an engine takes at once."""
-    return [text[start : start + MAX_TEXT] for start in range(0, len(text), MAX_TEXT)]
+def pieces(text: str, most: int = MAX_TEXT) -> list[str]:
+    """Of at most so many characters, by default what an engine takes at once."""
+    return [text[start : start + most] for start in range(0, len(text), most)]
 
 
 def _most(run: Run, given: Mapping[str, Any]) -> int | None:

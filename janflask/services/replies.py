@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from janflask.storage.items import CALLS, REASONING, kept_calls
-from janflask.storage.records import Message, Run, RunKind, RunStatus
+from janflask.storage.records import Message, Run, RunKind, RunStatus, text_part
 from janflask.storage.rounds import FIELD, Round, kept
 from janflask.storage.run_log import ended_ms
 
@@ -98,7 +98,7 @@ def _said(run: Run, text: str, reasoning: str, since: Sequence[Round]) -> dict[s
     return {
         "thread_id": run.thread_id,
         "role": "assistant",
-        "content": ({"type": "text", "text": {"value": text, "annotations": []}},),
+        "content": (text_part(text),),
         "assistant_id": run.assistant_id,
         "run_id": run.id,
         "extra": extra,

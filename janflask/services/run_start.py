@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from janflask.errors import InvalidRequestError, NotFoundError, UnavailableError
 from janflask.ipc.clients.runner import RunnerClient
 from janflask.services.models import ModelService
+from janflask.storage.base import RunStore
 from janflask.storage.records import Run
 
 ANY_MODEL = "*"
@@ -38,6 +39,15 @@ def begun(runner: RunnerClient, run: Run) -> Run:
     except UnavailableError as error:
         log.warning("run %s begins when the runner is back: %s", run.id, error.message)
         return run
+
+
+def answering(runs: RunStore, runner: RunnerClient, thread_id: str) -> str | None:
+    """The thread's run that is under way, after the runner has looked whether it still is."""
+    run_id = runs.open_run(thread_id)
+    if run_id is None:
+        return None
+    revive(runner, thread_id, run_id)
+    return runs.open_run(thread_id)
 
 
 def revive(runner: RunnerClient, thread_id: str, run_id: str) -> None:

@@ -24,7 +24,7 @@ from janflask.services.messages import MessageService, check_thread_id
 from janflask.services.models import ModelService
 from janflask.services.run_calls import answered, format_for, seen, tools_for
 from janflask.services.run_changes import Changes, changes_of
-from janflask.services.run_start import TIMEOUT, begun, chosen_model, revive
+from janflask.services.run_start import TIMEOUT, answering, begun, chosen_model, revive
 from janflask.services.threads import ThreadService
 from janflask.settings import Settings
 from janflask.storage.base import Page, Repository, Slice
@@ -114,11 +114,7 @@ class RunService:
 
     def check_free(self, thread_id: str) -> None:
         """Raises InvalidRequestError while a run of the thread is under way."""
-        run_id = self._store.open_run(thread_id)
-        if run_id is None:
-            return
-        revive(self._runner, thread_id, run_id)
-        if (run_id := self._store.open_run(thread_id)) is not None:
+        if (run_id := answering(self._store, self._runner, thread_id)) is not None:
             raise _busy(thread_id, run_id)
 
     def _run(self, thread: Thread, draft: RunDraft) -> Run:

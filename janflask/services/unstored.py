@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from janflask.errors import InvalidRequestError
-from janflask.files import ids
 from janflask.inference.backend import Counted
 from janflask.inference.backends import Backends
 from janflask.inference.deltas import Events
@@ -14,14 +13,11 @@ from janflask.inference.requests import ChatRequest, TemplateRequest
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
 from janflask.inference.window import conversation
-from janflask.services.answer_making import check_outputs
 from janflask.services.answers import AnswerService
 from janflask.services.compacted import LEADING, shown
-from janflask.services.compaction import Compaction, Compactions, result_of, told_of
-from janflask.services.items import ItemService, drafted
+from janflask.services.compaction import Compaction, Compactions, told_of
 from janflask.services.models import ModelService
 from janflask.services.prompts import Begun, Prompts, RunPrompt, uncounted
-from janflask.settings import Settings
 from janflask.storage.answers import AnswerDraft
 from janflask.storage.records import Message, Run
 
@@ -39,29 +35,17 @@ class UnstoredAnswers:
     """Has conversations answered that may go on with stored ones, and are not stored themselves. Thread-safe."""
 
     def __init__(
-        self,
-        settings: Settings,
-        answers: AnswerService,
-        items: ItemService,
-        backends: Backends,
-        models: ModelService,
-        compactions: Compactions,
+        self, answers: AnswerService, backends: Backends, models: ModelService, compactions: Compactions
     ) -> None:
-        self._settings = settings
         self._answers = answers
         self._models = models
         self._backends = backends
-        self._items = items
         self._compactions = compactions
 
     def asked(self, draft: AnswerDraft) -> Asked:
         """Raises what ``AnswerService.create`` does for what is wrong with ``draft``."""
-        history = self._answers.history(draft)
-        drafts, places = self._items.opened(draft.input, draft.places)
-        most = self._settings.max_message_mb << 20
-        new = drafted("", drafts, places, self._answers.finder(history), max_bytes=most, before=history)
-        check_outputs((*history, *new))
-        return Asked(self._answers.drafted(draft), (*history, *new), draft.keep_state)
+        run, messages = self._answers.drafted(draft)
+        return Asked(run, messages, draft.keep_state)
 
     def compacted(self, asked: Asked, waiter: Waiter) -> Asked:
         """With a summary of what is older, if the prompt is longer than the run has it. Raises as ``Compactions.of``.
@@ -71,10 +55,9 @@ class UnstoredAnswers:
         run = asked.run
         if run.compact_threshold is None:
             return asked
-        made = result_of(self._compactions.of(run, asked.messages, waiter, Tries()))
-        if made is None:
+        summary = self._compactions.of(run, asked.messages, waiter)
+        if summary is None:
             return asked
-        summary = made.message("", ids.new_id(ids.MESSAGE), ids.now_ms(), run.id)
         return replace(asked, run=replace(run, compaction=told_of(summary)), messages=(*asked.messages, summary))
 
     def summed_up(self, asked: Asked, waiter: Waiter) -> tuple[Compaction, Sequence[Message]]:
@@ -83,8 +66,7 @@ class UnstoredAnswers:
         if all(message.role in LEADING for message in messages):
             raise InvalidRequestError("there is nothing that could be summed up: send input", param="input")
         run = asked.run
-        steps = self._compactions.whole(run.model, messages, waiter, Tries(), run.instructions)
-        return result_of(steps), messages
+        return self._compactions.whole(run.model, messages, waiter, Tries(), run.instructions), messages
 
     def prompt(self, asked: Asked, waiter: Waiter) -> RunPrompt:
         """What the model is shown. Raises what ``Prompts.of`` does.
@@ -93,7 +75,7 @@ class UnstoredAnswers:
         """
         if asked.run.truncates:
             prompts = Prompts(self._backends, self._models, Tries())
-            prompt = prompts.of(asked.run, asked.messages, Begun("", ""), waiter)
+            prompt = prompts.of(asked.run, asked.messages, Begun(), waiter)
         else:
             prompt = RunPrompt(uncounted(asked.run, asked.messages), (), 0, 0)
         request = replace(prompt.request, conversation=None, keep_state=asked.keep_state)

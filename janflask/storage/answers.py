@@ -40,7 +40,6 @@ class AnswerDraft:
     top_logprobs: int | None = None
     truncates: bool = False
     compact_threshold: int | None = None
-    cache_key: str | None = None
     keep_state: bool = True  # its KV state may go to the disk, though it is not stored itself
     metadata: Mapping[str, Any] = field(default_factory=dict)
     asked: Mapping[str, Any] = field(default_factory=dict)

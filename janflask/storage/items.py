@@ -36,7 +36,7 @@ CALLS = "tool_calls"  # fields of a message
 CALL_ID = "tool_call_id"
 REASONING = "reasoning_content"
 COMPACTION = "compaction"
-KEPT = "kept"  # of a compaction
+KEPT, _SEALED = "kept", "encrypted_content"  # of a compaction
 NAME = "name"  # who of its role speaks, where a chat says so
 TOOL = "tool"  # the role of an output
 
@@ -138,6 +138,16 @@ def compaction_id(message_id: str) -> str:
 def is_summary(message: Message) -> bool:
     """Whether it stands for what is before it."""
     return isinstance(message.extra.get(COMPACTION), Mapping)
+
+
+def summary_field(kept: Iterable[str], sealed: str) -> dict[str, Any]:
+    """The field that makes a message a summary: ``kept`` are the ids of the messages that it does not stand for."""
+    return {COMPACTION: {KEPT: list(kept), _SEALED: sealed}}
+
+
+def sealed_of(summary: Message) -> str:
+    """What clients have of a summary; empty if that was taken out of the file."""
+    return str(summary.extra[COMPACTION].get(_SEALED, ""))
 
 
 def items_of(message: Message) -> Iterator[Item]:

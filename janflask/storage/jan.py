@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from janflask.errors import StoreDamagedError, why_not_json
-from janflask.storage.records import Message, Thread, ThreadAssistant
+from janflask.storage.records import Message, Thread, ThreadAssistant, text_part
 
 Raw = Mapping[str, Any]
 K = TypeVar("K", str, int, dict[str, Any], list[Any])
@@ -218,7 +218,7 @@ def _details(raw: object, status: str) -> dict[str, Any] | None:
 
 def _content(raw: object) -> tuple[dict[str, Any], ...]:
     if isinstance(raw, str):
-        return ({"type": "text", "text": {"value": raw, "annotations": []}},)
+        return (text_part(raw),)
     if not isinstance(raw, list) or not all(isinstance(part, dict | str) for part in raw):
         return ()
     return tuple(_part(part) for part in raw)
@@ -226,7 +226,7 @@ def _content(raw: object) -> tuple[dict[str, Any], ...]:
 
 def _part(raw: dict[str, Any] | str) -> dict[str, Any]:
     if isinstance(raw, str):
-        return {"type": "text", "text": {"value": raw, "annotations": []}}
+        return text_part(raw)
     text = raw.get("text")
     if raw.get("type") == "text" and isinstance(text, str):
         return {**raw, "text": {"value": text, "annotations": []}}

@@ -48,6 +48,11 @@ class Thread:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+def text_part(text: str) -> dict[str, Any]:
+    """Words, as a message's content has them."""
+    return {"type": "text", "text": {"value": text, "annotations": []}}
+
+
 def words_of(content: object) -> str:
     """What a message says in words, wherever they stand in its content: what a model, a search or a reader is given.
 
@@ -297,7 +302,6 @@ class Run:
     timings: Mapping[str, Any] = field(default_factory=dict)  # a generation's, where they are known
     truncates: bool = True  # leaves out the oldest turns where not all fit; else it fails
     top_logprobs: int | None = None  # log-probabilities are in its log, with so many of the likeliest tokens
-    cache_key: str | None = None  # what its client names the prefix
     compact_threshold: int | None = None  # tokens of a prompt above which what is older is summed up first
     # The summary that was made of it: ``message_id``, ``encrypted_content``, and ``at``, in milliseconds.
     compaction: Mapping[str, Any] = field(default_factory=dict)

@@ -30,7 +30,7 @@ from janflask.runner.live import Change, LiveRun
 from janflask.services.replies import run_messages
 from janflask.storage import open_repository
 from janflask.storage.base import Page
-from janflask.storage.jan import encode_message
+from janflask.storage.jan import raw_message
 from janflask.storage.records import Run, RunKind, RunStatus
 from janflask.storage.run_log import (
     LifecycleEvent,
@@ -146,7 +146,7 @@ def as_it_is(run: Run) -> Run:
 def answer(thread_id: str) -> dict[str, Any]:
     """The fields of an answer by itself that brings two messages along."""
     brought = [run_world.message(thread_id, text) for text in ("and?", "so?")]
-    raw = tuple(msgspec.json.decode(encode_message(message)) for message in brought)
+    raw = tuple(raw_message(message) for message in brought)
     return {"kind": RunKind.RESPONSE, "input": raw, "truncates": False}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from janflask.schemas.items import SEALED
 from janflask.services.seals import Seals
-from janflask.storage.items import COMPACTION, Item, ItemKind
+from janflask.storage.items import Item, ItemKind, sealed_of
 from janflask.storage.records import Message, words_of
 
 _STATUSES = ("in_progress", "completed", "incomplete")
@@ -29,7 +29,7 @@ def item_object(item: Item, *, include: Collection[str] = (), seals: Seals | Non
             if seals is not None and SEALED in include:
                 told["encrypted_content"] = seals.sealed(item.kind, item.text)
         case ItemKind.COMPACTION:
-            told = {"encrypted_content": str(item.message.extra[COMPACTION].get("encrypted_content", ""))}
+            told = {"encrypted_content": sealed_of(item.message)}
         case _:
             role = item.message.role
             told = {

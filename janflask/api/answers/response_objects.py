@@ -13,7 +13,7 @@ from janflask.schemas.response_tools import Callee, callees, custom_input
 from janflask.services.cache_diagnostics import response_diagnostics
 from janflask.services.comparisons import COMPARISON
 from janflask.services.seals import Seals
-from janflask.storage.items import COMPACTION, Item, ItemKind, readable_items
+from janflask.storage.items import Item, ItemKind, readable_items, summary_field
 from janflask.storage.records import Message, Run, RunStatus
 
 _STATUSES = {
@@ -61,7 +61,7 @@ def summary_of(run: Run) -> list[Message]:
     made = run.compaction
     if not made:
         return []
-    extra = {COMPACTION: {"encrypted_content": made["encrypted_content"]}}
+    extra = summary_field((), made["encrypted_content"])
     return [Message(id=made["message_id"], thread_id=run.thread_id, created_ms=made["at"], extra=extra)]
 
 

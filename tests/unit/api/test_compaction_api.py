@@ -18,10 +18,9 @@ from janflask.api.plumbing.context import EXTENSION
 from janflask.files import ids
 from janflask.services import endings
 from janflask.services.comparisons import COMPARISON
-from janflask.services.items import text_part
 from janflask.services.seals import Seals
 from janflask.storage.answers import AnswerDraft
-from janflask.storage.records import MessageDraft, Run, RunKind
+from janflask.storage.records import MessageDraft, Run, RunKind, text_part
 from tests.fakes.scripted import DONE, INFO, Conversation, say
 from tests.unit.api.conftest import World
 from tests.unit.api.responses import checked, kinds, strict

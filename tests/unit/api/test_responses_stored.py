@@ -328,7 +328,8 @@ def test_what_is_asked_for(sdk: openai.OpenAI, answers: FakeAnswers) -> None:
         )
     )
     draft = answers.drafts[0]
-    assert (draft.conversation, draft.truncates, draft.cache_key) == ("thread_01hf7yat00n3x8k2d5v7w9c4bm", True, "k")
+    assert (draft.conversation, draft.truncates) == ("thread_01hf7yat00n3x8k2d5v7w9c4bm", True)
+    assert answer.to_dict()["prompt_cache_key"] == "k"
     assert draft.parameters == {"top_k": 3, "seed": 5}
     assert answer.conversation is not None
     assert answer.conversation.id == "conv_01hf7yat00n3x8k2d5v7w9c4bm"

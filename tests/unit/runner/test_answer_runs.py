@@ -258,7 +258,7 @@ def test_how_far_it_has_come_can_be_seen() -> None:
 
 def test_the_state_of_its_conversation_is_the_threads() -> None:
     world = RunWorld(saying("Hello"))
-    run = world.done(answer(world, cache_key="k"))
+    run = world.done(answer(world))
     request = world.model.requests[0]
     assert (request.conversation, request.keep_state) == (run.thread_id, True)
     assert ids.thread_of(run.id) == run.thread_id

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from janflask.inference.parts import ReasoningPart, TextPart, ToolCallPart, ToolResultPart
-from janflask.services.items import drafted, text_part
+from janflask.services.items import drafted
 from janflask.storage.items import CallDraft, Item, ItemDraft, OutputDraft, ReasoningDraft, readable_items
-from janflask.storage.records import MessageDraft, Run, RunStatus
+from janflask.storage.records import MessageDraft, Run, RunStatus, text_part
 from tests.unit.runner.run_world import CONTEXT, RunWorld, calling, saying
 
 TOOLS = {"tools": ({"type": "function", "function": {"name": "look"}},)}

@@ -17,7 +17,7 @@ from janflask.runner.live import Change
 from janflask.services.answers import AnswerService
 from janflask.services.assistants import AssistantService
 from janflask.services.compaction import Compactions
-from janflask.services.items import ItemService, text_part
+from janflask.services.items import ItemService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
 from janflask.services.seals import Seals
@@ -26,7 +26,7 @@ from janflask.settings import Settings
 from janflask.storage.answers import AnswerDraft
 from janflask.storage.base import Repository
 from janflask.storage.items import ItemDraft, items_of
-from janflask.storage.records import Message, MessageDraft, Run, RunKind
+from janflask.storage.records import Message, MessageDraft, Run, RunKind, text_part
 from tests.unit.runner.run_world import LIMIT, FakeModel, RunWorld, Script
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 from janflask.inference.backends import Backends
 from janflask.services.assistants import AssistantService
 from janflask.services.compaction import Compactions
-from janflask.services.items import ItemService, text_part
+from janflask.services.items import ItemService
 from janflask.services.messages import MessageService
 from janflask.services.seals import Seals
 from janflask.services.threads import ThreadService
@@ -24,7 +24,7 @@ from janflask.storage.items import (
     ReasoningDraft,
 )
 from janflask.storage.memory import memory_repository
-from janflask.storage.records import Message, MessageDraft, Thread
+from janflask.storage.records import Message, MessageDraft, Thread, text_part
 
 THREAD = "thread_1"
 RUN_ROUNDS = [

@@ -21,6 +21,7 @@ from janflask.errors import (
 from janflask.files import ids
 from janflask.inference.waiting import Waiter
 from janflask.ipc.messages.runner import RunSaid
+from janflask.services.item_lookup import finder
 from janflask.settings import Settings
 from janflask.storage import open_repository
 from janflask.storage.answers import BRANCHED_FROM
@@ -390,7 +391,7 @@ def test_many_items_of_one_thread_cost_one_walk(world: AnswerWorld, monkeypatch:
     for number in range(5):
         world.answer(f"newer {number}")
     named = [world.items.create(old.thread_id, [said(f"new {number}")], ["items.0"])[0].id for number in range(5)]
-    find, looked_at = world.answers.finder(()), list[str]()
+    find, looked_at = finder(world.repository.threads, ()), list[str]()
     get = world.repository.threads.get
     monkeypatch.setattr(world.repository.threads, "get", lambda name: (looked_at.append(name), get(name))[1])
     assert [find(name).text for name in named] == [f"new {number}" for number in range(5)]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import pytest
 
@@ -44,10 +44,19 @@ from janflask.storage.items import (
     items_of,
     message_ids_of,
 )
-from janflask.storage.records import Message, MessageDraft
+from janflask.storage.records import Message, MessageDraft, Run
 
-T = TypeVar("T")
 WAITER, MODEL = Waiter(), "tiny"
+RUN = Run(
+    id="run_1",
+    thread_id="t",
+    assistant_id="jan",
+    message_id="msg_1",
+    step_id="step_1",
+    created_ms=0,
+    expires_ms=0,
+    model=MODEL,
+)
 TIMINGS = Timings(cache_n=0, prompt_n=0, prompt_ms=0, predicted_n=0, predicted_ms=0, queue_ms=0)
 
 
@@ -98,24 +107,15 @@ class World:
         self.compactions = Compactions(cast(Backends, self.model), self.seals)
 
     def whole(self, messages: Sequence[Message], **more: Any) -> Compaction:
-        return result(self.compactions.whole(MODEL, messages, WAITER, Tries(), **more))
+        return self.compactions.whole(MODEL, messages, WAITER, Tries(), **more)
 
-    def older(self, messages: Sequence[Message], threshold: int, **more: Any) -> Compaction | None:
-        return result(self.compactions.older(MODEL, messages, threshold, WAITER, Tries(), **more))
+    def older(self, messages: Sequence[Message], threshold: int) -> Compaction | None:
+        return self.compactions.older(MODEL, messages, threshold, WAITER, Tries())
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
-
-
-def result(steps: Generator[list[Event], None, T]) -> T:
-    """What it returns; on the way it gives nothing but empty lists."""
-    while True:
-        try:
-            assert next(steps) == []
-        except StopIteration as end:
-            return cast(T, end.value)
 
 
 def message(number: int, role: str, text: str = "", **extra: Any) -> Message:
@@ -215,7 +215,7 @@ def test_each_message_is_counted_once(world: World) -> None:
 
 def line(made: Compaction | None, number: int) -> Message:
     assert made is not None
-    return made.message("t", f"msg_{number}", number, "run_1")
+    return replace(made.message(RUN), id=f"msg_{number}", created_ms=number)
 
 
 def test_a_model_is_shown_the_newest_summary_and_what_it_keeps(world: World) -> None:
