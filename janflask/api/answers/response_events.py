@@ -89,6 +89,11 @@ class ResponseEventWriter:
         """Whether anything came of the answer yet."""
         return self._count > 0
 
+    @property
+    def newest(self) -> int:
+        """The number of the newest event that its client has, also from an earlier stream."""
+        return max(self.number, self._after)
+
     # --- beginnings -------------------------------------------------------------------------------------------------
 
     def created(self) -> bytes:

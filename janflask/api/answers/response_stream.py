@@ -124,8 +124,8 @@ def stored_stream(
     """The events of a stored response behind number ``after``.
 
     With ``unspoken`` the first word is waited for, or a silence: the error that it makes of a run that fails before is
-    raised, and becomes a true HTTP status. An error of the stream itself is an event with the number of the last one:
-    whoever comes back behind that number goes on where it was.
+    raised, and becomes a true HTTP status. An error of the stream itself is an event with the number of the last one
+    that its client has: whoever comes back behind that number goes on where it was.
     """
     teller = _Teller(ResponseEventWriter(run, seals, after))
     lines = _lines(changes, teller)
@@ -202,7 +202,7 @@ class _Teller:
     def error(self, error: JanflaskError) -> bytes:
         """An error of the stream, not of the response."""
         told = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
-        return b"event: error\ndata: %s\n\n" % encode_json({**told, "sequence_number": max(0, self._writer.number)})
+        return b"event: error\ndata: %s\n\n" % encode_json({**told, "sequence_number": max(0, self._writer.newest)})
 
     def _line(self, event: LogEvent) -> bytes:
         writer = self._writer
