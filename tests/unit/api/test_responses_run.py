@@ -19,7 +19,7 @@ from janflask.ipc.messages.engine import Chunk, Finished, Started
 from janflask.parsing.deltas import TokenLogprob
 from tests.fakes.scripted import DONE, Conversation, Script, say
 from tests.unit.api.conftest import World
-from tests.unit.api.responses import CALLED, FUNCTION, LINE, THINKING, THOUGHT, checked, kinds, layout, strict
+from tests.unit.api.responses import CALLED, FUNCTION, LINE, THINKING, THOUGHT, checked, kinds, layout, strict, told
 from tests.unit.api.running import running_app
 
 ASKED: dict[str, Any] = {"model": "tiny", "input": "Hi"}
@@ -87,10 +87,6 @@ def same(told: Any) -> str:
     text = re.sub(r'"(encrypted_content)": "[^"]*"', r'"\1": ""', text)
     text = re.sub(r'"(id|call_id)": "[A-Za-z0-9]{9,10}"', r'"\1": ""', text)
     return text.replace('"store": false', '"store": true')
-
-
-def told(events: Any) -> list[dict[str, Any]]:
-    return [event.to_dict(warnings=False) for event in events]
 
 
 @pytest.mark.parametrize("name", ANSWERS)

@@ -6,7 +6,6 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import openai
@@ -19,7 +18,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletio
 from janflask.errors import EngineError
 from janflask.ipc.messages.engine import Chunk, Finished, Started
 from janflask.parsing.deltas import TokenLogprob, TopLogprob
-from tests.fakes.scripted import DONE, INFO, Conversation
+from tests.fakes.scripted import DONE, Conversation
 from tests.unit.api.conftest import World
 from tests.unit.api.running import running_app
 from tests.unit.api.stored import refused
@@ -96,7 +95,7 @@ def test_a_whole_one_is_that_of_any_other_chat_and_is_told_again(client: FlaskCl
 
 
 def test_a_thought_a_call_and_the_older_form_of_it(client: FlaskClient, world: World) -> None:
-    world.supervisor.states["tiny"] = world.supervisor.run("tiny", world.engine, replace(INFO, ctx_len=8192))
+    world.runs_as(ctx_len=8192)
     function = {"name": "look", "parameters": {"type": "object", "properties": {"at": {"type": "string"}}}}
     world.engine.script = says('<tool_call>{"name": "look", "arguments": {"at": "sea"}}</tool_call>')
     for body in {"tools": [{"type": "function", "function": function}]}, {"functions": [function]}:
