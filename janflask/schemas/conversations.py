@@ -7,12 +7,10 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask.schemas.items import IncludeQuerySchema, items_field
+from janflask.schemas.items import STATUSES, IncludeQuerySchema, items_field
 from janflask.schemas.objects import PageQuerySchema, metadata_field
 from janflask.schemas.sampling import Base
 from janflask.schemas.stored import DeletedSchema, PageSchema, always, time, told
-
-_STATUSES = ("in_progress", "completed", "incomplete")
 
 
 class NewConversationSchema(Base):
@@ -78,7 +76,7 @@ class ItemSchema(ma.Schema):
 
     id = told("Its id.")
     type = told("`message`, `reasoning`, `function_call`, `function_call_output` or `compaction`.")
-    status = fields.String(validate=validate.OneOf(_STATUSES))
+    status = fields.String(validate=validate.OneOf(STATUSES))
     role = fields.String(metadata={"description": "Of a message."})
     content = fields.List(
         fields.Dict(),

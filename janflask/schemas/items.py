@@ -29,6 +29,7 @@ from janflask.storage.records import MessageDraft
 MAX_ITEMS = 10_000  # as many as a chat may have messages
 MAX_CALL_ID = 256
 ROLES = ("user", "assistant", "system", "developer")
+STATUSES = ("in_progress", "completed", "incomplete")
 LOGPROBS = "message.output_text.logprobs"
 SEALED = "reasoning.encrypted_content"
 # What a client may want told of items beside what always is. All but the first two are of things that are not here.
