@@ -14,7 +14,7 @@ from janflask.inference.requests import ChatMessage, ChatRequest
 from janflask.models.known_fields import CONVERSATION, MESSAGE, NOTHING
 from janflask.models.parameters import template_kwargs, thought_tokens
 from janflask.schemas.constraints import ConstraintFields
-from janflask.schemas.fields import Text, Whole, between, each, kind, optional_flag, sampling_whole, wrong_type
+from janflask.schemas.fields import Text, Whole, between, each, kind, one_of, optional_flag, sampling_whole, wrong_type
 from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, common_arguments, refusals, unless
 from janflask.schemas.stored_chats import stored_chat
 from janflask.schemas.thinking import ThinkingFields
@@ -61,7 +61,7 @@ class MessageSchema(Base):
 
     role = Text(
         required=True,
-        validate=validate.OneOf((*ROLES, FUNCTION), error="must be one of {choices}, not {input!r}"),
+        validate=one_of((*ROLES, FUNCTION)),
         metadata={
             "description": "Who speaks. `developer` is the same as `system`, `function` the older name of `tool`.",
             "example": "user",
@@ -221,7 +221,7 @@ class ChatRequestSchema(ConstraintFields, ConversationSchema, InferenceSchema):
     )
     reasoning_format = Text(
         allow_none=True,
-        validate=validate.OneOf(FORMATS, error="must be one of {choices}, not {input!r}"),
+        validate=one_of(FORMATS),
         metadata={
             "description": "Where to tell what the model thinks before it answers: `auto` (or `deepseek`) in "
             "`reasoning_content`, `none` in the content, as the model writes it.",

@@ -7,13 +7,10 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from janflask.schemas.fields import Text, between
-from janflask.schemas.items import IncludeQuerySchema, items_field
-from janflask.schemas.objects import DEFAULT_PAGE, MAX_PAGE, QueryWhole, metadata_field
+from janflask.schemas.items import STATUSES, IncludeQuerySchema, items_field
+from janflask.schemas.objects import PageQuerySchema, metadata_field
 from janflask.schemas.sampling import Base
 from janflask.schemas.stored import DeletedSchema, PageSchema, always, time, told
-
-_STATUSES = ("in_progress", "completed", "incomplete")
 
 
 class NewConversationSchema(Base):
@@ -40,20 +37,14 @@ class NewItemsSchema(Base):
     items = items_field("The items, in order: all of them are added, or none.", required=True)
 
 
-class ItemListQuerySchema(IncludeQuerySchema):
+class ItemListQuerySchema(IncludeQuerySchema, PageQuerySchema):
     """Which items of a conversation are wanted."""
 
-    limit = QueryWhole(
-        load_default=DEFAULT_PAGE,
-        validate=between(1, MAX_PAGE),
-        metadata={"description": "How many at most.", "example": 20},
-    )
-    order = Text(
-        load_default="desc",
-        validate=validate.OneOf(("asc", "desc"), error="must be one of {choices}, not {input!r}"),
-        metadata={"description": "`desc` newest first, `asc` oldest first."},
-    )
-    after = Text(load_default=None, metadata={"description": "The id of an item: those that come after it."})
+    class Meta:
+        """marshmallow's options."""
+
+        unknown = ma.EXCLUDE
+        exclude = ("before",)
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -85,7 +76,7 @@ class ItemSchema(ma.Schema):
 
     id = told("Its id.")
     type = told("`message`, `reasoning`, `function_call`, `function_call_output` or `compaction`.")
-    status = fields.String(validate=validate.OneOf(_STATUSES))
+    status = fields.String(validate=validate.OneOf(STATUSES))
     role = fields.String(metadata={"description": "Of a message."})
     content = fields.List(
         fields.Dict(),

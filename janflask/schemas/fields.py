@@ -25,6 +25,14 @@ def wrong_type(expected: str, value: object) -> ma.ValidationError:
     return ma.ValidationError(f"must be {expected}, not {kind(value)}")
 
 
+def error_at(path: Sequence[str | int], message: str, field: str | None = None) -> ma.ValidationError:
+    """An error at a place in a value: in that of ``field``, where it is named."""
+    messages: Any = [message]
+    for step in reversed(path):
+        messages = {step: messages}
+    return ma.ValidationError(messages) if field is None else ma.ValidationError(messages, field)
+
+
 def each(values: Sequence[Any], make: Callable[[int, Any], T]) -> list[T]:
     """What ``make`` makes of each value and its number. Raises ValidationError with all that is wrong, by number."""
     made: list[T] = []
@@ -88,6 +96,11 @@ def as_number(value: object) -> float:
     if not math.isfinite(number):
         raise ma.ValidationError("must be a finite number")
     return number
+
+
+def one_of(words: Sequence[str]) -> validate.OneOf:
+    """One of these words."""
+    return validate.OneOf(words, error="must be one of {choices}, not {input!r}")
 
 
 def between(low: float, high: float) -> validate.Range:

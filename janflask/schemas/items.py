@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import marshmallow as ma
-from marshmallow import fields, validate
+from marshmallow import fields
 
 from janflask.inference.calls.functions import NAME, NAME_ERROR
 from janflask.inference.leftovers import of_part
-from janflask.schemas.fields import Text, kind, wrong_type
+from janflask.schemas.fields import Text, kind, one_of, wrong_type
 from janflask.schemas.messages import MAX_ANNOTATIONS, MAX_PARTS
 from janflask.schemas.objects import check_object, each
 from janflask.schemas.sampling import Base
@@ -29,11 +29,13 @@ from janflask.storage.records import MessageDraft
 MAX_ITEMS = 10_000  # as many as a chat may have messages
 MAX_CALL_ID = 256
 ROLES = ("user", "assistant", "system", "developer")
+STATUSES = ("in_progress", "completed", "incomplete")
+LOGPROBS = "message.output_text.logprobs"
 SEALED = "reasoning.encrypted_content"
-# What a client may want told of items beside what is always told. All but the first are of things that are not here.
+# What a client may want told of items beside what always is. All but the first two are of things that are not here.
 INCLUDABLE = (
     SEALED,
-    "message.output_text.logprobs",
+    LOGPROBS,
     "message.input_image.image_url",
     "computer_call_output.output.image_url",
     "file_search_call.results",
@@ -89,9 +91,8 @@ def item_draft(value: object) -> ItemDraft:
 
 
 def _include_field(**kwargs: Any) -> fields.List[str]:
-    known = validate.OneOf(INCLUDABLE, error="must be one of {choices}, not {input!r}")
-    about = {"description": "What is told beside what always is. Of use here: `reasoning.encrypted_content`."}
-    return fields.List(Text(validate=known), metadata=about, **kwargs)
+    about = {"description": f"What is told beside what always is. Of use here: `{SEALED}`."}
+    return fields.List(Text(validate=one_of(INCLUDABLE)), metadata=about, **kwargs)
 
 
 class IncludeQuerySchema(Base):

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import marshmallow as ma
-from marshmallow import fields, validate
+from marshmallow import fields
 
 from janflask.models.known_fields import STORED_MESSAGE
-from janflask.schemas.fields import Text, kind, wrong_type
+from janflask.schemas.fields import Text, kind, one_of, wrong_type
 from janflask.schemas.objects import PageQuerySchema, check_object, each, metadata_field
 from janflask.schemas.sampling import Base, refusals
 from janflask.storage.records import MessageDraft
@@ -196,7 +196,7 @@ class NewMessageSchema(Base):
 
     role = Text(
         required=True,
-        validate=validate.OneOf(ROLES, error="must be one of {choices}, not {input!r}"),
+        validate=one_of(ROLES),
         metadata={"description": "Who says it.", "example": "user"},
     )
     content = _content_field(required=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import marshmallow as ma
-from marshmallow import fields, validate
+from marshmallow import fields
 
 from janflask.models.parameters import is_storable
-from janflask.schemas.fields import Text, between, kind, wrong_type
+from janflask.schemas.fields import Text, between, kind, one_of, wrong_type
+from janflask.schemas.fields import each as made_of_each
 from janflask.schemas.sampling import Base
 
 MAX_DEPTH = 32  # of an object in an object
@@ -45,6 +46,15 @@ def check_object(value: object, max_bytes: int = MAX_OBJECT_BYTES) -> dict[str, 
     return value
 
 
+def check_kept(data: Mapping[str, Any], names: Iterable[str], max_bytes: int = MAX_OBJECT_BYTES) -> None:
+    """What of ``data`` is kept as it was sent has limits. Raises ValidationError of the first name that is beyond."""
+    for name in names:
+        try:
+            check_object({name: data.get(name)}, max_bytes)
+        except ma.ValidationError as error:
+            raise ma.ValidationError(error.messages, name) from error
+
+
 class JsonObject(fields.Dict):
     """Any JSON object within the limits of ``check_object``."""
 
@@ -66,16 +76,7 @@ def each(value: object, check: Any, expected: str, max_items: int) -> list[Any]:
         raise wrong_type(expected, value)
     if len(value) > max_items:
         raise ma.ValidationError(f"must hold at most {max_items} items, not {len(value)}")
-    errors: dict[int, Any] = {}
-    checked: list[Any] = []
-    for number, item in enumerate(value):
-        try:
-            checked.append(check(item))
-        except ma.ValidationError as error:
-            errors[number] = error.messages
-    if errors:
-        raise ma.ValidationError(errors)
-    return checked
+    return made_of_each(value, lambda _, item: check(item))
 
 
 def metadata_field() -> JsonObject:
@@ -105,7 +106,7 @@ class PageQuerySchema(Base):
     )
     order = Text(
         load_default="desc",
-        validate=validate.OneOf(("asc", "desc"), error="must be one of {choices}, not {input!r}"),
+        validate=one_of(("asc", "desc")),
         metadata={"description": "By creation: `desc` newest first, `asc` oldest first."},
     )
     after = Text(

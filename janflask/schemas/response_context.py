@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from janflask.schemas.fields import Text, Whole, between
-from janflask.schemas.response_text import one_of
+from janflask.schemas.fields import Text, Whole, between, one_of
 from janflask.schemas.sampling import Base
 
 

@@ -6,20 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import marshmallow as ma
-from marshmallow import fields, validate
+from marshmallow import fields
 
 from janflask.errors import InvalidRequestError
 from janflask.inference.forms.answer_forms import answer_form
-from janflask.schemas.fields import Text
+from janflask.schemas.fields import Text, error_at, one_of
 from janflask.schemas.objects import check_object
 from janflask.schemas.sampling import Base
 
 MAX_FORMAT_BYTES = 256 << 10
-
-
-def one_of(words: tuple[str, ...]) -> validate.OneOf:
-    """One of these words."""
-    return validate.OneOf(words, error="must be one of {choices}, not {input!r}")
 
 
 class TextFormat(fields.Field[dict[str, Any]]):
@@ -43,10 +38,7 @@ def _placed(error: InvalidRequestError, field: str) -> ma.ValidationError:
     nested = f"{field}.json_schema"
     param = (error.param or field).replace(nested, field)
     reason = error.message.replace(nested, field).removeprefix(param).strip()
-    messages: Any = [reason]
-    for step in reversed(param.removeprefix(field).strip(".").split(".")):
-        messages = {step: messages} if step else messages
-    return ma.ValidationError(messages)
+    return error_at([step for step in param.removeprefix(field).split(".") if step], reason)
 
 
 class TextSchema(Base):

@@ -16,8 +16,7 @@ from marshmallow import fields
 
 from janflask.inference.calls.functions import MAX_TOOLS
 from janflask.inference.requests import Tool
-from janflask.models.json_words import kind
-from janflask.schemas.fields import Text
+from janflask.schemas.fields import Text, error_at, kind
 from janflask.schemas.objects import check_object
 from janflask.schemas.sampling import Base
 from janflask.schemas.tool_choice import ToolChoice, ToolChoiceField
@@ -214,10 +213,7 @@ def _check_names(functions: Sequence[Mapping[str, Any]], places: Sequence[str]) 
     for item, place in zip(functions, places, strict=True):
         name = item[FUNCTION]["name"]
         if name in seen:
-            messages: Any = {"name": [f"comes twice: {name}"]}
-            for step in reversed(place.split(".")[1:]):
-                messages = {step: messages}
-            raise ma.ValidationError(messages)
+            raise error_at([*place.split(".")[1:], "name"], f"comes twice: {name}")
         seen.add(name)
 
 

@@ -16,12 +16,12 @@ from janflask.models.parameters import is_parameter
 from janflask.models.sampling import SAMPLING_RANGES
 from janflask.schemas.chat import ChatRequestSchema
 from janflask.schemas.constraints import ConstraintFields
-from janflask.schemas.fields import Text, Whole, between, optional_flag, wrong_type
-from janflask.schemas.items import INCLUDABLE, SEALED
-from janflask.schemas.objects import JsonObject, check_object, metadata_field
+from janflask.schemas.fields import Text, Whole, between, one_of, optional_flag, wrong_type
+from janflask.schemas.items import INCLUDABLE, LOGPROBS, SEALED
+from janflask.schemas.objects import JsonObject, check_kept, metadata_field
 from janflask.schemas.response_context import ContextManagementSchema, PromptCacheOptionsSchema, threshold_of
 from janflask.schemas.response_input import ResponseInput, response_input_field
-from janflask.schemas.response_text import MAX_FORMAT_BYTES, TextSchema, one_of
+from janflask.schemas.response_text import MAX_FORMAT_BYTES, TextSchema
 from janflask.schemas.response_tools import ResponseToolChoiceField, ResponseTools, ResponseToolsField
 from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, refusals, unless
 from janflask.schemas.thinking import ThinkingFields
@@ -29,7 +29,6 @@ from janflask.schemas.threads import MAX_INSTRUCTIONS, text_field
 from janflask.schemas.tool_choice import ToolChoice, plan_of, word_of
 from janflask.storage.answers import AnswerDraft
 
-LOGPROBS = "message.output_text.logprobs"
 _SUMMARIES = ("auto", "concise", "detailed")
 _OF_REASONING = ("summary", "generate_summary", "context", "mode")  # change nothing here: thoughts are told as they are
 # What is told back as it was sent.
@@ -40,10 +39,8 @@ _ECHOED = (
     "prompt_cache_key",
     "prompt_cache_options",
     "prompt_cache_retention",
-    "context_management",
     "reasoning",
     "safety_identifier",
-    "service_tier",
     "text",
     "top_logprobs",
     "truncation",
@@ -260,11 +257,7 @@ class ResponseRequestSchema(_Conversation, ConstraintFields, InferenceSchema):
     @ma.validates_schema
     def check_form(self, data: dict[str, Any], **kwargs: Any) -> None:
         """What is kept with the response, as it was sent, has limits; and there is one form at most."""
-        for name in FORM_FIELDS:
-            try:
-                check_object({name: data.get(name)}, MAX_FORMAT_BYTES)
-            except ma.ValidationError as error:
-                raise ma.ValidationError(error.messages, name) from error
+        check_kept(data, FORM_FIELDS, MAX_FORMAT_BYTES)
 
     @ma.post_load(pass_original=True)
     def make(self, data: dict[str, Any], original: Mapping[str, Any], **kwargs: Any) -> AnswerDraft:

@@ -16,9 +16,9 @@ from janflask.models.known_fields import CONVERSATION
 from janflask.models.parameters import is_parameter
 from janflask.schemas.chat import ChatRequestSchema
 from janflask.schemas.constraints import ConstraintFields
-from janflask.schemas.fields import Text, Whole, between, optional_flag
+from janflask.schemas.fields import Text, Whole, between, one_of, optional_flag
 from janflask.schemas.messages import NewMessageSchema
-from janflask.schemas.objects import JsonObject, check_object, each, metadata_field, response_format_field
+from janflask.schemas.objects import JsonObject, check_kept, check_object, each, metadata_field, response_format_field
 from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, refusals, unless
 from janflask.schemas.thinking import ThinkingFields
 from janflask.schemas.threads import MAX_INSTRUCTIONS, NewThreadSchema, text_field
@@ -62,7 +62,7 @@ class TruncationSchema(Base):
 
     type = Text(
         required=True,
-        validate=validate.OneOf(("auto", "last_messages"), error="must be one of {choices}, not {input!r}"),
+        validate=one_of(("auto", "last_messages")),
         metadata={
             "description": "`auto`: what fits, the oldest turns are left out first. `last_messages`: so many at most."
         },
@@ -145,11 +145,7 @@ class NewRunSchema(ConstraintFields, ThinkingFields, InferenceSchema):
     @ma.validates_schema
     def check_form(self, data: dict[str, Any], **kwargs: Any) -> None:
         """What is kept with the run, as it was sent, has limits."""
-        for name in FORM_FIELDS:
-            try:
-                check_object({name: data.get(name)})
-            except ma.ValidationError as error:
-                raise ma.ValidationError(error.messages, name) from error
+        check_kept(data, FORM_FIELDS)
 
     @ma.validates_schema
     def check_cancel(self, data: dict[str, Any], **kwargs: Any) -> None:

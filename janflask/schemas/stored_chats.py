@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import marshmallow as ma
-from marshmallow import validate
 
 from janflask.inference.calls.functions import MAX_TOOLS
 from janflask.inference.forms.answer_forms import FIELDS as FORM_FIELDS
 from janflask.inference.forms.answer_forms import asked_for, constraint_of
 from janflask.inference.requests import ChatMessage
 from janflask.models.parameters import is_parameter
-from janflask.schemas.fields import Text
-from janflask.schemas.objects import PageQuerySchema, QueryWhole, check_object, each
+from janflask.schemas.fields import Text, between, one_of
+from janflask.schemas.items import places
+from janflask.schemas.objects import PageQuerySchema, QueryWhole, check_kept, check_object, each
 from janflask.schemas.pairs import Pairs, check_pairs
 from janflask.schemas.sampling import Base
 from janflask.schemas.tool_choice import ToolChoice, plan_of, word_of
@@ -50,7 +50,7 @@ def stored_chat(data: Mapping[str, Any], sent: Mapping[str, Any]) -> AnswerDraft
         kind=RunKind.CHAT,
         model=data["model"],
         input=tuple(_line(turn, message) for turn, message in zip(turns, sent["messages"], strict=True)),
-        places=tuple(f"messages.{number}" for number in range(len(turns))),
+        places=places("messages", len(turns)),
         tools=tuple(_tools(data, sent)),
         tool_choice=chosen,
         calls=plan_of(choice if isinstance(choice, ToolChoice) else ToolChoice()),
@@ -77,11 +77,7 @@ def _refuse(data: Mapping[str, Any]) -> None:
             raise ma.ValidationError(reason, name)
     if data.get("reasoning_format") == "none":
         raise ma.ValidationError("must be auto with `store`: what is thought is stored by itself", "reasoning_format")
-    for name in ("chat_template_kwargs", "response_format", *FORM_FIELDS):  # what is kept as it was sent has limits
-        try:
-            check_object({name: data.get(name)})
-        except ma.ValidationError as error:
-            raise ma.ValidationError(error.messages, name) from error
+    check_kept(data, ("chat_template_kwargs", "response_format", *FORM_FIELDS))
 
 
 def _tools(data: Mapping[str, Any], sent: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -137,7 +133,7 @@ class StoredMessageQuerySchema(PageQuerySchema):
 
     order = Text(
         load_default="asc",
-        validate=validate.OneOf(("asc", "desc"), error="must be one of {choices}, not {input!r}"),
+        validate=one_of(("asc", "desc")),
         metadata={"description": "`asc` oldest first, `desc` newest first."},
     )
 
@@ -153,12 +149,12 @@ class StoredChatStreamSchema(Base):
 
     stream = Text(
         load_default="false",
-        validate=validate.OneOf(("true", "false"), error="must be one of {choices}, not {input!r}"),
+        validate=one_of(("true", "false")),
         metadata={"description": "`true`: as chunks, all of them or those behind `starting_after`, and what comes."},
     )
     starting_after = QueryWhole(
         load_default=None,
-        validate=validate.Range(0, _MAX_NUMBER, error="must be from {min} to {max}, not {input}"),
+        validate=between(0, _MAX_NUMBER),
         metadata={"description": "With `stream`: how many chunks were heard; the stream goes on behind them."},
     )
 

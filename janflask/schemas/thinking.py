@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 import marshmallow as ma
-from marshmallow import fields, validate
+from marshmallow import fields
 
 from janflask.models.parameters import EFFORTS, MAX_TOKENS, NO_LIMIT
-from janflask.schemas.fields import Text, Whole, between, optional_flag
+from janflask.schemas.fields import Text, Whole, between, error_at, one_of, optional_flag
 from janflask.schemas.sampling import Base, Reason, unless
 
 _EFFORT, _SWITCH, _BUDGET = "reasoning_effort", "enable_thinking", "reasoning_budget"
@@ -21,11 +21,7 @@ Path = tuple[str, ...]
 def effort_field() -> Text:
     """How much a reasoning model is to think."""
     about = "How much to think, for chat templates that know it; `none` is their `enable_thinking` false."
-    return Text(allow_none=True, validate=_one_of(EFFORTS), metadata={"description": about})
-
-
-def _one_of(words: tuple[str, ...]) -> validate.OneOf:
-    return validate.OneOf(words, error="must be one of {choices}, not {input!r}")
+    return Text(allow_none=True, validate=one_of(EFFORTS), metadata={"description": about})
 
 
 def _tokens(least: int, description: str, **about: Any) -> Whole:
@@ -56,7 +52,7 @@ class ThinkingSchema(Base):
     FIELDS: Mapping[str, str] = {"type": _SWITCH, "budget_tokens": _BUDGET}
     TYPES: Mapping[str, bool | None] = {"enabled": True, "disabled": False, "adaptive": None, "auto": None}
 
-    type = Text(allow_none=True, validate=_one_of(tuple(TYPES)), metadata={"description": "As `enable_thinking`."})
+    type = Text(allow_none=True, validate=one_of(tuple(TYPES)), metadata={"description": "As `enable_thinking`."})
     budget_tokens = _tokens(0, "As `reasoning_budget`.")
 
     @ma.post_load
@@ -122,7 +118,4 @@ def _loaded(schema: type[ReasoningSchema | ThinkingSchema], value: Any, form: st
 
 
 def _refuse(place: Path, message: str) -> NoReturn:
-    messages: Any = [message]
-    for step in reversed(place[1:]):
-        messages = {step: messages}
-    raise ma.ValidationError(messages, place[0])
+    raise error_at(place[1:], message, place[0])

@@ -11,7 +11,7 @@ import marshmallow as ma
 from marshmallow import fields
 
 from janflask.inference.requests import CallChoice
-from janflask.schemas.fields import kind
+from janflask.schemas.fields import error_at, kind
 from janflask.storage.records import CallPlan
 
 NONE = "none"
@@ -55,7 +55,7 @@ class ToolChoice:
         for item in self.named or ():
             if item.name not in known:
                 listed = ", ".join(islice(known, _LISTED)) + ", ..." * (len(known) > _LISTED)
-                raise _at(item.path, f"is none of the request's tools, which are {listed}", field)
+                raise error_at(item.path, f"is none of the request's tools, which are {listed}", field)
 
 
 def plan_of(choice: ToolChoice) -> CallPlan:
@@ -81,19 +81,21 @@ class ToolChoiceField(fields.Field[ToolChoice]):
         if chosen == _ALLOWED:
             return self._allowed(word)
         if chosen != _FUNCTION:
-            raise _at(("type",), _TYPES.format(str(chosen)[:40]))
+            raise error_at(("type",), _TYPES.format(str(chosen)[:40]))
         return ToolChoice(CallChoice.REQUIRED, (_named(word, ()),), is_one=True)
 
     def _allowed(self, value: Mapping[str, Any]) -> ToolChoice:
         path: Path = (_ALLOWED,) if _ALLOWED in value else ()
         inner = value[_ALLOWED] if path else value
         if not isinstance(inner, Mapping):
-            raise _at(path, f"must be an object with mode and tools, not {kind(inner)}")
+            raise error_at(path, f"must be an object with mode and tools, not {kind(inner)}")
         mode, tools = inner.get("mode"), inner.get("tools")
         if mode not in ("auto", "required"):
-            raise _at((*path, "mode"), f"must be auto or required, not {str(mode)[:40]!r}" if mode else "is required")
+            raise error_at(
+                (*path, "mode"), f"must be auto or required, not {str(mode)[:40]!r}" if mode else "is required"
+            )
         if not isinstance(tools, list) or not tools:
-            raise _at((*path, "tools"), "must be a list with a tool at least")
+            raise error_at((*path, "tools"), "must be a list with a tool at least")
         return ToolChoice(WORDS[mode], tuple(_listed(tools, (*path, "tools"))))
 
 
@@ -169,9 +171,9 @@ def _listed(tools: list[Any], path: Path) -> Iterator[Named]:
     for number, tool in enumerate(tools):
         place = (*path, number)
         if not isinstance(tool, Mapping):
-            raise _at(place, f"must be an object with type and function, not {kind(tool)}")
+            raise error_at(place, f"must be an object with type and function, not {kind(tool)}")
         if tool.get("type", _FUNCTION) != _FUNCTION:
-            raise _at((*place, "type"), f"must be {_FUNCTION}, not {str(tool['type'])[:40]!r}")
+            raise error_at((*place, "type"), f"must be {_FUNCTION}, not {str(tool['type'])[:40]!r}")
         yield _named(tool, place)
 
 
@@ -182,20 +184,12 @@ def _named(value: Mapping[str, Any], path: Path) -> Named:
         return _flat(value, path)
     if not isinstance(function, Mapping):
         wrong = "is required" if function is None else f"must be an object with a name, not {kind(function)}"
-        raise _at((*path, _FUNCTION), wrong)
+        raise error_at((*path, _FUNCTION), wrong)
     return _flat(function, (*path, _FUNCTION))
 
 
 def _flat(value: Mapping[str, Any], path: Path) -> Named:
     name, place = value.get("name"), (*path, "name")
     if not isinstance(name, str):
-        raise _at(place, "is required" if name is None else f"must be a string, not {kind(name)}")
+        raise error_at(place, "is required" if name is None else f"must be a string, not {kind(name)}")
     return Named(name, place)
-
-
-def _at(path: Path, message: str, field: str | None = None) -> ma.ValidationError:
-    """An error at a place in a field's value."""
-    messages: Any = [message]
-    for step in reversed(path):
-        messages = {step: messages}
-    return ma.ValidationError(messages) if field is None else ma.ValidationError(messages, field)

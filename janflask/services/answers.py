@@ -5,6 +5,7 @@ The runner carries them out as it does other runs; streaming one, waiting for it
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -34,6 +35,8 @@ from janflask.storage.paging import cut, cut_in_order
 from janflask.storage.records import Message, Run, RunKind
 from janflask.storage.run_json import kind_of
 from janflask.storage.run_log import LogEvent
+
+log = logging.getLogger(__name__)
 
 _BEAT = 0.5  # seconds between two looks at how long the end of an answer is waited for
 _NAMES = {RunKind.RESPONSE: "Response", RunKind.CHAT: "Chat completion"}
@@ -173,9 +176,16 @@ class AnswerService:
         return self._runs.update(run.thread_id, run.id, lambda run: replace(run, **changes))
 
     def take_back(self, run: Run) -> None:
-        """One that has failed before it said anything goes, and what came with its request."""
-        brought = self.input(run)
-        self.delete(run.id, run.kind)
+        """One that has failed before it said anything goes, and what came with its request.
+
+        Only for the request that made it. Somebody else may have deleted it already: then nothing is left to do.
+        """
+        try:
+            brought = self.input(run)
+            self.delete(run.id, run.kind)
+        except NotFoundError:
+            log.info("%s, which failed, is deleted already", run.id)
+            return
         for message in brought:
             with suppress(NotFoundError):  # it went with its thread, or somebody else deleted it
                 self._threads.delete_message(run.thread_id, message.id)

@@ -12,7 +12,8 @@ from janflask.storage.records import RunStatus
 
 REJOINS = 20  # times that a runner may go away under a watcher
 
-Changes = Generator[RunChanged | RunSaid | None, None, None]
+Change = RunChanged | RunSaid | None  # None: a silence
+Changes = Generator[Change, None, None]
 
 
 def changes_of(runner: RunnerClient, thread_id: str, run_id: str, waiter: Waiter, beat: float) -> Changes:

@@ -138,6 +138,11 @@ def _unknown(number: int, line: bytes, error: Exception) -> UnknownEvent:
     return UnknownEvent(kind)
 
 
+def unheard(heard: int, first: int, events: Sequence[LogEvent]) -> Sequence[LogEvent]:
+    """Those behind number ``heard``, in a part of a log whose first number is ``first``; none behind a gap."""
+    return events[heard + 1 - first :] if first <= heard + 1 else ()
+
+
 # --- what there must be -----------------------------------------------------------------------------------------------
 
 

@@ -27,7 +27,15 @@ from janflask.ipc.messages.runner import RunChanged, RunSaid
 from janflask.parsing.deltas import TokenLogprob, TopLogprob
 from janflask.services.run_changes import Changes
 from janflask.storage.records import Run, RunStatus
-from janflask.storage.run_log import LifecycleEvent, LogEvent, ReasoningEvent, RefusalEvent, TextEvent, ToolCallEvent
+from janflask.storage.run_log import (
+    LifecycleEvent,
+    LogEvent,
+    ReasoningEvent,
+    RefusalEvent,
+    TextEvent,
+    ToolCallEvent,
+    unheard,
+)
 
 ANSWERED = frozenset({RunStatus.COMPLETED, RunStatus.INCOMPLETE})
 _REPLYING = "message.in_progress"  # the backend has taken the request
@@ -72,7 +80,7 @@ class ChatListener:
             yield [*self._start(), *_ending(self.run)]
 
     def _news(self, said: RunSaid) -> list[Event]:
-        new = said.events[max(0, self._heard + 1 - said.first) :]
+        new = unheard(self._heard, said.first, said.events)
         self._heard += len(new)
         deltas = deltas_of(new)
         self.has_said = self.has_said or bool(deltas)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from janflask.api.answers.item_objects import item_object
+from janflask.api.answers.response_objects import usage_object
 from janflask.files import ids
 from janflask.services.compaction import Compaction
 from janflask.storage.items import ItemKind, compaction_id, items_of
@@ -32,11 +33,5 @@ def compaction_object(name: str, compaction: Compaction, messages: Sequence[Mess
         "object": "response.compaction",
         "created_at": ids.now_ms() // 1000,
         "output": [*said, item],
-        "usage": {
-            "input_tokens": used.prompt_tokens,
-            "input_tokens_details": {"cached_tokens": used.cached_tokens, "cache_write_tokens": 0},
-            "output_tokens": used.completion_tokens,
-            "output_tokens_details": {"reasoning_tokens": used.reasoning_tokens},
-            "total_tokens": used.total_tokens,
-        },
+        "usage": usage_object(used.prompt_tokens, used.cached_tokens, used.completion_tokens, used.reasoning_tokens),
     }

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from janflask.schemas.items import SEALED
+from janflask.schemas.items import ROLES, SEALED, STATUSES
 from janflask.services.seals import Seals
 from janflask.storage.items import Item, ItemKind, sealed_of
 from janflask.storage.records import Message, words_of
 
-_STATUSES = ("in_progress", "completed", "incomplete")
-_ROLES = ("user", "assistant", "system", "developer", "tool")
+_ROLES = (*ROLES, "tool")
 
 
 def item_object(item: Item, *, include: Collection[str] = (), seals: Seals | None = None) -> dict[str, Any]:
     """An item; with ``seals`` and ``reasoning.encrypted_content`` in ``include``, thoughts sealed, too."""
-    status = item.message.status if item.message.status in _STATUSES else "completed"
+    status = item.message.status if item.message.status in STATUSES else "completed"
     call = item.call
     told: dict[str, Any]
     match item.kind:

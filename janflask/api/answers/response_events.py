@@ -55,6 +55,19 @@ class _OpenItem:
         return "".join(self.pieces)
 
 
+class _OpenCall(_OpenItem):
+    """One that is a call; its text are the arguments."""
+
+    def __init__(self, item_id: str, index: int, called_id: str, name: str) -> None:
+        super().__init__(item_id, index)
+        self.called_id = called_id
+        self.name = name
+
+    @property
+    def call(self) -> Call:
+        return Call(id=self.called_id, name=self.name, arguments=self.text)
+
+
 class ResponseEventWriter:
     """Bytes for the events behind number ``after``. ``run`` is the answer's, as it is now; it may be replaced."""
 
@@ -66,7 +79,7 @@ class ResponseEventWriter:
         self._is_background = bool(run.asked.get("background"))
         self._thoughts: _OpenItem | None = None
         self._words: _OpenItem | None = None
-        self._calls: dict[int, tuple[_OpenItem, str, str]] = {}  # by number; with the id and the name of what is called
+        self._calls: dict[int, _OpenCall] = {}  # by number
         self._count = 0  # of items
         self._logprobs: list[Mapping[str, Any]] = []
         self.refused = ""  # why it is not what was asked for
@@ -75,6 +88,11 @@ class ResponseEventWriter:
     def has_spoken(self) -> bool:
         """Whether anything came of the answer yet."""
         return self._count > 0
+
+    @property
+    def newest(self) -> int:
+        """The number of the newest event that its client has, also from an earlier stream."""
+        return max(self.number, self._after)
 
     # --- beginnings -------------------------------------------------------------------------------------------------
 
@@ -102,7 +120,7 @@ class ResponseEventWriter:
         if not self.run.compaction:
             return b""
         item = output_object(next(items_of(summary_of(self.run)[0])), self._view)
-        index, self._count = self._count, self._count + 1
+        index = self._next_index()
         return b"".join(
             self._event(f"output_item.{change}", output_index=index, item=item) for change in ("added", "done")
         )
@@ -146,12 +164,12 @@ class ResponseEventWriter:
         lines = b""
         if number not in self._calls:
             lines = self._close(self._thoughts) + self._close(self._words)
-            item = self._new(call_id(self.run.message_id, number))
-            self._calls[number] = item, called_id, name
-            lines += self._added(item)
-        item, _, name = self._calls[number]
+            item_id = call_id(self.run.message_id, number)
+            self._calls[number] = _OpenCall(item_id, self._next_index(), called_id, name)
+            lines += self._added(self._calls[number])
+        item = self._calls[number]
         item.pieces.append(arguments)
-        if self._is_custom(name) or not arguments:  # the input of a custom tool can be read when it is whole
+        if self._is_custom(item.name) or not arguments:  # the input of a custom tool can be read when it is whole
             return lines
         return lines + self._of(item, "function_call_arguments.delta", delta=arguments)
 
@@ -198,14 +216,13 @@ class ResponseEventWriter:
 
     @property
     def _items(self) -> list[_OpenItem]:
-        begun = [self._thoughts, self._words, *[item for item, _, _ in self._calls.values()]]
+        begun = [self._thoughts, self._words, *self._calls.values()]
         return [item for item in begun if item is not None]
 
     @property
     def calls(self) -> tuple[Call, ...]:
         """Those of the answer, as far as they have come."""
-        told = sorted(self._calls.items())
-        return tuple(Call(id=called_id, name=name, arguments=item.text) for _, (item, called_id, name) in told)
+        return tuple(item.call for _, item in sorted(self._calls.items()))
 
     def _close(self, item: _OpenItem | None) -> bytes:
         if item is None or not item.is_open:
@@ -245,14 +262,15 @@ class ResponseEventWriter:
 
     # --- events -----------------------------------------------------------------------------------------------------
 
-    def _new(self, item_id: str, delta: bytes = b"") -> _OpenItem:
-        item = _OpenItem(item_id, self._count)
+    def _next_index(self) -> int:
         self._count += 1
-        if delta:
-            about = {"item_id": item_id, "output_index": item.index, "content_index": 0}
-            head = b'event: response.%s\ndata: {"type":"response.%s",' % (delta, delta)
-            item.start = head + encode_json(about)[1:-1] + b',"sequence_number":'
-        return item
+        return self._count - 1
+
+    def _new(self, item_id: str, delta: bytes) -> _OpenItem:
+        index = self._next_index()
+        about = {"item_id": item_id, "output_index": index, "content_index": 0}
+        head = b'event: response.%s\ndata: {"type":"response.%s",' % (delta, delta)
+        return _OpenItem(item_id, index, head + encode_json(about)[1:-1] + b',"sequence_number":')
 
     def _added(self, item: _OpenItem) -> bytes:
         return self._event("output_item.added", output_index=item.index, item=self._object(item, is_done=False))
@@ -267,11 +285,10 @@ class ResponseEventWriter:
         call, kind, words, refusal = None, ItemKind.CALL, "", ""
         if item is self._thoughts:
             kind = ItemKind.REASONING
-        elif item is self._words:
-            kind, words, refusal = ItemKind.MESSAGE, text, self.refused if is_done else ""
+        elif isinstance(item, _OpenCall):
+            call = replace(item.call, arguments=text)
         else:
-            called_id, name = next((called_id, name) for own, called_id, name in self._calls.values() if own is item)
-            call = Call(id=called_id, name=name, arguments=text)
+            kind, words, refusal = ItemKind.MESSAGE, text, self.refused if is_done else ""
         message = reply_message(replace(run, refusal=refusal, wanted=()), words)
         told = output_object(Item(item.id, kind, message, text, call), self._view, self._logprobs if is_done else ())
         return told if is_done or kind is not ItemKind.REASONING else {**told, "content": []}

@@ -149,12 +149,17 @@ def _usage(run: Run) -> Object | None:
     """The tokens of an answer that has ended, as far as they are known."""
     if run.prompt_tokens is None or run.completion_tokens is None:
         return None
+    return usage_object(run.prompt_tokens, run.cached_tokens or 0, run.completion_tokens, run.reasoning_tokens or 0)
+
+
+def usage_object(prompt: int, cached: int, completion: int, reasoning: int) -> Object:
+    """Tokens, and those of them that were cached or are thoughts."""
     return {
-        "input_tokens": run.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": run.cached_tokens or 0, "cache_write_tokens": 0},
-        "output_tokens": run.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": run.reasoning_tokens or 0},
-        "total_tokens": run.prompt_tokens + run.completion_tokens,
+        "input_tokens": prompt,
+        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
+        "output_tokens": completion,
+        "output_tokens_details": {"reasoning_tokens": reasoning},
+        "total_tokens": prompt + completion,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -11,7 +11,6 @@ from flask import Response
 
 from janflask.api.answers.chunks import encode_json
 from janflask.api.answers.response_events import EVERYTHING, NOWHERE, ResponseEventWriter
-from janflask.api.answers.run_stream import Change
 from janflask.api.plumbing.sse import KEEP_ALIVE, event_stream
 from janflask.errors import JanflaskError
 from janflask.files import ids
@@ -30,6 +29,7 @@ from janflask.inference.logprobs import logprob_entries
 from janflask.ipc.messages.runner import RunChanged
 from janflask.services import endings
 from janflask.services.prompts import RunPrompt
+from janflask.services.run_changes import Change, Changes
 from janflask.services.seals import Seals
 from janflask.storage.records import Run, RunStatus
 from janflask.storage.run_log import (
@@ -42,6 +42,7 @@ from janflask.storage.run_log import (
     TextEvent,
     ToolCallEvent,
     missing,
+    unheard,
 )
 
 Failure = Callable[[Run], JanflaskError]
@@ -114,7 +115,7 @@ def _finished(writer: ResponseEventWriter, reason: str, used: endings.Ending, pr
 
 
 def stored_stream(
-    changes: Generator[Change, None, None],
+    changes: Changes,
     run: Run,
     seals: Seals,
     after: int = NOWHERE,
@@ -123,8 +124,8 @@ def stored_stream(
     """The events of a stored response behind number ``after``.
 
     With ``unspoken`` the first word is waited for, or a silence: the error that it makes of a run that fails before is
-    raised, and becomes a true HTTP status. An error of the stream itself is an event with the number of the last one:
-    whoever comes back behind that number goes on where it was.
+    raised, and becomes a true HTTP status. An error of the stream itself is an event with the number of the last one
+    that its client has: whoever comes back behind that number goes on where it was.
     """
     teller = _Teller(ResponseEventWriter(run, seals, after))
     lines = _lines(changes, teller)
@@ -162,6 +163,13 @@ class _Teller:
         self._writer = writer
         self._heard = 0
         self._due: list[DueEvent] = []
+        self._told: dict[str, Callable[[], bytes]] = {  # of the run's own events
+            "run.created": writer.created,
+            "run.queued": writer.queued,
+            "run.in_progress": writer.in_progress,
+            COMPACTED: writer.compacted,
+            **{f"run.{status}": lambda: writer.ended(writer.run) for status in RunStatus if status.is_final},
+        }
 
     @property
     def run(self) -> Run:
@@ -183,12 +191,9 @@ class _Teller:
 
     def events(self, first: int, events: Sequence[LogEvent]) -> bytes:
         """What is new in the part of the log that begins with number ``first``."""
-        lines: list[bytes] = []
-        for number, event in enumerate(events, first):
-            if number == self._heard + 1:
-                self._heard = number
-                lines.append(self._line(event))
-        return b"".join(lines)
+        new = unheard(self._heard, first, events)
+        self._heard += len(new)
+        return b"".join([self._line(event) for event in new])
 
     def end(self) -> bytes:
         """What ends the run, as far as it was not heard."""
@@ -197,7 +202,7 @@ class _Teller:
     def error(self, error: JanflaskError) -> bytes:
         """An error of the stream, not of the response."""
         told = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
-        return b"event: error\ndata: %s\n\n" % encode_json({**told, "sequence_number": max(0, self._writer.number)})
+        return b"event: error\ndata: %s\n\n" % encode_json({**told, "sequence_number": max(0, self._writer.newest)})
 
     def _line(self, event: LogEvent) -> bytes:
         writer = self._writer
@@ -211,18 +216,6 @@ class _Teller:
             return writer.call(event.call, event.id or "", event.name or "", event.arguments)
         if isinstance(event, RefusalEvent):
             return writer.refusal(event.text)
-        if isinstance(event, LifecycleEvent):
-            return self._lifecycle(event.event.removeprefix("run."))
+        if isinstance(event, LifecycleEvent) and event.event in self._told:
+            return self._told[event.event]()
         return b""
-
-    def _lifecycle(self, name: str) -> bytes:
-        writer = self._writer
-        if name in ("created", "queued", "in_progress"):
-            return {"created": writer.created, "queued": writer.queued, "in_progress": writer.in_progress}[name]()
-        if name == _COMPACTED:
-            return writer.compacted()
-        return writer.ended(self.run) if name in _ENDS else b""
-
-
-_COMPACTED = COMPACTED.removeprefix("run.")
-_ENDS = frozenset(str(status) for status in RunStatus if status.is_final)

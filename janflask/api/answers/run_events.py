@@ -17,10 +17,12 @@ passed over.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from janflask.api.answers.chunks import encode_json
 from janflask.api.answers.run_event_data import delta_data, lifecycle_data, message_id_of
 from janflask.storage.records import Run
-from janflask.storage.run_log import LifecycleEvent, LogEvent, TextEvent, ToolCallEvent, is_wait, missing
+from janflask.storage.run_log import LifecycleEvent, LogEvent, TextEvent, ToolCallEvent, is_wait, missing, unheard
 
 
 class RunEventWriter:
@@ -41,12 +43,10 @@ class RunEventWriter:
         self._run = run
         self._delta_start = self._start(run)
 
-    def events(self, first: int, events: list[LogEvent]) -> bytes:
+    def events(self, first: int, events: Sequence[LogEvent]) -> bytes:
         """What is new in the part of the run's log that begins with number ``first``."""
         lines: list[bytes] = []
-        for number, event in enumerate(events, first):
-            if number != self._heard + 1:
-                continue
+        for number, event in enumerate(unheard(self._heard, first, events), self._heard + 1):
             self._heard = number
             is_told = number > self._after and self._round >= self._first_round
             if isinstance(event, TextEvent):

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from itertools import chain
 
 from flask import Response
 
 from janflask.api.answers.run_events import RunEventWriter
 from janflask.api.plumbing.sse import KEEP_ALIVE, event_stream
-from janflask.ipc.messages.runner import RunChanged, RunSaid
+from janflask.ipc.messages.runner import RunChanged
+from janflask.services.run_changes import Change, Changes
 
 DONE = b"event: done\ndata: [DONE]\n\n"
-Change = RunChanged | RunSaid | None
 
 
-def run_stream(changes: Generator[Change, None, None], after: int = 0, first_round: int = 0) -> Response:
+def run_stream(changes: Changes, after: int = 0, first_round: int = 0) -> Response:
     """The events behind number ``after`` and of the rounds from ``first_round`` on, and ``done`` at the end.
 
     The first change is waited for here: what is wrong from the start is raised and becomes a true HTTP status. An

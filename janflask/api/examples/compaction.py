@@ -5,14 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from janflask.api.examples.inference import CREATED, MODEL_ID
+from janflask.api.examples.responses import SAID
 
-_SAID: dict[str, Any] = {
-    "id": "msg_01hf7yat00j6q1r4t8z2y5g7hn",
-    "type": "message",
-    "status": "completed",
-    "role": "user",
-    "content": [{"type": "input_text", "text": "Why is the sky blue?"}],
-}
 REQUEST: dict[str, Any] = {
     "model": MODEL_ID,
     "input": [
@@ -25,7 +19,7 @@ COMPACTION: dict[str, Any] = {
     "object": "response.compaction",
     "created_at": CREATED,
     "output": [
-        _SAID,
+        SAID,
         {"id": "cmp_01hf7yat00k7r2s5v9a3z6h8jp", "type": "compaction", "encrypted_content": "jf1.kX3v..."},
     ],
     "usage": {

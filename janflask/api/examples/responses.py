@@ -64,7 +64,7 @@ RESPONSE: dict[str, Any] = {
 }
 DELETED: dict[str, Any] = {"id": RESPONSE_ID, "object": "response", "deleted": True}
 INPUT_TOKENS: dict[str, Any] = {"object": "response.input_tokens", "input_tokens": 31, "estimated": False}
-_INPUT: dict[str, Any] = {
+SAID: dict[str, Any] = {
     "id": "msg_01hf7yat00j6q1r4t8z2y5g7hn",
     "type": "message",
     "status": "completed",
@@ -73,9 +73,9 @@ _INPUT: dict[str, Any] = {
 }
 INPUT_ITEMS: dict[str, Any] = {
     "object": "list",
-    "data": [_INPUT],
-    "first_id": _INPUT["id"],
-    "last_id": _INPUT["id"],
+    "data": [SAID],
+    "first_id": SAID["id"],
+    "last_id": SAID["id"],
     "has_more": False,
 }
 STREAM = (

@@ -14,7 +14,7 @@ THREADS = ("thread_id", "conversation_id")  # the parts of routes that name a th
 
 def name_threads(endpoint: str | None, values: dict[str, Any] | None) -> None:
     """A thread may be named as a conversation wherever it stands in a route."""
-    for part in THREADS if values else ():
+    for part in THREADS:
         if values and part in values:
             values[part] = ids.thread_id(values[part])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from flask import Response
@@ -187,7 +188,7 @@ def _unstored(body: AnswerDraft) -> Response:
     return json_response(unstored_response(asked.run, prompt, events, services().seals))
 
 
-def _object(run: Run, include: tuple[str, ...] = ()) -> dict[str, Any]:
+def _object(run: Run, include: Iterable[str] = ()) -> dict[str, Any]:
     answers = services().answers
     logprobs: list[Any] = []
     if run.top_logprobs is not None:

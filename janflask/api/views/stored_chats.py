@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import Any
 
@@ -17,7 +16,7 @@ from janflask.api.plumbing.blueprint import Blueprint, path_id
 from janflask.api.plumbing.context import services, waiter
 from janflask.api.plumbing.response import json_response
 from janflask.api.plumbing.sse import last_event
-from janflask.errors import InvalidRequestError, NotFoundError
+from janflask.errors import InvalidRequestError
 from janflask.inference.deltas import Events
 from janflask.schemas.stored_chat_answers import (
     StoredChatDeletedSchema,
@@ -59,8 +58,6 @@ _LAST_EVENT = {
     "schema": {"type": "integer", "minimum": 0},
 }
 _EVENTS = {"type": "string", "description": "Server-sent events with numbers; the last one is `[DONE]`."}
-
-log = logging.getLogger(__name__)
 
 
 def answer(draft: AnswerDraft) -> Response:
@@ -174,7 +171,7 @@ def _whole(answers: AnswerService, run: Run, *, is_new: bool = False) -> Respons
     ended = answers.finished(run, waiter(), services().settings.keepalive)
     if ended.status not in ANSWERED:
         if is_new and _has_failed_unspoken(answers, ended):
-            _take_back(answers, ended)
+            answers.take_back(ended)
         raise error_of(ended)
     response = json_response(stored_chat(ended, answers.events(ended)))
     response.headers[ID_HEADER] = run.id
@@ -193,7 +190,7 @@ def _listening(answers: AnswerService, run: Run, *, is_new: bool = False) -> tup
             changes.close()
         if listener.run.status not in ANSWERED:
             if is_new and not listener.has_said:
-                _take_back(answers, listener.run)
+                answers.take_back(listener.run)
             raise error_of(listener.run)
 
     return events(), listener
@@ -202,14 +199,6 @@ def _listening(answers: AnswerService, run: Run, *, is_new: bool = False) -> tup
 def _has_failed_unspoken(answers: AnswerService, run: Run) -> bool:
     is_over = run.status.is_final and run.status not in ANSWERED
     return is_over and not deltas_of(answers.events(run))
-
-
-def _take_back(answers: AnswerService, run: Run) -> None:
-    """Only for the request that made it: whoever asks for it later changes nothing."""
-    try:
-        answers.delete(run.id, RunKind.CHAT)
-    except NotFoundError:
-        log.info("chat %s, which failed, is deleted already", run.id)
 
 
 def _pairs(query: MultiDict[str, str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ import json
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from werkzeug.serving import make_server
 
 from janflask import create_app
 from janflask.settings import Settings
-from tests.fakes.scripted import ScriptedEngine, ScriptedSupervisor
+from tests.fakes.scripted import INFO, ScriptedEngine, ScriptedSupervisor
 
 
 @dataclass
@@ -37,6 +37,10 @@ class World:
         if weights:
             (folder / "model.gguf").write_bytes(b"GGUF")
         (folder / "model.json").write_text(json.dumps({"id": model_id, "created": 1_700_000_000, **content}))
+
+    def runs_as(self, **info: Any) -> None:
+        """The engine of ``tiny`` is one that tells this of itself."""
+        self.supervisor.states["tiny"] = self.supervisor.run("tiny", self.engine, replace(INFO, **info))
 
 
 @pytest.fixture

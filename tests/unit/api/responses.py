@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pydantic
 from openai.types.responses import Response, ResponseStreamEvent
 
-from tests.fakes.scripted import INFO
 from tests.unit.api.conftest import World
 
 THINKING = (
@@ -37,8 +36,7 @@ _EVENT: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(ResponseStreamEvent)
 
 def layout(world: World, template: str) -> None:
     """The model's chat template."""
-    info = replace(INFO, chat_template=template, ctx_len=4096)
-    world.supervisor.states["tiny"] = world.supervisor.run("tiny", world.engine, info)
+    world.runs_as(chat_template=template, ctx_len=4096)
 
 
 def strict(answer: Response) -> Response:
@@ -73,3 +71,13 @@ def kinds(events: Iterable[Any]) -> list[str]:
         if not (name.endswith(".delta") and names[-1:] == [name]):
             names.append(name)
     return names
+
+
+def told(events: Iterable[Any]) -> list[dict[str, Any]]:
+    """What was received of them."""
+    return [event.to_dict(warnings=False) for event in events]
+
+
+def files(world: World) -> set[Path]:
+    """All that is on the disk beside models."""
+    return {path for path in world.settings.data_dir.rglob("*") if "models" not in path.parts}

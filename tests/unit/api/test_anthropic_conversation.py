@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from janflask import create_app
-from janflask.container import Services
 from janflask.errors import EngineError
 from janflask.ipc.messages.engine import Chunk, Started
-from janflask.ipc.messages.runner import RUNNER_SOCKET
-from janflask.runner.runner import Runner
-from janflask.runner.server import runner_server
-from janflask.storage import open_repository
 from tests.fakes.scripted import Conversation, say
 from tests.unit.api.conftest import World
+from tests.unit.api.running import running_app
 
 ASKED: dict[str, Any] = {"model": "tiny", "max_tokens": 3, "messages": [{"role": "user", "content": "Hi"}]}
 
 
 @pytest.fixture
 def app(world: World) -> Iterator[Flask]:
-    """With a runner of its own; the first silence is longer than it takes to fail."""
-    world.settings = replace(world.settings, keepalive=20.0)
-    repository = open_repository(world.settings)
-    runner = Runner(world.settings, Services.of(world.settings, repository), repository)
-    with runner_server(world.folder / RUNNER_SOCKET, runner) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield create_app(world.settings)
-        finally:
-            server.shutdown()
-            thread.join()
-            runner.close()
+    with running_app(world) as app:
+        yield app
 
 
 @pytest.fixture

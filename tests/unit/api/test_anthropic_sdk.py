@@ -6,7 +6,6 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from janflask.api.examples import anthropic as examples
 from janflask.errors import EngineError
 from janflask.ipc.messages.engine import Chunk, Done, Finished, Started
 from janflask.ipc.messages.generation import Usage
-from tests.fakes.scripted import DONE, INFO, TIMINGS, Conversation, Script, say
+from tests.fakes.scripted import DONE, TIMINGS, Conversation, Script, say
 from tests.unit.api.conftest import World
 
 HI: Any = [{"role": "user", "content": "Hi"}]
@@ -40,17 +39,12 @@ EVENT: pydantic.TypeAdapter[RawMessageStreamEvent] = pydantic.TypeAdapter(RawMes
 
 @pytest.fixture
 def qwen(world: World, llama_templates: Path) -> None:
-    layout(world, (llama_templates / "Qwen-Qwen2.5-7B-Instruct.jinja").read_text())
+    world.runs_as(chat_template=(llama_templates / "Qwen-Qwen2.5-7B-Instruct.jinja").read_text())
 
 
 @pytest.fixture
 def thinker(world: World) -> None:
-    layout(world, THINKING)
-
-
-def layout(world: World, template: str) -> None:
-    info = replace(INFO, chat_template=template)
-    world.supervisor.states["tiny"] = world.supervisor.run("tiny", world.engine, info)
+    world.runs_as(chat_template=THINKING)
 
 
 def strictly(kind: Any, parsed: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -21,9 +20,9 @@ from janflask.services.comparisons import COMPARISON
 from janflask.services.seals import Seals
 from janflask.storage.answers import AnswerDraft
 from janflask.storage.records import MessageDraft, Run, RunKind, text_part
-from tests.fakes.scripted import DONE, INFO, Conversation, say
+from tests.fakes.scripted import DONE, Conversation, say
 from tests.unit.api.conftest import World
-from tests.unit.api.responses import checked, kinds, strict
+from tests.unit.api.responses import checked, files, kinds, strict
 
 ASKED: dict[str, Any] = {"model": "tiny", "store": False}
 TALK: list[Any] = [
@@ -41,7 +40,7 @@ MANAGED = [{"type": "compaction", "compact_threshold": 600}]
 @pytest.fixture(autouse=True)
 def _room(world: World) -> None:
     """A token of the scripted engine is a byte."""
-    world.supervisor.states["tiny"] = world.supervisor.run("tiny", world.engine, replace(INFO, ctx_len=8192))
+    world.runs_as(ctx_len=8192)
     world.engine.script = summing
 
 
@@ -52,10 +51,6 @@ def summing(conversation: Conversation) -> None:
 
 def prompts(world: World) -> list[str]:
     return [str(request.prompt) for request in world.engine.requests]
-
-
-def files(world: World) -> set[Path]:
-    return {path for path in world.settings.data_dir.rglob("*") if "models" not in path.parts}
 
 
 def test_a_conversation_is_compacted_and_gone_on_with(sdk: openai.OpenAI, world: World) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,17 +14,14 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from janflask.container import Services
 from janflask.files import ids
 from janflask.ipc.messages.generation import GenerateRequest
-from janflask.ipc.messages.runner import RUNNER_SOCKET
 from janflask.models.parameters import NAMES
-from janflask.runner.runner import Runner
-from janflask.runner.server import runner_server
 from janflask.storage import open_repository
 from janflask.storage.doctor.examination import examine
 from janflask.storage.records import Run
 from tests.unit.api.conftest import World
+from tests.unit.api.running import running
 
 PATIENCE = 20.0  # seconds; no test waits for it unless something is wrong
 
@@ -90,17 +86,8 @@ class Threads:
 
 @pytest.fixture
 def threads(client: FlaskClient, world: World) -> Iterator[Threads]:
-    repository = open_repository(world.settings)
-    runner = Runner(world.settings, Services.of(world.settings, repository), repository)
-    with runner_server(world.folder / RUNNER_SOCKET, runner) as server:
-        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        serving.start()
-        try:
-            yield Threads(client, world)
-        finally:
-            server.shutdown()
-            serving.join()
-            runner.close()
+    with running(world):
+        yield Threads(client, world)
 
 
 # --- thread.json ------------------------------------------------------------------------------------------------------

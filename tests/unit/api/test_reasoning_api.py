@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import openai
@@ -12,7 +11,7 @@ from flask.testing import FlaskClient
 
 from janflask.ipc.messages.engine import Chunk, Finished, Started
 from janflask.parsing.deltas import TokenLogprob
-from tests.fakes.scripted import DONE, INFO, Conversation, say
+from tests.fakes.scripted import DONE, Conversation, say
 from tests.unit.api.conftest import World
 from tests.unit.api.stored import refused
 
@@ -28,13 +27,8 @@ ANSWER = ("<thi", "nk>\nHm", ", so", "\n</think>", "\n\nHello", "!")
 
 @pytest.fixture(autouse=True)
 def _thinking(world: World) -> None:
-    layout(world, TEMPLATE)
+    world.runs_as(chat_template=TEMPLATE)
     world.engine.script = say(*ANSWER)
-
-
-def layout(world: World, template: str) -> None:
-    info = replace(INFO, chat_template=template)
-    world.supervisor.states["tiny"] = world.supervisor.run("tiny", world.engine, info)
 
 
 def whole(client: FlaskClient, **more: Any) -> dict[str, Any]:
@@ -91,7 +85,7 @@ def test_the_engine_is_told_what_is_looked_for(client: FlaskClient, world: World
 
 
 def test_a_template_that_opens_the_block_itself(client: FlaskClient, world: World) -> None:
-    layout(world, OPENING)
+    world.runs_as(chat_template=OPENING)
     world.engine.script = say("Hm", "</think>", "Hello")
     message = whole(client)["choices"][0]["message"]
     assert (message["reasoning_content"], message["content"]) == ("Hm", "Hello")

@@ -6,7 +6,6 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,13 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from janflask import create_app
-from janflask.container import Services
 from janflask.errors import ContextLengthExceededError, EngineError, InvalidRequestError
 from janflask.ipc.messages.engine import Chunk, Finished, Started
-from janflask.ipc.messages.runner import RUNNER_SOCKET
 from janflask.parsing.deltas import TokenLogprob
-from janflask.runner.runner import Runner
-from janflask.runner.server import runner_server
-from janflask.storage import open_repository
 from tests.fakes.scripted import DONE, Conversation, Script, say
 from tests.unit.api.conftest import World
-from tests.unit.api.responses import CALLED, FUNCTION, LINE, THINKING, THOUGHT, checked, kinds, layout, strict
+from tests.unit.api.responses import CALLED, FUNCTION, LINE, THINKING, THOUGHT, checked, kinds, layout, strict, told
+from tests.unit.api.running import running_app
 
 ASKED: dict[str, Any] = {"model": "tiny", "input": "Hi"}
 FORM = {
@@ -71,19 +65,8 @@ ANSWERS: dict[str, tuple[Script, dict[str, Any], str]] = {
 
 @pytest.fixture
 def app(world: World) -> Iterator[Flask]:
-    """With a runner of its own; the first silence is longer than it takes to fail."""
-    world.settings = replace(world.settings, keepalive=20.0)
-    repository = open_repository(world.settings)
-    runner = Runner(world.settings, Services.of(world.settings, repository), repository)
-    with runner_server(world.folder / RUNNER_SOCKET, runner) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield create_app(world.settings)
-        finally:
-            server.shutdown()
-            thread.join()
-            runner.close()
+    with running_app(world) as app:
+        yield app
 
 
 def plays(world: World, name: str, templates: Path) -> dict[str, Any]:
@@ -104,10 +87,6 @@ def same(told: Any) -> str:
     text = re.sub(r'"(encrypted_content)": "[^"]*"', r'"\1": ""', text)
     text = re.sub(r'"(id|call_id)": "[A-Za-z0-9]{9,10}"', r'"\1": ""', text)
     return text.replace('"store": false', '"store": true')
-
-
-def told(events: Any) -> list[dict[str, Any]]:
-    return [event.to_dict(warnings=False) for event in events]
 
 
 @pytest.mark.parametrize("name", ANSWERS)

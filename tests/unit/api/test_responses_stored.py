@@ -22,7 +22,7 @@ from janflask.storage.answers import AnswerDraft
 from janflask.storage.records import Message, Run, RunKind, RunStatus
 from janflask.storage.rounds import Call
 from janflask.storage.run_log import LogEvent, ReasoningEvent, TextEvent, missing, reasoning_of, texts_of
-from tests.unit.api.responses import FUNCTION, checked, kinds, strict
+from tests.unit.api.responses import FUNCTION, checked, kinds, strict, told
 
 THREAD = ids.new_id(ids.THREAD)
 LOGPROB = {"token": "He", "logprob": -0.5, "bytes": [72, 101], "top_logprobs": []}
@@ -149,10 +149,6 @@ def answers(app: Flask) -> FakeAnswers:
     fake = FakeAnswers()
     app.extensions[EXTENSION] = replace(app.extensions[EXTENSION], answers=fake)
     return fake
-
-
-def told(events: Sequence[Any]) -> list[Any]:
-    return [event.to_dict(warnings=False) for event in events]
 
 
 def test_an_answer_is_waited_for(sdk: openai.OpenAI, answers: FakeAnswers) -> None:
@@ -311,6 +307,16 @@ def test_an_error_of_the_stream_is_not_the_responses(client: FlaskClient, answer
     number = last[last.index('"sequence_number":') :].split(":")[1].split(",")[0]
     assert f'"sequence_number":{number}' in pieces[-2], "whoever comes back behind it misses nothing"
     assert "the runner is gone" in pieces[-2]
+
+
+def test_an_error_before_anything_is_new_does_not_send_its_client_back(
+    client: FlaskClient, answers: FakeAnswers
+) -> None:
+    answers.breaks_off = True
+    made = client.post("/v1/responses", json={"model": "tiny", "input": "Hi", "background": True}).json or {}
+    rest = client.get(f"/v1/responses/{made['id']}?stream=true&starting_after=40").text
+    assert rest.count("event:") == 1
+    assert '"sequence_number":40}' in rest.split("event: error")[1]
 
 
 def test_what_is_asked_for(sdk: openai.OpenAI, answers: FakeAnswers) -> None:

@@ -17,7 +17,7 @@ from janflask.ipc.messages.engine import Chunk, Finished, Started
 from janflask.parsing.deltas import TokenLogprob, TopLogprob
 from tests.fakes.scripted import DONE, Conversation, say
 from tests.unit.api.conftest import World
-from tests.unit.api.responses import CALLED, FUNCTION, LINE, THINKING, THOUGHT, checked, kinds, layout, strict
+from tests.unit.api.responses import CALLED, FUNCTION, LINE, THINKING, THOUGHT, checked, files, kinds, layout, strict
 
 ASKED: dict[str, Any] = {"model": "tiny", "input": "Hi", "store": False}
 BEGUN = ["created", "in_progress"]
@@ -44,10 +44,6 @@ TOKEN = TokenLogprob(" caf", b" caf", -0.5, 5, (TopLogprob(" caf", b" caf", -0.5
 @pytest.fixture
 def _qwen(world: World, llama_templates: Path) -> None:
     layout(world, (llama_templates / "Qwen-Qwen2.5-7B-Instruct.jinja").read_text())
-
-
-def files(world: World) -> set[Path]:
-    return {path for path in world.settings.data_dir.rglob("*") if "models" not in path.parts}
 
 
 def test_an_answer(sdk: openai.OpenAI, world: World) -> None:

@@ -6,7 +6,6 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import openai
@@ -16,17 +15,12 @@ from flask.testing import FlaskClient
 from openai import Stream
 from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionDeleted
 
-from janflask import create_app
-from janflask.container import Services
 from janflask.errors import EngineError
 from janflask.ipc.messages.engine import Chunk, Finished, Started
-from janflask.ipc.messages.runner import RUNNER_SOCKET
 from janflask.parsing.deltas import TokenLogprob, TopLogprob
-from janflask.runner.runner import Runner
-from janflask.runner.server import runner_server
-from janflask.storage import open_repository
-from tests.fakes.scripted import DONE, INFO, Conversation
+from tests.fakes.scripted import DONE, Conversation
 from tests.unit.api.conftest import World
+from tests.unit.api.running import running_app
 from tests.unit.api.stored import refused
 
 URL = "/v1/chat/completions"
@@ -48,19 +42,8 @@ def says(*pieces: str, reason: str = "stop") -> Any:
 
 @pytest.fixture
 def app(world: World) -> Iterator[Flask]:
-    """With a runner of its own; the first silence is longer than it takes to fail."""
-    world.settings = replace(world.settings, keepalive=20.0)
-    repository = open_repository(world.settings)
-    runner = Runner(world.settings, Services.of(world.settings, repository), repository)
-    with runner_server(world.folder / RUNNER_SOCKET, runner) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield create_app(world.settings)
-        finally:
-            server.shutdown()
-            thread.join()
-            runner.close()
+    with running_app(world) as app:
+        yield app
 
 
 def chunks_of(text: str) -> list[dict[str, Any]]:
@@ -112,7 +95,7 @@ def test_a_whole_one_is_that_of_any_other_chat_and_is_told_again(client: FlaskCl
 
 
 def test_a_thought_a_call_and_the_older_form_of_it(client: FlaskClient, world: World) -> None:
-    world.supervisor.states["tiny"] = world.supervisor.run("tiny", world.engine, replace(INFO, ctx_len=8192))
+    world.runs_as(ctx_len=8192)
     function = {"name": "look", "parameters": {"type": "object", "properties": {"at": {"type": "string"}}}}
     world.engine.script = says('<tool_call>{"name": "look", "arguments": {"at": "sea"}}</tool_call>')
     for body in {"tools": [{"type": "function", "function": function}]}, {"functions": [function]}:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from janflask.errors import InvalidRequestError
 from janflask.inference.calls.tool_schemas import tool_schemas
 from janflask.inference.requests import CallChoice
 from janflask.schemas.chat import ChatRequestSchema
-from tests.fakes.scripted import INFO, say
+from tests.fakes.scripted import say
 from tests.unit.api.conftest import World
 from tests.unit.api.stored import refused
 
@@ -47,13 +46,8 @@ LINE = '<tool_call>\n{"name": "get_weather", "arguments": {"place": "Paris"}}\n<
 
 @pytest.fixture(autouse=True)
 def _qwen(world: World, llama_templates: Path) -> None:
-    layout(world, (llama_templates / "Qwen-Qwen2.5-7B-Instruct.jinja").read_text())
+    world.runs_as(chat_template=(llama_templates / "Qwen-Qwen2.5-7B-Instruct.jinja").read_text())
     world.engine.script = say(*SAID)
-
-
-def layout(world: World, template: str | None) -> None:
-    info = replace(INFO, chat_template=template)
-    world.supervisor.states["tiny"] = world.supervisor.run("tiny", world.engine, info)
 
 
 def whole(client: FlaskClient, **more: Any) -> dict[str, Any]:
@@ -171,7 +165,7 @@ def test_history_as_agents_send_it(client: FlaskClient, world: World, content: s
 
 
 def test_a_layout_without_a_place_for_tools(client: FlaskClient, world: World) -> None:
-    layout(world, "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}")  # fmt: skip # noqa: E501
+    world.runs_as(chat_template="{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}")  # fmt: skip # noqa: E501
     shown = prompt(client, world, {"role": "assistant", "content": None, "tool_calls": [CALL]}, RESULT)
     assert shown.startswith("<system># Tools\n\nYou may call one or more functions")
     assert shown.endswith(
@@ -179,13 +173,13 @@ def test_a_layout_without_a_place_for_tools(client: FlaskClient, world: World) -
         "</tool_call><user><tool_response>\nsunny\n</tool_response><assistant>"
     )
     assert whole(client)["message"]["tool_calls"][0]["function"]["name"] == "get_weather"
-    layout(world, None)
+    world.runs_as(chat_template=None)
     assert "# Tools" in prompt(client, world)
     assert whole(client)["finish_reason"] == "tool_calls"
 
 
 def test_mistral_takes_ids_of_nine_characters_only(client: FlaskClient, world: World, llama_templates: Path) -> None:
-    layout(world, (llama_templates / "mistralai-Mistral-Nemo-Instruct-2407.jinja").read_text())
+    world.runs_as(chat_template=(llama_templates / "mistralai-Mistral-Nemo-Instruct-2407.jinja").read_text())
     shown = prompt(client, world, {"role": "assistant", "content": "", "tool_calls": [CALL]}, RESULT)
     ids = [piece.split('"')[0] for piece in shown.split('"id": "')[1:]]
     assert len(ids) == 1

@@ -451,6 +451,21 @@ def test_of_two_who_delete_one_at_once_the_second_is_told_that_it_is_not_there(
     assert run.id in refusal(NotFoundError, lambda: world.answers.delete(run.id, kind)).message
 
 
+@pytest.mark.parametrize("kind", [RESPONSE, CHAT])
+@pytest.mark.parametrize("others", ["none", "its thread", "an answer"])
+def test_one_that_failed_without_a_word_is_taken_back_whoever_deletes_it_too(
+    world: AnswerWorld, kind: RunKind, others: str
+) -> None:
+    world.model.scripts = [failing(EngineError("no"))]
+    run = world.answer("hi", kind=kind)
+    if others == "its thread":
+        world.repository.threads.delete(run.thread_id)
+    elif others == "an answer":
+        world.answers.delete(run.id, kind)
+    world.answers.take_back(run)
+    assert all_threads(world) == []
+
+
 def test_one_that_is_under_way_is_ended_before_it_is_deleted(world: AnswerWorld) -> None:
     world.model.scripts = [hanging("Hm")]
     run = world.create("hi")
