@@ -26,7 +26,7 @@ from janflask.runner.server import runner_server
 from janflask.storage import open_repository
 from tests.fakes.scripted import DONE, Conversation, Script, say
 from tests.unit.api.conftest import World
-from tests.unit.api.responses import CALLED, FUNCTION, LINE, THINKING, THOUGHT, checked, kinds, layout, strict
+from tests.unit.api.responses import CALLED, FUNCTION, LINE, THINKING, THOUGHT, checked, kinds, layout, strict, told
 
 ASKED: dict[str, Any] = {"model": "tiny", "input": "Hi"}
 FORM = {
@@ -104,10 +104,6 @@ def same(told: Any) -> str:
     text = re.sub(r'"(encrypted_content)": "[^"]*"', r'"\1": ""', text)
     text = re.sub(r'"(id|call_id)": "[A-Za-z0-9]{9,10}"', r'"\1": ""', text)
     return text.replace('"store": false', '"store": true')
-
-
-def told(events: Any) -> list[dict[str, Any]]:
-    return [event.to_dict(warnings=False) for event in events]
 
 
 @pytest.mark.parametrize("name", ANSWERS)

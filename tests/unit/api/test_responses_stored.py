@@ -22,7 +22,7 @@ from janflask.storage.answers import AnswerDraft
 from janflask.storage.records import Message, Run, RunKind, RunStatus
 from janflask.storage.rounds import Call
 from janflask.storage.run_log import LogEvent, ReasoningEvent, TextEvent, missing, reasoning_of, texts_of
-from tests.unit.api.responses import FUNCTION, checked, kinds, strict
+from tests.unit.api.responses import FUNCTION, checked, kinds, strict, told
 
 THREAD = ids.new_id(ids.THREAD)
 LOGPROB = {"token": "He", "logprob": -0.5, "bytes": [72, 101], "top_logprobs": []}
@@ -149,10 +149,6 @@ def answers(app: Flask) -> FakeAnswers:
     fake = FakeAnswers()
     app.extensions[EXTENSION] = replace(app.extensions[EXTENSION], answers=fake)
     return fake
-
-
-def told(events: Sequence[Any]) -> list[Any]:
-    return [event.to_dict(warnings=False) for event in events]
 
 
 def test_an_answer_is_waited_for(sdk: openai.OpenAI, answers: FakeAnswers) -> None:
