@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
+import anthropic
 import httpx
 import openai
 import psutil
@@ -97,8 +98,18 @@ class Server:
         """A client that retries nothing: a failed request is to be seen."""
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=LIMIT)
 
+    def claude(self) -> anthropic.Anthropic:
+        """The same for Anthropic's API."""
+        return anthropic.Anthropic(base_url=self.url, auth_token="none", max_retries=0, timeout=LIMIT)
+
     def get(self, path: str) -> httpx.Response:
         return httpx.get(self.url + path, timeout=LIMIT)
+
+    def found(self, path: str) -> Any:
+        """The JSON of what is there."""
+        answer = self.get(path)
+        answer.raise_for_status()
+        return answer.json()
 
     def post(self, path: str, **given: Any) -> httpx.Response:
         return httpx.post(self.url + path, timeout=LIMIT, **given)
@@ -110,9 +121,7 @@ class Server:
         return httpx.put(f"{self.url}/v1/models/{model}/stop", timeout=LIMIT)
 
     def model(self, model: str = MODEL) -> dict[str, Any]:
-        answer = self.get(f"/v1/models/{model}")
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
+        found: dict[str, Any] = self.found(f"/v1/models/{model}")
         return found
 
     def stats(self) -> dict[str, Any]:
@@ -125,6 +134,13 @@ class Server:
         with suppress(httpx.TransportError):
             return self.get("/healthz").status_code == 200
         return False
+
+    # --- its data -----------------------------------------------------------------------------------------------
+
+    def thread_of(self, answer_id: str) -> str:
+        """The thread that a response or a stored chat is in."""
+        (run,) = self.data_dir.glob(f"threads/*/runs/{answer_id}.json")
+        return run.parts[-3]
 
     # --- its processes ------------------------------------------------------------------------------------------
 
@@ -155,6 +171,11 @@ class Server:
         children = psutil.Process(self.process.pid).children()
         others = [*self._running("janflask.supervisor"), *self._running("janflask.runner")]
         return [child for child in children if child not in others]
+
+    def end(self) -> None:
+        """As a service manager ends it."""
+        self.process.terminate()
+        assert self.process.wait(LIMIT) == 0
 
     def kill(self) -> None:
         """Ends whatever still lives, at once: no test leaves anything behind."""

@@ -10,7 +10,7 @@ import anthropic
 import httpx
 import pytest
 
-from tests.e2e.server import LIMIT, MODEL, Server
+from tests.e2e.server import MODEL, Server
 
 ASKED: dict[str, Any] = {
     "model": MODEL,
@@ -23,7 +23,7 @@ ASKED: dict[str, Any] = {
 
 @pytest.fixture
 def claude(server: Server) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=server.url, auth_token="none", max_retries=0, timeout=LIMIT) as client:
+    with server.claude() as client:
         yield client
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import anthropic
 import pytest
 
-from tests.e2e.server import LIMIT, Server
-from tests.e2e.tool_model import MODEL, QUESTION, TALK
+from tests.e2e.server import Server
+from tests.e2e.tool_model import EARLIER, MODEL, TALK
 
 pytestmark = [pytest.mark.agents, pytest.mark.timeout(300)]
 
@@ -22,19 +23,23 @@ TOOL: Any = {
         "required": ["city"],
     },
 }
-EARLIER: list[Any] = [
-    {"role": "user", "content": QUESTION.format("Oslo")},
-    {
-        "role": "assistant",
-        "content": [{"type": "tool_use", "id": "call00001", "name": "get_weather", "input": {"city": "Oslo"}}],
-    },
-    {
-        "role": "user",
-        "content": [{"type": "tool_result", "tool_use_id": "call00001", "content": "rain, 8 degrees"}],
-    },
-    {"role": "assistant", "content": "It is raining in Oslo, and it is 8 degrees."},
-]
-MESSAGES: list[Any] = [*EARLIER, {"role": "user", "content": TALK["question"]}]
+
+
+def earlier() -> list[Any]:
+    """The earlier turn as messages of the Messages API."""
+    asked, called, result, answered = EARLIER
+    call = called["tool_calls"][0]
+    use = {"type": "tool_use", "id": call["id"], "name": call["function"]["name"]}
+    told = {"type": "tool_result", "tool_use_id": call["id"], "content": result["content"]}
+    return [
+        asked,
+        {"role": "assistant", "content": [{**use, "input": json.loads(call["function"]["arguments"])}]},
+        {"role": "user", "content": [told]},
+        answered,
+    ]
+
+
+MESSAGES: list[Any] = [*earlier(), {"role": "user", "content": TALK["question"]}]
 GIVEN: dict[str, Any] = {"model": MODEL, "max_tokens": 100, "tools": [TOOL], "extra_body": {"temperature": 0}}
 CHOICES = pytest.mark.parametrize(
     "choice", [{"type": "auto"}, {"type": "any"}, {"type": "tool", "name": "get_weather"}], ids=["auto", "any", "tool"]
@@ -43,7 +48,7 @@ CHOICES = pytest.mark.parametrize(
 
 @pytest.fixture
 def claude(tool_server: Server) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=tool_server.url, api_key="none", max_retries=0, timeout=LIMIT) as client:
+    with tool_server.claude() as client:
         yield client
 
 
@@ -66,24 +71,33 @@ def test_a_loop(claude: anthropic.Anthropic, choice: Any) -> None:
     assert any(block.type == "text" and "snow" in block.text for block in answer.content)
 
 
-def test_what_the_sdk_runs_by_itself(claude: anthropic.Anthropic) -> None:
+@anthropic.beta_tool
+def get_weather(city: str) -> str:
+    """The weather of a city."""
+    return str(TALK["weather"][city])
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_the_tool_runner(claude: anthropic.Anthropic, stream: bool) -> None:
     """The SDK's own loop: it calls the function, and sends back what it said."""
-
-    @anthropic.beta_tool
-    def get_weather(city: str) -> str:
-        """The weather of a city."""
-        return str(TALK["weather"][city])
-
     given = {**GIVEN, "tools": [get_weather]}
-    runner = claude.beta.messages.tool_runner(**given, messages=MESSAGES, max_iterations=3)
-    *_, last = list(runner)
-    assert any(block.type == "text" and "snow" in block.text for block in last.content)
+    runner: Any = claude.beta.messages.tool_runner(**given, messages=MESSAGES, max_iterations=3, stream=stream)
+    called, answered = [turn.get_final_message() if stream else turn for turn in runner]
+    (use,) = [block for block in called.content if block.type == "tool_use"]
+    assert (use.name, use.input, called.stop_reason) == ("get_weather", {"city": "Paris"}, "tool_use")
+    assert answered.stop_reason == "end_turn"
+    assert "snow" in "".join(block.text for block in answered.content if block.type == "text").lower()
+    assert prompt_tokens(answered) > prompt_tokens(called), "it was shown the call and its result, too"
+
+
+def prompt_tokens(message: Any) -> int:
+    return int(message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0))
 
 
 def test_a_tool_that_is_found_first(claude: anthropic.Anthropic) -> None:
     """As Claude Code's: the definition of a deferred tool stands where a reference names it, and costs no prefix."""
     search = {"name": "tool_search", "description": "Finds tools.", "input_schema": {"type": "object"}}
-    found = [
+    found: list[Any] = [
         {"role": "user", "content": "Find a tool for the weather."},
         {"role": "assistant", "content": [{"type": "tool_use", "id": "call00001", "name": "tool_search", "input": {}}]},
         {
@@ -100,10 +114,9 @@ def test_a_tool_that_is_found_first(claude: anthropic.Anthropic) -> None:
     ]
     tools: Any = [search, {**TOOL, "defer_loading": True}]
     choice: Any = {"type": "tool", "name": "get_weather"}
-    first = claude.messages.create(**{**GIVEN, "tools": tools, "max_tokens": 1}, messages=found[:1])  # type: ignore[arg-type]
-    message = claude.messages.create(**{**GIVEN, "tools": tools}, messages=found)  # type: ignore[arg-type]
-    prefix = first.usage.input_tokens + (first.usage.cache_read_input_tokens or 0)
-    assert (message.usage.cache_read_input_tokens or 0) >= prefix - 8
-    (call,) = claude.messages.create(**{**GIVEN, "tools": tools}, messages=found, tool_choice=choice).content  # type: ignore[arg-type]
+    first = claude.messages.create(**{**GIVEN, "tools": tools, "max_tokens": 1}, messages=found[:1])
+    message = claude.messages.create(**{**GIVEN, "tools": tools}, messages=found)
+    assert (message.usage.cache_read_input_tokens or 0) >= prompt_tokens(first) - 8
+    (call,) = claude.messages.create(**{**GIVEN, "tools": tools}, messages=found, tool_choice=choice).content
     assert call.type == "tool_use"
     assert "city" in dict(call.input)

@@ -7,9 +7,9 @@ from typing import Any
 import openai
 
 from tests.e2e.server import MODEL, Server
-from tests.unit.api.responses import checked, kinds, strict
+from tests.unit.api.responses import checked, kinds, strict, told
 
-LONG = "The harbour of the old town has forty blue boats, and the keeper of its lighthouse is called Anna. " * 12
+LONG = "The harbour of the old town has forty blue boats, and the keeper of its lighthouse is called Anna. " * 24
 ASKED: dict[str, Any] = {"model": MODEL, "max_output_tokens": 12, "temperature": 0}
 MANAGED: Any = [{"type": "compaction", "compact_threshold": 200}]
 
@@ -22,10 +22,11 @@ def test_a_long_conversation_is_summed_up_and_gone_on_with(sdk: openai.OpenAI, s
     assert [item.type for item in final.output] == ["compaction", "message"]
     assert kinds(events)[:4] == ["created", "in_progress", "output_item.added", "output_item.done"]
     again = checked(sdk.responses.retrieve(final.id, stream=True))
-    assert [event.to_dict(warnings=False) for event in again] == [event.to_dict(warnings=False) for event in events]
+    assert told(again) == told(events)
     assert [item.type for item in sdk.responses.retrieve(final.id).output] == ["compaction", "message"]
 
-    # What comes next is shown the summary: its prompt is far shorter than the whole conversation.
+    # What comes next is shown the summary: its prompt is shorter than the whole conversation, since a summary has 256
+    # tokens at most here, and the first question 500.
     following = strict(sdk.responses.create(**ASKED, input="And her boats?", previous_response_id=final.id))
     assert following.usage is not None
     assert first.usage is not None
@@ -45,7 +46,7 @@ def test_one_that_is_compacted_by_itself(sdk: openai.OpenAI) -> None:
     compacted = sdk.responses.compact(model=MODEL, input=talk)
     assert [item.type for item in compacted.output] == ["message", "compaction"]
     assert compacted.usage.output_tokens > 0
-    more: Any = [item.to_dict(warnings=False) for item in compacted.output]
+    more: Any = told(compacted.output)
     answer = sdk.responses.create(**ASKED, store=False, input=[*more, {"role": "user", "content": "Who is Anna?"}])
     assert answer.output_text
 

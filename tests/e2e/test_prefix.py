@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.agent_loop import AGENTS, Agent, ChatAgent
-from tests.e2e.server import LIMIT, MODEL, Server, serving, wait_for
+from tests.e2e.server import MODEL, Server, serving, wait_for
 
 ONE = {"JANFLASK_N_PARALLEL": "1"}
 ANSWER = 16  # tokens
@@ -35,18 +35,13 @@ def turn(server: Server, agent: Agent) -> int:
     return agent.computed - agent.new - before
 
 
-def end(server: Server) -> None:
-    server.process.terminate()
-    assert server.process.wait(LIMIT) == 0
-
-
 @pytest.mark.parametrize("kind", AGENTS)
 def test_agents_that_alternate_on_one_slot_and_outlive_the_server(own_dir: Path, kind: type[Agent]) -> None:
     agents = [agent(kind, 0), agent(kind, 1)]
     for _ in range(2):
         with serving(own_dir, **ONE) as server:
             again = [turn(server, agent) for _ in range(2) for agent in agents]
-            end(server)
+            server.end()
         assert max(again) <= AGAIN
 
 

@@ -11,28 +11,13 @@ import openai
 import pydantic
 import pytest
 
-from tests.e2e.server import LIMIT, MODEL, Server, wait_for
-from tests.unit.api.responses import checked, kinds, strict
+from tests.e2e.server import LIMIT, MODEL, Server, serving, wait_for
+from tests.unit.api.responses import WORDS, checked, kinds, strict, told
 
 QUESTION = "What is the capital of France?"
 ASKED: dict[str, Any] = {"model": MODEL, "input": QUESTION, "max_output_tokens": 12, "temperature": 0}
-ENDING: dict[str, Any] = {
-    **ASKED,
-    "max_output_tokens": 400,
-    "extra_body": {"regex": "It is Paris, [a-z]{3,9}"},
-}  # it ends
-WORDS = [
-    "output_item.added",
-    "content_part.added",
-    "output_text.delta",
-    "output_text.done",
-    "content_part.done",
-    "output_item.done",
-]
-
-
-def told(events: Any) -> list[dict[str, Any]]:
-    return [event.to_dict(warnings=False) for event in events]
+# It ends, whatever the model would like to say.
+ENDING: dict[str, Any] = {**ASKED, "max_output_tokens": 400, "extra_body": {"regex": "It is Paris, [a-z]{3,9}"}}
 
 
 def shape(answer: Any) -> dict[str, Any]:
@@ -100,8 +85,8 @@ def test_one_goes_on_behind_another(sdk: openai.OpenAI) -> None:
     assert second.usage.input_tokens > first.usage.input_tokens
     unstored = sdk.responses.create(**{**ASKED, "input": "And of Spain?"}, previous_response_id=first.id, store=False)
     assert unstored.output_text == second.output_text
-    items = sdk.responses.input_items.list(second.id)
-    assert [item.to_dict()["content"][0]["text"] for item in items] == ["And of Spain?"]  # type: ignore[index,call-overload]
+    items = told(sdk.responses.input_items.list(second.id))
+    assert [item["content"][0]["text"] for item in items] == ["And of Spain?"]
 
 
 def test_a_response_in_the_background(sdk: openai.OpenAI) -> None:
@@ -152,9 +137,12 @@ def test_log_probabilities(sdk: openai.OpenAI) -> None:
     stored, unstored = (
         strict(sdk.responses.create(**ASKED, include=include, top_logprobs=2, store=store)) for store in (True, False)
     )
-    parts = [answer.to_dict()["output"][0]["content"][0] for answer in (stored, unstored)]  # type: ignore[index,call-overload]
-    assert "".join(token["token"] for token in parts[0]["logprobs"]) == stored.output_text  # type: ignore[index,call-overload]
-    assert [token["token"] for token in parts[0]["logprobs"]] == [token["token"] for token in parts[1]["logprobs"]]  # type: ignore[index,call-overload]
+    tokens = [
+        [token["token"] for token in answer["output"][0]["content"][0]["logprobs"]]
+        for answer in told([stored, unstored])
+    ]
+    assert "".join(tokens[0]) == stored.output_text
+    assert tokens[0] == tokens[1]
     assert sdk.responses.retrieve(stored.id).to_dict() == stored.to_dict()
 
 
@@ -223,10 +211,15 @@ def test_the_asynchronous_sdk(server: Server) -> None:
     assert asyncio.run(ask())
 
 
-def test_nothing_of_an_unstored_one_is_on_the_disk(sdk: openai.OpenAI, server: Server) -> None:
-    def files() -> set[Path]:
-        return {path for path in server.data_dir.rglob("*") if "logs" not in path.parts}
+def test_nothing_of_an_unstored_one_is_on_the_disk(own_dir: Path) -> None:
+    """Nor is its KV state, which is long enough for that, when the server has ended."""
 
-    before = files()
-    sdk.responses.create(**ASKED, store=False)
+    def files() -> set[Path]:
+        return {path for path in own_dir.rglob("*") if "logs" not in path.parts}
+
+    with serving(own_dir) as server, server.sdk() as sdk:
+        server.start().raise_for_status()
+        before = files()
+        sdk.responses.create(**{**ASKED, "input": "word " * 400}, store=False)
+        server.end()
     assert files() <= before

@@ -114,17 +114,17 @@ def test_the_form_of_an_answer_outlives_everything(restarting: Restarting) -> No
     assert len(text_of(listener.heard)) < 150, "it was killed in the middle"
     wait_for(lambda: restarting.server.answers(), "the server")
     check(restarting.server, thread_id, listener)
-    reply = get(restarting.server, f"/v1/threads/{thread_id}/messages?limit=1&run_id={listener.run_id}")["data"][0]
+    reply = restarting.server.found(f"/v1/threads/{thread_id}/messages?limit=1&run_id={listener.run_id}")["data"][0]
     assert re.fullmatch("([0-9]{3}, ){30}and [0-9]", reply["content"][0]["text"]["value"])
 
 
 def check(server: Server, thread_id: str, listener: Listener) -> None:
     """One reply at most, which begins with what was heard; the run has ended, and the thread can go on."""
-    runs = lambda: get(server, f"/v1/threads/{thread_id}/runs")["data"]  # noqa: E731 - a question asked again and again
+    runs = lambda: server.found(f"/v1/threads/{thread_id}/runs")["data"]  # noqa: E731 - a question asked again and again
     if listener.run_id is not None:
         assert [run["id"] for run in runs()] == [listener.run_id]
     wait_for(lambda: all(run["status"] in FINAL for run in runs()), "the run's end")
-    messages = get(server, f"/v1/threads/{thread_id}/messages?order=asc")["data"]
+    messages = server.found(f"/v1/threads/{thread_id}/messages?order=asc")["data"]
     assert [message["role"] for message in messages] == ["user", *["assistant" for _ in runs()]]
     if messages[1:]:
         said = messages[1]["content"][0]["text"]["value"]
@@ -137,9 +137,3 @@ def check(server: Server, thread_id: str, listener: Listener) -> None:
     answer = server.post(f"/v1/threads/{thread_id}/runs", json=body)
     assert answer.status_code == 200, answer.text
     wait_for(lambda: all(run["status"] in FINAL for run in runs()), "the next run's end")
-
-
-def get(server: Server, path: str) -> Any:
-    answer = server.get(path)
-    answer.raise_for_status()
-    return answer.json()

@@ -49,8 +49,7 @@ def told(own_dir: Path) -> tuple[Path, str]:
         turn(server, thread_id, STORY)
         _, cached = turn(server, thread_id, "Who counted the ships?")
         assert cached > 400, "the model is up: only what is new is computed"
-        server.process.terminate()
-        assert server.process.wait(LIMIT) == 0
+        server.end()
     assert len(states(own_dir)) == 1
     assert states(own_dir)[0].stat().st_mode & 0o077 == 0
     return own_dir, thread_id

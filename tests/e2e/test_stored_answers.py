@@ -39,7 +39,6 @@ def on_disk(server: Server) -> dict[str, str]:
 
 # --- bad input --------------------------------------------------------------------------------------------------------
 
-PLACES = "previous_response_id", "conversation"
 BAD: dict[str, tuple[dict[str, Any], int, str]] = {
     "an unknown response": ({"previous_response_id": f"resp_{UNKNOWN}"}, 404, "previous_response_id"),
     "an id that is none": ({"previous_response_id": "x"}, 404, "previous_response_id"),
@@ -105,7 +104,7 @@ def test_what_is_gone_or_another_thing_is_no_previous_response(server: Server, n
     ):
         answer = server.post(RESPONSES, json={**SHORT, "input": "Hi", **body})
         assert answer.status_code == status, answer.text
-        assert any(answer.json()["error"]["param"] == place for place in PLACES)
+        assert answer.json()["error"]["param"] in ("previous_response_id", "conversation")
     assert on_disk(server) == before
 
 
@@ -184,14 +183,9 @@ def test_branches_of_a_response_do_not_see_each_other(sdk: openai.OpenAI, server
 
 def said_in(server: Server, response_id: str) -> list[str]:
     """The texts of the thread that a response is in."""
-    thread = thread_of(server, response_id)
+    thread = server.thread_of(response_id)
     messages = server.get(f"/v1/threads/{thread}/messages?order=asc&limit=100").json()["data"]
     return [message["content"][0]["text"]["value"] for message in messages]
-
-
-def thread_of(server: Server, answer_id: str) -> str:
-    (run,) = (server.data_dir / "threads").glob(f"*/runs/{answer_id}.json")
-    return run.parts[-3]
 
 
 def test_what_is_deleted_by_one_api_is_gone_for_all(server: Server) -> None:
@@ -200,8 +194,8 @@ def test_what_is_deleted_by_one_api_is_gone_for_all(server: Server) -> None:
     within = made(server, input="Hi", conversation=conversation)
     first = made(server, input="Hi")
     second = made(server, input="Ho", previous_response_id=first["id"])
-    threads = {name: thread_of(server, name) for name in (chat["id"], alone["id"], within["id"], first["id"])}
-    assert thread_of(server, second["id"]) == threads[first["id"]], "it goes on there"
+    threads = {name: server.thread_of(name) for name in (chat["id"], alone["id"], within["id"], first["id"])}
+    assert server.thread_of(second["id"]) == threads[first["id"]], "it goes on there"
     for deleted, gone in (
         (f"/v1/threads/{threads[chat['id']]}", [f"{CHATS}/{chat['id']}", f"{CHATS}/{chat['id']}/messages"]),
         (f"{RESPONSES}/{alone['id']}", [f"/v1/threads/{threads[alone['id']]}"]),

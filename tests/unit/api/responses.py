@@ -15,6 +15,14 @@ THINKING = (
     "{% for m in messages %}<{{ m.role }}>{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n"
     "{% endif %}{{ m.content }}<end>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 )
+WORDS = [
+    "output_item.added",
+    "content_part.added",
+    "output_text.delta",
+    "output_text.done",
+    "content_part.done",
+    "output_item.done",
+]  # the kinds of a message's events
 THOUGHT = ("<thi", "nk>\nHm", ", so", "\n</think>", "\n\nHello", "!")
 FUNCTION: dict[str, Any] = {
     "type": "function",
@@ -61,6 +69,11 @@ def checked(events: Iterable[Any]) -> list[Any]:
     assert numbers == list(range(len(found))), (numbers, [event.type for event in found])
     assert len({event.response.id for event in found if hasattr(event, "response")}) == 1
     return found
+
+
+def told(events: Iterable[Any]) -> list[dict[str, Any]]:
+    """Events or answers as JSON, to compare and to look into."""
+    return [event.to_dict(warnings=False) for event in events]
 
 
 def kinds(events: Iterable[Any]) -> list[str]:

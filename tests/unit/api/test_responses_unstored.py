@@ -17,18 +17,22 @@ from janflask.ipc.messages.engine import Chunk, Finished, Started
 from janflask.parsing.deltas import TokenLogprob, TopLogprob
 from tests.fakes.scripted import DONE, Conversation, say
 from tests.unit.api.conftest import World
-from tests.unit.api.responses import CALLED, FUNCTION, LINE, THINKING, THOUGHT, checked, files, kinds, layout, strict
+from tests.unit.api.responses import (
+    CALLED,
+    FUNCTION,
+    LINE,
+    THINKING,
+    THOUGHT,
+    WORDS,
+    checked,
+    files,
+    kinds,
+    layout,
+    strict,
+)
 
 ASKED: dict[str, Any] = {"model": "tiny", "input": "Hi", "store": False}
 BEGUN = ["created", "in_progress"]
-WORDS = [
-    "output_item.added",
-    "content_part.added",
-    "output_text.delta",
-    "output_text.done",
-    "content_part.done",
-    "output_item.done",
-]
 THOUGHTS = [
     "output_item.added",
     "content_part.added",
