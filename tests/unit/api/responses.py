@@ -86,11 +86,6 @@ def kinds(events: Iterable[Any]) -> list[str]:
     return names
 
 
-def told(events: Iterable[Any]) -> list[dict[str, Any]]:
-    """What was received of them."""
-    return [event.to_dict(warnings=False) for event in events]
-
-
 def files(world: World) -> set[Path]:
     """All that is on the disk beside models."""
     return {path for path in world.settings.data_dir.rglob("*") if "models" not in path.parts}
