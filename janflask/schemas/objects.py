@@ -11,6 +11,7 @@ from marshmallow import fields, validate
 
 from janflask.models.parameters import is_storable
 from janflask.schemas.fields import Text, between, kind, wrong_type
+from janflask.schemas.fields import each as each_of
 from janflask.schemas.sampling import Base
 
 MAX_DEPTH = 32  # of an object in an object
@@ -66,16 +67,7 @@ def each(value: object, check: Any, expected: str, max_items: int) -> list[Any]:
         raise wrong_type(expected, value)
     if len(value) > max_items:
         raise ma.ValidationError(f"must hold at most {max_items} items, not {len(value)}")
-    errors: dict[int, Any] = {}
-    checked: list[Any] = []
-    for number, item in enumerate(value):
-        try:
-            checked.append(check(item))
-        except ma.ValidationError as error:
-            errors[number] = error.messages
-    if errors:
-        raise ma.ValidationError(errors)
-    return checked
+    return each_of(value, lambda _, item: check(item))
 
 
 def metadata_field() -> JsonObject:
