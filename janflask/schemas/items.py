@@ -11,6 +11,7 @@ from marshmallow import fields, validate
 
 from janflask.inference.calls.functions import NAME, NAME_ERROR
 from janflask.inference.leftovers import of_part
+from janflask.inference.parts import GAP
 from janflask.schemas.fields import MAX_CALL_ID, Text, call_id_in, kind, text_in, within, wrong_type
 from janflask.schemas.messages import MAX_ANNOTATIONS, MAX_PARTS
 from janflask.schemas.objects import check_object, each
@@ -41,7 +42,6 @@ INCLUDABLE = (
     "code_interpreter_call.outputs",
 )
 _WORDS = ("input_text", "output_text", "text")
-_GAP = "\n\n"  # between what was thought in several parts
 
 
 def places(field: str, count: int) -> tuple[str, ...]:
@@ -199,7 +199,7 @@ def _name(value: dict[str, Any]) -> str:
 def _reasoning(value: dict[str, Any]) -> ItemDraft:
     """Its words, or else what is sealed in it, or else its summary."""
     content, summary = (
-        _GAP.join(within(name, lambda: each(value.get(name) or [], _thought, "a list of parts", MAX_PARTS)))  # noqa: B023
+        GAP.join(within(name, lambda: each(value.get(name) or [], _thought, "a list of parts", MAX_PARTS)))  # noqa: B023
         for name in ("content", "summary")
     )
     sealed = value.get("encrypted_content")

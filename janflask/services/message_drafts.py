@@ -23,6 +23,8 @@ def answer_draft(request: MessagesRequest, chat: ChatRequest) -> AnswerDraft:
         raise _cannot("messages", "must not end with the assistant's: with `conversation` the answer is a new message")
     if request.only_reads:
         raise _cannot("max_tokens", "must be from 1 with `conversation`: the answer is stored")
+    if request.is_diagnosed:
+        raise _cannot("diagnostics", "cannot be had with `conversation`: the prompt begins with what is stored")
     leading = len(request.chat.messages)
     items = [item for message in chat.messages[leading:] for item in _items(message)]
     return AnswerDraft(

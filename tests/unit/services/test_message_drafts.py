@@ -95,7 +95,11 @@ def test_tools(choice: Any, told: Any, plan: CallPlan) -> None:
 
 @pytest.mark.parametrize(
     ("messages", "more", "place"),
-    [([USER, {"role": "assistant", "content": "It"}], {}, "messages"), ([USER], {"max_tokens": 0}, "max_tokens")],
+    [
+        ([USER, {"role": "assistant", "content": "It"}], {}, "messages"),
+        ([USER], {"max_tokens": 0}, "max_tokens"),
+        ([USER], {"diagnostics": {"previous_message_id": None}}, "diagnostics"),
+    ],
 )
 def test_what_an_answer_that_is_stored_cannot_have(messages: Any, more: Any, place: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
