@@ -69,16 +69,18 @@ def _function(tool: Tool) -> dict[str, Any]:
 
 def _choice(chat: ChatRequest) -> Any:
     """In the words of chat completions."""
-    if chat.call_choice is not CallChoice.REQUIRED:
-        return None
-    names = sorted(chat.callable_tools or ())
-    return {"type": "function", "function": {"name": names[0]}} if len(names) == 1 else "required"
+    plan = _plan(chat)
+    if plan.is_one and plan.names:
+        return {"type": "function", "function": {"name": plan.names[0]}}
+    return "required" if plan.required else None
 
 
 def _plan(chat: ChatRequest) -> CallPlan:
+    """The one function that is left of several may be called more than once."""
     required = chat.call_choice is CallChoice.REQUIRED
     names = None if chat.callable_tools is None else tuple(sorted(chat.callable_tools))
-    return CallPlan(required=required, names=names, is_one=required and names is not None and len(names) == 1)
+    is_one = required and names is not None and len(names) == 1 and not chat.parallel_calls
+    return CallPlan(required=required, names=names, is_one=is_one)
 
 
 def _format(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
