@@ -9,11 +9,10 @@ from itertools import groupby
 from typing import Any
 
 from janflask.errors import InvalidRequestError
-from janflask.inference.parts import Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
+from janflask.inference.parts import GAP, Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from janflask.inference.requests import CallChoice, ChatMessage, ChatRequest, Tool
 
 SYSTEM, USER, ASSISTANT, TOOL = "system", "user", "assistant", "tool"
-GAP = "\n\n"  # between what was thought at several places of a turn
 _ERROR = "Error"  # leads what a tool says of its failure
 
 
@@ -100,8 +99,9 @@ def chat_request(request: MessagesRequest, opened: Callable[[Thought], str]) -> 
     on with.
     """
     _check_calls(request.turns, is_all=request.conversation is None)
+    turns = _lasting(request.turns)
     tools = {tool.name: tool for tool in (*request.chat.tools, *request.deferred)}
-    shown = _shown(request.turns, opened, request.kept_thoughts)
+    shown = _shown(turns, opened, request.kept_thoughts)
     messages = [message for role, blocks in shown for message in _messages(role, blocks, tools)]
     if not messages:
         raise _wrong("messages", "must hold something to answer: send at least the user's message")
@@ -114,14 +114,20 @@ def chat_request(request: MessagesRequest, opened: Callable[[Thought], str]) -> 
         messages=(*request.chat.messages, *messages),
         continue_final_message=goes_on,
         add_generation_prompt=not goes_on,
-        **_tools(request),
+        **_tools(request, turns),
     )
 
 
-def _tools(request: MessagesRequest) -> dict[str, Any]:
-    """With the deferred ones that are told in the conversation (or have to be called), without those removed in it."""
+def _lasting(turns: Sequence[Turn]) -> list[Turn]:
+    """Without those that have passed."""
+    last = max((number for number, turn in enumerate(turns) if turn.role == USER), default=-1)
+    return [turn for number, turn in enumerate(turns) if number > last or not turn.passes]
+
+
+def _tools(request: MessagesRequest, turns: Sequence[Turn]) -> dict[str, Any]:
+    """With the deferred ones that are told in the ``turns`` (or have to be called), without those removed in them."""
     told, removed = set[str](), set[str]()
-    for block in (block for turn in request.turns for block in turn.blocks):
+    for block in (block for turn in turns for block in turn.blocks):
         if isinstance(block, ToolRemoval):
             removed.add(block.name)
         for name in _references(block):
@@ -144,11 +150,9 @@ def _shown(
     turns: Sequence[Turn], opened: Callable[[Thought], str], kept: int | None
 ) -> Iterator[tuple[str, list[Block]]]:
     """Turns of one side in a row as one, with opened thoughts in those that are shown theirs."""
-    last = max((number for number, turn in enumerate(turns) if turn.role == USER), default=-1)
-    kept_turns = [turn for number, turn in enumerate(turns) if number > last or not turn.passes]
     joined = [
         (role, [block for turn in group for block in turn.blocks])
-        for role, group in groupby(kept_turns, lambda turn: turn.role)
+        for role, group in groupby(turns, lambda turn: turn.role)
     ]
     if joined and joined[-1][0] == ASSISTANT and not any(map(_says_anything, joined[-1][1])):
         joined.pop()  # an answer that was begun with nothing
@@ -215,9 +219,11 @@ def _check_calls(turns: Sequence[Turn], *, is_all: bool) -> None:
     """Each call has its result before the assistant speaks again, and each result its call, if ``turns`` are all."""
     open_calls: dict[str, str] = {}  # ids, and where they stand
     seen: set[str] = set()
+    speaker = ""
     for turn in turns:
-        if turn.role == ASSISTANT:
+        if turn.role == ASSISTANT != speaker:  # several in a row are one
             _check_answered(open_calls)
+        speaker = turn.role
         for number, block in enumerate(turn.blocks):
             place = f"{turn.place}.content.{number}"
             if isinstance(block, ToolCallPart):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+GAP = "\n\n"  # between what was said, or thought, at several places that a model is shown as one
+
 
 @dataclass(frozen=True, slots=True)
 class TextPart:

@@ -148,7 +148,7 @@ class Execution:
         prompt = self._prompts.of(self._live.run, self._messages(begun), begun, waiter)
         if prompt.request.max_tokens == 0:
             return endings.incomplete("max_completion_tokens")
-        reason, done, refusal = "", None, ""
+        finished, done, refusal = Finished(0, ""), None, ""
         calls = Calls(call.id for past in self._live.run.rounds for call in past.calls)
         backend = self._services.backends.of(self._live.run.model)
         with closing(backend.chat(prompt.request, waiter, SYNC_INTERVAL, self._tries)) as events:
@@ -161,12 +161,12 @@ class Execution:
                     elif isinstance(event, RefusalDelta):
                         refusal += event.text
                     elif isinstance(event, Finished):
-                        reason = event.reason
+                        finished = event
                     elif isinstance(event, Done):
                         done = event
                 self._say(writer, batch)
                 if done is not None:
-                    ending = self._ended(reason, calls, refusal, endings.usage(done, prompt))
+                    ending = self._ended(finished, calls, refusal, endings.usage(done, prompt))
                     return ending if self._live.run.kind is RunKind.RUN else ending | endings.timings(done)
         raise EngineCrashedError("the engine ended the answer without a word", retry_after=1)
 
@@ -182,13 +182,13 @@ class Execution:
         run = replace(run, left_out=left_out)
         return run if run.tools else _replying(run)
 
-    def _ended(self, reason: str, calls: Calls, refusal: str, used: Ending) -> Ending:
+    def _ended(self, finished: Finished, calls: Calls, refusal: str, used: Ending) -> Ending:
         run, wanted = self._live.run, calls.whole()
         if run.kind is not RunKind.RUN:
-            return endings.answered(reason, wanted, refusal) | endings.total(run, used)
-        if reason == FinishReason.TOOL_CALLS and wanted:
+            return endings.answered(finished, wanted, refusal) | endings.total(run, used)
+        if finished.reason == FinishReason.TOOL_CALLS and wanted:
             return endings.waiting(run, wanted, self._live.text, self._live.reasoning, used)
-        ending = failed(EngineError(refusal)) if refusal else endings.ended(reason)
+        ending = failed(EngineError(refusal)) if refusal else endings.ended(finished.reason)
         return ending | endings.total(run, used)
 
     def _messages(self, begun: Begun) -> list[Message]:

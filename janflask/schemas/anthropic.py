@@ -16,10 +16,11 @@ from janflask.inference.requests import ChatMessage, ChatRequest
 from janflask.models.known_fields import CONVERSATION
 from janflask.models.parameters import EFFORTS, MAX_TOKENS, template_kwargs
 from janflask.schemas.anthropic_blocks import ROLES, SystemText, Turns
-from janflask.schemas.anthropic_tools import CHOICES, NONE, Choice, Listed, ToolChoice, Tools
+from janflask.schemas.anthropic_tools import CHOICES, Choice, Listed, ToolChoice, Tools
 from janflask.schemas.constraints import Object
 from janflask.schemas.fields import StopStrings, Text, Whole, between, optional_flag
 from janflask.schemas.sampling import Base, InferenceSchema, Reason, common_arguments, refusals, unless
+from janflask.schemas.tool_choice import NONE
 
 THINKING: Mapping[str, bool | None] = {"enabled": True, "disabled": False, "adaptive": None, "between_tools": None}
 DISPLAYS = ("summarized", "omitted")

@@ -12,11 +12,10 @@ from marshmallow import fields
 from janflask.inference.blocks import ASSISTANT, SYSTEM, USER, Block, Result, Thought, ToolReference, ToolRemoval, Turn
 from janflask.inference.parts import TextPart, ToolCallPart
 from janflask.schemas.chat import MAX_MESSAGES
-from janflask.schemas.fields import each, kind, wrong_type
+from janflask.schemas.fields import call_id_in, each, flag_in, kind, text_in, within, wrong_type
 
 ROLES = (USER, ASSISTANT, SYSTEM)
 BILLING = "x-anthropic-billing-header:"  # leads a line of Claude Code's that is another one in each request
-MAX_ID = 256
 
 _PICTURE = "is a picture, which no model here can see yet: leave it out"
 _DOCUMENT = "is a document, which no model here is shown: send its text in a text block"
@@ -66,7 +65,7 @@ class SystemText(fields.Field[tuple[TextPart, ...]]):
         block = _typed(value)
         if block["type"] != "text":
             raise _wrong("type", f"must be text, not {block['type'][:40]!r}")
-        return TextPart(_string(block, "text"))
+        return TextPart(text_in(block, "text"))
 
 
 def _without_billing(part: TextPart) -> TextPart:
@@ -85,10 +84,7 @@ def _turn(value: object, place: str) -> Turn:
         raise ma.ValidationError({"role": [wrong]})
     if value.get("content") is None:
         raise ma.ValidationError({"content": ["is required"]})
-    try:
-        blocks = _blocks(value["content"], role, f"{place}.content")
-    except ma.ValidationError as error:
-        raise ma.ValidationError({"content": error.messages}) from error
+    blocks = within("content", lambda: _blocks(value["content"], role, f"{place}.content"))
     clears = value.get("clear_at")
     if not isinstance(clears, str | None) or clears not in _CLEARS:
         raise _wrong("clear_at", f"must be next_user_message or never, not {str(clears)[:40]!r}")
@@ -136,14 +132,14 @@ def _why_not(name: str) -> str:
 
 
 def _text(block: Mapping[str, Any], place: str) -> TextPart:
-    return TextPart(_string(block, "text"))
+    return TextPart(text_in(block, "text"))
 
 
 def _tool_use(block: Mapping[str, Any], place: str) -> ToolCallPart:
     arguments = block.get("input")
     if not isinstance(arguments, Mapping):
         raise _wrong("input", "is required" if arguments is None else f"must be an object, not {kind(arguments)}")
-    return ToolCallPart(_id(block, "id"), _string(block, "name"), json.dumps(arguments, ensure_ascii=False))
+    return ToolCallPart(call_id_in(block, "id"), text_in(block, "name"), json.dumps(arguments, ensure_ascii=False))
 
 
 def _tool_result(block: Mapping[str, Any], place: str) -> Result:
@@ -152,35 +148,29 @@ def _tool_result(block: Mapping[str, Any], place: str) -> Result:
     if isinstance(content, str):
         items = [content]
     elif isinstance(content, list):
-        try:
-            items = each(content, lambda _, item: _result_item(item))
-        except ma.ValidationError as error:
-            raise ma.ValidationError({"content": error.messages}) from error
+        items = within("content", lambda: each(content, lambda _, item: _result_item(item)))
     elif content is not None:
         raise _wrong("content", f"must be a string or a list of blocks, not {kind(content)}")
-    is_error = block.get("is_error")
-    if not isinstance(is_error, bool | None):
-        raise _wrong("is_error", f"must be true or false, not {kind(is_error)}")
-    return Result(_id(block, "tool_use_id"), tuple(items), bool(is_error))
+    return Result(call_id_in(block, "tool_use_id"), tuple(items), flag_in(block, "is_error"))
 
 
 def _result_item(value: object) -> str | ToolReference:
     block = _typed(value)
     if block["type"] == "text":
-        return _string(block, "text")
+        return text_in(block, "text")
     if block["type"] == "tool_reference":
-        return ToolReference(_string(block, "tool_name"))
+        return ToolReference(text_in(block, "tool_name"))
     name = block["type"]
     reason = f"{name} {_REFUSED[name]}" if name in _REFUSED else f"must be text or tool_reference, not {name[:40]!r}"
     raise _wrong("type", reason)
 
 
 def _thinking(block: Mapping[str, Any], place: str) -> Thought:
-    return Thought(_string(block, "thinking"), _string(block, "signature"), f"{place}.signature")
+    return Thought(text_in(block, "thinking"), text_in(block, "signature"), f"{place}.signature")
 
 
 def _redacted(block: Mapping[str, Any], place: str) -> Thought:
-    return Thought("", _string(block, "data"), f"{place}.data")
+    return Thought("", text_in(block, "data"), f"{place}.data")
 
 
 def _tool_addition(block: Mapping[str, Any], place: str) -> ToolReference:
@@ -193,13 +183,14 @@ def _tool_removal(block: Mapping[str, Any], place: str) -> ToolRemoval:
 
 def _changed_tool(block: Mapping[str, Any]) -> str:
     """The name of one of the request's tools."""
-    try:
-        tool = _typed(block.get("tool"))
-        if tool["type"] != "tool_reference":
-            raise _wrong("type", f"must be tool_reference, not {tool['type'][:40]!r}: list the tool in `tools`")
-        return _string(tool, "name")
-    except ma.ValidationError as error:
-        raise ma.ValidationError({"tool": error.messages}) from error
+    return within("tool", lambda: _referenced(block.get("tool")))
+
+
+def _referenced(value: object) -> str:
+    tool = _typed(value)
+    if tool["type"] != "tool_reference":
+        raise _wrong("type", f"must be tool_reference, not {tool['type'][:40]!r}: list the tool in `tools`")
+    return text_in(tool, "name")
 
 
 # Each type, and the role that it belongs to (None: any).
@@ -213,20 +204,6 @@ _READERS: Mapping[str, tuple[_Read, str | None]] = {
     "tool_removal": (_tool_removal, SYSTEM),
 }
 _A: Mapping[str | None, str] = {USER: "a user's", ASSISTANT: "an assistant's", SYSTEM: "a system"}
-
-
-def _string(block: Mapping[str, Any], name: str) -> str:
-    value = block.get(name)
-    if not isinstance(value, str):
-        raise _wrong(name, "is required" if value is None else f"must be a string, not {kind(value)}")
-    return value
-
-
-def _id(block: Mapping[str, Any], name: str) -> str:
-    value = _string(block, name)
-    if not 1 <= len(value) <= MAX_ID:
-        raise _wrong(name, f"must have 1 to {MAX_ID} characters")
-    return value
 
 
 def _wrong(name: str, message: str) -> ma.ValidationError:

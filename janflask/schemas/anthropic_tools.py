@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import marshmallow as ma
@@ -13,15 +12,15 @@ from marshmallow import fields
 
 from janflask.inference.calls.functions import MAX_TOOLS, NAME, NAME_ERROR
 from janflask.inference.requests import CallChoice, Tool
-from janflask.schemas.fields import each, kind, wrong_type
+from janflask.schemas.fields import each, flag_in, kind, text_in, wrong_type
+from janflask.schemas.tool_choice import NONE, none_of
 
-AUTO, ANY, ONE, NONE = "auto", "any", "tool", "none"
+AUTO, ANY, ONE = "auto", "any", "tool"
 CHOICES = (AUTO, ANY, ONE, NONE)
 _CUSTOM = "custom"
 _SEARCH = "tool_search_tool_"  # Anthropic's own search among deferred tools
 _WITHOUT_SCHEMA = ("bash_", "text_editor_", "memory_", "computer_", "browser_")  # a client's, whose form Claude knows
 _NEEDS = "needs `tools` that the model may call, and the request has none: leave it out, or set its type to none"
-_LISTED = 20  # names of tools in an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +57,7 @@ class Choice:
         if self.type in (ANY, ONE) and not tools.tools and not tools.deferred:
             raise ma.ValidationError({"type": [_NEEDS]}, "tool_choice")
         if self.name is not None and self.name not in tools.names:
-            listed = ", ".join(islice(tools.names, _LISTED)) + ", ..." * (len(tools.names) > _LISTED)
-            raise ma.ValidationError({"name": [f"is none of the request's tools, which are {listed}"]}, "tool_choice")
+            raise ma.ValidationError({"name": [none_of(tools.names)]}, "tool_choice")
 
 
 class Tools(fields.Field[Listed]):
@@ -93,15 +91,8 @@ class ToolChoice(fields.Field[Choice]):
                 "is required" if chosen is None else f"must be one of {', '.join(CHOICES)}, not {str(chosen)[:40]!r}"
             )
             raise ma.ValidationError({"type": [wrong]})
-        single = value.get("disable_parallel_tool_use")
-        if not isinstance(single, bool | None):
-            raise ma.ValidationError({"disable_parallel_tool_use": [f"must be true or false, not {kind(single)}"]})
-        name = value.get("name") if chosen == ONE else None
-        if chosen == ONE and not isinstance(name, str):
-            raise ma.ValidationError(
-                {"name": ["is required" if name is None else f"must be a string, not {kind(name)}"]}
-            )
-        return Choice(chosen, name, parallel=not single)
+        single = flag_in(value, "disable_parallel_tool_use")
+        return Choice(chosen, text_in(value, "name") if chosen == ONE else None, parallel=not single)
 
 
 def _check_names(tools: Sequence[Tool]) -> None:
@@ -129,8 +120,8 @@ def _tool(number: int, value: object) -> Tool | None:
         raise ma.ValidationError({"input_schema": [wrong]})
     if schema.get("type", "object") != "object":
         raise ma.ValidationError({"input_schema": {"type": [f"must be object, not {str(schema['type'])[:40]!r}"]}})
-    tool = Tool(name, _text(value, "description"), schema, _flag(value, "strict"), number)
-    _flag(value, "defer_loading")
+    tool = Tool(name, _text(value, "description"), schema, flag_in(value, "strict"), number)
+    flag_in(value, "defer_loading")
     return _with_examples(tool, value.get("input_examples"))
 
 
@@ -155,10 +146,3 @@ def _text(value: Mapping[str, Any], name: str) -> str | None:
     if not isinstance(text, str | None):
         raise ma.ValidationError({name: [f"must be a string, not {kind(text)}"]})
     return text
-
-
-def _flag(value: Mapping[str, Any], name: str) -> bool:
-    flag = value.get(name)
-    if not isinstance(flag, bool | None):
-        raise ma.ValidationError({name: [f"must be true or false, not {kind(flag)}"]})
-    return bool(flag)

@@ -17,6 +17,8 @@ from janflask.models.sampling import SAMPLING_RANGES
 
 kind = json_words.kind
 
+MAX_CALL_ID = 256  # characters
+
 T = TypeVar("T")
 
 
@@ -45,6 +47,38 @@ def each(values: Sequence[Any], make: Callable[[int, Any], T]) -> list[T]:
     if errors:
         raise ma.ValidationError(errors)
     return made
+
+
+def within(name: str, make: Callable[[], T]) -> T:
+    """What ``make`` makes of a field's value. The errors that it raises are the field's."""
+    try:
+        return make()
+    except ma.ValidationError as error:
+        raise ma.ValidationError({name: error.messages}) from error
+
+
+def text_in(value: Mapping[str, Any], name: str) -> str:
+    """The string in a field that must be there. Raises ValidationError."""
+    text = value.get(name)
+    if not isinstance(text, str):
+        raise ma.ValidationError({name: ["is required" if text is None else f"must be a string, not {kind(text)}"]})
+    return text
+
+
+def call_id_in(value: Mapping[str, Any], name: str) -> str:
+    """The id of a call, in a field that must be there. Raises ValidationError."""
+    call_id = text_in(value, name)
+    if not 1 <= len(call_id) <= MAX_CALL_ID:
+        raise ma.ValidationError({name: [f"must have 1 to {MAX_CALL_ID} characters"]})
+    return call_id
+
+
+def flag_in(value: Mapping[str, Any], name: str) -> bool:
+    """The flag in a field; false where it is not given. Raises ValidationError."""
+    flag = value.get(name)
+    if not isinstance(flag, bool | None):
+        raise ma.ValidationError({name: [f"must be true or false, not {kind(flag)}"]})
+    return bool(flag)
 
 
 class Text(fields.String):

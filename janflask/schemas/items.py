@@ -11,7 +11,8 @@ from marshmallow import fields
 
 from janflask.inference.calls.functions import NAME, NAME_ERROR
 from janflask.inference.leftovers import of_part
-from janflask.schemas.fields import Text, kind, one_of, wrong_type
+from janflask.inference.parts import GAP
+from janflask.schemas.fields import MAX_CALL_ID, Text, call_id_in, kind, one_of, text_in, within, wrong_type
 from janflask.schemas.messages import MAX_ANNOTATIONS, MAX_PARTS
 from janflask.schemas.objects import check_object, each
 from janflask.schemas.sampling import Base
@@ -27,7 +28,6 @@ from janflask.storage.items import (
 from janflask.storage.records import MessageDraft
 
 MAX_ITEMS = 10_000  # as many as a chat may have messages
-MAX_CALL_ID = 256
 ROLES = ("user", "assistant", "system", "developer")
 STATUSES = ("in_progress", "completed", "incomplete")
 LOGPROBS = "message.output_text.logprobs"
@@ -44,7 +44,6 @@ INCLUDABLE = (
     "code_interpreter_call.outputs",
 )
 _WORDS = ("input_text", "output_text", "text")
-_GAP = "\n\n"  # between what was thought in several parts
 
 
 def places(field: str, count: int) -> tuple[str, ...]:
@@ -120,7 +119,7 @@ def _message(value: dict[str, Any]) -> ItemDraft:
         raise ma.ValidationError({"content": ["is required"]})
     if content == [] and role != "assistant":
         raise ma.ValidationError({"content": ["must not be empty"]})
-    return MessageDraft(role=role, content=_at("content", lambda: _content(content)))
+    return MessageDraft(role=role, content=within("content", lambda: _content(content)))
 
 
 def _content(content: object) -> tuple[dict[str, Any], ...]:
@@ -134,12 +133,12 @@ def _part(part: object) -> dict[str, Any]:
     if not isinstance(part, dict):
         raise wrong_type('an object like {"type": "input_text", "text": "..."}', part)
     if part.get("type") == "refusal":
-        return {"type": "refusal", "refusal": _text(part, "refusal")}
+        return {"type": "refusal", "refusal": text_in(part, "refusal")}
     text = _words(part)
     annotations = part.get("annotations")
     if annotations is None:
         return _text_part(text, [])
-    checked = _at("annotations", lambda: each(annotations, check_object, "a list of objects", MAX_ANNOTATIONS))
+    checked = within("annotations", lambda: each(annotations, check_object, "a list of objects", MAX_ANNOTATIONS))
     return _text_part(text, checked)
 
 
@@ -156,7 +155,7 @@ def _words(part: object) -> str:
         found = _OTHER_PARTS.get(str(word)) or of_part(part) or repr(str(word)[:40])
         reason = f"must be {', '.join(_WORDS)} or refusal, the models here read nothing else, not {found}"
         raise ma.ValidationError({"type": [reason]})
-    return _text(part, "text")
+    return text_in(part, "text")
 
 
 _OTHER_PARTS = {"input_image": "a picture (input_image)", "input_file": "a file (input_file)"}
@@ -171,32 +170,25 @@ def _call(value: dict[str, Any]) -> ItemDraft:
         arguments = json.dumps(arguments, ensure_ascii=False)
     if not isinstance(arguments, str):
         raise ma.ValidationError({"arguments": [f"must be a string with a JSON object in it, not {kind(arguments)}"]})
-    return CallDraft(_call_id(value), _name(value), arguments)
+    return CallDraft(call_id_in(value, "call_id"), _name(value), arguments)
 
 
 def _custom_call(value: dict[str, Any]) -> ItemDraft:
     """Its input is no JSON but plain text: a model here is shown it as a function's only argument."""
-    arguments = json.dumps({"input": _text(value, "input")}, ensure_ascii=False)
-    return CallDraft(_call_id(value), _name(value), arguments)
+    arguments = json.dumps({"input": text_in(value, "input")}, ensure_ascii=False)
+    return CallDraft(call_id_in(value, "call_id"), _name(value), arguments)
 
 
 def _output(value: dict[str, Any]) -> ItemDraft:
     output = value.get("output")
     if not isinstance(output, str):
         given = "a string or a list of parts"
-        output = "\n".join(_at("output", lambda: each(value.get("output"), _words, given, MAX_PARTS)))
-    return OutputDraft(_call_id(value), output)
-
-
-def _call_id(value: dict[str, Any]) -> str:
-    call_id = _text(value, "call_id")
-    if not 0 < len(call_id) <= MAX_CALL_ID:
-        raise ma.ValidationError({"call_id": [f"must have 1 to {MAX_CALL_ID} characters"]})
-    return call_id
+        output = "\n".join(within("output", lambda: each(value.get("output"), _words, given, MAX_PARTS)))
+    return OutputDraft(call_id_in(value, "call_id"), output)
 
 
 def _name(value: dict[str, Any]) -> str:
-    name = _text(value, "name")
+    name = text_in(value, "name")
     if not NAME.match(name):
         raise ma.ValidationError({"name": [NAME_ERROR]})
     return name
@@ -208,42 +200,27 @@ def _name(value: dict[str, Any]) -> str:
 def _reasoning(value: dict[str, Any]) -> ItemDraft:
     """Its words, or else what is sealed in it, or else its summary."""
     content, summary = (
-        _GAP.join(_at(name, lambda: each(value.get(name) or [], _thought, "a list of parts", MAX_PARTS)))  # noqa: B023
+        GAP.join(within(name, lambda: each(value.get(name) or [], _thought, "a list of parts", MAX_PARTS)))  # noqa: B023
         for name in ("content", "summary")
     )
     sealed = value.get("encrypted_content")
     if content or sealed is None:
         return ReasoningDraft(content or summary)
-    return SealedDraft(ItemKind.REASONING, _text(value, "encrypted_content"))
+    return SealedDraft(ItemKind.REASONING, text_in(value, "encrypted_content"))
 
 
 def _thought(part: object) -> str:
     if not isinstance(part, dict) or part.get("type") not in ("reasoning_text", "summary_text", "text"):
         raise ma.ValidationError('must be an object like {"type": "reasoning_text", "text": "..."}')
-    return _text(part, "text")
+    return text_in(part, "text")
 
 
 def _compaction(value: dict[str, Any]) -> ItemDraft:
-    return SealedDraft(ItemKind.COMPACTION, _text(value, "encrypted_content"))
+    return SealedDraft(ItemKind.COMPACTION, text_in(value, "encrypted_content"))
 
 
 def _reference(value: dict[str, Any]) -> ItemDraft:
-    return ItemReference(_text(value, "id"))
-
-
-def _text(value: dict[str, Any], name: str) -> str:
-    text = value.get(name)
-    if not isinstance(text, str):
-        raise ma.ValidationError({name: ["is required" if text is None else f"must be a string, not {kind(text)}"]})
-    return text
-
-
-def _at(name: str, check: Callable[[], Any]) -> Any:
-    """What ``check`` gives; its errors are those of a field."""
-    try:
-        return check()
-    except ma.ValidationError as error:
-        raise ma.ValidationError({name: error.messages}) from None
+    return ItemReference(text_in(value, "id"))
 
 
 _KINDS: dict[str, Callable[[dict[str, Any]], ItemDraft]] = {

@@ -11,7 +11,7 @@ from marshmallow import fields
 
 from janflask.models.parameters import is_storable
 from janflask.schemas.fields import Text, between, kind, one_of, wrong_type
-from janflask.schemas.fields import each as made_of_each
+from janflask.schemas.fields import each as each_of
 from janflask.schemas.sampling import Base
 
 MAX_DEPTH = 32  # of an object in an object
@@ -76,7 +76,7 @@ def each(value: object, check: Any, expected: str, max_items: int) -> list[Any]:
         raise wrong_type(expected, value)
     if len(value) > max_items:
         raise ma.ValidationError(f"must hold at most {max_items} items, not {len(value)}")
-    return made_of_each(value, lambda _, item: check(item))
+    return each_of(value, lambda _, item: check(item))
 
 
 def metadata_field() -> JsonObject:

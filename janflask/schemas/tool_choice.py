@@ -54,8 +54,13 @@ class ToolChoice:
         """Raises ValidationError for the first name that is none of the ``known`` ones."""
         for item in self.named or ():
             if item.name not in known:
-                listed = ", ".join(islice(known, _LISTED)) + ", ..." * (len(known) > _LISTED)
-                raise error_at(item.path, f"is none of the request's tools, which are {listed}", field)
+                raise error_at(item.path, none_of(known), field)
+
+
+def none_of(known: Collection[str]) -> str:
+    """What is wrong with a name that is none of the ``known`` tools'."""
+    listed = ", ".join(islice(known, _LISTED)) + ", ..." * (len(known) > _LISTED)
+    return f"is none of the request's tools, which are {listed}"
 
 
 def plan_of(choice: ToolChoice) -> CallPlan:

@@ -13,7 +13,7 @@ from marshmallow import fields, validate
 from janflask.inference.calls.functions import MAX_TOOLS, NAME, NAME_ERROR, NO_ARGUMENTS
 from janflask.inference.parts import ToolCallPart
 from janflask.inference.requests import Tool
-from janflask.schemas.fields import Text, optional_flag, wrong_type
+from janflask.schemas.fields import MAX_CALL_ID, Text, optional_flag, wrong_type
 from janflask.schemas.sampling import Base
 from janflask.schemas.tool_choice import NONE, ToolChoice, function_call_field, tool_choice_field, word_of
 
@@ -57,7 +57,9 @@ class CalledFunctionSchema(Base):
 class ToolCallSchema(Base):
     """A call that an assistant made."""
 
-    id = Text(required=True, validate=validate.Length(1, 256), metadata={"description": "The tool's result names it."})
+    id = Text(
+        required=True, validate=validate.Length(1, MAX_CALL_ID), metadata={"description": "The tool's result names it."}
+    )
     type = Text(load_default="function", validate=validate.OneOf(["function"], error="must be function, not {input!r}"))
     function = fields.Nested(CalledFunctionSchema, required=True, error_messages=_OBJECT)
 

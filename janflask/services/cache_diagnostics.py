@@ -12,6 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -151,8 +152,12 @@ class CacheDiagnostics:
         return self._folder / (answer_id + SUFFIX)
 
     def _forget_old(self) -> None:
+        kept: list[tuple[int, str]] = []
         with os.scandir(self._folder) as entries:
-            kept = [(entry.stat().st_mtime_ns, entry.path) for entry in entries if entry.name.endswith(SUFFIX)]
+            for entry in entries:
+                if entry.name.endswith(SUFFIX):
+                    with suppress(FileNotFoundError):  # another process forgets, too
+                        kept.append((entry.stat().st_mtime_ns, entry.path))
         for _, path in sorted(kept)[:-MOST]:
             Path(path).unlink(missing_ok=True)
 

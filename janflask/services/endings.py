@@ -8,7 +8,7 @@ import msgspec
 
 from janflask.errors import ContextLengthExceededError, EngineError, JanflaskError, QueueFullError
 from janflask.files import ids
-from janflask.inference.deltas import Done
+from janflask.inference.deltas import Done, Finished
 from janflask.ipc.messages.error import ErrorReply
 from janflask.ipc.messages.generation import FinishReason
 from janflask.services.prompts import RunPrompt
@@ -87,10 +87,10 @@ def waiting(run: Run, calls: tuple[Call, ...], text: str, reasoning: str, used: 
     }
 
 
-def answered(reason: str, calls: tuple[Call, ...], refusal: str) -> Ending:
+def answered(finished: Finished, calls: tuple[Call, ...], refusal: str) -> Ending:
     """The end of an answer by itself. It is over with its calls, and a refusal is an answer, too."""
-    wanted = calls if reason == FinishReason.TOOL_CALLS else ()
-    return {**ended(reason), "wanted": wanted, "refusal": refusal}
+    wanted = calls if finished.reason == FinishReason.TOOL_CALLS else ()
+    return {**ended(finished.reason), "wanted": wanted, "refusal": refusal, "stop": finished.stop}
 
 
 def usage(done: Done, prompt: RunPrompt) -> Ending:
@@ -116,7 +116,7 @@ def total(run: Run, used: Ending) -> Ending:
 
 
 def ending_of(message: Message) -> Ending:
-    """The end of the run whose message this is; the tokens that it took are not known."""
+    """The end of the run whose message this is; the tokens that it took are not known, nor its stop string."""
     said = {"wanted": calls_of(message), "refusal": refusal_of(message)}
     return {**_ending_by_reason(message), **{name: value for name, value in said.items() if value}}
 

@@ -23,6 +23,8 @@ def answer_draft(request: MessagesRequest, chat: ChatRequest) -> AnswerDraft:
         raise _cannot("messages", "must not end with the assistant's: with `conversation` the answer is a new message")
     if request.only_reads:
         raise _cannot("max_tokens", "must be from 1 with `conversation`: the answer is stored")
+    if request.is_diagnosed:
+        raise _cannot("diagnostics", "cannot be had with `conversation`: the prompt begins with what is stored")
     leading = len(request.chat.messages)
     items = [item for message in chat.messages[leading:] for item in _items(message)]
     return AnswerDraft(
@@ -66,16 +68,18 @@ def _function(tool: Tool) -> dict[str, Any]:
 
 def _choice(chat: ChatRequest) -> Any:
     """In the words of chat completions."""
-    if chat.call_choice is not CallChoice.REQUIRED:
-        return None
-    names = sorted(chat.callable_tools or ())
-    return {"type": "function", "function": {"name": names[0]}} if len(names) == 1 else "required"
+    plan = _plan(chat)
+    if plan.is_one and plan.names:
+        return {"type": "function", "function": {"name": plan.names[0]}}
+    return "required" if plan.required else None
 
 
 def _plan(chat: ChatRequest) -> CallPlan:
+    """The one function that is left of several may be called more than once."""
     required = chat.call_choice is CallChoice.REQUIRED
     names = None if chat.callable_tools is None else tuple(sorted(chat.callable_tools))
-    return CallPlan(required=required, names=names, is_one=required and names is not None and len(names) == 1)
+    is_one = required and names is not None and len(names) == 1 and not chat.parallel_calls
+    return CallPlan(required=required, names=names, is_one=is_one)
 
 
 def _format(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -6,14 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from janflask.errors import InvalidRequestError
-from janflask.inference.parts import Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
+from janflask.inference.parts import GAP, Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from janflask.inference.requests import ChatMessage
 from janflask.services.compacted import shown, summary_turns
 from janflask.storage.items import CALL_ID, NAME, REASONING, TOOL, calls_of, is_summary
 from janflask.storage.records import Message, Run
 from janflask.storage.rounds import Call, read_kept
-
-GAP = "\n\n"  # between what was said, or thought, at several places of one turn
 
 
 def chat(run: Run, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:

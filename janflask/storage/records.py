@@ -298,6 +298,7 @@ class Run:
     in_conversation: bool = False  # its client named the thread: it is no place for answers behind this one
     wanted: tuple[Call, ...] = ()  # the calls that the answer ended with
     refusal: str = ""  # why the answer is not what was asked for
+    stop: str | None = None  # the stop string that ended the answer, where that is known
     failure: Mapping[str, Any] = field(default_factory=dict)  # the error that ended it, as processes tell it
     timings: Mapping[str, Any] = field(default_factory=dict)  # a generation's, where they are known
     truncates: bool = True  # leaves out the oldest turns where not all fit; else it fails

@@ -130,7 +130,7 @@ def _ending(run: Run) -> list[Event]:
         reason = FinishReason.LENGTH
     else:
         reason = FinishReason.TOOL_CALLS if run.wanted else FinishReason.STOP
-    return [Finished(0, reason), Done(_usage(run), _timings(run))]
+    return [Finished(0, reason, run.stop), Done(_usage(run), _timings(run))]
 
 
 def error_of(run: Run) -> JanflaskError:

@@ -17,11 +17,10 @@ from typing import Any
 
 from janflask.inference.layout.template_layouts import said_with_calls, told_result, told_tools
 from janflask.inference.layout.template_probe import BLOCK, CallForms, Forms, text_parts
-from janflask.inference.parts import ReasoningPart, TextPart, ToolCallPart
+from janflask.inference.parts import GAP, ReasoningPart, TextPart, ToolCallPart
 from janflask.inference.requests import ChatMessage, Tool
 
 Conversation = tuple[ChatMessage, ...]
-GAP = "\n\n"  # between what was said in several turns and is one now
 
 
 def as_given(messages: Sequence[ChatMessage]) -> Conversation:

@@ -108,10 +108,27 @@ def test_a_system_message_that_passes(client: FlaskClient, world: World) -> None
     assert "Now." in prompt(client, world, USER, {**passing, "clear_at": "never"}, said, USER)
 
 
+def test_a_tool_passes_with_the_message_that_added_it(client: FlaskClient, world: World) -> None:
+    tools = [{**TOOL, "name": "search"}, {**TOOL, "defer_loading": True}]
+    added = {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "look"}}
+    passing = {"role": "system", "content": [added], "clear_at": "next_user_message"}
+    said = {"role": "assistant", "content": "Yes"}
+    world.engine.script = say('<tool_call>\n{"name": "look", "arguments": {}}\n</tool_call>')
+    for messages, calls in (([USER, passing], True), ([USER, passing, said, USER], False)):
+        body = {"model": "tiny", "max_tokens": 9, "messages": messages, "tools": tools}
+        answer = client.post("/v1/messages", json=body).json or {}
+        assert ('"name": "look"' in str(world.engine.requests[-1].prompt)) is calls
+        assert (answer["content"][-1]["type"] == "tool_use") is calls
+
+
 def test_turns_of_one_side_are_one(client: FlaskClient, world: World) -> None:
     assert prompt(client, world, USER, {"role": "user", "content": text("there", "")}) == (
         "<user>Hi\nthere<end><assistant>"
     )
+    second = {"role": "assistant", "content": [{**CALL, "id": "b"}]}
+    shown = prompt(client, world, USER, CALLED, second, result(), result("found", "b"))
+    call = WROTE.removeprefix("<assistant>").removesuffix("<end>")
+    assert shown == f"{ASKED}<assistant>{call}{call}<end><tool>seen<end><tool>found<end><assistant>"
 
 
 def test_calls_and_results(client: FlaskClient, world: World) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from janflask.errors import EngineError
-from janflask.ipc.messages.engine import Chunk, Started
-from tests.fakes.scripted import Conversation, say
+from janflask.ipc.messages.engine import Chunk, Finished, Started
+from janflask.ipc.messages.generation import FinishReason
+from tests.fakes.scripted import DONE, Conversation, Script, say
 from tests.unit.api.conftest import World
 from tests.unit.api.running import running_app
 
@@ -29,6 +32,20 @@ def conversation(client: FlaskClient) -> str:
     made = client.post("/v1/conversations", json={"items": [{"role": "user", "content": "Before"}]}).json
     assert made is not None
     return str(made["id"])
+
+
+def ends(text: str, *, stop: str | None) -> Script:
+    def script(scripted: Conversation) -> None:
+        scripted.send(Started(7), Chunk(0, text), Finished(0, FinishReason.STOP, stop), DONE)
+
+    return script
+
+
+def ending_in(answer: TestResponse) -> tuple[str, str | None]:
+    """How a message ended, whole or streamed."""
+    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+    told = next(event["delta"] for event in events if event["type"] == "message_delta") if events else answer.json
+    return told["stop_reason"], told["stop_sequence"]
 
 
 def said_in(client: FlaskClient, conversation: str) -> list[tuple[str, str]]:
@@ -65,6 +82,21 @@ def test_one_that_fails_later_keeps_its_words(client: FlaskClient, world: World,
     told = client.post("/v1/messages", json={**ASKED, "conversation": conversation, "stream": True})
     assert "event: error" in told.text
     assert said_in(client, conversation) == [("user", "Before"), ("user", "Hi"), ("assistant", "Hel")]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_which_stop_sequence_ended_it_is_told_as_of_one_that_is_not_stored(
+    client: FlaskClient, world: World, conversation: str, stream: bool
+) -> None:
+    asked = {**ASKED, "stop_sequences": ["four", "three"], "stream": stream}
+    for stop, told in (
+        ("three", ("stop_sequence", "three")),
+        ("<end>", ("end_turn", None)),
+        (None, ("end_turn", None)),
+    ):
+        world.engine.script = ends("one, two, ", stop=stop)
+        for where in ({}, {"conversation": conversation}):
+            assert ending_in(client.post("/v1/messages", json={**asked, **where})) == told
 
 
 def test_a_call_that_waits_for_its_result_is_told_in_the_words_of_messages(client: FlaskClient) -> None:

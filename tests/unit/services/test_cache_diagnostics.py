@@ -101,6 +101,17 @@ def test_the_newest_are_kept(diagnostics: CacheDiagnostics, tmp_path: Path, monk
     assert [diagnostics.kept(name) is not None for name in names] == [False, False, True, True, True]
 
 
+def test_one_that_another_process_has_just_forgotten_is_no_trouble(
+    diagnostics: CacheDiagnostics, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "cache" / "prompts"
+    folder.mkdir(parents=True)
+    (folder / "msg_0.json").symlink_to(folder / "gone")  # it is listed, and not there
+    diagnostics.keep("msg_1", diagnostics.fingerprint(**BASE))
+    assert diagnostics.kept("msg_1") is not None
+    assert not caplog.text
+
+
 @pytest.mark.parametrize("name", ["", "msg_none", "../msg_1", "msg_1/../msg_2", "a" * 200, "\0", "msg_\ud800"])
 def test_an_id_that_is_none_is_not_found(diagnostics: CacheDiagnostics, name: str) -> None:
     diagnostics.keep("msg_1", diagnostics.fingerprint(**BASE))

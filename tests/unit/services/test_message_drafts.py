@@ -93,9 +93,21 @@ def test_tools(choice: Any, told: Any, plan: CallPlan) -> None:
     assert drafted(tools=[TOOL], tool_choice={"type": "none"}).tools == ()
 
 
+def test_the_tool_that_is_left_may_be_called_more_than_once() -> None:
+    gone = {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "find"}}
+    messages = [USER, {"role": "system", "content": [gone]}]
+    draft = drafted(*messages, tools=[TOOL, {**TOOL, "name": "find"}], tool_choice={"type": "any"})
+    assert draft.parallel_tool_calls
+    assert (draft.tool_choice, draft.calls) == ("required", CallPlan(required=True, names=("look",)))
+
+
 @pytest.mark.parametrize(
     ("messages", "more", "place"),
-    [([USER, {"role": "assistant", "content": "It"}], {}, "messages"), ([USER], {"max_tokens": 0}, "max_tokens")],
+    [
+        ([USER, {"role": "assistant", "content": "It"}], {}, "messages"),
+        ([USER], {"max_tokens": 0}, "max_tokens"),
+        ([USER], {"diagnostics": {"previous_message_id": None}}, "diagnostics"),
+    ],
 )
 def test_what_an_answer_that_is_stored_cannot_have(messages: Any, more: Any, place: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
