@@ -15,18 +15,27 @@ EXT_SOURCES := $(wildcard ext/janflask_ext/*.pyx ext/janflask_ext/*.pxd ext/janf
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# One recipe at a time, but for those of `setup-steps`, which were looked at for that.
+ifneq ($(MAKECMDGOALS),setup-steps)
 .NOTPARALLEL:
-.PHONY: help run setup test agents bench lint format docs lock clean distclean model templates
+endif
+.PHONY: help run setup setup-steps test agents bench bench-peer soak lint format docs lock clean distclean model templates window-model
 
 help: ## list what make can do
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # --- running ---------------------------------------------------------------------------------------------------------
 
 run: setup model ## set everything up and serve on JANFLASK_HOST:JANFLASK_PORT (127.0.0.1:1337)
 	@exec $(BIN)/janflask serve
 
-setup: $(VENV)/.stamp-ext $(VENV)/.stamp-llama ## all that running needs, without running
+setup: $(VENV)/.stamp-venv ## all that running needs, without running
+	@$(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j2) setup-steps
+	@$(BIN)/python -m compileall -q janflask wsgi.py # else each process of the first server does it
+
+# llama.cpp is compiled while the dependencies come and the extension is built.
+setup-steps: $(VENV)/.stamp-ext $(VENV)/.stamp-llama
+	@:
 
 model: $(VENV)/.stamp-venv ## install the small starter model into data/
 	@$(BIN)/python -m tools.starter_model
@@ -36,7 +45,10 @@ model: $(VENV)/.stamp-venv ## install the small starter model into data/
 templates: $(VENV)/.stamp-venv ## fetch the chat templates and vocabularies of real models that tests use
 	@$(BIN)/python -m tools.llama_templates
 
-test: setup model templates $(VENV)/.stamp-test ## the whole test suite, the real model included (ARGS="-k name" picks)
+window-model: $(VENV)/.stamp-venv ## fetch the small model with a sliding window that tests and benchmarks use
+	@$(BIN)/python -m tools.window_model
+
+test: setup model templates window-model $(VENV)/.stamp-test ## the whole test suite, real models included (ARGS="-k name" picks)
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 agents: setup $(VENV)/.stamp-test ## drive models that call tools by the SDKs and clients of agents (1 GB is fetched once)
@@ -44,8 +56,14 @@ agents: setup $(VENV)/.stamp-test ## drive models that call tools by the SDKs an
 	@$(BIN)/python -m tools.agent_sdks
 	@exec $(BIN)/python -m pytest -m agents tests/e2e $(ARGS)
 
-bench: setup model $(VENV)/.stamp-test ## the benchmarks, as tables and JSON (ARGS passes options)
+bench: setup model window-model $(VENV)/.stamp-test ## the benchmarks, as tables and JSON (ARGS passes options)
 	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+soak: setup model $(VENV)/.stamp-test ## an hour of mixed load: what fails, grows or is left (ARGS="--minutes 5")
+	@exec $(BIN)/python -m benchmarks.soak $(ARGS)
+
+bench-peer: $(VENV)/.stamp-venv ## compile llama-server of the same sources, for `make bench` to compare with
+	@$(BIN)/python -m tools.build_peer
 
 lint: setup $(VENV)/.stamp-test $(VENV)/.stamp-dev ## style, formatting and types
 	$(BIN)/ruff check
@@ -65,7 +83,7 @@ lock: $(VENV)/.stamp-venv ## resolve pyproject.toml into requirements/*.txt anew
 	@$(BIN)/python -m tools.lock
 
 clean: ## remove what was built here (not .venv, not data)
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache benchmarks/results
+	rm -rf build dist *.egg-info __pycache__ .pytest_cache .mypy_cache .ruff_cache benchmarks/results
 	rm -f $(VENV)/.stamp-ext ext/janflask_ext/*.so
 	for source in ext/janflask_ext/*.pyx; do rm -f "$${source%.pyx}.c"; done
 	find janflask ext tests tools benchmarks conf -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -96,7 +114,14 @@ $(VENV)/.stamp-dev: requirements/dev.txt | $(VENV)/.stamp-runtime
 		-c requirements/runtime.txt -c requirements/test.txt
 	@touch $@
 
-$(VENV)/.stamp-llama: tools/build_llama.py tools/compiler.py pyproject.toml requirements/build.txt | $(VENV)/.stamp-runtime
+LLAMA_SOURCES := tools/build_llama.py tools/compiler.py pyproject.toml requirements/build.txt
+
+$(VENV)/.stamp-wheel: $(LLAMA_SOURCES) | $(VENV)/.stamp-venv
+	@$(BIN)/python -m tools.build_llama --compile
+	@touch $@
+
+# After all else that installs: two pips must not do so at once.
+$(VENV)/.stamp-llama: $(LLAMA_SOURCES) | $(VENV)/.stamp-wheel $(VENV)/.stamp-ext
 	@$(BIN)/python -m tools.build_llama
 	@touch $@
 

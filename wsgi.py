@@ -1,7 +1,11 @@
 """The WSGI entry point: ``gunicorn -c conf/gunicorn.conf.py wsgi:app``, ``flask --app wsgi ...``."""
 
+import click
+
 from janflask import create_app
-from janflask.cli import register
 
 app = create_app()
-register(app)
+if click.get_current_context(silent=True) is not None:  # flask's command line: a worker has no use for commands
+    from janflask.cli import register
+
+    register(app)

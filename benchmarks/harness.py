@@ -23,6 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "smollm2-135m-instruct"
 START_LIMIT = 180.0  # seconds for a server and its model, measuring included
+SETTLE_LIMIT = 90.0  # seconds for its knobs, which are measured while it rests
 REPLY_LIMIT = 600.0  # seconds for the slowest round
 
 
@@ -48,34 +49,45 @@ def random_tokens(count: int, seed: int) -> list[int]:
 
 @dataclass
 class Server:
-    """A running janflask."""
+    """A running server: janflask, or a peer."""
 
     port: int
     process: subprocess.Popen[bytes]
     log: Path
+    started: float  # when its process was, by ``time.perf_counter``
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as reply:
             return json.load(reply)
 
-    def put(self, path: str, timeout: float = START_LIMIT) -> Any:
+    def put(self, path: str) -> Any:
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method="PUT")
-        with urllib.request.urlopen(request, timeout=timeout) as reply:
+        with urllib.request.urlopen(request, timeout=START_LIMIT) as reply:
             return json.load(reply)
 
-    def post(self, path: str, body: bytes, timeout: float = 30) -> Any:
-        headers = {"Content-Type": "application/json"}
+    def post(self, path: str, body: bytes, timeout: float = 30, key: str | None = None) -> Any:
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, headers)
         with urllib.request.urlopen(request, timeout=timeout) as reply:
             return json.load(reply)
 
-    def model(self) -> Any:
-        return self.get(f"/v1/models/{MODEL}")
+    def model(self, model_id: str = MODEL) -> Any:
+        return self.get(f"/v1/models/{model_id}")
 
-    def knobs(self) -> dict[str, int]:
+    def knobs(self, model_id: str = MODEL) -> dict[str, int]:
         """What its tuning chose, as settings: two servers that are compared should differ in nothing else."""
-        knobs = self.model()["runtime"]["knobs"]
+        knobs = self.model(model_id)["runtime"]["knobs"]
         return {name: int(knobs[name]) for name in ("flash_attn", "kv_unified", "slice_size", "cpu_threads")}
+
+
+def settle(server: Server) -> None:
+    """Returns when the model's knobs are what they will be: as in use, and nothing is measured beside the others.
+
+    Where all are pinned that is at once, on a machine that stays busy after ``SETTLE_LIMIT``.
+    """
+    deadline = time.monotonic() + SETTLE_LIMIT
+    while server.model()["runtime"]["knobs"].get("sure", 1.0) < 1.0 and time.monotonic() < deadline:
+        time.sleep(0.5)
 
 
 @contextmanager
@@ -89,6 +101,7 @@ def serving(*, checkout: Path = ROOT, **settings: object) -> Iterator[Server]:
         serving_store(linked_data(Path(folder)), "wsgi:app", checkout=checkout, **settings) as server,
     ):
         server.put(f"/v1/models/{MODEL}/start")
+        settle(server)
         yield server
 
 
@@ -110,24 +123,41 @@ def python_of(checkout: Path) -> Path:
 @contextmanager
 def serving_store(data: Path, app: str = "wsgi:app", *, checkout: Path = ROOT, **settings: object) -> Iterator[Server]:
     """The same without a model: ``app`` over the data folder ``data``, whose parent gets the log."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    with launched_store(data, app, checkout=checkout, **settings) as server:
+        await_health(server)
+        yield server
+
+
+@contextmanager
+def launched_store(data: Path, app: str = "wsgi:app", *, checkout: Path = ROOT, **settings: object) -> Iterator[Server]:
+    """The same as soon as its process runs."""
+    port = free_port()
     env = dict(os.environ) | {f"JANFLASK_{name.upper()}": str(value) for name, value in settings.items()}
     env |= {"JANFLASK_PORT": str(port), "JANFLASK_HOST": "127.0.0.1", "JANFLASK_DATA_DIR": str(data)}
-    log = data.parent / f"server-{port}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [python_of(checkout), "-m", "gunicorn", "-c", "conf/gunicorn.conf.py", app],
-            cwd=checkout,
-            env=env,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        server = Server(port, process, log)
-        _await(server)
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # its users do not compile all modules at each start
+    command = [str(python_of(checkout)), "-m", "gunicorn", "-c", "conf/gunicorn.conf.py", app]
+    with launched(command, port, data.parent / f"server-{port}.log", cwd=checkout, env=env) as server:
         yield server
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def launched(
+    command: Sequence[str], port: int, log: Path, *, cwd: Path = ROOT, env: dict[str, str] | None = None
+) -> Iterator[Server]:
+    """A server whose process runs and which may not listen yet; ended by process id."""
+    with log.open("wb") as output:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, cwd=cwd, env=env, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield Server(port, process, log, started)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -137,11 +167,12 @@ def serving_store(data: Path, app: str = "wsgi:app", *, checkout: Path = ROOT, *
             process.wait()
 
 
-def _await(server: Server) -> None:
+def await_health(server: Server, path: str = "/healthz") -> None:
+    """Returns when it answers there; exits with the end of its log if it does not come to that."""
     deadline = time.monotonic() + START_LIMIT
     while True:
         try:
-            server.get("/healthz")
+            server.get(path)
             return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             if time.monotonic() > deadline or server.process.poll() is not None:
@@ -173,10 +204,11 @@ def in_turns(
 # --- the client ---------------------------------------------------------------------------------------------------
 
 
-def post_request(path: str, body: dict[str, Any]) -> bytes:
+def post_request(path: str, body: dict[str, Any], key: str | None = None) -> bytes:
     """As it goes over a socket; the server closes it behind its answer."""
     payload = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    head += f"Authorization: Bearer {key}\r\n" if key else ""
     return f"{head}Content-Length: {len(payload)}\r\n\r\n".encode() + payload
 
 
@@ -184,9 +216,10 @@ def post_request(path: str, body: dict[str, Any]) -> bytes:
 class Stream:
     """One streamed completion: when each chunk came, and the last one's usage."""
 
-    prompt: list[int]
+    prompt: list[int] | str
     max_tokens: int
     extra: dict[str, object] = field(default_factory=dict)
+    key: str | None = None
     started: float = 0.0
     ended: float = 0.0
     arrivals: list[float] = field(default_factory=list)
@@ -210,7 +243,7 @@ class Stream:
             "stream_options": {"include_usage": True},
             **self.extra,
         }
-        request = post_request("/v1/completions", body)
+        request = post_request("/v1/completions", body, self.key)
         self._sock = socket.create_connection(("127.0.0.1", port), timeout=30)
         self.started = time.perf_counter()
         self._sock.sendall(request)
@@ -263,3 +296,27 @@ def run_streams(port: int, streams: Sequence[Stream], *, at_once: int | None = N
                 selector.unregister(sock)
                 active -= 1
     return time.perf_counter() - started
+
+
+def run_clients(port: int, clients: Sequence[Sequence[tuple[float, Stream]]]) -> None:
+    """Each client runs its streams one after the other, each some seconds after the one before has ended."""
+    waiting = [list(reversed(client)) for client in clients]
+    begun = time.perf_counter()
+    due = [(begun + streams[-1][0], number) for number, streams in enumerate(waiting)]
+    selector = selectors.DefaultSelector()
+    while due or selector.get_map():
+        now = time.perf_counter()
+        if now - begun > REPLY_LIMIT:
+            raise SystemExit("a benchmark round took too long")
+        for moment, number in sorted(due):
+            if moment <= now:
+                due.remove((moment, number))
+                _, stream = waiting[number].pop()
+                selector.register(stream.open(port), selectors.EVENT_READ, (number, stream))
+        pause = max(0.0, min(due)[0] - time.perf_counter()) if due else 1.0
+        for key, _ in selector.select(pause):
+            number, stream = key.data
+            if not stream.read():
+                selector.unregister(key.fileobj)
+                if waiting[number]:
+                    due.append((stream.ended + waiting[number][-1][0], number))

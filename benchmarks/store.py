@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,6 +28,7 @@ from janflask.storage.records import Message, Thread
 APPEND = 1.5  # times a bare write and fsync
 APPEND_HTTP = 3.0  # times the time that bare writes and fsyncs take
 PAGE_WARM_MS, PAGE_COLD_MS = 20.0, 1000.0
+OWN_PAGE = 2.0  # times as long as a page of everybody's threads
 LAST_MESSAGES_MS = 20.0
 GROWTH_MIB = 4.0  # "flat": less than a hundredth of the file would be
 GET_RATE, GET_SHARE = 1000.0, 0.7
@@ -36,6 +38,7 @@ WORKERS = 4  # twice the cores: which worker takes a connection is chance, and w
 ROUNDS = 7
 SECONDS = 2.0  # of load in a round
 THREADS, MESSAGES = 100_000, 100_000
+OWNED, FEW, MANY = 10_000, "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 TEXT = "The quick brown fox jumps over the lazy dog. " * 6
 
 
@@ -106,12 +109,12 @@ def append_http() -> list[Row]:
     body = json.dumps({"role": "user", "content": TEXT}).encode()
     with folder_on_disk() as folder, serving_store(folder / "data", workers=WORKERS) as server:
         names = [server.post("/v1/threads", b"{}")["id"] for _ in range(CLIENTS)]
-        requests = [_request("POST", f"/v1/threads/{name}/messages", body) for name in names]
+        requests = [request("POST", f"/v1/threads/{name}/messages", body) for name in names]
         line = encode_message(_message(names[0]))
         for _ in range(ROUNDS):
             times = _bare(folder / "bare", line, 2000)
             bare.append(len(times) / sum(times))
-            rates.append(_load(server, requests))
+            rates.append(load(server, requests))
     detail = {"per_second": round(median(rates)), "bare_per_second": round(median(bare))}
     name = "POST message, 8 clients on 8 threads, vs the bare fsync rate"
     # Round by round, each with its own bare rate: what slows the machine for a while slows both.
@@ -178,11 +181,38 @@ def threads_page() -> list[Row]:
     ]
 
 
-def _write_threads(root: Path, count: int) -> None:
+def own_page() -> list[Row]:
+    """A page of 20 of a key's threads, of which it has ten in 10,000 or all but ten, against a page of all of them."""
+    with folder_on_disk() as folder:
+        _write_threads(folder / "data" / "threads", OWNED, lambda number: FEW if number % (OWNED // 10) == 0 else MANY)
+        times: dict[str, list[float]] = {}
+        firsts = []
+        for _ in range(3):
+            for owner in (None, FEW, MANY):
+                page = f"len(threads.list(Page(limit=20, owner={owner!r})).items); threads.count({owner!r})"
+                figures = _in_new_process(folder, page)
+                times.setdefault(owner or "all", []).append(figures["again"])
+                firsts.append(figures["first"])
+    every = median(times["all"])
+    detail = {"all_ms": round(every, 2), "owners_read_ms": round(max(firsts))}
+    return [
+        Row(
+            f"20 of {OWNED:,} threads, a key's {name}, vs everybody's",
+            median(times[owner]) / every,
+            OWN_PAGE,
+            "x",
+            at_least=False,
+            detail={**detail, "ms": round(median(times[owner]), 2)},
+        )
+        for name, owner in (("ten", FEW), ("all but ten", MANY))
+    ]
+
+
+def _write_threads(root: Path, count: int, owner_of: Callable[[int], str | None] = lambda _: None) -> None:
     """As many threads, as they are on disk; through the repository it would take minutes."""
     start = ids.now_ms() - count * 1000
     for number in range(count):
-        thread = _thread(f"thread {number}", start + number * 1000)
+        thread = replace(_thread(f"thread {number}", start + number * 1000), owner=owner_of(number))
         folder = root / thread.id
         folder.mkdir(parents=True)
         (folder / THREAD_FILE).write_bytes(encode_thread(thread))
@@ -232,10 +262,10 @@ def get_thread() -> list[Row]:
         serving_store(folder / "data", "benchmarks.empty_app:app", workers=WORKERS) as other,
     ):
         name = server.post("/v1/threads", b'{"messages":[{"role":"user","content":"Hello"}]}')["id"]
-        requests = [_request("GET", f"/v1/threads/{name}")] * CLIENTS
+        requests = [request("GET", f"/v1/threads/{name}")] * CLIENTS
         for _ in range(ROUNDS):
-            rates.append(_load(server, requests))
-            empty.append(_load(other, requests))
+            rates.append(load(server, requests))
+            empty.append(load(other, requests))
     detail = {"empty_per_second": round(median(empty))}
     return [
         Row("GET one thread, 8 clients", median(rates), GET_RATE, "/s", detail=detail),
@@ -246,14 +276,16 @@ def get_thread() -> list[Row]:
 # --- over HTTP ------------------------------------------------------------------------------------------------------
 
 
-def _request(method: str, path: str, body: bytes = b"") -> bytes:
+def request(method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
+    """The bytes of a request."""
     head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    head += "".join(f"{name}: {text}\r\n" for name, text in (headers or {}).items())
     if body:
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"\r\n" + body
 
 
-def _load(server: Server, requests: list[bytes]) -> float:
+def load(server: Server, requests: list[bytes]) -> float:
     """Answers a second."""
     command = [sys.executable, "-m", "benchmarks.load", str(server.port), str(SECONDS)]
     given = "\n".join(request.hex() for request in requests)

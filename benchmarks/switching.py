@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.harness import MODEL, ROOT, Server, data_dir, model_file, serving_store
 from benchmarks.report import Row
 
-SWITCH = 1.3  # times llama-cpp-python's load and first token
+SWITCH = 1.25  # times llama-cpp-python's load and first token
 BESIDE = 1.25  # times the way of a request while no other model runs
 ROUNDS = 7
 REQUESTS = 60
@@ -46,7 +46,7 @@ def model_switch() -> list[Row]:
         data = _two_models(Path(folder) / "data")
         with serving_store(data, ctx_len=CTX_LEN, n_parallel=1, memory_budget_gb=BUDGET_GB) as server:
             for model in ("one", "two"):
-                _first_token(server, model)  # measures its knobs, once
+                _first_token(server, model)  # its file is read, once
             times = []
             for model in ("one", "two") * ROUNDS:
                 time.sleep(PAUSE)

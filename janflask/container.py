@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from janflask.access.meter import Meter
 from janflask.inference.backends import Backends
 from janflask.inference.local.engines import Engines
 from janflask.inference.upstream.pools import UpstreamPools
-from janflask.ipc.clients.runner import RunnerClient
 from janflask.ipc.clients.supervisor import SupervisorClient
+from janflask.metrics.exposition import Exposition
+from janflask.metrics.http_counts import HttpCounts
+from janflask.metrics.tracing import Tracing, tracing
 from janflask.models.catalog import ModelCatalog
 from janflask.services.answers import AnswerService
 from janflask.services.assistants import AssistantService
@@ -17,9 +20,11 @@ from janflask.services.compaction import Compactions
 from janflask.services.comparisons import Comparisons
 from janflask.services.downloads import DownloadService
 from janflask.services.files import FileService
+from janflask.services.health import HealthService
 from janflask.services.items import ItemService
 from janflask.services.messages import MessageService
 from janflask.services.models import ModelService
+from janflask.services.own_runner import OwnRunner
 from janflask.services.runs import RunService
 from janflask.services.seals import Seals
 from janflask.services.threads import ThreadService
@@ -53,20 +58,32 @@ class Services:
     compactions: Compactions
     cache_diagnostics: CacheDiagnostics
     comparisons: Comparisons
+    health: HealthService
+    http_counts: HttpCounts
+    metrics: Exposition
+    traces: Tracing | None
 
     @classmethod
     def of(cls, settings: Settings, repository: Repository | None = None) -> Services:
-        """Over ``settings``' data folder (or another ``repository``) and the supervisor in its runtime folder."""
+        """Over ``settings``' data folder and the supervisor in its runtime folder.
+
+        ``repository`` is another than the folder's, or what somebody sees of it.
+        """
         # Without a runtime folder nobody can have started a supervisor for us: each question to it fails with a 503.
         runtime_dir = settings.runtime_dir or settings.data_dir / "run"
-        supervisor, runner = SupervisorClient(runtime_dir, PATIENCE), RunnerClient(runtime_dir, PATIENCE)
+        supervisor = SupervisorClient(runtime_dir, PATIENCE)
         downloads = DownloadService(settings, supervisor)
         engines, upstreams = Engines(settings, supervisor), UpstreamPools(settings)
-        models = ModelService(settings, ModelCatalog(settings.models_dir), supervisor, downloads, engines, upstreams)
+        catalog, http_counts = ModelCatalog(settings.models_dir), HttpCounts(settings.runtime_dir)
+        models = ModelService(settings, catalog, supervisor, downloads, engines, upstreams)
         repository = open_repository(settings) if repository is None else repository
+        runner = OwnRunner(runtime_dir, PATIENCE, repository.check)
         assistants, messages = AssistantService(repository), MessageService(settings, repository)
         threads = ThreadService(settings, repository, assistants, messages)
-        backends, seals = Backends(settings, models.card, engines, upstreams), Seals(settings.secrets_dir)
+        traces = tracing()
+        record = None if traces is None else traces.record
+        backends = Backends(settings, models.card, engines, upstreams, Meter(settings.usage_dir).spend, record)
+        seals = Seals(settings.secrets_dir)
         compactions = Compactions(backends, seals)
         items = ItemService(
             settings, repository, threads=threads, messages=messages, seals=seals, compactions=compactions
@@ -102,4 +119,8 @@ class Services:
             seals=seals,
             compactions=compactions,
             cache_diagnostics=diagnostics,
+            health=HealthService(runtime_dir),
+            http_counts=http_counts,
+            metrics=Exposition(settings, runtime_dir, catalog, http_counts),
+            traces=traces,
         )

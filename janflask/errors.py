@@ -102,6 +102,13 @@ class TemplateGivenUpError(InvalidRequestError):
     """A chat template ran too long over a conversation, or needed too much memory: with less of it, it may do."""
 
 
+class UnauthorizedError(InvalidRequestError):
+    """The request has no key, or none that holds here."""
+
+    status = 401
+    code = "invalid_api_key"
+
+
 class ForbiddenError(InvalidRequestError):
     """Whoever sent the request may not."""
 
@@ -121,6 +128,12 @@ class UnknownHostError(ForbiddenError):
     code = "unknown_host"
 
 
+class MissingScopeError(ForbiddenError):
+    """The request's key is not good for this."""
+
+    code = "missing_scope"
+
+
 class NotFoundError(InvalidRequestError):
     status = 404
     code = "not_found"
@@ -135,6 +148,25 @@ class ConflictError(InvalidRequestError):
 
     status = 409
     code = "conflict"
+
+
+class IdempotencyKeyInUseError(ConflictError):
+    """A request with the same ``Idempotency-Key`` is under way."""
+
+    code = "idempotency_key_in_use"
+
+
+class IdempotencyOutcomeUnknownError(ConflictError):
+    """The request that had this ``Idempotency-Key`` was cut off: nobody knows how far it came."""
+
+    code = "idempotency_outcome_unknown"
+
+
+class IdempotencyKeyReusedError(InvalidRequestError):
+    """Another request had this ``Idempotency-Key``."""
+
+    status = 422
+    code = "idempotency_key_reused"
 
 
 class RequestTooLargeError(InvalidRequestError):
@@ -196,6 +228,14 @@ class QueueFullError(JanflaskError):
     status = 429
     type = "rate_limit_error"
     code = "queue_full"
+
+
+class RateLimitedError(JanflaskError):
+    """The request's key has used what it may."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
 
 
 # --- our doing (5xx) --------------------------------------------------------------------------------------------
@@ -293,6 +333,12 @@ class StoreDamagedError(JanflaskError):
     """A file of the store cannot be understood; what could be read is not touched."""
 
     code = "store_damaged"
+
+
+class KeysUnreadableError(JanflaskError):
+    """The file with the server's keys is damaged, or not its owner's alone; until it is right nobody gets in."""
+
+    code = "keys_unreadable"
 
 
 class ProtocolError(JanflaskError):

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from janflask.access.caller import ANYBODY, asking, working_for
+from janflask.ipc.request_id import CURRENT
 from tests.models.tiny import TinyModels, write_all
 from tools import tool_model
 from tools.llama_templates import ensure
 from tools.starter_model import SMOLLM2, model_json, write_json
+from tools.window_model import GEMMA
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,6 +49,14 @@ def _ctrl_c() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def _no_request() -> None:
+    """A test begins beside no request: an answer that an earlier one did not close has not ended in this thread."""
+    CURRENT.set(None)
+    working_for.set(None)
+    asking.set(ANYBODY)
+
+
 @pytest.fixture(scope="session")
 def starter_gguf() -> Path:
     """The starter model's GGUF: ``$JANFLASK_TEST_GGUF``, else the one that ``make test`` puts into the data folder."""
@@ -72,6 +83,12 @@ def llama_templates() -> Path:
 def tool_gguf() -> Path:
     """The file of a model that was trained to call tools, which ``make agents`` has fetched. Nothing is skipped."""
     return tool_model.ensure(os.environ)
+
+
+@pytest.fixture(scope="session")
+def window_gguf() -> Path:
+    """Gemma 3 270M, whose layers have a sliding window; ``make test`` has fetched it."""
+    return tool_model.ensure(os.environ, GEMMA)
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 """Builds llama-cpp-python for this machine and installs it into the environment that runs this.
 
 It comes as source only, takes minutes to compile and, compiled by the wrong compiler without the right flags, crashes
-on a CPU with AMX (see ``tools.compiler``). pip keeps the wheels it builds without regard to flags, compiler or CPU, so
-we keep our own, in ``$XDG_CACHE_HOME/janflask/wheels/<key>/``: the key is made of everything that the result depends
-on. ``CC``, ``CXX``, ``CFLAGS``, ``CXXFLAGS`` and ``CMAKE_ARGS`` are honoured. Standard library only.
+on a CPU with AMX (see ``tools.compiler``). Only what is loaded is compiled, see ``RECIPE``. pip keeps the wheels it
+builds without regard to flags, compiler or CPU, so we keep our own, in ``$XDG_CACHE_HOME/janflask/wheels/<key>/``: the
+key is made of everything that the result depends on. ``CC``, ``CXX``, ``CFLAGS``, ``CXXFLAGS`` and ``CMAKE_ARGS`` are
+honoured. Standard library only.
 """
 
 from __future__ import annotations
@@ -33,6 +34,30 @@ from tools.progress import CommandError, exit_on_sigterm, run_logged
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "llama-cpp-python"
 BUILD_CONSTRAINTS = ROOT / "requirements" / "build.txt"
+ORIGIN = "@loader_path" if sys.platform == "darwin" else "$ORIGIN"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What is built of the sources, however the machine looks: pip's config settings and CMake's definitions."""
+
+    settings: tuple[str, ...]
+    cmake_args: tuple[str, ...]
+
+
+# llama-cpp-python's own CMakeLists.txt has libcommon and libmtmd built, too: 110 of 193 steps, for what nothing
+# here loads. llama.cpp's leaves them out when told to, so that one is built, into the folder that is looked into.
+RECIPE = Recipe(
+    settings=("cmake.source-dir=vendor/llama.cpp", "wheel.install-dir=llama_cpp"),
+    cmake_args=(
+        *(f"-DLLAMA_BUILD_{part}=OFF" for part in ("COMMON", "TOOLS", "SERVER", "APP", "EXAMPLES", "TESTS")),
+        "-DBUILD_SHARED_LIBS=ON",
+        "-DCMAKE_INSTALL_LIBDIR=lib",
+        "-DCMAKE_INSTALL_BINDIR=lib",  # where ggml puts backends that are loaded at run time
+        f"-DCMAKE_INSTALL_RPATH={ORIGIN}",
+        "-DGGML_NATIVE=ON",  # else a SOURCE_DATE_EPOCH in the environment turns it off without a word
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +71,13 @@ class Plan:
     environment: tuple[str, ...]
     machine: tuple[str, ...]
     reason: str
+    recipe: Recipe = RECIPE
 
     @property
     def key(self) -> str:
         """The name of the cache folder: the version to read, and a digest of all that may change the result."""
-        parts = [self.version, self.compilers, self.cmake_args, self.environment, self.machine]
+        built = [self.recipe.settings, self.recipe.cmake_args, self.cmake_args]
+        parts = [self.version, self.compilers, built, self.environment, self.machine]
         return f"{self.version}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
 
 
@@ -137,19 +164,32 @@ def build(plan: Plan, folder: Path, env: Mapping[str, str]) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="build-", ignore_cleanup_errors=True) as scratch:
-        pip = [sys.executable, "-m", "pip", "wheel", "--verbose", "--no-deps", "--no-cache-dir"]
-        command = [*pip, "--no-binary", PACKAGE, "--wheel-dir", scratch]
-        if BUILD_CONSTRAINTS.exists():
-            command += ["--build-constraint", str(BUILD_CONSTRAINTS)]
-        # Everything temporary goes into our own folder: an interrupted pip leaves its files where it is.
-        child = compiler.toolchain_env(plan.toolchain, env)
-        child |= {"CMAKE_ARGS": shlex.join(plan.cmake_args), "TMPDIR": scratch}
         label = f"compiling {PACKAGE} {plan.version}"
-        run_logged([*command, f"{PACKAGE}=={plan.version}"], label=label, log=folder / "build.log", env=child)
-        wheels = list(Path(scratch).glob("*.whl"))
-        if len(wheels) != 1:
-            raise CommandError(f"pip left {len(wheels)} wheels where one was expected; see {folder / 'build.log'}")
-        return wheels[0].replace(folder / wheels[0].name)
+        wheel = pip_wheel(plan, Path(scratch), env, label=label, log=folder / "build.log")
+        return wheel.replace(folder / wheel.name)
+
+
+def pip_wheel(plan: Plan, scratch: Path, env: Mapping[str, str], *, label: str, log: Path) -> Path:
+    """Has pip fetch the sources and build ``plan`` of them; everything it writes, the wheel too, is in ``scratch``.
+
+    Raises:
+        CommandError: the build failed; the message has the end of its output.
+    """
+    pip = [sys.executable, "-m", "pip", "wheel", "--verbose", "--no-deps", "--no-cache-dir"]
+    command = [*pip, "--no-binary", PACKAGE, "--wheel-dir", str(scratch)]
+    for setting in plan.recipe.settings:
+        command += ["--config-settings", setting]
+    if BUILD_CONSTRAINTS.exists():
+        command += ["--build-constraint", str(BUILD_CONSTRAINTS)]
+    # An interrupted pip leaves its temporary files where they are: in our own folder.
+    child = compiler.toolchain_env(plan.toolchain, env)
+    # CMake takes the last of two definitions: the user's.
+    child |= {"CMAKE_ARGS": shlex.join([*plan.recipe.cmake_args, *plan.cmake_args]), "TMPDIR": str(scratch)}
+    run_logged([*command, f"{PACKAGE}=={plan.version}"], label=label, log=log, env=child)
+    wheels = list(scratch.glob("*.whl"))
+    if len(wheels) != 1:
+        raise CommandError(f"pip left {len(wheels)} wheels where one was expected; see {log}")
+    return wheels[0]
 
 
 def is_installed(wheel: Path) -> bool:
@@ -174,32 +214,42 @@ def say(text: str) -> None:
     print(f"llama.cpp: {text}", flush=True)
 
 
-def ensure(env: Mapping[str, str]) -> None:
-    """Makes sure that the right build is installed, with as little work as possible."""
+def compiled(env: Mapping[str, str]) -> Path:
+    """The wheel for this machine out of the cache; compiles it if it is not there."""
     plan = make_plan(pinned_version(), env)
-    say(f"{plan.reason}; {plan.compilers[-1]}")
-    if plan.cmake_args:
-        say(f"CMAKE_ARGS: {shlex.join(plan.cmake_args)}")
     folder = cache_folder(env) / plan.key
     with locked(folder.with_name(f"{folder.name}.lock")):
         wheel = cached_wheel(folder)
         if wheel is None:
-            say("compiling it for this machine, once; this takes about 4 minutes on 2 cores")
+            say(f"{plan.reason}; {plan.compilers[-1]}")
+            if plan.cmake_args:
+                say(f"CMAKE_ARGS: {shlex.join(plan.cmake_args)}")
+            say("compiling it for this machine, once; this takes a good 2 minutes on 2 cores")
             wheel = build(plan, folder, env)
-        else:
-            say(f"using the build in {folder}")
+        return wheel
+
+
+def ensure(env: Mapping[str, str]) -> None:
+    """Makes sure that the right build is installed, with as little work as possible."""
+    wheel = compiled(env)
     if is_installed(wheel):
-        say("already installed")
+        say(f"{wheel} is already installed")
     else:
+        say(f"installing {wheel}")
         install(wheel)
 
 
 def main() -> int:
-    """``python -m tools.build_llama``; ``--key`` only prints the cache folder that this machine's build belongs in."""
+    """``python -m tools.build_llama``.
+
+    ``--compile`` only sees to it that the wheel is in the cache, ``--key`` only prints the folder it belongs in.
+    """
     exit_on_sigterm()
     try:
         if "--key" in sys.argv[1:]:
             print(cache_folder(os.environ) / make_plan(pinned_version(), os.environ).key)
+        elif "--compile" in sys.argv[1:]:
+            compiled(os.environ)
         else:
             ensure(os.environ)
     except (CommandError, OSError, RuntimeError, ValueError, subprocess.CalledProcessError) as error:

@@ -11,24 +11,33 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "settings": frozenset({"errors"}),
     "files": BASE,
+    "access": BASE | {"files"},
+    "tls": BASE | {"files"},
     "parsing": frozenset(),
     "models": BASE | {"files"},
-    "storage": BASE | {"files", "models"},
+    "webhooks": BASE | {"files"},
+    "storage": BASE | {"files", "models", "webhooks"},
     "ipc": BASE | {"models", "storage", "parsing"},
-    "downloads": BASE | {"files", "models"},
+    "downloads": BASE | {"files", "models", "webhooks"},
+    "deliveries": BASE | {"files", "webhooks", "downloads"},
     "transfer": BASE | {"files", "models", "storage"},
-    "inference": BASE | {"parsing", "models", "storage", "ipc"},
-    "services": BASE | {"files", "models", "storage", "ipc", "inference"},
-    "container": BASE | {"models", "storage", "ipc", "transfer", "inference", "services"},
+    "inference": BASE | {"access", "parsing", "models", "storage", "ipc"},
+    "services": BASE | {"access", "files", "models", "storage", "ipc", "inference", "webhooks"},
+    "metrics": BASE | {"files", "models", "ipc", "webhooks"},
+    "container": BASE | {"access", "models", "storage", "ipc", "transfer", "inference", "services", "metrics"},
     "schemas": BASE | {"files", "models", "storage", "inference"},
-    "processes": BASE | {"files", "ipc"},
+    "processes": BASE | {"files", "ipc", "access", "tls"},
+    "connections": BASE,
     "engine": BASE | {"parsing", "files", "models", "ipc", "processes"},
-    "supervisor": BASE | {"files", "models", "ipc", "downloads", "processes"},
-    "runner": BASE | {"files", "models", "storage", "ipc", "processes", "inference", "services", "container"},
+    "supervisor": BASE | {"files", "models", "ipc", "downloads", "processes", "webhooks"},
+    "runner": BASE
+    | {"access", "files", "models", "storage", "ipc", "processes", "inference", "services", "container", "deliveries"},
     "api": BASE
-    | {"files", "models", "storage", "ipc", "parsing", "inference", "services", "container", "schemas", "__init__"},
+    | {"access", "files", "models", "storage", "ipc", "parsing", "inference", "services", "metrics", "container"}
+    | {"schemas", "__init__"},
     "cli": BASE
-    | {"files", "models", "storage", "downloads", "transfer", "services", "schemas", "supervisor", "__init__"},
+    | {"access", "files", "models", "storage", "downloads", "tls", "transfer", "services", "schemas", "supervisor"}
+    | {"webhooks", "deliveries", "__init__"},
     "__init__": BASE | {"api"},
 }
 
@@ -41,6 +50,7 @@ FORBIDDEN: Mapping[str, frozenset[str]] = {
     "api": NATIVE,
     "schemas": NATIVE,
     "cli": NATIVE,
+    "connections": NATIVE | (WEB - {"gunicorn"}),
     "__init__": NATIVE,
     "engine": WEB,
 }

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import selectors
@@ -63,7 +64,10 @@ class Phase:
 
 
 class ProgressLine:
-    """One line, redrawn in place on a terminal, written again from time to time anywhere else."""
+    """One line, redrawn in place on a terminal, written again from time to time anywhere else.
+
+    Of the processes that share a terminal one redraws its line, and the next when that one has ended.
+    """
 
     def __init__(self, label: str, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._label = label
@@ -86,9 +90,21 @@ class ProgressLine:
         if now < self._next:
             return
         self._next = now + self._interval
+        if self._terminal and not self._may_redraw():
+            return
         line = f"{self._label} {self.elapsed}  {text}"
         self._stream.write(f"\r\x1b[K{line[:100]}" if self._terminal else f"{line}\n")
         self._stream.flush()
+
+    def _may_redraw(self) -> bool:
+        """Whether no other process redraws a line there; takes a lock that the kernel gives back when we end."""
+        try:
+            fcntl.lockf(self._stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return False
+        except OSError:
+            return True  # no such locks on this system's terminals: lines may cover each other
+        return True
 
     def finish(self, text: str) -> None:
         """Leaves a last line behind."""

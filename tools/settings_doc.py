@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from janflask.settings import PREFIX, default_text, table
+from janflask.settings import PREFIX, table, text_of
 from janflask.settings.engine_table import Described, described
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
@@ -17,6 +17,9 @@ HEAD = """\
 Every setting of the server is an environment variable. One that is not set has the default below; one whose value
 cannot be used stops the server at its start, with a message that names it. `auto` (or an empty value), where it is the
 default, leaves the choice to the server. Yes-or-no settings take `1`/`0`, `true`/`false`, `yes`/`no` or `on`/`off`.
+
+Two variables are no settings of the server, but of the commands that ask one: `JANFLASK_API_KEY` is the key that they
+send ([security.md](security.md)), `JANFLASK_CA_FILE` a file of certificates that they trust beside the machine's own.
 
 Settings of the engine (from `JANFLASK_CTX_LEN` on) are defaults: what a [model's own](#of-a-model) say wins.
 
@@ -43,7 +46,7 @@ def render() -> str:
 
 
 def _row(setting: Described) -> str:
-    default = f"`{default_text(setting.default)}`" if setting.auto is None else setting.auto
+    default = f"`{text_of(setting.default)}`" if setting.auto is None else setting.auto
     variable = f"`{PREFIX}{setting.name.upper()}`" if setting.in_environment else ""
     return f"| `{setting.name}` | {setting.json_type} | {default} | {cell(setting.help)} | {variable} |\n"
 

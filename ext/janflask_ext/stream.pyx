@@ -47,12 +47,14 @@ cdef class Vocab:
             raise MemoryError
         cdef Py_ssize_t i = 0
         cdef Py_ssize_t length
-        for piece, attr in zip(pieces, attrs, strict=True):
+        cdef bytes piece
+        cdef int attr
+        for i in range(self.size):
+            piece, attr = pieces[i], attrs[i]
             length = len(piece)
             self.longest = max(self.longest, length)
             self.offsets[i + 1] = self.offsets[i] + length
             self.hidden[i] = (attr & HIDDEN_ATTRS) != 0
-            i += 1
 
     def __dealloc__(self):
         free(self.offsets)

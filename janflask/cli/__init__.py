@@ -8,8 +8,13 @@
 ``chat``: ``janflask chat``: a streamed conversation in the terminal, or one question a line from a pipe
 ``client``: The CLI's way to a running server: JSON requests and server-sent events over the standard library's HTTP
     client
+``commands``: The command ``janflask`` and all that it can do
 ``conversations``: ``janflask conversations``: threads seen as items, by their names in the Responses API
 ``doctor``: ``janflask doctor``: looks at every file in the data folder. Works beside a running server
+``health``: ``janflask health``: for who looks after the server by a command, such as a container's health check
+``keys``: ``janflask keys``: who may use the server. Works on the data folder; a running server takes each change at
+    once
+``keys_give``: ``janflask keys give``: what is stored becomes another key's
 ``models``: ``janflask models``: what is on disk and what runs. Talks to the running server; looks at the disk when none
     runs
 ``models_bench``: ``janflask models bench``: how fast a model reads prompts and generates on this machine, as
@@ -30,57 +35,30 @@
     as it is
 ``threads``: ``janflask threads``: the conversations in the data folder. Works with or without a running server
 ``upstream_probe``: Asks an OpenAI-compatible server which models it has, and says what is wrong in words
+``webhooks``: ``janflask webhooks``: who is told what happens here. Works on the data folder; a running server takes
+    each change at
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-from flask.cli import FlaskGroup, routes_command, shell_command
-
-import janflask
-from janflask.cli.assistants import assistants
-from janflask.cli.chat import chat
-from janflask.cli.conversations import conversations
-from janflask.cli.doctor import doctor
-from janflask.cli.models import models
-from janflask.cli.serve import serve
-from janflask.cli.threads import threads
-
 if TYPE_CHECKING:
     from flask import Flask
 
-COMMANDS: tuple[click.Command, ...] = (serve, chat, models, threads, conversations, assistants, doctor)
-
-
-def _create_app() -> Flask:
-    """The application, for the commands that need one (``routes``, ``shell``)."""
-    from janflask import create_app
-
-    return create_app()
-
-
-cli = FlaskGroup(
-    name="janflask",
-    help="Serve language models on this machine, and talk to them.",
-    create_app=_create_app,
-    add_default_commands=False,
-    add_version_option=False,
-    load_dotenv=False,
-    set_debug_flag=False,
-)
-click.version_option(janflask.__version__, prog_name="janflask")(cli)
-for _command in (*COMMANDS, routes_command, shell_command):
-    cli.add_command(_command)
+# The commands are imported when they are called: gunicorn's master, too, takes its banner from this package.
 
 
 def register(app: Flask) -> None:
     """Makes the commands available as ``flask --app wsgi ...``."""
+    from janflask.cli.commands import COMMANDS
+
     for command in COMMANDS:
         app.cli.add_command(command)
 
 
 def main() -> None:
     """The console script. Exit codes: 0 fine, 1 failure, 2 usage."""
+    from janflask.cli.commands import cli
+
     cli.main(prog_name="janflask")

@@ -32,7 +32,7 @@ from janflask.models.card import ModelCard
 from janflask.models.default_layout import layout_name, layout_note
 from janflask.models.engine_settings import engine_settings
 from janflask.models.gguf_header import GgufError, GgufHeader, read_header
-from janflask.models.memory_estimate import in_gib
+from janflask.models.memory_estimate import GIB, in_gib
 from janflask.settings import Settings
 from janflask.supervisor.demand import Demand
 from janflask.supervisor.machine_memory import Amount, limits
@@ -160,9 +160,15 @@ def _load_rows(stats: Json) -> list[tuple[str, object]]:
     ]
     return [
         ("busy", f"{share(stats, 'busy', 'slots')} slots, {text(stats.get('waiting'))} waiting"),
-        ("KV used", share(stats, "kv_used", "kv_cells")),
+        ("KV used", _kv_used(stats)),
         ("tokens", ", ".join(f"{text(stats.get(name))} {words}" for name, words in tokens)),
     ]
+
+
+def _kv_used(stats: Json) -> str:
+    """Tokens, and the RAM that they take, if that is known."""
+    tokens, taken = share(stats, "kv_used", "kv_cells"), stats.get("kv_bytes")
+    return f"{tokens} tokens, {in_gib(taken)}" if isinstance(taken, int) else tokens
 
 
 def _knob_rows(knobs: Json) -> list[tuple[str, object]]:
@@ -174,7 +180,11 @@ def _knob_rows(knobs: Json) -> list[tuple[str, object]]:
     words["slice_size"] = f"{text(knobs.get('slice_size'))} tokens"
     rows: list[tuple[str, object]] = [(label, words[name]) for name, label in KNOBS.items()]
     measured = ", ".join(f"{name} {float(value):.1f} ms" for name, value in part(knobs, "measurements").items())
-    return [*rows, ("knobs", f"{text(knobs.get('source'))}{': ' + measured if measured else ''}")]
+    sure = knobs.get("sure")
+    source = text(knobs.get("source"))
+    if source in ("measured", "remembered") and isinstance(sure, int | float) and sure < 1:
+        source = f"{source}, {sure:.0%} for sure"
+    return [*rows, ("knobs", f"{source}{': ' + measured if measured else ''}")]
 
 
 # --- the template ---------------------------------------------------------------------------------------------------
@@ -213,8 +223,14 @@ def print_memory(card: ModelCard, header: GgufHeader, settings: Settings, out: C
         out.print(one_line(f"What memory it would need cannot be told: {error.message}."))
         return
     most = limits(settings)
-    demand = Demand(settings=engine, header=header, file_bytes=card.size_bytes, on_gpu=most.vram > 0)
-    at_once, usual = demand.parallel[0], demand.ctx_len
+    demand = Demand(
+        settings=engine,
+        header=header,
+        file_bytes=card.size_bytes,
+        on_gpu=most.vram > 0,
+        state_bytes=int(settings.kv_ram_gb * GIB),
+    )
+    at_once, usual = demand.parallel[0], next(iter(demand.longer_within(most)), demand.ctx_len)
     shown = Rows()
     parallels = sorted({1, at_once})
     for heading in ("CONTEXT", *("1 CONVERSATION" if number == 1 else f"{number} AT ONCE" for number in parallels)):
@@ -222,14 +238,22 @@ def print_memory(card: ModelCard, header: GgufHeader, settings: Settings, out: C
     for ctx_len in context_lengths(header.context_length, usual):
         row = [f"{ctx_len}{' *' if ctx_len == usual else ''}"]
         for parallel in parallels:
-            needed = demand.estimate(parallel, ctx_len)
-            fits = demand.amount(needed).fits(most)
-            row.append(in_gib(needed.total) if fits else f"{in_gib(needed.total)} (too much)")
+            fits = demand.amount(demand.estimate(parallel, ctx_len)).fits(most)
+            total = in_gib(demand.wanted(parallel, ctx_len).total)
+            row.append(total if fits else f"{total} (too much)")
         shown.add_row(*row)
     out.print(shown)
     out.print(
         f"Estimates; * as it is set. Models may take {in_gib(budget(most))} together here (JANFLASK_MEMORY_BUDGET_GB)."
+        f"{_beside(demand)}"
     )
+
+
+def _beside(demand: Demand) -> str:
+    """What is counted in that it does not need."""
+    if not demand.states:
+        return ""
+    return f" {in_gib(demand.states)} of each, where they fit, are for KV states beside the slots (JANFLASK_KV_RAM_GB)."
 
 
 def context_lengths(trained: int | None, usual: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -27,7 +28,9 @@ def doctor(context: click.Context, fix: bool, as_json: bool) -> None:
 
     settings = current_settings()
     with explained(), progress_bar("looking") as progress:
-        found = [*examine(settings, fix, progress), *_models(settings)]
+        found = [*examine(settings, fix, progress)]
+        for look in (_models, _keys, _webhooks, _certificate):
+            found += look(settings)
     if as_json:
         print_json([dataclasses.asdict(finding) for finding in found])
     else:
@@ -47,6 +50,50 @@ def _models(settings: Settings) -> Iterator[Finding]:
                 yield Finding(f"models/{card.folder}/{MODEL_FILE}", problem)
         for odd in odd_values.of_tables({"parameters": card.parameters, "settings": card.settings}):
             yield Finding(f"models/{card.folder}/{MODEL_FILE}", f"{odd}; {odd_values.UNUSABLE}")
+
+
+def _keys(settings: Settings) -> Iterator[Finding]:
+    from janflask.access.key_file import NAME, KeyFile
+    from janflask.errors import KeysUnreadableError
+    from janflask.storage.doctor.examination import Finding
+
+    try:
+        KeyFile(settings.secrets_dir).current()
+    except KeysUnreadableError as error:
+        yield Finding(f"{settings.secrets_dir.name}/{NAME}", error.message)
+
+
+def _webhooks(settings: Settings) -> Iterator[Finding]:
+    from janflask.errors import StoreDamagedError, UnavailableError
+    from janflask.storage.doctor.examination import Finding
+    from janflask.webhooks import endpoints, spool
+
+    try:
+        endpoints.EndpointFile(settings.secrets_dir).current()
+    except StoreDamagedError as error:
+        yield Finding(f"{settings.secrets_dir.name}/{endpoints.NAME}", error.message)
+    with contextlib.closing(spool.Spool(settings.webhooks_dir, durable=False, timeout=settings.lock_timeout)) as events:
+        try:
+            events.check()
+        except (StoreDamagedError, UnavailableError) as error:
+            yield Finding(f"{settings.webhooks_dir.name}/{spool.NAME}", error.message)
+
+
+def _certificate(settings: Settings) -> Iterator[Finding]:
+    """Of one that others made; the server's own is renewed by itself."""
+    from janflask.storage.doctor.examination import Finding
+
+    if settings.tls_cert is None:
+        return
+    from janflask.tls.pair import BadPairError, read_pair
+
+    try:
+        problem = read_pair(settings.tls_cert, settings.tls_key).facts.problem()
+    except BadPairError as error:
+        yield Finding(str(settings.tls_cert), str(error))
+        return
+    if problem is not None:
+        yield Finding(str(settings.tls_cert), f"the certificate {problem}")
 
 
 def _print(found: list[Finding], settings: Settings) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-from janflask.cli.client import Client, server_url
+from janflask.cli.client import CA_VARIABLE, KEY_VARIABLE, Client, server_url
 from janflask.errors import SettingsError
 from janflask.settings import Settings
+from janflask.tls import trust
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -27,7 +29,7 @@ def url_option(command: Command) -> Command:
     return click.option(
         "--url",
         metavar="URL",
-        help="Where the server is.  [default: http://JANFLASK_HOST:JANFLASK_PORT]",
+        help="Where the server is.  [default: http(s)://JANFLASK_HOST:JANFLASK_PORT]",
     )(command)
 
 
@@ -37,10 +39,11 @@ def json_option(command: Command) -> Command:
 
 
 def client_for(url: str | None) -> Client:
-    """A client for ``--url``, or for the server that this shell's settings describe."""
+    """A client for ``--url``, or for the server that this shell's settings describe, with this shell's key."""
+    key = os.environ.get(KEY_VARIABLE) or None
     if url is not None:
-        return Client(url)
+        return Client(url, key, lambda: trust.of_any(os.environ.get(CA_VARIABLE), current_settings()))
     settings = current_settings()
     if settings.port == 0:
         raise click.UsageError("JANFLASK_PORT=0 lets the server take any free port: say where it is with --url")
-    return Client(server_url(settings))
+    return Client(server_url(settings), key, lambda: trust.of_settings(settings))

@@ -16,7 +16,19 @@ from janflask.errors import SettingsError
 from janflask.settings import PREFIX, Settings
 
 CONFIG = Path("conf") / "gunicorn.conf.py"
-SHOWN = ("host", "port", "data_dir", "workers", "threads", "log_level", "ctx_len", "n_parallel", "cpu_threads")
+SHOWN = (
+    "host",
+    "port",
+    "data_dir",
+    "tls_cert",
+    "tls_key",
+    "workers",
+    "threads",
+    "log_level",
+    "ctx_len",
+    "n_parallel",
+    "cpu_threads",
+)
 
 
 def _setting_options(command: click.Command) -> click.Command:
@@ -32,13 +44,20 @@ def _setting_options(command: click.Command) -> click.Command:
 
 @_setting_options
 @click.command(cls=Command, short_help="Serve the models over HTTP.")
-def serve(**values: Any) -> None:
+@click.option(
+    "--tls-self-signed",
+    is_flag=True,
+    help="Speak HTTPS with a certificate that is made here and kept in the data folder.  [JANFLASK_TLS_SELF_SIGNED=1]",
+)
+def serve(tls_self_signed: bool, **values: Any) -> None:
     """Serve the models over HTTP until Ctrl-C.
 
     An option wins over the JANFLASK_* variable of its setting. Every other setting is taken from its variable.
     """
     env = dict(os.environ)
     env |= {PREFIX + name.upper(): value for name, value in values.items() if value is not None}
+    if tls_self_signed:
+        env["JANFLASK_TLS_SELF_SIGNED"] = "1"
     try:
         settings = Settings.from_env(env)
     except SettingsError as error:

@@ -30,7 +30,7 @@ class StoredConversation:
 
     def clear(self) -> str:
         """What to say instead: what is stored is not forgotten."""
-        return "This conversation is stored: `janflask threads rm` deletes it."
+        return "This conversation is stored: `janflask threads delete` deletes it."
 
     def ask(self, question: str) -> Generator[Event, None, None]:
         """The answer in pieces; closing the iterator cancels the run, and what has been said stays in the thread.

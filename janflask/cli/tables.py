@@ -88,12 +88,12 @@ def _print_servers(models: Iterable[Json], out: Console) -> None:
 def _print_engines(models: Iterable[Json], out: Console) -> None:
     """Where the server tells no statistics there is a dash."""
     load = ("SLOTS", "WAITING", "KV", "TOKENS", "TOKENS/S")
-    table = _table("MODEL", "STATE", "PID", *load, "MEMORY", "IDLE", "UPTIME")
+    table = _table("MODEL", "STATE", "PID", *load, "MEMORY", "USED", "IDLE", "UPTIME")
     for model in models:
         runtime, stats = part(model, "runtime"), part(model, "stats")
         row = [str(model.get("id")), status_of(model), text(runtime.get("pid")), share(stats, "busy", "slots")]
         row += [text(stats.get("waiting")), share(stats, "kv_used", "kv_cells"), text(stats.get("generated_tokens"))]
-        row += [_rate(stats), _memory(runtime.get("memory_bytes")), _idle(stats)]
+        row += [_rate(stats), _memory(runtime.get("memory_bytes")), _memory(runtime.get("used_bytes")), _idle(stats)]
         table.add_row(*row, uptime(runtime.get("started_at")))
     out.print(table)
 

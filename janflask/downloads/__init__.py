@@ -16,5 +16,5 @@
 ``safety``: Opens http(s) URLs that somebody else chose: public addresses only, and nothing of this machine
 ``sources``: Where a model comes from, as a user writes it, and the files that this means
 ``speed``: How fast a download is, over its last few seconds
-``wire``: One GET over a connection that another thread can cut, and that no slow server can hold for ever
+``wire``: One request over a connection that another thread can cut, and that no slow server can hold for ever
 """

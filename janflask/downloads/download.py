@@ -20,6 +20,8 @@ from janflask.models import publish as model_folder
 from janflask.models.gguf_header import GgufError
 from janflask.models.publish import Origin
 from janflask.models.state import DownloadState
+from janflask.webhooks.events import of_model
+from janflask.webhooks.outbox import Telling, untold
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ class Means:
     hub: Hub
     limits: Limits
     durable: bool = True
+    telling: Telling = untold
 
 
 class Download:
@@ -196,17 +199,18 @@ class Download:
         request = job.request
         files = [Origin(filename=file.name, url=file.url, sha256=job.finished[file.name]) for file in job.all_files]
         try:
-            model_folder.publish(
-                self._means.models_dir,
-                job.model_id,
-                staging,
-                source=self.source.source_url,
-                files=files,
-                name=request.name,
-                settings=request.settings,
-                parameters=request.parameters,
-                metadata={**job.metadata, **request.metadata},
-                durable=self._means.durable,
-            )
+            with self._means.telling(of_model("created", job.model_id), alone=True):
+                model_folder.publish(
+                    self._means.models_dir,
+                    job.model_id,
+                    staging,
+                    source=self.source.source_url,
+                    files=files,
+                    name=request.name,
+                    settings=request.settings,
+                    parameters=request.parameters,
+                    metadata={**job.metadata, **request.metadata},
+                    durable=self._means.durable,
+                )
         except GgufError as error:
             raise SourceError(f"what came from the source cannot be used as a model: {error}") from error

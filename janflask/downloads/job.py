@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from janflask.downloads.fetch import RemoteFile
+from janflask.downloads.names import FOLDER
 from janflask.downloads.part import Part, disk_errors, write_json
 from janflask.downloads.safety import check_url
 from janflask.errors import JanflaskError, SourceError, SourceUnavailableError
@@ -27,7 +28,6 @@ from janflask.files.locks import try_lock
 from janflask.models.catalog import is_model_id
 from janflask.models.state import DownloadRequest
 
-FOLDER = ".downloads"  # in the models' folder
 JOB, STAGING = ".json", ".files"  # behind an id, and both always: a.json may be an id itself
 MAX_JOB_FILE = 64 * 1024 * 1024  # bytes
 MAX_FILES = 1001  # the parts of a split model, and a projector

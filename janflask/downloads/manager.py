@@ -29,6 +29,7 @@ from janflask.errors import (
 from janflask.models.catalog import ModelCatalog
 from janflask.models.state import DownloadRequest, DownloadState
 from janflask.settings import Settings
+from janflask.webhooks.outbox import Outbox
 
 CANCEL_TIMEOUT = 10.0  # seconds that a cancelled download has to end; what hangs longer does so without its files
 CLOSE_TIMEOUT = 2.0  # seconds that all downloads have to end with the server
@@ -263,4 +264,5 @@ def _means(
         hub=hub,
         limits=replace(limits or Limits(), max_bytes=settings.max_model_gb << 30),
         durable=settings.durability == "disk",
+        telling=Outbox(settings).telling,
     )

@@ -14,6 +14,7 @@ from janflask.models.model_files import EXTENSION as EXTENSION
 from janflask.models.model_files import is_model_name, is_projector_name
 from janflask.models.split_names import split_name
 
+FOLDER = ".downloads"  # of what is on its way, in the models' folder
 MAX_PARTS = 1000  # files of one split model
 _MAX_STEM = 150  # characters of a name on the disk, before the number of its part
 _PROJECTOR = "mmproj"

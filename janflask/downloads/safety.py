@@ -32,7 +32,7 @@ def check_url(url: str) -> SplitResult:
     except ValueError as error:  # also UnicodeError
         raise UnsafeSourceError(f"{url[:200]!r} is no URL: {error}") from None
     if parts.scheme not in ("http", "https"):
-        raise UnsafeSourceError(f"models are fetched by http and https only, not from {url[:200]!r}")
+        raise UnsafeSourceError(f"only http and https are used, not {url[:200]!r}")
     if not host or parts.username is not None or parts.password is not None:
         raise UnsafeSourceError("the URL must name a host, and no user or password")
     netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
@@ -52,16 +52,26 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
-def resolve(host: str, port: int, allow_private: bool) -> list[Address]:
-    """The host's addresses. Raises UnsafeSourceError if one of them is not public, OSError if there are none."""
+def resolve(
+    host: str,
+    port: int,
+    allow_private: bool,
+    remedy: str = "JANFLASK_ALLOW_PRIVATE_SOURCES=1 on the server allows such sources",
+) -> list[Address]:
+    """The host's addresses. Raises UnsafeSourceError if one of them is not public, OSError if there are none.
+
+    ``remedy``: what allows others, for the error.
+    """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     refused = [str(place[0]) for *_, place in found if not is_public(str(place[0]))]
     if refused and not allow_private:
-        raise UnsafeSourceError(
-            f"{host} is {refused[0]}, which is not a public address; "
-            "JANFLASK_ALLOW_PRIVATE_SOURCES=1 on the server allows such sources"
-        )
+        raise UnsafeSourceError(f"{host} is {refused[0]}, which is not a public address; {remedy}")
     return list(dict.fromkeys((family, place) for family, _, _, _, place in found))
+
+
+def port_of(parts: SplitResult) -> int:
+    """The URL's port, its scheme's own where it names none."""
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def origin_of(url: str | SplitResult) -> str:
@@ -128,8 +138,8 @@ class Web:
 
     def _get(self, parts: SplitResult, headers: Mapping[str, str], wire: Wire) -> Answer:
         origin = origin_of(parts)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        addresses = resolve(parts.hostname or "", port, self.allow_private or origin == self.private_origin)
+        is_allowed = self.allow_private or origin == self.private_origin
+        addresses = resolve(parts.hostname or "", port_of(parts), is_allowed)
         connection = Connection(parts, addresses, self.patience, wire)
         sent = {"User-Agent": "janflask", "Accept": "*/*", "Accept-Encoding": "identity", **headers}
         if self.token and origin == self.token_origin:

@@ -1,4 +1,4 @@
-"""One GET over a connection that another thread can cut, and that no slow server can hold for ever.
+"""One request over a connection that another thread can cut, and that no slow server can hold for ever.
 
 It stands on ``http.client``: the address that was checked has to be the one that is connected to, and the deadline, the
 pace and the cut would be ours on a library above it as well.
@@ -77,10 +77,14 @@ class Connection(http.client.HTTPConnection):
                 failure = error
         raise failure
 
-    def answer(self, target: str, headers: Mapping[str, str]) -> Response:
-        """What a GET brings, once its headers are there. Raises OSError and http.client.HTTPException."""
-        self.request("GET", target, headers=dict(headers))
-        response = Response(self.sock, self._patience, self._deadline)
+    def answer(self, target: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
+        """What a GET brings, or, with a body, a POST, once its headers are there.
+
+        Raises OSError and http.client.HTTPException.
+        """
+        method = "GET" if body is None else "POST"
+        self.request(method, target, body, dict(headers))
+        response = Response(self.sock, self._patience, self._deadline, method)
         try:
             response.begin()
         except BaseException:
@@ -109,8 +113,8 @@ class Connection(http.client.HTTPConnection):
 class Response(http.client.HTTPResponse):
     """An answer whose every byte comes through a ``_PacedReader``."""
 
-    def __init__(self, sock: socket.socket, patience: Patience, deadline: float) -> None:
-        super().__init__(sock, method="GET")
+    def __init__(self, sock: socket.socket, patience: Patience, deadline: float, method: str = "GET") -> None:
+        super().__init__(sock, method=method)
         self._paced = _PacedReader(self.fp.detach(), sock, patience, deadline)
         self.fp = io.BufferedReader(self._paced)
 

@@ -1,7 +1,7 @@
 """An engine process: ``python -m janflask.engine``, started by the supervisor with a socket pair as its birth cord.
 
-It loads the model, proves it with a decode, measures or remembers the knobs, listens, says Ready; then generates
-until it is told to stop, or until the supervisor is gone.
+It loads the model, proves it with a decode, listens, says Ready; then generates until it is told to stop, or until the
+supervisor is gone, and measures the knobs while it rests.
 """
 
 from __future__ import annotations
@@ -18,32 +18,33 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from janflask.engine import bindings
 from janflask.errors import EngineError, JanflaskError, ProtocolError
 from janflask.ipc.channel import Channel
 from janflask.ipc.frames import Message
-from janflask.ipc.messages.engine import Launch, Progress, Ready, Retire, Retired, Shutdown
+from janflask.ipc.messages.engine import Launch, Progress, Ready, Retire, Retired, Retuned, Shutdown
 from janflask.ipc.messages.error import ErrorReply
 from janflask.ipc.messages.launch import EngineSpec
-from janflask.processes import lifeline
+from janflask.models.engine_settings import EngineSettings
+from janflask.processes import lifeline, logs
 
 log = logging.getLogger("janflask.engine")
 
 FD_VARIABLE = "JANFLASK_ENGINE_FD"
 SPARE_VARIABLE = "JANFLASK_ENGINE_SPARE"
 # Turns of a GCC OpenMP thread at a barrier before it sleeps. libgomp's own 300,000 keep a core from the very thread
-# that is waited for as soon as anything else runs: two engines on two cores then took four times as long.
+# that is waited for as soon as anything else runs: two engines on two cores then took four times as long. On a quiet
+# machine 1,000 are as fast as 100,000, and none at all three times slower.
 SPIN_COUNT = "1000"
+TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LAUNCH_TIMEOUT = 30.0  # seconds the supervisor may take to say what to load
 SWITCH_INTERVAL = 0.0005  # seconds; the loop's thread must not wait 5 ms for the GIL when it comes back from a decode
 
 
 def main() -> int:
     """Exit code 0 after an ordinary end, 1 when the model could not be served; the supervisor was told why."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=os.environ.get("JANFLASK_LOG_LEVEL", "info").upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    environ = os.environ
+    logs.configure("engine", environ.get("JANFLASK_LOG_FORMAT", ""), environ.get("JANFLASK_LOG_LEVEL", "info"), TEXT)
     lifeline.hold_from_env(kill=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the supervisor tells us when
     cord = Channel(socket.socket(fileno=int(os.environ[FD_VARIABLE])), "the supervisor")
@@ -68,7 +69,8 @@ def main() -> int:
 def _await_launch(cord: Channel, *, spare: bool) -> Launch | None:
     """What to load. A spare engine gets everything else ready first; None: it is needed no more."""
     if spare:
-        importlib.import_module("janflask.engine.builder")  # and with it llama.cpp
+        bindings.load()
+        importlib.import_module("janflask.engine.builder")
         importlib.import_module("janflask.engine.server")
         cord.send(Progress("waiting", 1.0))
     try:
@@ -88,7 +90,9 @@ def _await_launch(cord: Channel, *, spare: bool) -> Launch | None:
 
 def run(spec: EngineSpec, cord: Channel) -> None:
     """Loads, proves, listens and generates until the supervisor says stop."""
-    # Imported here: they load llama.cpp, and a failure there must reach the supervisor as an ErrorReply.
+    # Loaded and imported here: a failure must reach the supervisor as an ErrorReply.
+    bindings.load()
+    from janflask.engine import fingerprint
     from janflask.engine.builder import build
     from janflask.engine.constraint import Compiler, make_table
     from janflask.engine.library_log import LibraryLog
@@ -105,6 +109,8 @@ def run(spec: EngineSpec, cord: Channel) -> None:
             last_report = now
             cord.send(Progress(stage, fraction))
 
+    if spec.snapshot_bytes and spec.settings.prefix_cache:
+        fingerprint.begin(Path(spec.model_path), spec.settings)
     library_log = LibraryLog()
     model = Model(
         Path(spec.model_path),
@@ -113,12 +119,19 @@ def run(spec: EngineSpec, cord: Channel) -> None:
         lambda fraction: report("loading", fraction),
         spec.prompt_template,
     )
-    engine = build(model, spec, report)
+    engine = build(model, spec, report, lambda knobs: cord.send(Retuned(knobs)))
     compiler = None if engine.loop is None else Compiler(lambda: make_table(model), model.n_vocab)
-    if compiler is not None:
+    if compiler is not None and engine.loop is not None:
         compiler.start()
+        engine.loop.chores.append(compiler)
     server = EngineServer(
-        model, engine.loop, Path(spec.socket_path), spec.settings.queue_limit, engine.embedder, compiler
+        model,
+        engine.loop,
+        Path(spec.socket_path),
+        spec.settings.queue_limit,
+        engine.embedder,
+        compiler,
+        guesses_freely=_guesses_freely(spec.settings),
     )
     info = replace(engine.info, load_seconds=round(time.monotonic() - started, 3))
     sys.setswitchinterval(SWITCH_INTERVAL)
@@ -141,6 +154,13 @@ def run(spec: EngineSpec, cord: Channel) -> None:
     server.stop()  # last: it carries the others' last words
     sockets.join(2.0)
     log.info("%s stopped", spec.model_id)
+
+
+def _guesses_freely(settings: EngineSettings) -> bool | None:
+    """See EngineServer."""
+    if settings.reproducible:
+        return False
+    return None if settings.drafts is None else True
 
 
 def _start(name: str, run: Callable[[], None]) -> threading.Thread:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from janflask.engine.context import ContextOptions, LlamaContext
+from janflask.engine.context import LlamaContext
+from janflask.engine.drafting import MOST
 from janflask.engine.embedder import Embedder
 from janflask.engine.embedding import (
     PACK_TOKENS,
@@ -17,16 +18,22 @@ from janflask.engine.embedding import (
     is_made_for_embeddings,
     plan_embeddings,
 )
+from janflask.engine.exact_rows import ALL, FEW, ExactRows
 from janflask.engine.fingerprint import fingerprint
-from janflask.engine.governor import Governor
+from janflask.engine.giving_back import GiveBack
+from janflask.engine.guesses import guess
+from janflask.engine.knowledge import Knowledge
 from janflask.engine.loop import Loop
 from janflask.engine.matcher import MaskThread
+from janflask.engine.measuring import LEAST_CELLS, Measuring
 from janflask.engine.model import LLAMA_VERSION, Model
+from janflask.engine.plan import ContextPlan, governor_of, limits_of, planned
 from janflask.engine.prefix_cache import PrefixCache
-from janflask.engine.scheduler import Limits
+from janflask.engine.retuning import Reconsidering, Retuning
 from janflask.engine.sizing import size_context
 from janflask.engine.snapshots import Snapshots
-from janflask.engine.tuning import prove, tune
+from janflask.engine.trial import Trial
+from janflask.engine.tuning import flash_name, prove
 from janflask.errors import EngineError
 from janflask.files import kv_folder
 from janflask.ipc.messages.launch import EngineSpec
@@ -35,20 +42,6 @@ from janflask.models.engine_info import EngineInfo, Knobs
 from janflask.models.engine_settings import EngineSettings
 
 log = logging.getLogger(__name__)
-
-COPY_BYTES_PER_MS = 4e6  # a cautious rate for copying a KV stream: 4 GB/s
-SCORED_BYTES = 16 << 20  # of logits, for a step's prompt tokens that are scored; llama.cpp keeps what it once took
-FLASH_FLOOR = 64  # rows below which flash attention on a CPU works one by one
-
-
-@dataclass(frozen=True, slots=True)
-class ContextPlan:
-    """All that was decided before the context is made."""
-
-    options: ContextOptions
-    knobs: Knobs
-    min_copy: int
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +59,28 @@ class Engine:
         return [worker for worker in (self.loop, self.embedder) if worker is not None]
 
 
-def build(model: Model, spec: EngineSpec, report: Callable[[str, float], None]) -> Engine:
-    """All that serves ``model``, proved. ``report`` is told of stages, and how far they are (0 to 1).
+def build(
+    model: Model,
+    spec: EngineSpec,
+    report: Callable[[str, float], None],
+    tell: Callable[[Knobs], None] = lambda knobs: None,
+) -> Engine:
+    """All that serves ``model``, proved now or at an earlier start.
+
+    ``report`` is told of stages, and how far they are (0 to 1). ``tell`` is told, by the loop's thread, when the knobs
+    change later.
 
     Raises ModelLoadError, InvalidRequestError for settings that cannot be, EngineError when the proof fails.
     """
     if is_made_for_embeddings(model) and spec.settings.embedding is not False:
         return _build_embedder(model, spec, report)
-    plan = prepare(model, spec, lambda fraction: report("measuring", fraction))
+    plan, knowledge = prepare(model, spec)
     context = LlamaContext(model, plan.options)
     report("proving", 0.0)
     snapshots, forgetful = _snapshots(model, spec, plan)
-    loop = build_loop(context, plan, spec.settings, snapshots)
+    first_ms = _proved(context, knowledge, spec.settings)
+    loop = build_loop(context, plan, spec.settings, snapshots, spec.state_bytes, first_ms)
+    _measure_at_rest(loop, context, plan, spec, knowledge, tell)
     info = describe(model, plan, spec)
     notes = model.notes + plan.notes + forgetful + _without_template(info)
     if not spec.settings.embedding:
@@ -92,14 +95,10 @@ def _snapshots(model: Model, spec: EngineSpec, plan: ContextPlan) -> tuple[Snaps
     """Where conversations' KV states are kept, and why they are not if somebody may have expected it."""
     if not spec.snapshot_bytes or not spec.settings.prefix_cache:
         return None, ()
-    if not model.can_trim:
-        return None, (
-            "conversations are computed again after a restart: this model's memory (a sliding window, or recurrent) "
-            "cannot be put back exactly",
-        )
+    root = Path(spec.cache_dir) / kv_folder.FOLDER
     try:
-        mark = fingerprint(Path(spec.model_path), spec.settings, plan.options)
-        return Snapshots(Path(spec.cache_dir) / kv_folder.FOLDER, spec.model_id, mark, spec.snapshot_bytes), ()
+        mark = fingerprint(Path(spec.model_path), spec.settings, plan.options, by_room=model.follows_room)
+        return Snapshots(root, spec.model_id, mark, spec.snapshot_bytes, can_trim=model.can_trim), ()
     except OSError as error:
         log.warning("conversations' KV states are not kept: %s", error)
         return None, (f"conversations are computed again after a restart: cache/kv cannot be used ({error.strerror})",)
@@ -141,53 +140,100 @@ def _embedder(model: Model, plan: EmbeddingPlan, open_context: Callable[[], Embe
     return Embedder(open_context, model.embedding_width, plan.options.n_seq, PACK_TOKENS, model.n_vocab)
 
 
-def prepare(model: Model, spec: EngineSpec, report: Callable[[float], None]) -> ContextPlan:
-    """Sizes the context and chooses the knobs. Raises what ``size_context`` and ``tune`` raise."""
-    settings = spec.settings
-    sizing = size_context(model, settings, spec.kv_bytes)
-    knobs = tune(model, settings, sizing.options, Path(spec.cache_dir) / "tuning" / f"{spec.model_id}.json", report)
-    options = replace(
-        sizing.options,
-        flash_attn=knobs.flash_attn,
-        kv_unified=knobs.kv_unified,
-        cpu_threads=knobs.cpu_threads,
-    )
-    return ContextPlan(options, knobs, _min_copy(options, knobs, spec.kv_bytes), sizing.notes)
+def prepare(model: Model, spec: EngineSpec) -> tuple[ContextPlan, Knowledge]:
+    """Sizes the context and chooses the knobs: by what is known of this machine, or guessed. Nothing is measured.
+
+    Raises what ``size_context`` raises.
+    """
+    sizing = size_context(model, spec.settings, spec.kv_bytes)
+    guessed = guess(model, spec.settings, sizing.options)
+    knowledge = Knowledge.of(model, spec, sizing.options, guessed)
+    knobs = knowledge.choose("remembered")
+    return planned(sizing.options, knobs, spec.kv_bytes, sizing.notes), knowledge
 
 
-def _min_copy(options: ContextOptions, knobs: Knobs, kv_bytes: int | None) -> int:
-    """Prompt tokens a copy between slots must save: sharing cells is free, copying a stream costs its bytes."""
-    if options.kv_unified or kv_bytes is None:
-        return 1
-    stream_bytes = kv_bytes / options.n_seq
-    name = f"flash_attn={int(options.flash_attn)} kv_unified=0: prompt token"
-    token_ms = knobs.measurements.get(name, 1.0)
-    return max(1, math.ceil(stream_bytes / COPY_BYTES_PER_MS / token_ms))
+def _proved(context: LlamaContext, knowledge: Knowledge, settings: EngineSettings) -> float:
+    """Milliseconds of the first token, computed here unless an earlier start has, by the same kernels of the same CPU.
+
+    A change from one model to another is over sooner by it. On a GPU it fails for reasons that are new each time, as
+    memory that others have taken.
+    """
+    kernels = f"{flash_name(context.options.flash_attn)}, reproducible={int(settings.reproducible)}"
+    known = knowledge.first_ms(kernels)
+    if known is not None and not context.model.on_gpu:
+        return known
+    began = time.monotonic()
+    prove(context)
+    first_ms = (time.monotonic() - began) * 1e3
+    knowledge.prove(kernels, first_ms)
+    return first_ms
 
 
 def build_loop(
-    context: LlamaContext, plan: ContextPlan, settings: EngineSettings, snapshots: Snapshots | None = None
+    context: LlamaContext,
+    plan: ContextPlan,
+    settings: EngineSettings,
+    snapshots: Snapshots | None = None,
+    state_bytes: int = 0,
+    first_ms: float = 0.0,
 ) -> Loop:
-    """Proves the context with one decode and puts scheduler, cache and governor around it."""
-    prove(context)
-    options, knobs = plan.options, plan.knobs
+    """Puts scheduler, cache and governor around a context; its first token took ``first_ms``."""
     cache = PrefixCache(
-        options.n_seq,
+        plan.options.n_seq,
         enabled=settings.prefix_cache,
         can_trim=context.model.can_trim,
         min_copy=plan.min_copy,
+        streams=not plan.options.kv_unified,
     )
-    prompt_tokens = context.step_tokens - options.n_seq  # of a step, beside one token for each sequence
-    limits = Limits(
-        kv_cells=options.kv_cells,
-        shared_cells=options.kv_unified,
-        chunk_size=min(options.batch_size, prompt_tokens),
-        slice_size=min(knobs.slice_size, prompt_tokens),
-        scored_rows=max(1, SCORED_BYTES // (4 * context.model.n_vocab)),
+    loop = Loop(
+        context,
+        cache,
+        limits_of(context, plan),
+        governor_of(context, plan),
+        snapshots=snapshots,
+        masker=MaskThread(context.model.n_vocab),
+        state_bytes=state_bytes if settings.prefix_cache else 0,
+        longest_draft=MOST if settings.drafts is None else settings.drafts,
+        first_ms=first_ms,
     )
-    floor = FLASH_FLOOR if options.flash_attn and not context.model.on_gpu else 8
-    governor = Governor(knobs.slice_size, knobs.measurements.get("slice_ms"), floor)
-    return Loop(context, cache, limits, governor, snapshots=snapshots, masker=MaskThread(context.model.n_vocab))
+    exact = ExactRows(
+        lambda: context.options,
+        lambda options: Trial(context.model, options, loop.wake_address),
+        ALL if settings.reproducible else FEW,
+    )
+    loop.drafting.exact = exact.most
+    loop.chores.append(GiveBack(context, cache, loop.conversations))
+    if context.model.can_trim and settings.drafts != 0:
+        loop.chores.append(exact)
+    return loop
+
+
+def _measure_at_rest(
+    loop: Loop,
+    context: LlamaContext,
+    plan: ContextPlan,
+    spec: EngineSpec,
+    knowledge: Knowledge,
+    tell: Callable[[Knobs], None],
+) -> None:
+    """Gives the loop the chore, if there is anything to choose."""
+    if not knowledge.choices.are_open or plan.options.kv_cells < plan.options.n_seq * LEAST_CELLS:
+        return
+    loop.served = knowledge.served
+    reconsidering = Reconsidering(knowledge, Retuning(loop, context, plan, spec, tell), loop)
+    measuring = Measuring(
+        plan.options,
+        lambda options: Trial(context.model, options, loop.wake_address),
+        knowledge.choices,
+        (spec.kv_bytes or 0) / plan.options.kv_cells,
+        knowledge.figures,
+        knowledge.best_flash,
+        found=knowledge.remember,
+        settled=reconsidering.choose,
+        clock=loop.clock,
+    )
+    loop.chores += [measuring, reconsidering]
+    loop.on_step = measuring.disturbed
 
 
 def describe(model: Model, plan: ContextPlan, spec: EngineSpec) -> EngineInfo:

@@ -28,6 +28,7 @@ class Connection:
         self.channel = Channel(sock, "a client")  # it is read by; what is sent may have to wait, below
         self.sequences: list[Sequence] = []
         self.unfinished = 0
+        self.request_id: str | None = None
         self.is_preparing = False  # its generation's constraint is being compiled
         self.tasks: set[EmbeddingTask] = set()  # embeddings under way
         self.closed = False
@@ -104,6 +105,8 @@ def usage(sequences: list[Sequence]) -> Usage:
         prompt_tokens=first.n_prompt,
         completion_tokens=sum(sequence.n_generated for sequence in sequences),
         cached_tokens=first.n_cached,
+        accepted_prediction_tokens=sum(sequence.draft.accepted for sequence in sequences),
+        rejected_prediction_tokens=sum(sequence.draft.drafted - sequence.draft.accepted for sequence in sequences),
     )
 
 

@@ -1,7 +1,9 @@
 """Structured output: constraints are compiled to matchers by llguidance, beside the loop and within limits.
 
-What llguidance knows of a vocabulary is built once, by the first of the threads here, when the model starts. A
-constraint is compiled once, too, and kept: each answer gets a copy of the matcher at its beginning.
+What llguidance knows of a vocabulary is built once, by the first of the threads here, when the model has rested for a
+moment or somebody constrains an answer: no other answer has to wait for it, nor for the library's import. A constraint
+is compiled once for each owner, too, and kept: each answer gets a copy of the matcher at its beginning. (Shared ones
+would tell what others have asked for: compiling takes its time.)
 
 In the table a token is text if it makes text in an answer: a user-defined one like ``<tool_call>`` is, so a grammar
 that wants these letters takes them as one token or as several; a control token is none, and every token that ends an
@@ -18,11 +20,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llama_cpp import llama_cpp as lib
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from janflask.engine.ends import CONTROL, UNKNOWN, UNUSED
 from janflask.engine.marker_rules import MarkerRules
@@ -32,32 +34,45 @@ from janflask.errors import EngineError, InvalidRequestError, JanflaskError, Una
 from janflask.ipc.messages.constraint import Constraint, ConstraintKind
 from janflask.parsing.lark import json_options
 
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
 log = logging.getLogger(__name__)
 
 COMPILE_TIME = 0.9  # seconds that a constraint may take
 TABLE_TIME = 60.0  # seconds that a request waits for the vocabulary's table, just after the model's start
+REST = 1.0  # seconds without an answer, after which the table is made although nobody needs it yet
 CACHE_BYTES = 4 << 20  # of the texts of compiled constraints; what they take in memory is some ten times that
 CACHE_ENTRIES = 128
 THREADS = 2  # so that one slow constraint holds up none that is quick
 STACK = 64 << 20  # bytes of address space for each of them: llguidance follows rules and references by recursion
 
-# Beyond these llguidance gives up. By step: some 15 ms of computing for one token; states take 1 to 2 kB each.
-LIMITS = LLParserLimits(
-    initial_lexer_fuel=2_000_000,
-    step_lexer_fuel=200_000,
-    step_max_items=50_000,
-    max_lexer_states=20_000,
-    max_grammar_size=200_000,
-    verbose_errors=False,
-)
 SPECIAL = b"\xff"  # in front of a token's bytes: no text
 
 Done = Callable[["Compiled | JanflaskError"], None]
-_Key = tuple[ConstraintKind, str, str | None, tuple[str, ...]]  # all of a constraint but the name of its field
+# Whose it is, and all of a constraint but the name of its field.
+_Key = tuple[str | None, ConstraintKind, str, str | None, tuple[str, ...]]
+
+
+@cache
+def limits() -> LLParserLimits:
+    """Beyond these llguidance gives up. By step: some 15 ms of computing for one token; states take 1 to 2 kB each."""
+    from llguidance import LLParserLimits
+
+    return LLParserLimits(
+        initial_lexer_fuel=2_000_000,
+        step_lexer_fuel=200_000,
+        step_max_items=50_000,
+        max_lexer_states=20_000,
+        max_grammar_size=200_000,
+        verbose_errors=False,
+    )
 
 
 def make_table(model: Model) -> LLTokenizer:
     """llguidance's table of a model's vocabulary; tenths of a second, which it spends without letting others run."""
+    from llguidance import LLTokenizer
+
     pieces = [_piece(model, token) for token in range(model.n_vocab)]
     function = ctypes.cast(lib._lib.llama_tokenize, ctypes.c_void_p).value
     # No other table takes llama.cpp's tokenizer; the method is missing in the library's own stubs.
@@ -95,6 +110,7 @@ class Compiled:
 class _Job:
     constraint: Constraint
     done: Done
+    owner: str | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     clock: threading.Timer | None = None
     began: bool = False
@@ -112,7 +128,7 @@ class _Job:
 
 
 class Compiler:
-    """Compiles constraints in threads of its own. Thread-safe.
+    """Compiles constraints in threads of its own. Thread-safe. To a loop it is a chore (``chores.Chore``).
 
     Args:
         make: makes the vocabulary's table. If it fails, answers cannot be constrained.
@@ -124,6 +140,7 @@ class Compiler:
         self._words = mask_words(n_vocab)
         self._table: LLTokenizer | None = None
         self._markers = MarkerRules({}, frozenset())
+        self._wanted = threading.Event()  # the table is to be made
         self._ready = threading.Event()
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._cache: OrderedDict[_Key, Compiled] = OrderedDict()
@@ -131,7 +148,7 @@ class Compiler:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Begins with the table, in the background."""
+        """Begins; the table is made once it is wanted."""
         usual = threading.stack_size(STACK)
         try:
             for number in range(THREADS):
@@ -140,25 +157,36 @@ class Compiler:
         finally:
             threading.stack_size(usual)
 
-    def compile(self, constraint: Constraint, done: Done) -> None:
+    def due(self, rested: float) -> float | None:
+        """See ``Chore``."""
+        return None if self._wanted.is_set() else max(0.0, REST - rested)
+
+    def piece(self) -> None:
+        """See ``Chore``: has the table made, and does not wait for it."""
+        self._wanted.set()
+
+    def compile(self, constraint: Constraint, done: Done, owner: str | None = None) -> None:
         """Calls ``done``, once, from some thread, with the compiled constraint or with why there is none.
 
-        At once if it was compiled before; within ``COMPILE_TIME``, and the time that the table still takes.
+        At once if it was compiled for the same owner before; within ``COMPILE_TIME``, and the time that the table
+        still takes.
         """
-        found = self._cached(constraint)
+        found = self._cached(constraint, owner)
         if found is not None:
             done(found)
             return
-        job = _Job(constraint, done)
+        job = _Job(constraint, done, owner)
         job.clock = threading.Timer(COMPILE_TIME if self._ready.is_set() else TABLE_TIME, self._expire, (job,))
         job.clock.daemon = True
         job.clock.start()
         self._jobs.put(job)
+        self._wanted.set()
 
     # --- its threads --------------------------------------------------------------------------------------------
 
     def _run(self, makes_table: bool) -> None:
         if makes_table:
+            self._wanted.wait()
             started = time.monotonic()
             try:
                 table = self._make()
@@ -177,8 +205,11 @@ class Compiler:
             if job.is_over:
                 return  # it waited too long, and nobody waits for it any more
             job.began = True
+        result: Compiled | JanflaskError | None = self._cached(job.constraint, job.owner)
         try:
-            result: Compiled | JanflaskError = self._cached(job.constraint) or self._compile(job.constraint)
+            if result is None:
+                result = self._compile(job.constraint)
+                self._keep(job.constraint, job.owner, result)
         except JanflaskError as error:
             result = error
         except Exception:
@@ -189,15 +220,15 @@ class Compiler:
     def _compile(self, constraint: Constraint) -> Compiled:
         if self._table is None:
             raise EngineError("answers cannot be constrained with this model; the engine's log says why")
+        from llguidance import LLMatcher
+
         filled = grammar(constraint, self._markers)
-        inner = LLMatcher(self._table, filled, log_level=0, limits=LIMITS)
+        inner = LLMatcher(self._table, filled, log_level=0, limits=limits())
         _check(inner, constraint)
         mask = np.zeros(self._words, np.uint32)
         inner.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
         _check(inner, constraint, "allows no answer at all")
-        compiled = Compiled(inner, mask)
-        self._keep(constraint, compiled)
-        return compiled
+        return Compiled(inner, mask)
 
     def _expire(self, job: _Job) -> None:
         with job.lock:
@@ -216,31 +247,33 @@ class Compiler:
 
     # --- cache --------------------------------------------------------------------------------------------------
 
-    def _cached(self, constraint: Constraint) -> Compiled | None:
-        key = _key(constraint)
+    def _cached(self, constraint: Constraint, owner: str | None) -> Compiled | None:
+        key = _key(constraint, owner)
         with self._lock:
             if key not in self._cache:
                 return None
             self._cache.move_to_end(key)
             return self._cache[key]
 
-    def _keep(self, constraint: Constraint, compiled: Compiled) -> None:
-        key = _key(constraint)
+    def _keep(self, constraint: Constraint, owner: str | None, compiled: Compiled) -> None:
+        key = _key(constraint, owner)
         with self._lock:
             if key not in self._cache:
                 self._cached_bytes += len(constraint.text)
             self._cache[key] = compiled
             while len(self._cache) > 1 and (self._cached_bytes > CACHE_BYTES or len(self._cache) > CACHE_ENTRIES):
                 oldest, _ = self._cache.popitem(last=False)
-                self._cached_bytes -= len(oldest[1])
+                self._cached_bytes -= len(oldest[2])
 
 
-def _key(constraint: Constraint) -> _Key:
-    return constraint.kind, constraint.text, constraint.whitespace, constraint.markers
+def _key(constraint: Constraint, owner: str | None) -> _Key:
+    return owner, constraint.kind, constraint.text, constraint.whitespace, constraint.markers
 
 
 def grammar(constraint: Constraint, markers: MarkerRules) -> str:
     """What llguidance's matcher is made of. Raises InvalidRequestError for JSON that is none."""
+    from llguidance import LLMatcher
+
     if constraint.kind is ConstraintKind.GRAMMAR:
         return LLMatcher.grammar_from_lark(markers.filled(constraint))
     if constraint.kind is ConstraintKind.REGEX:

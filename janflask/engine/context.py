@@ -1,6 +1,6 @@
 """A context over a model in llama.cpp: its KV memory, its batch, and the hot path through the extension.
 
-Tuning opens several contexts over one model, with other knobs, one after the other.
+Measuring opens others over the same model, small ones, with other knobs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from llama_cpp import llama_cpp as lib
+from numpy.typing import NDArray
 
 from janflask.engine.model import Model, address
 from janflask.errors import EngineError, ModelLoadError
@@ -19,7 +21,10 @@ from janflask.models.engine_settings import CACHE_TYPES
 from janflask.models.memory_estimate import CELLS_STEP
 from janflask_ext import backend as hot
 
+ABORTED = 2  # llama_decode's code
 LEAST_SLICE = 8  # prompt tokens that a step takes at least, beside a token of each sequence
+
+WHOLE, PARTIAL = lib.LLAMA_STATE_SEQ_FLAGS_NONE, lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY  # kinds of a sequence's state
 
 ROPE_SCALING = {
     None: lib.LLAMA_ROPE_SCALING_TYPE_UNSPECIFIED,
@@ -48,18 +53,31 @@ class ContextOptions:
 
 
 class LlamaContext:
-    """A context over a model: the KV memory, the batch, decode and sample."""
+    """A context over a model: the KV memory, the batch, decode and sample.
 
-    def __init__(self, model: Model, options: ContextOptions) -> None:
+    ``abort_at``: the address of a byte; while it is not 0 decodes end at once, with ABORTED.
+    """
+
+    def __init__(self, model: Model, options: ContextOptions, abort_at: int | None = None) -> None:
         self.model = model
+        self.vocab = model.vocab
+        self._abort_at = abort_at
+        self._open(options)
+
+    def _open(self, options: ContextOptions) -> None:
+        model = self.model
         self.options = options
         self.ctx_len = options.ctx_len
-        self.vocab = model.vocab
         params = context_params(options)
+        if self._abort_at is not None:
+            params.abort_callback = lib.ggml_abort_callback(hot.abort_callback())
+            params.abort_callback_data = self._abort_at
         params.n_batch = options.batch_size + options.n_seq  # a step: prompt tokens and one for each sequence
         params.n_ubatch = options.batch_size
         params.n_ctx = _cells(options)
-        self._pointer = model.make_context(params, f"{options.n_seq} sequences of {options.ctx_len} tokens")
+        params.swa_full = False  # a window's layers hold the window: a fraction of the memory, and faster
+        what = f"{options.n_seq} sequences of {options.ctx_len} tokens"
+        self._pointer, self.pages = model.make_context(params, what)
         self._memory = lib.llama_get_memory(self._pointer)
         if not self._memory:
             self.close()
@@ -67,6 +85,22 @@ class LlamaContext:
         self.step_tokens: int = lib.llama_n_batch(self._pointer)  # llama.cpp lowers it for a small context
         self._context = hot.Context(address(self._pointer), address(self._memory))
         self.batch = hot.Batch(options.batch_size + options.n_seq)
+
+    def reopen(self, options: ContextOptions) -> None:
+        """The same over other options; it holds nothing then.
+
+        Raises ModelLoadError: the options are the old ones; RuntimeError: not even those, there is no context any more.
+        """
+        before = self.options
+        self.close()
+        try:
+            self._open(options)
+        except ModelLoadError:
+            try:
+                self._open(before)
+            except ModelLoadError as error:
+                raise RuntimeError(f"the context is gone: {error.message}") from error
+            raise
 
     def set_threads(self, count: int) -> None:
         lib.llama_set_n_threads(self._pointer, count, count)
@@ -84,6 +118,15 @@ class LlamaContext:
         """Log-probabilities of ``count`` given tokens, and the likeliest ones; the first is predicted by ``row``."""
         return self._context.score(row, tokens, start, count, sampler)
 
+    @property
+    def eog(self) -> frozenset[int]:
+        """The tokens that end an answer."""
+        return self.model.eog
+
+    def logits(self, row: int) -> NDArray[np.float32]:
+        """A copy of a row's logits, of shape (n_vocab,)."""
+        return np.array((ctypes.c_float * self.model.n_vocab).from_address(self._context.logits_address(row)))
+
     def is_eog(self, token: int) -> bool:
         return token in self.model.eog
 
@@ -99,8 +142,38 @@ class LlamaContext:
                 raise EngineError("llama.cpp did not cut a copied sequence: this memory cannot be cut")
 
     def trim(self, slot: int, length: int) -> bool:
-        """Forgets all but the first ``length`` tokens of a slot. False: this memory cannot, the slot is as it was."""
+        """Forgets all but the first ``length`` tokens of a slot. False: this memory cannot, the slot is as it was.
+
+        Another memory than plain attention's (``Model.can_trim``) may say true and be wrong: see ``rewind``.
+        """
         return self._context.seq_rm(slot, length, -1)
+
+    def checkpoint(self, slot: int) -> memoryview:
+        """What a slot needs to go back to where it is now, by ``rewind``. Raises EngineError."""
+        return self._state(slot, PARTIAL)
+
+    def rewind(self, slot: int, state: bytes | memoryview, length: int) -> bool:
+        """The slot goes back to its first ``length`` tokens, where the checkpoint was taken.
+
+        False: llama.cpp does not take it; the slot is empty.
+        """
+        # What is not of the partial kind has to be there: into an empty slot llama.cpp takes the state as well.
+        is_there = self.positions(slot)[1] >= length - 1
+        taken = is_there and lib.llama_state_seq_set_data_ext(self._pointer, _view(state), len(state), slot, PARTIAL)
+        # It still holds all, and what is behind would be attended to.
+        if is_there and taken == len(state) and self.trim(slot, length) and self._holds(slot, length):
+            return True
+        self._context.seq_rm(slot, -1, -1)
+        return False
+
+    def fork(self, source: int, target: int) -> bool:
+        """``target`` (empty) becomes what ``source`` is. False: llama.cpp does not take it; the target is empty."""
+        try:
+            self.clone(source, [target])
+        except EngineError:
+            self._context.seq_rm(target, -1, -1)
+            return False
+        return True
 
     def clone(self, source: int, targets: Iterable[int]) -> None:
         """Each target becomes what ``source`` is, in cells of its own. Raises EngineError when llama.cpp refuses."""
@@ -110,37 +183,67 @@ class LlamaContext:
 
     def state(self, slot: int) -> memoryview:
         """A sequence's KV state, to be given to ``restore``. Raises EngineError when llama.cpp hands none out."""
-        size = lib.llama_state_seq_get_size(self._pointer, slot)
-        state = (ctypes.c_uint8 * size)()
-        if lib.llama_state_seq_get_data(self._pointer, state, size, slot) != size:
+        return self._state(slot, WHOLE)
+
+    def state_size(self, slot: int) -> int:
+        """Bytes of a sequence's KV state."""
+        return int(lib.llama_state_seq_get_size_ext(self._pointer, slot, WHOLE))
+
+    def _state(self, slot: int, kind: int) -> memoryview:
+        size = lib.llama_state_seq_get_size_ext(self._pointer, slot, kind)
+        try:
+            state = (ctypes.c_uint8 * size)()
+        except MemoryError as error:
+            raise EngineError(f"there is no memory for a sequence's state of {size} bytes") from error
+        if not size or lib.llama_state_seq_get_data_ext(self._pointer, state, size, slot, kind) != size:
             raise EngineError("llama.cpp did not hand out a sequence's state")
         return memoryview(state).cast("B")
 
     def put(self, slot: int, state: memoryview) -> None:
         """The (empty) slot becomes what ``state``, of this very context, was taken of. Raises EngineError."""
-        view = (ctypes.c_uint8 * len(state)).from_buffer(state)
-        if lib.llama_state_seq_set_data(self._pointer, view, len(state), slot) != len(state):
+        if lib.llama_state_seq_set_data(self._pointer, _view(state), len(state), slot) != len(state):
             raise EngineError("llama.cpp did not take a sequence's state")
 
-    def restore(self, slot: int, state: bytes, length: int) -> bool:
+    def restore(self, slot: int, state: bytes | memoryview, length: int) -> bool:
         """The (empty) slot becomes what ``state`` was taken of, ``length`` tokens.
 
         False: llama.cpp refuses it, or it holds something else (nothing at all, or the end only); the slot is empty.
         """
-        view = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))  # no copy: it may be large
-        taken = lib.llama_state_seq_set_data(self._pointer, view, len(state), slot)
-        if taken == len(state) and self.positions(slot) == (0, length - 1):
+        taken = lib.llama_state_seq_set_data(self._pointer, _view(state), len(state), slot)
+        if taken == len(state) and self._holds(slot, length):
             return True
         self._context.seq_rm(slot, -1, -1)
         return False
+
+    def _holds(self, slot: int, length: int) -> bool:
+        """Whether a slot holds ``length`` tokens, or what is needed of them to go on, as far as llama.cpp tells."""
+        first, last = self.positions(slot)
+        return 0 <= first <= self.model.first_needed(length) and last == length - 1
 
     def positions(self, slot: int) -> tuple[int, int]:
         """The first and the last position that a slot holds; -1 where it holds none."""
         memory = self._memory
         return lib.llama_memory_seq_pos_min(memory, slot), lib.llama_memory_seq_pos_max(memory, slot)
 
+    @property
+    def kv_bytes(self) -> int | None:
+        """What of the KV memory is in RAM now; None where that cannot be told."""
+        return self.pages.resident() if self.pages.total_bytes else None
+
+    def clear(self) -> None:
+        """Forgets all sequences; what they took of the memory goes back to the system, where that is possible."""
+        lib.llama_memory_clear(self._memory, True)
+
     def close(self) -> None:
+        self.pages.forget()
         lib.llama_free(self._pointer)
+
+
+def _view(state: bytes | memoryview) -> Any:
+    """A pointer to the bytes of a state. No copy: it may be large."""
+    if isinstance(state, bytes):
+        return ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))
+    return (ctypes.c_uint8 * len(state)).from_buffer(state)
 
 
 def _cells(options: ContextOptions) -> int:

@@ -117,11 +117,13 @@ class Embedder(Worker):
             requests=self._counts["requests"],
             prompt_tokens=self._counts["tokens"],
             cached_tokens=0,
+            asked_tokens=self._counts["tokens"],
             generated_tokens=0,
             preempted=0,
             cancelled=self._counts["cancelled"],
             steps=self._counts["steps"],
             idle_seconds=self.idle_seconds,
+            stalled_seconds=self.stalled_seconds,
         )
 
     # --- its thread ---------------------------------------------------------------------------------------------

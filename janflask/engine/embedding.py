@@ -22,7 +22,7 @@ from janflask.engine.cores import usable_cores
 from janflask.engine.model import Model
 from janflask.errors import EngineError, ModelLoadError
 from janflask.models.engine_settings import EngineSettings
-from janflask.models.memory_estimate import DEFAULT_CTX_LEN, EMBEDDING_BATCH, MATRIX_LIMIT, in_gib
+from janflask.models.memory_estimate import DEFAULT_CTX_LEN, EMBEDDING_BATCH, MATRIX_LIMIT, default_ctx_len, in_gib
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def _longest_input(model: Model, settings: EngineSettings, in_slices: bool, note
             notes.append(f"embeddings: ctx_len is {trained}, not {settings.ctx_len}: the model knows no more positions")
             return trained
         return settings.ctx_len
-    wanted = min(DEFAULT_CTX_LEN, trained)
+    wanted = default_ctx_len(trained)
     if in_slices:
         return wanted
     free = psutil.virtual_memory().available
@@ -142,7 +142,7 @@ class EmbeddingContext:
         params.n_batch = params.n_ubatch = plan.options.batch_size
         params.embeddings = True
         params.pooling_type = {name: number for number, name in POOLING_NAMES.items()}[plan.pooling]
-        self._pointer: Any = model.make_context(params, f"inputs of {self.capacity} tokens")
+        self._pointer, _ = model.make_context(params, f"inputs of {self.capacity} tokens")
         if lib.llama_n_ubatch(self._pointer) < plan.options.batch_size:  # what is pooled is pooled of a micro-batch
             self.close()
             raise ModelLoadError(f"llama.cpp takes no input of {plan.options.batch_size} tokens at once: lower ctx_len")

@@ -29,10 +29,11 @@ CHATML_END = "<|im_end|>"
 
 def own_types(attributes: Sequence[int]) -> list[int]:
     """The attributes without the control flag where llama.cpp added it because of a name."""
-    return [
-        attribute & ~CONTROL if attribute & (UNKNOWN | NORMAL | USER_DEFINED | BYTE) else attribute
-        for attribute in attributes
-    ]
+    own = {  # they are few, and tokens are many
+        attribute: attribute & ~CONTROL if attribute & (UNKNOWN | NORMAL | USER_DEFINED | BYTE) else attribute
+        for attribute in set(attributes)
+    }
+    return [own[attribute] for attribute in attributes]
 
 
 def ends(

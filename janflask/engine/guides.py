@@ -28,7 +28,9 @@ class Model(Tokenizer, Protocol):
 class Compiler(Protocol):
     """See ``constraint.Compiler``."""
 
-    def compile(self, constraint: Constraint, done: Callable[[Source | JanflaskError], None]) -> None: ...
+    def compile(
+        self, constraint: Constraint, done: Callable[[Source | JanflaskError], None], owner: str | None
+    ) -> None: ...
 
 
 class Guides:
@@ -63,8 +65,16 @@ def constraints(request: GenerateRequest) -> list[Constraint]:
     return list(dict.fromkeys(constraint for constraint in wanted if constraint is not None))
 
 
-def compile_all(compiler: Compiler, wanted: list[Constraint], done: Callable[[Sources | JanflaskError], None]) -> None:
-    """Calls ``done``, once, from some thread, with all of them, or with the first reason why one cannot be had."""
+def compile_all(
+    compiler: Compiler,
+    wanted: list[Constraint],
+    done: Callable[[Sources | JanflaskError], None],
+    owner: str | None = None,
+) -> None:
+    """Compiles constraints for ``owner``.
+
+    Calls ``done``, once, from some thread, with all of them, or with the first reason why one cannot be had.
+    """
     found: dict[Constraint, Source] = {}
     lock = threading.Lock()
     is_over = False
@@ -82,4 +92,4 @@ def compile_all(compiler: Compiler, wanted: list[Constraint], done: Callable[[So
         done(result if isinstance(result, JanflaskError) else found)
 
     for constraint in wanted:
-        compiler.compile(constraint, partial(came, constraint))
+        compiler.compile(constraint, partial(came, constraint), owner)

@@ -29,6 +29,9 @@ ADVICE = (
     ("unable to allocate", "the machine has too little free memory for it, lower ctx_len or stop another model"),
 )
 
+# How it calls a decode that was left off because we asked it to (measuring), which is no error.
+LEFT_OFF = ("graph_compute_async failed with error 1", "compute status: 1", "failed to decode, ret = 2")
+
 
 class LibraryLog:
     """llama.cpp's log: written to ours, its last errors kept as the reason why a model does not load."""
@@ -40,10 +43,12 @@ class LibraryLog:
         lib.llama_log_set(self._callback, ctypes.c_void_p(0))
 
     def _write(self, level: int, text: bytes, _user_data: Any) -> None:
+        if level not in (ERROR_LEVEL, WARN_LEVEL) and not log.isEnabledFor(logging.DEBUG):
+            return  # a model that loads says a thousand lines
         line = text.decode("utf-8", "replace").rstrip()
         if not line:
             return
-        if level == ERROR_LEVEL:
+        if level == ERROR_LEVEL and not line.endswith(LEFT_OFF):
             self.errors.append(line)
             del self.errors[:-5]
             log.error("%s", line)

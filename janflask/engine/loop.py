@@ -1,7 +1,7 @@
 """The engine's loop: schedule -> one decode for everybody -> sample -> text -> sinks. One thread runs it.
 
-``step`` is the map of it. Requests and cancellations come in through thread-safe calls and are taken between two steps,
-so nothing here needs a lock while llama.cpp computes.
+``step`` is the map of it; what comes behind the decode is in ``answers.py``. Requests and cancellations come in through
+thread-safe calls and are taken between two steps, so nothing here needs a lock while llama.cpp computes.
 """
 
 from __future__ import annotations
@@ -10,26 +10,31 @@ import logging
 import time
 from array import array
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
+from janflask.engine.answers import Answers, Rows
+from janflask.engine.checkpoints import Checkpoints
+from janflask.engine.chores import Chore, rest
 from janflask.engine.constraining import Constraining
 from janflask.engine.conversations import Conversations, StateMemory
+from janflask.engine.drafting import MOST, Drafting
 from janflask.engine.governor import Governor
+from janflask.engine.keep_states import KeepStates
 from janflask.engine.matcher import Masker
 from janflask.engine.prefix_cache import PrefixCache
-from janflask.engine.scheduler import Limits, Memory, Scheduler, Slice
-from janflask.engine.sequence import Sampler, Sequence
+from janflask.engine.ram_states import RamStates
+from janflask.engine.scheduler import Memory, Scheduler
+from janflask.engine.sequence import Sequence
+from janflask.engine.served import Served
+from janflask.engine.slices import Limits, Slice
 from janflask.engine.snapshots import Snapshots
-from janflask.engine.telling import Scorer, logprob_of, tell_prompt_part, token_logprob
+from janflask.engine.step_costs import StepCosts
 from janflask.engine.worker import Worker
 from janflask.errors import EngineError, JanflaskError, UnavailableError
-from janflask.ipc.messages.generation import FinishReason
 from janflask.models.engine_info import EngineStats
-from janflask.parsing.deltas import TokenLogprob
 
 log = logging.getLogger(__name__)
 
-REST_BEFORE_KEEPING = 3.0  # seconds: whoever talks on would only make it write the state again
 FINISH_TIME = 2.0  # seconds that keeping conversations may hold up the engine's end
 
 NO_ROOM = 1  # llama_decode's code: no cells for the batch
@@ -42,15 +47,16 @@ class Batch(Protocol):
     def add(self, tokens: array[int], start: int, count: int, seq: int, outputs: int) -> int: ...
 
 
-class Context(Memory, StateMemory, Scorer, Protocol):
+class Context(Memory, StateMemory, Rows, Protocol):
     """What the loop asks of llama.cpp; ``LlamaContext``, or a fake in tests."""
 
     @property
     def batch(self) -> Batch: ...
     @property
     def ctx_len(self) -> int: ...
+    @property
+    def kv_bytes(self) -> int | None: ...
     def decode(self) -> int: ...
-    def sample(self, rows: list[int], samplers: list[Sampler], masks: list[Any] | None = None) -> list[int]: ...
 
 
 class Loop(Worker):
@@ -62,7 +68,10 @@ class Loop(Worker):
         governor: sizes the slices.
         clock: seconds; a test's own.
         snapshots: keeps KV states on the disk.
+        state_bytes: of KV states in memory beside the slots', of checkpoints, too.
         masker: computes the masks of sequences that are constrained; without one there are none.
+        longest_draft: tokens that are guessed ahead at most; 0: none.
+        first_ms: what the context's first token took.
     """
 
     def __init__(
@@ -74,17 +83,36 @@ class Loop(Worker):
         clock: Callable[[], float] = time.monotonic,
         snapshots: Snapshots | None = None,
         masker: Masker | None = None,
+        state_bytes: int = 0,
+        longest_draft: int = MOST,
+        first_ms: float = 0.0,
     ) -> None:
         super().__init__(clock)
         self.context = context
-        self.conversations = None if snapshots is None else Conversations(snapshots, context, self._post)
-        self.scheduler = Scheduler(cache, context, limits, self.conversations)
+        ram = RamStates(state_bytes, cache.slots)
+        keeps = snapshots is not None or state_bytes > 0
+        self.conversations = (
+            Conversations(snapshots, ram, context, self._post, can_trim=cache.can_trim) if keeps else None
+        )
+        checkpoints = None if cache.can_trim or not cache.enabled else Checkpoints(context, cache.slots, ram)
+        self.scheduler = Scheduler(cache, context, limits, self.conversations, checkpoints)
         self.governor = governor or Governor(limits.slice_size, None)
+        self.costs = StepCosts(first_ms)
+        self._step_tokens = 0  # of the newest step
+        self.served = Served(len(cache.slots))
+        self.chores: list[Chore] = []
+        self.on_step: Callable[[float], None] | None = None  # told of each step's milliseconds
+        if self.conversations is not None:
+            self.chores.append(KeepStates(self.conversations, self.scheduler.cache))
         self.limits = limits
         self.capacity = min(context.ctx_len, limits.kv_cells)  # tokens of one sequence
+        self.drafting = Drafting(self.scheduler, self.costs, longest_draft, self.capacity)
         most_forced = limits.chunk_size // len(cache.slots)  # tokens of a sequence in one step
         self.constraining = Constraining(masker, most_forced, self.capacity, context.is_eog, clock)
-        self._counts = {"requests": 0, "prompt": 0, "generated": 0, "forced": 0, "cancelled": 0, "steps": 0}
+        self.answers = Answers(context, self.scheduler, self.constraining, self.capacity, clock)
+        self._requests = 0  # since the start, as are the next
+        self._prompt_tokens = 0
+        self._steps = 0
 
     # --- from other threads -------------------------------------------------------------------------------------
 
@@ -109,17 +137,49 @@ class Loop(Worker):
             waiting=len(scheduler.waiting),
             kv_cells=self.limits.kv_cells,
             kv_used=scheduler.cache.tokens_held,
-            requests=self._counts["requests"],
-            prompt_tokens=self._counts["prompt"],
+            kv_bytes=self.context.kv_bytes,
+            kv_busy=sum(len(slot.tokens) for slot in scheduler.cache.slots if slot.busy),
+            requests=self._requests,
+            prompt_tokens=self._prompt_tokens,
             cached_tokens=scheduler.cached_tokens,
-            generated_tokens=self._counts["generated"],
+            asked_tokens=scheduler.asked_tokens,
+            looked_up_tokens=scheduler.looked_up_tokens,
+            generated_tokens=self.answers.generated,
             preempted=scheduler.preempted,
-            cancelled=self._counts["cancelled"],
-            steps=self._counts["steps"],
+            cancelled=self.answers.abandoned,
+            steps=self._steps,
             idle_seconds=self.idle_seconds,
-            forced_tokens=self._counts["forced"],
+            stalled_seconds=self.stalled_seconds,
+            longest_step_seconds=self.costs.surely(self._step_tokens),
+            forced_tokens=self.answers.forced,
             mask_seconds=self.constraining.seconds,
+            states_restored=scheduler.rewound + (0 if self.conversations is None else self.conversations.restored),
+            states_refused=scheduler.refused + (0 if scheduler.checkpoints is None else scheduler.checkpoints.failed),
+            drafted_tokens=self.drafting.drafted,
+            accepted_tokens=self.drafting.accepted,
         )
+
+    # --- at rest, from its own thread ---------------------------------------------------------------------------
+
+    def adopt(self, limits: Limits, governor: Governor, min_copy: int) -> None:
+        """Goes on with other limits."""
+        self.limits = self.scheduler.limits = limits
+        self.governor = governor
+        self.scheduler.slice_size = limits.slice_size
+        self.scheduler.cache.min_copy = min_copy
+        self.scheduler.cache.streams = not limits.shared_cells
+
+    @property
+    def tokens_kept(self) -> int:
+        """Whose KV states are in slots or on the disk."""
+        kept = 0 if self.conversations is None else self.conversations.tokens_on_disk
+        return self.scheduler.cache.tokens_held + kept
+
+    def forget_all(self) -> None:
+        """The context was made anew: no slot holds anything."""
+        for slot in self.scheduler.cache.slots:
+            self.scheduler.cache.clear(slot.id)
+        self.costs.forget()
 
     # --- the loop -----------------------------------------------------------------------------------------------
 
@@ -130,11 +190,8 @@ class Loop(Worker):
             self.conversations.finish(self.scheduler.cache.unkept(), FINISH_TIME)
 
     def _wait(self) -> None:
-        """Until there is work; after a moment without any, what is nowhere but here is put away, if it is much."""
-        keeper = self.conversations
-        due = [] if keeper is None else [slot for slot in self.scheduler.cache.unkept() if keeper.is_due_at_rest(slot)]
-        if not self._wake.wait(REST_BEFORE_KEEPING if due else None) and keeper is not None:
-            keeper.rest(due)
+        # One whose state is read from the disk has nothing to be computed yet, but waits for an answer all the same.
+        rest(self._wake, self.chores if self.scheduler.idle else (), self.clock)
 
     def step(self) -> bool:
         """One decode for everybody. False: there is nothing to do.
@@ -148,36 +205,46 @@ class Loop(Worker):
             return False
         if not self.scheduler.secure_room(slices):
             return True
+        drafted = self.drafting.propose(slices)
+        self._step_tokens = sum(part.count for part in slices) + drafted
         started = self.clock()
         code = self._decode(slices)
-        if code == NO_ROOM and self.scheduler.give_way():
+        if code == NO_ROOM and (self.drafting.drop() or self.scheduler.give_way()):
             return True
         if code != 0:
+            self.drafting.drop()
             self._fail_step(slices, code)
             return True
         prompts = [part.count for part in slices if part.sequence.is_prefilling]
         forced = sum(part.count - 1 for part in slices if not part.sequence.is_prefilling)
+        self.served.note(slices, len(slices) - len(prompts))
         for part in slices:
             self.scheduler.computed(part)
-        self._tell([part for part in slices if part.sequence.is_scoring])
+        self.answers.tell_prompts([part.sequence for part in slices if part.sequence.is_scoring])
         self._active_at = self.clock()
         step_ms = (self._active_at - started) * 1e3
         self._go_on([part.sequence for part in slices if part.sequence.n_left == 0 and part.sequence.slot is not None])
+        self.drafting.settle()
         # Booked after the tokens are out: whoever reads them works while this thread does.
-        self._counts["steps"] += 1
-        self._counts["prompt"] += sum(prompts)
-        self.scheduler.slice_size = self.governor.observe(step_ms, sum(prompts) + forced, len(slices) - len(prompts))
+        self._steps += 1
+        self.costs.observe(self._step_tokens, step_ms)
+        if self.on_step is not None:
+            self.on_step(step_ms)
+        self._prompt_tokens += sum(prompts)
+        if not drafted:
+            self.scheduler.slice_size = self.governor.observe(
+                step_ms, sum(prompts) + forced, len(slices) - len(prompts)
+            )
         return True
 
     def _accept(self, sequences: list[Sequence]) -> None:
-        self._counts["requests"] += 1
+        self._requests += 1
         self.scheduler.submit(sequences)
 
     def _cancel(self, sequences: list[Sequence]) -> None:
         for sequence in sequences:
             if sequence.slot is not None or sequence in self.scheduler.waiting:
-                self._counts["cancelled"] += 1
-                self.scheduler.finish(sequence)
+                self.answers.abandon(sequence)
 
     def _decode(self, slices: list[Slice]) -> int:
         batch = self.context.batch
@@ -186,115 +253,21 @@ class Loop(Worker):
             sequence = part.sequence
             if sequence.slot is None:
                 raise RuntimeError("a sequence without a slot in a step")
-            sequence.row = batch.add(sequence.tokens, sequence.n_computed, part.count, sequence.slot, part.outputs)
+            draft = sequence.draft.tokens
+            more = len(draft)
+            tokens = sequence.tokens + draft if more else sequence.tokens
+            last = batch.add(tokens, sequence.n_computed, part.count + more, sequence.slot, part.outputs + more)
+            sequence.row = last - more
         return self.context.decode()
 
-    # --- prompts that are told ----------------------------------------------------------------------------------
-
-    def _tell(self, parts: list[Slice]) -> None:
-        """Each prompt's tokens that this step's rows predict, with their log-probabilities."""
-        for part in parts:
-            sequence = part.sequence
-            try:
-                tell_prompt_part(self.context, sequence)
-            except Exception:
-                log.exception("a prompt could not be scored: %s", sequence.as_extra())
-                self._fail(sequence, failed_here())
-
-    # --- tokens to text -----------------------------------------------------------------------------------------
-
     def _go_on(self, sequences: list[Sequence]) -> None:
-        """The next token of each; those that only wanted their prompt told, or have nothing left to say, are done."""
-        self.constraining.wait(sequences)
-        for sequence in sequences:
-            guide = sequence.guide
-            is_complete = guide is not None and guide.is_complete
-            if guide is not None and guide.error is not None:
-                self._fail(sequence, constraint_failed(guide.error), keep=True)
-            elif is_complete or sequence.is_exhausted():
-                sequence.last_token = self.clock()
-                sequence.first_token = sequence.first_token or sequence.last_token
-                self._finish(sequence, FinishReason.STOP if is_complete else FinishReason.LENGTH)
-        self._sample([sequence for sequence in sequences if sequence.slot is not None])
-
-    def _sample(self, sequences: list[Sequence]) -> None:
-        masks = [None if s.guide is None else s.guide.mask for s in sequences]
-        drawn = self.context.sample([s.row for s in sequences], [s.sampler for s in sequences], masks)
-        taken = self.constraining.take(sequences, drawn)
-        now = self.clock()
-        for sequence, token, tokens in zip(sequences, drawn, taken, strict=True):
-            if token < 0:
-                self._fail(sequence, EngineError("no token is allowed here: the model's logits leave nothing to draw"))
-                continue
-            if not tokens:
-                self._fail(sequence, failed_here())
-                continue
-            sequence.first_token = sequence.first_token or now
-            sequence.last_token = now
-            try:
-                self._go_on_with(sequence, token, tokens)
-            except Exception:
-                log.exception("a sequence could not be continued: %s", sequence.as_extra())
-                self._fail(sequence, failed_here())
-
-    def _go_on_with(self, sequence: Sequence, drawn: int, tokens: list[int]) -> None:
-        """The text of the tokens that came of the one that was drawn, until a stop string ends it."""
-        first = tokens[0]
-        sequence.n_forced = len(tokens) - 1
-        if self.context.is_eog(first):
-            self._append(sequence, first)
-            if sequence.tells_end:
-                sequence.sink.chunk(sequence.index, "", (token_logprob(self.context, sequence, first),))
-            self._finish(sequence, FinishReason.STOP)
-            return
-        logprobs = (self._logprob(sequence, drawn, first),) if sequence.wants_logprobs else ()
-        text = ""
-        for place, token in enumerate(tokens):
-            if sequence.text.stopped:
-                break
-            if place or token != drawn:
-                sequence.sampler.accept(token)
-            self._append(sequence, token)
-            self._counts["forced"] += place > 0
-            text += sequence.text.push(token)
-        if text or logprobs:
-            sequence.sink.chunk(sequence.index, text, logprobs)
-        self._end_if_over(sequence)
-
-    def _logprob(self, sequence: Sequence, drawn: int, token: int) -> TokenLogprob:
-        """Of the token drawn, or of the one that stands for it."""
-        score = token_logprob if token == drawn else logprob_of
-        return score(self.context, sequence, token)
-
-    def _append(self, sequence: Sequence, token: int) -> None:
-        sequence.tokens.append(token)
-        self._counts["generated"] += 1
-
-    def _end_if_over(self, sequence: Sequence) -> None:
-        """Behind a token that went on with the answer."""
-        guide = sequence.guide
-        if sequence.text.stopped:
-            self._finish(sequence, FinishReason.STOP)
-        elif guide is not None and guide.error is not None:
-            self._fail(sequence, constraint_failed(guide.error), keep=True)
-        elif guide is not None and guide.is_complete:
-            self._finish(sequence, FinishReason.STOP)
-        elif sequence.is_exhausted() or len(sequence.tokens) >= self.capacity:
-            self._finish(sequence, FinishReason.LENGTH)
-
-    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
-        rest = sequence.text.finish()
-        if rest:
-            sequence.sink.chunk(sequence.index, rest, ())
-        self.scheduler.finish(sequence)
-        sequence.sink.finished(sequence, reason)
+        """The next tokens of each: as many as its draft has rows for, drawn as if each had been computed alone."""
+        while sequences:
+            going = self.answers.unless_over(sequences)
+            self.answers.draw(going)
+            sequences = [sequence for sequence in going if self.drafting.take_up(sequence)]
 
     # --- failing ------------------------------------------------------------------------------------------------
-
-    def _fail(self, sequence: Sequence, error: JanflaskError, *, keep: bool = False) -> None:
-        """``keep``: what is computed of it is right, so whoever asks again goes on from there."""
-        self.scheduler.finish(sequence, keep=keep)
-        sequence.sink.failed(sequence, error)
 
     def _fail_step(self, slices: list[Slice], code: int) -> None:
         """llama.cpp refused the batch: what its memory holds of these sequences is unknown, so they go, whole."""
@@ -308,21 +281,8 @@ class Loop(Worker):
             error = EngineError(f"llama.cpp could not compute this request (llama_decode gave {code})")
         log.error("llama_decode gave %d for %d sequences", code, len(slices))
         for part in slices:
-            self._fail(part.sequence, error)
+            self.answers.fail(part.sequence, error)
 
     def _end(self, error: JanflaskError) -> None:
         for sequence in [*self.scheduler.running, *self.scheduler.waiting]:
-            self._fail(sequence, error, keep=True)
-
-
-def failed_here() -> EngineError:
-    """A fault of our own that spoils one request."""
-    return EngineError("the engine failed on this request; its log says why")
-
-
-def constraint_failed(reason: str) -> EngineError:
-    """An answer that cannot be gone on with as it was asked for; it is no answer."""
-    return EngineError(
-        f"the answer could not be kept to its constraint ({reason}): make the schema or the grammar simpler",
-        code="constraint_failed",
-    )
+            self.answers.fail(sequence, error, keep=True)

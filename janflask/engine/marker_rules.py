@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-
-from llguidance import LLTokenizer
+from typing import TYPE_CHECKING
 
 from janflask.ipc.messages.constraint import Constraint
 from janflask.parsing.lark import literal
+
+if TYPE_CHECKING:
+    from llguidance import LLTokenizer
 
 _UNTIL = re.compile(r"(?m)^(\w+) until marker_(\d+): (.*)$")
 

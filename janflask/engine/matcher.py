@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from llguidance import LLExecutor, LLMatcher
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from llguidance import LLExecutor, LLMatcher
 
 Mask = NDArray[np.uint32]  # a bit for each token that may come; of shape (mask_words(n_vocab),)
 
@@ -137,9 +140,15 @@ class MaskThread:
 
     def __init__(self, n_vocab: int, threads: int = 1) -> None:
         self._words = mask_words(n_vocab)
-        self._executor = LLExecutor(threads)
+        self._threads = threads
         self._thread = ThreadPoolExecutor(1, "masks")
         self._last: Future[None] | None = None
+
+    @cached_property
+    def _executor(self) -> LLExecutor:
+        from llguidance import LLExecutor  # here: where there is no matcher it is not needed
+
+        return LLExecutor(self._threads)
 
     def begin(self, matchers: Sequence[GrammarMatcher]) -> None:
         """Starts computing each one's mask. Nobody else may use them until ``wait`` has returned."""

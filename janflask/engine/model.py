@@ -15,6 +15,7 @@ from llama_cpp import llama_cpp as lib
 
 from janflask.engine.ends import CONTROL, UNKNOWN, USER_DEFINED, ends, own_types
 from janflask.engine.library_log import LibraryLog
+from janflask.engine.pages import KvPages, lazily
 from janflask.errors import InvalidRequestError, ModelLoadError
 from janflask.ipc.messages.engine import Specials
 from janflask.models.default_layout import CHATML
@@ -22,6 +23,7 @@ from janflask.models.engine_settings import EngineSettings
 from janflask.models.gguf_files import check_magic, check_parts
 from janflask.models.sampling import SamplingParams
 from janflask_ext import backend as hot
+from janflask_ext import dots, rows
 from janflask_ext.sampling import Sampler, process_dry_breakers
 from janflask_ext.stream import TextStream, Vocab
 
@@ -52,11 +54,15 @@ class Model:
         check_parts(path)
         params = lib.llama_model_default_params()
         params.n_gpu_layers = settings.ngl
-        params.use_extra_bufts = settings.use_extra_bufts
+        # Of copies in another layout four rows have other bits than one.
+        params.use_extra_bufts = settings.use_extra_bufts and not settings.reproducible
         params.load_mode = _load_mode(settings)
         self._progress = lib.llama_progress_callback(_goes_on(progress))  # kept alive: llama.cpp holds its address
         params.progress_callback = self._progress
         lib.llama_backend_init()
+        if settings.use_extra_bufts:  # the supervisor turns it off where an engine died of a signal
+            dots.install()
+        _alike(settings)
         self.on_gpu = bool(lib.llama_supports_gpu_offload()) and settings.ngl != 0
         pointer = lib.llama_model_load_from_file(str(path).encode(), params)
         if not pointer:
@@ -97,9 +103,15 @@ class Model:
             raise ModelLoadError(f"the adapter (settings.lora) {path.name} cannot be loaded: {self._log.reason()}")
         return pointer
 
-    def make_context(self, params: Any, what: str) -> Any:
-        """A ``llama_context`` with the model's adapter. Raises ModelLoadError; ``what`` names it in the message."""
-        pointer = lib.llama_init_from_model(self.pointer, params)
+    def make_context(self, params: Any, what: str) -> tuple[Any, KvPages]:
+        """A ``llama_context`` with the model's adapter, and where its KV memory lies, untouched until it is used.
+
+        Raises ModelLoadError; ``what`` names it in the message.
+        """
+        if self.on_gpu:
+            pointer, pages = lib.llama_init_from_model(self.pointer, params), KvPages()
+        else:
+            pointer, pages = lazily(lambda: lib.llama_init_from_model(self.pointer, params), params.n_seq_max)
         if not pointer:
             raise ModelLoadError(
                 f"llama.cpp could not make a context for {what} ({self._log.reason()}): lower ctx_len or n_parallel"
@@ -109,7 +121,7 @@ class Model:
             if lib.llama_set_adapters_lora(pointer, adapters, 1, scales) != 0:
                 lib.llama_free(pointer)
                 raise ModelLoadError("llama.cpp did not take the adapter (settings.lora)")
-        return pointer
+        return pointer, pages
 
     def _metadata(self) -> dict[str, str]:
         """The file's key/value pairs, as llama.cpp prints them; long ones (token lists, templates) left out."""
@@ -170,6 +182,11 @@ class Model:
         return specials(self.vocab_pointer, self.token_types, self.eog)
 
     @property
+    def follows_room(self) -> bool:
+        """Numbers may depend on how long a context was made: llama.cpp has other RoPE factors for longer ones."""
+        return any(key.endswith(".rope.scaling.original_context_length") for key in self.metadata)
+
+    @property
     def can_trim(self) -> bool:
         """The memory can forget a sequence's end and copy its beginning: plain attention over the whole context."""
         return not (
@@ -177,6 +194,13 @@ class Model:
             or lib.llama_model_is_hybrid(self.pointer)
             or lib.llama_model_n_swa(self.pointer) > 0
         )
+
+    def first_needed(self, length: int) -> int:
+        """The first position that a memory must hold of ``length`` tokens, so that the next one is computed right."""
+        if lib.llama_model_is_recurrent(self.pointer) or lib.llama_model_is_hybrid(self.pointer):
+            return length - 1
+        window = lib.llama_model_n_swa(self.pointer)
+        return max(0, length + 1 - window) if window else 0
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> array[int]:
         """Token ids of a text. Raises InvalidRequestError for a text that is no valid Unicode or too long."""
@@ -273,6 +297,15 @@ def _goes_on(progress: Callable[[float], None]) -> Callable[[float, Any], bool]:
 def address(pointer: Any) -> int:
     """Where a pointer of the bindings points, for the extension; 0 for none."""
     return int(ctypes.cast(pointer, ctypes.c_void_p).value or 0)
+
+
+def _alike(settings: EngineSettings) -> None:
+    """Sets how rows are computed that are not alone, for all of the process: nothing is computed yet."""
+    wanted = rows.FEW_ALIKE if settings.use_extra_bufts else rows.AS_IT_IS
+    if settings.reproducible:
+        wanted = rows.ALL_ALIKE
+    if rows.set_mode(wanted) != wanted:
+        log.info("rows are computed as ggml computes them: %s", rows.install())
 
 
 def _load_mode(settings: EngineSettings) -> int:

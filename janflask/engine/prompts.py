@@ -35,6 +35,13 @@ def prompt_tokens(model: Tokenizer, request: GenerateRequest, capacity: int) -> 
     return tokens
 
 
+def predicted_tokens(model: Tokenizer, request: GenerateRequest) -> array[int]:
+    """What the answer is expected to say; none where nothing is. Raises what ``model.tokenize`` does."""
+    if not request.prediction:
+        return array("i")
+    return model.tokenize(request.prediction, add_special=False, parse_special=False)
+
+
 def tokenized(
     model: Tokenizer, text: str, cuts: Sequence[int] = (), *, add_special: bool, parse_special: bool
 ) -> array[int]:

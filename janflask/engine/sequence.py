@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from janflask.engine.draft import Draft
 from janflask.engine.echo import PromptEcho
 from janflask.engine.guide import Guide
-from janflask.engine.prefix_cache import Origin
+from janflask.engine.slot import Origin
 from janflask.engine.snapshots import Snapshot
 from janflask.errors import JanflaskError
 from janflask.ipc.messages.generation import FinishReason
@@ -62,13 +63,16 @@ class Sequence:
     sink: Sink
     cache_prompt: bool = True
     wants_logprobs: bool = False
+    owner: str | None = None  # who shares computed beginnings with it; see ``GenerateRequest``
     conversation: str | None = None  # which one it goes on with
     is_lasting: bool = False  # its KV state outlives its slot
     echo: PromptEcho | None = None  # its prompt is told with log-probabilities, and computed whole for that
     waits_for: Sequence | None = None  # the choice that tells the prompt, which comes before what the others say
     guide: Guide | None = None  # what its answer is held to, and what has to be seen in it
+    draft: Draft = field(default_factory=Draft)  # what it is guessed to say next
     tells_end: bool = False  # a token that ends the answer is told, too: who counts tokens behind a prompt's needs it
 
+    request_id: str | None = None  # of who asked for it, for the logs
     slot: int | None = None
     n_computed: int = 0
     n_cached: int = 0  # prompt tokens taken from the prefix cache at first admission
@@ -78,6 +82,7 @@ class Sequence:
     recalled: bool = False  # the disk has been asked, once is enough
     snapshot: Snapshot | None = None  # the state that was read
     n_forced: int = 0  # newest tokens that were not drawn: they came with the last one that was
+    bounds: list[int] = field(default_factory=list)  # lengths at which a slice ends, for a checkpoint; ascending
     row: int = -1  # the batch row of its logits in the step under way
 
     arrived: float = 0.0  # clock readings, seconds
@@ -93,6 +98,11 @@ class Sequence:
     def n_left(self) -> int:
         """Tokens that are not computed yet; while it decodes, the newest that was drawn and those forced behind it."""
         return len(self.tokens) - self.n_computed
+
+    @property
+    def n_to_bound(self) -> int:
+        """Tokens that a slice may have: up to where a checkpoint is to be taken, or all that are left."""
+        return min(self.n_left, self.bounds[0] - self.n_computed) if self.bounds else self.n_left
 
     @property
     def is_prefilling(self) -> bool:
@@ -114,7 +124,8 @@ class Sequence:
 
     def as_extra(self) -> dict[str, Any]:
         """For a log line."""
-        return {"slot": self.slot, "prompt": self.n_prompt, "generated": self.n_generated, "computed": self.n_computed}
+        counts = {"slot": self.slot, "prompt": self.n_prompt, "generated": self.n_generated}
+        return {"request_id": self.request_id, **counts, "computed": self.n_computed}
 
 
 def tell_prompt(choices: list[Sequence], echo: PromptEcho) -> None:

@@ -15,13 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from janflask.engine.answers import failed_here
 from janflask.engine.connection import Connection
 from janflask.engine.constraint import Compiler
+from janflask.engine.draft import Draft
 from janflask.engine.echo import PromptEcho
 from janflask.engine.embedder import Embedder, EmbeddingTask
 from janflask.engine.guides import Guides, Sources, compile_all, constraints
-from janflask.engine.loop import Loop, failed_here
-from janflask.engine.prompts import prompt_tokens, tokenized
+from janflask.engine.loop import Loop
+from janflask.engine.prompts import predicted_tokens, prompt_tokens, tokenized
 from janflask.engine.sequence import Sampler, Sequence, TextStream, tell_prompt
 from janflask.engine.sockets import SocketServer
 from janflask.engine.vocabulary import check_tokens
@@ -39,8 +41,10 @@ from janflask.ipc.messages.engine import (
     Embed,
     Finished,
     Generate,
+    GetMetrics,
     GetSpecials,
     GetStats,
+    Metrics,
     Specials,
     Started,
     Stats,
@@ -79,6 +83,8 @@ class EngineServer(SocketServer):
         queue_limit: requests that may wait beyond those that are computed at once.
         embedder: makes embeddings; None: the model serves none.
         compiler: of constraints; None: answers cannot be constrained.
+        guesses_freely: tokens are guessed ahead even where that may change a bit of what is computed; None: for who
+            sends a prediction.
     """
 
     def __init__(
@@ -89,8 +95,11 @@ class EngineServer(SocketServer):
         queue_limit: int,
         embedder: Embedder | None = None,
         compiler: Compiler | None = None,
+        *,
+        guesses_freely: bool | None = None,
     ) -> None:
         super().__init__(path)
+        self.guesses_freely = guesses_freely
         self.model = model
         self.loop = loop
         self.compiler = compiler
@@ -130,11 +139,18 @@ class EngineServer(SocketServer):
                 waiting=first.waiting + other.waiting,
                 requests=first.requests + other.requests,
                 prompt_tokens=first.prompt_tokens + other.prompt_tokens,
+                asked_tokens=first.asked_tokens + other.asked_tokens,
                 cancelled=first.cancelled + other.cancelled,
                 steps=first.steps + other.steps,
                 idle_seconds=min(first.idle_seconds, other.idle_seconds),
+                stalled_seconds=max(first.stalled_seconds, other.stalled_seconds),
             )
         return first
+
+    def _metrics(self) -> Metrics:
+        if self.loop is None:
+            return Metrics(self._stats(), {}, {})
+        return Metrics(self._stats(), self.loop.answers.latencies.counted(), self.loop.answers.latencies.ends())
 
     # --- requests -----------------------------------------------------------------------------------------------
 
@@ -142,6 +158,8 @@ class EngineServer(SocketServer):
         """See SocketServer."""
         if isinstance(message, GetStats):
             connection.send(Stats(self._stats()))
+        elif isinstance(message, GetMetrics):
+            connection.send(self._metrics())
         elif isinstance(message, GetSpecials):
             connection.send(self.model.specials)
         elif isinstance(message, Generate):
@@ -157,6 +175,7 @@ class EngineServer(SocketServer):
         """Whatever goes wrong with a request is its answer."""
         with self._told(connection):
             if isinstance(message, Generate):
+                connection.request_id = message.request_id
                 self._generate(connection, message.request)
             elif isinstance(message, Embed):
                 self._embed(connection, message)
@@ -173,7 +192,7 @@ class EngineServer(SocketServer):
         except JanflaskError as error:
             connection.send(ErrorReply.of(error))
         except Exception:
-            log.exception("a request could not be taken")
+            log.exception("a request could not be taken", extra={"fields": {"request_id": connection.request_id}})
             connection.send(ErrorReply.of(failed_here()))
 
     def _tokens(self, message: Tokenize) -> Tokens:
@@ -232,7 +251,10 @@ class EngineServer(SocketServer):
         connection.is_preparing = True
         connection.unfinished = request.n
         compile_all(
-            self.compiler, wanted, lambda result: self.call(lambda: self._prepared(connection, loop, request, result))
+            self.compiler,
+            wanted,
+            lambda result: self.call(lambda: self._prepared(connection, loop, request, result)),
+            request.owner,
         )
 
     def _prepared(
@@ -252,8 +274,12 @@ class EngineServer(SocketServer):
         prompt = prompt_tokens(self.model, request, loop.capacity)
         biased = (token for token, _ in request.sampling.logit_bias)
         check_tokens(biased, self.model.n_vocab, request.bias_name, param="logit_bias")
+        prediction = predicted_tokens(self.model, request)
         sequences = [self._sequence(connection, loop, request, prompt, i) for i in range(request.n)]
+        is_free = bool(prediction) if self.guesses_freely is None else self.guesses_freely
+        is_exact = not is_free or _is_pinned(request.sampling)
         for sequence in sequences:
+            sequence.draft = Draft(prompt, prediction, is_exact=is_exact)
             sequence.guide = self._guides.make(request, compiled)
         scored = request.echo and request.sampling.top_logprobs is not None
         if scored:
@@ -291,9 +317,11 @@ class EngineServer(SocketServer):
             sink=connection,
             cache_prompt=request.cache_prompt,
             wants_logprobs=params.top_logprobs is not None,
+            owner=request.owner,
             conversation=request.conversation if request.n == 1 else None,
             is_lasting=_is_lasting(request),
             arrived=loop.clock(),
+            request_id=connection.request_id,
         )
 
     @staticmethod
@@ -308,6 +336,14 @@ class EngineServer(SocketServer):
 def _is_lasting(request: GenerateRequest) -> bool:
     """Whether the answer's KV state may outlive its slot. Several answers would be several states of one prompt."""
     return request.n == 1 and (request.conversation is not None or (request.keep_state and request.cache_prompt))
+
+
+def _is_pinned(params: SamplingParams) -> bool:
+    """Whether the answer's words hang on the last bit of each logit, and are to be the same every time.
+
+    Beside other rows llama.cpp may compute a row to other bits than alone.
+    """
+    return params.seed is not None and (params.temperature > 0 or params.dynatemp_range > 0)
 
 
 def _seed(params: SamplingParams, index: int) -> int:

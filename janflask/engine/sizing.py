@@ -12,7 +12,7 @@ from janflask.engine.cores import usable_cores
 from janflask.engine.model import Model
 from janflask.errors import InvalidRequestError
 from janflask.models.engine_settings import CACHE_TYPES, EngineSettings
-from janflask.models.memory_estimate import BATCH_CPU, BATCH_GPU, DEFAULT_CTX_LEN, DEFAULT_PARALLEL, in_gib
+from janflask.models.memory_estimate import BATCH_CPU, BATCH_GPU, DEFAULT_PARALLEL, default_ctx_len, in_gib
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +26,12 @@ class Sizing:
 
 
 def size_context(model: Model, settings: EngineSettings, kv_bytes: int | None = None) -> Sizing:
-    """Context sizes; the knobs in it are provisional until ``tune`` has chosen. ``kv_bytes``: what the KV cache takes.
+    """Context sizes; the knobs in it are provisional until they are chosen. ``kv_bytes``: what the KV cache takes.
 
     Raises InvalidRequestError when settings contradict each other.
     """
     _check(model, settings)
-    ctx_len = settings.ctx_len or min(DEFAULT_CTX_LEN, model.ctx_train or DEFAULT_CTX_LEN)
+    ctx_len = settings.ctx_len or default_ctx_len(model.ctx_train)
     n_seq = settings.n_parallel or DEFAULT_PARALLEL
     kv_cells = settings.kv_cells or n_seq * ctx_len
     if settings.kv_unified is False and kv_cells < n_seq * ctx_len:
@@ -70,6 +70,18 @@ def _check(model: Model, settings: EngineSettings) -> None:
             raise InvalidRequestError(
                 f"{name}={value!r} is no cache type: use one of {', '.join(CACHE_TYPES)}", param=f"settings.{name}"
             )
+    if settings.reproducible and settings.flash_attn:
+        raise InvalidRequestError(
+            "reproducible and flash_attn cannot both be true: with flash attention numbers depend on the "
+            "threads; leave one of them unset",
+            param="settings.reproducible",
+        )
+    if settings.reproducible and settings.cache_type_v not in ("f16", "f32", "bf16"):
+        raise InvalidRequestError(
+            f"cache_type_v={settings.cache_type_v!r} needs flash attention, with which nothing is reproducible: use "
+            "f16, f32 or bf16",
+            param="settings.cache_type_v",
+        )
     if settings.flash_attn is False and settings.cache_type_v not in ("f16", "f32", "bf16"):
         raise InvalidRequestError(
             f"cache_type_v={settings.cache_type_v!r} needs flash attention: leave flash_attn unset or set it to true",

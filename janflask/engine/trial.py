@@ -1,78 +1,106 @@
-"""Times real decodes on a context opened for it."""
+"""Times real decodes on a small context opened for it, one at a time. A decode ends at once when somebody comes."""
 
 from __future__ import annotations
 
 import time
 from array import array
+from collections.abc import Iterator
 
-from janflask.engine.context import ContextOptions, LlamaContext
+import numpy as np
+from numpy.typing import NDArray
+
+from janflask.engine.context import ABORTED, ContextOptions, LlamaContext
 from janflask.engine.model import Model
 from janflask.errors import EngineError
 
-TRIES = 4
-ENOUGH = 1000.0  # milliseconds spent on one figure, after which it is not tried again
+CHUNK = 64  # tokens of a step that fills a slot
+
+
+class SpoiltError(EngineError):
+    """What a trial's memory holds is unknown: it was left off in the middle, and its memory cannot be cut."""
 
 
 class Trial:
-    """A context opened for measuring, with a prompt of ``depth`` tokens in every slot."""
+    """A context with ``held`` tokens in every slot, which only ``fill`` adds to.
 
-    def __init__(self, model: Model, options: ContextOptions) -> None:
-        self.context = LlamaContext(model, options)
+    Where the memory cannot forget a sequence's end, every step does, for there is no way back.
+    """
+
+    def __init__(self, model: Model, options: ContextOptions, abort_at: int | None = None) -> None:
+        self.context = LlamaContext(model, options, abort_at)
         self.n_seq = options.n_seq
-        self._filled: memoryview | None = None  # a filled slot's state, where the memory cannot forget an end
-        self.spread = 1.0  # the worst ratio of a figure's median to its best: how much others disturbed
+        self._held = [0] * options.n_seq
         # Any tokens do, as long as they are real ones and vary: the time does not depend on what they say.
-        self.tokens = array("i", (1000 + 7919 * i % max(1, model.n_vocab // 2) for i in range(options.ctx_len)))
-        self.tokens = array("i", (token % model.n_vocab for token in self.tokens))
+        kinds = max(1, model.n_vocab // 2)
+        self._tokens = array("i", ((1000 + 7919 * i % kinds) % model.n_vocab for i in range(options.ctx_len)))
 
-    def step(self, parts: list[tuple[int, int, int]]) -> float:
-        """Milliseconds of one decode of (slot, start, count) parts."""
+    def step(self, parts: list[tuple[int, int]], *, stays: bool = False) -> float | None:
+        """Milliseconds of one decode of (slot, tokens) parts, forgotten again unless it ``stays``.
+
+        None: it was left off, nothing has changed. Raises SpoiltError, EngineError when llama.cpp refuses it.
+        """
         batch = self.context.batch
         batch.clear()
-        for slot, start, count in parts:
-            batch.add(self.tokens, start, count, slot, True)
+        for slot, count in parts:
+            if self._held[slot] + count > len(self._tokens):  # a memory that cannot be cut: it starts over
+                self.context.trim(slot, 0)
+                self._held[slot] = 0
+            batch.add(self._tokens, self._held[slot], count, slot, 1)
         started = time.perf_counter()
         code = self.context.decode()
-        if code != 0:
-            raise EngineError(f"the start-up proof failed: llama_decode gave {code}")
-        return (time.perf_counter() - started) * 1e3
+        took = (time.perf_counter() - started) * 1e3
+        if code not in (0, ABORTED):
+            raise EngineError(f"a trial failed: llama_decode gave {code}")
+        for slot, count in parts:
+            if stays and code == 0:
+                self._held[slot] += count
+            else:
+                self._forget(slot, count, done=code == 0)
+        return took if code == 0 else None
 
-    def fill(self, depth: int) -> None:
-        """A prompt of ``depth`` tokens in every slot, each in cells of its own, as real conversations are."""
-        chunk = self.context.options.batch_size
-        for start in range(0, depth, chunk):
-            self.step([(0, start, min(chunk, depth - start))])
-        self.context.clone(0, range(1, self.n_seq))
-        if not self.context.model.can_trim:
-            self._filled = self.context.state(0)
-
-    def decode(self, depth: int, slots: int) -> float:
-        """Milliseconds of a step in which ``slots`` sequences decode one token; the best of some tries.
-
-        The best, not the median: other processes make a step longer, never shorter.
-        """
-        return self._best([(slot, depth, 1) for slot in range(slots)], depth)
-
-    def slice(self, depth: int, count: int) -> float:
-        """Milliseconds of a prompt slice of ``count`` tokens; the best of some tries."""
-        return self._best([(0, depth, count)], depth)
-
-    def _best(self, parts: list[tuple[int, int, int]], depth: int) -> float:
-        times: list[float] = []
-        while len(times) < TRIES and sum(times) < ENOUGH:
-            times.append(self.step(parts))
-            for slot, _, _ in parts:
-                self._go_back(slot, depth)
-        self.spread = max(self.spread, sorted(times)[len(times) // 2] / min(times))
-        return min(times)
-
-    def _go_back(self, slot: int, depth: int) -> None:
-        """The slot is as ``fill`` left it."""
-        if self._filled is None:
-            self.context.trim(slot, depth)
+    def _forget(self, slot: int, count: int, *, done: bool) -> None:
+        if self.context.model.can_trim:
+            self.context.trim(slot, self._held[slot])
+        elif done:
+            self._held[slot] += count
         else:
+            raise SpoiltError("a trial was left off in the middle")
+
+    def rows(self, place: int, count: int) -> list[NDArray[np.float32]] | None:
+        """The logits of ``count`` tokens of slot 0 that stand ``place`` behind those it holds.
+
+        What was computed before that place stays, what comes from there on is computed anew, and stays, too. None: it
+        was left off, nothing has changed.
+        """
+        context, start = self.context, self._held[0] + place
+        context.trim(0, start)
+        context.batch.clear()
+        last = context.batch.add(self._tokens, start, count, 0, count)
+        code = context.decode()
+        if code == ABORTED:
+            context.trim(0, start)
+            return None
+        if code != 0:
+            raise EngineError(f"a trial failed: llama_decode gave {code}")
+        return [context.logits(last - back) for back in reversed(range(count))]
+
+    def fill(self, depth: int, slots: int | None = None) -> Iterator[None]:
+        """``depth`` tokens in every slot, each in cells of its own, as real conversations have them; in pieces.
+
+        ``slots``: the first ones only.
+        """
+        self.context.trim(0, self._held[0])
+        while self._held[0] < depth:
+            self.step([(0, min(CHUNK, depth - self._held[0]))], stays=True)
+            yield
+        for slot in range(1, self.n_seq if slots is None else slots):
             self.context.trim(slot, 0)
-            self.context.put(slot, self._filled)
+            self.context.clone(0, [slot])
+            self._held[slot] = self._held[0]
+            yield
+
+    def set_threads(self, count: int) -> None:
+        self.context.set_threads(count)
 
     def close(self) -> None:
         self.context.close()

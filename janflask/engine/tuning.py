@@ -1,92 +1,87 @@
-"""Which knobs are fastest here: measured once per machine, model and settings, then remembered.
+"""The knobs that decide speed: guessed first, and chosen by what was measured once it says clearly more.
 
-No constant is right: flash attention on a CPU helps one machine and costs another a factor of five, a unified KV
-makes shared prefixes free and everybody's attention slower. So the start-up proof times real decodes on this machine,
-with the model that will be served, under every combination that the user has not pinned, and keeps the one that takes
-the least time for a typical exchange, alone and with a full house.
+No constant is right: flash attention on a CPU helps one machine and costs another a factor of five. A figure is taken
+in short contexts and in deep ones, alone and with a full house; what lies between and beyond is on the line through
+both (attention grows with the context, everything else does not). What an engine serves says which of them counts.
 """
 
 from __future__ import annotations
 
-import logging
-import time
 from array import array
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import product
-from pathlib import Path
+from math import prod
 
 from janflask.engine.context import ContextOptions, LlamaContext
 from janflask.engine.cores import usable_cores
-from janflask.engine.knob_cache import fingerprint, recall, remember
-from janflask.engine.model import Model
-from janflask.engine.trial import Trial
+from janflask.engine.figures import Figure, Figures
+from janflask.engine.guesses import SLICE_FLASH, flash_choices
+from janflask.engine.served import Served
 from janflask.errors import EngineError
 from janflask.models.engine_info import Knobs
 from janflask.models.engine_settings import EngineSettings
 
-log = logging.getLogger(__name__)
-
-STEADY = 1.5  # a figure whose median is further from its best was measured on a busy machine
-LIMIT = 30.0  # seconds after which no further combination is measured
-DEPTHS = (512, 256, 128, 64)  # tokens of context to measure at: the deepest that fits the budget
-BUDGET = 6.0  # seconds that the prompts of one measurement may take in all
-EXCHANGE = (256, 128)  # prompt and generated tokens of the exchange that combinations are compared by
-SLICES = (32, 64, 128, 256)
 PROBE = 64  # tokens of the slice that a prompt token's cost is taken from
-CLEARLY = 1.05  # how much faster a stream for each sequence must be to be worth it
+SLICES = (32, 64, 128, 256)
+# Exchanges that choices are compared by while nothing was served: tokens of context, of prompt, generated.
+SCENES = ((192, 256, 128), (3000, 256, 128))
+MUCH = 20_000  # tokens served that say as much as the scenes
+CLEARLY = 1.1  # how many times better a choice must be than the one that is used
 SLICE_STEPS = 2.0  # a slice may lengthen a full house's step by this many ordinary steps
-SLICE_WASTE = 1.5  # and may cost this much more a token than the cheapest size
-
-Report = Callable[[float], None]  # the fraction of the measurements that is done
+SLICE_WASTE = 1.15  # and may cost this much more a token than the cheapest size
+LEAST_DEEP = 1024  # tokens of a context in which anything is deep
+SHALLOW, DEEP = "shallow", "deep"
+PROMPT, ONE, ALL = f"slice of {PROBE}", "decode 1", "decode all"
+KINDS = (PROMPT, ONE, ALL)
+SLICE_COST, THREADS = "slices", "threads"
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """Milliseconds of one combination."""
+class Choices:
+    """What the settings leave open. The first of flash is the one that is used, the first of threads the guess."""
 
-    prompt_token: float
-    decode_one: float
-    decode_all: float
-    n_seq: int
-    spread: float = 1.0  # see Trial
+    flash: tuple[str, ...]
+    threads: tuple[str, ...]
+    slices: tuple[str, ...]
+    deep: bool  # there is room for a deep context
 
-    def exchange(self) -> tuple[float, float]:
-        """A typical exchange's cost, alone and as a share of a full house."""
-        prompt, generated = EXCHANGE
-        return (
-            prompt * self.prompt_token + generated * self.decode_one,
-            prompt * self.prompt_token + generated * self.decode_all / self.n_seq,
-        )
+    @property
+    def are_open(self) -> bool:
+        return any(len(names) > 1 for names in (self.flash, self.threads, self.slices))
+
+    def using(self, flash: str | None) -> Choices:
+        """The same while that one is used; None: the guess."""
+        return replace(self, flash=tuple(sorted(self.flash, key=lambda name: name != flash)))
 
 
-def thread_candidates(settings: EngineSettings) -> list[int]:
+def choices(settings: EngineSettings, options: ContextOptions, guess: Knobs) -> Choices:
+    """Of the knobs that are not pinned."""
+    flash = sorted(flash_choices(settings, options), key=lambda on: on != guess.flash_attn)
+    sizes = [settings.slice_size] if settings.slice_size else [size for size in SLICES if size <= options.batch_size]
+    return Choices(
+        tuple(map(flash_name, flash)),
+        tuple(map(str, thread_choices(settings))),
+        tuple(map(str, sizes)),
+        deep=options.ctx_len >= LEAST_DEEP,
+    )
+
+
+def flash_name(on: bool) -> str:
+    """How figures call flash attention, on or off."""
+    return f"flash_attn={int(on)}"
+
+
+def under(name: str, flash: str) -> str:
+    """The figure of slices or of threads: with flash attention they cost something else than without."""
+    return f"{name}, {flash}"
+
+
+def thread_choices(settings: EngineSettings) -> list[int]:
     """All physical cores; where there are many, also fewer of them (memory bandwidth may be used up before)."""
     if settings.cpu_threads is not None:
         return [settings.cpu_threads]
     cores = usable_cores()
     return [cores] if cores < 4 else sorted({cores, cores * 3 // 4, cores // 2}, reverse=True)
-
-
-def tune(model: Model, settings: EngineSettings, options: ContextOptions, cache_file: Path, report: Report) -> Knobs:
-    """The knobs to run with: pinned by ``settings``, remembered in ``cache_file``, or measured now and remembered."""
-    flash, unified, size, threads = settings.flash_attn, settings.kv_unified, settings.slice_size, settings.cpu_threads
-    if flash is not None and unified is not None and size is not None and threads is not None:
-        return Knobs(flash_attn=flash, kv_unified=unified, slice_size=size, cpu_threads=threads, source="pinned")
-    key = fingerprint(model, settings, options)
-    remembered = recall(cache_file, key)
-    if remembered is not None:
-        return remembered
-    started = time.monotonic()
-    deadline = started + LIMIT
-    knobs = measure(model, settings, options, report, deadline)
-    log.info("measured the knobs in %.1f s: %s", time.monotonic() - started, knobs)
-    if knobs.source == "measured":
-        remember(cache_file, key, knobs)
-    else:
-        log.warning("the machine is too busy to measure well: these knobs serve now, the next start measures again")
-    return knobs
 
 
 def prove(context: LlamaContext) -> None:
@@ -102,110 +97,146 @@ def prove(context: LlamaContext) -> None:
     context.trim(0, 0)
 
 
-def measure(model: Model, settings: EngineSettings, options: ContextOptions, report: Report, deadline: float) -> Knobs:
-    """Times every combination that is not pinned; see the module's text. After ``deadline`` what is known decides."""
-    combinations = _combinations(settings, options)
-    depth = _depth(model, options, len(combinations))
-    room = depth + options.batch_size + 8
-    options = replace(options, ctx_len=room, kv_cells=options.n_seq * room)
-    timings: dict[tuple[bool, bool], Timing] = {}
-    for done, (flash, unified) in enumerate(combinations):
-        if timings and time.monotonic() > deadline:
-            break
-        timings[flash, unified] = _time(model, replace(options, flash_attn=flash, kv_unified=unified), depth)
-        report((done + 1) / (len(combinations) + 1))
-    flash, unified = fastest(timings)
-    options = replace(options, flash_attn=flash, kv_unified=unified)
-    threads, slices, figures = _time_slices(model, settings, options, depth, timings[flash, unified].decode_all)
-    report(1.0)
-    size = best_slice(slices, timings[flash, unified].decode_all)
-    figures["slice_ms"] = slices[size]
-    steady = time.monotonic() < deadline and max(timing.spread for timing in timings.values()) <= STEADY
-    for (fa, kvu), timing in timings.items():
-        name = f"flash_attn={int(fa)} kv_unified={int(kvu)}"
-        figures[f"{name}: prompt token"] = timing.prompt_token
-        figures[f"{name}: decode 1"] = timing.decode_one
-        figures[f"{name}: decode {timing.n_seq}"] = timing.decode_all
-    return Knobs(
-        flash_attn=flash,
-        kv_unified=unified,
+# --- choosing -----------------------------------------------------------------------------------------------------
+
+
+def choose(guess: Knobs, open_: Choices, figures: Figures, served: Served, source: str, held: int = 0) -> Knobs:
+    """The knobs to run with: the guess, but for what the figures say is clearly better.
+
+    ``source``: of the figures, "measured" or "remembered". ``held``: see ``best_flash``.
+    """
+    flash = best_flash(open_, figures, served, held)
+    threads = _best(figures.get(under(THREADS, flash)), open_.threads)
+    least = min(SLICE_FLASH, guess.slice_size) if flash == flash_name(True) else 0
+    size, figure = guess.slice_size, figures.get(under(SLICE_COST, flash))
+    costs = {} if figure is None or not figure.counts else _slice_costs(figure, open_, least)
+    if costs:
+        size = best_slice(costs, _step_ms(figures, flash) or min(costs.values()))
+    used = any(figure.counts for figure in figures.values())
+    return replace(
+        guess,
+        flash_attn=flash == flash_name(True),
         slice_size=size,
-        cpu_threads=threads,
-        source="measured" if steady else "provisional",
-        measurements={name: round(value, 3) for name, value in figures.items()},
+        cpu_threads=int(threads),
+        source=source if used and guess.source == "guessed" else guess.source,
+        sure=sureness(open_, figures, flash),
+        measurements=told(figures),
     )
 
 
-def _time(model: Model, options: ContextOptions, depth: int) -> Timing:
-    """One combination's figures."""
-    with closing(Trial(model, options)) as trial:
-        trial.fill(depth)
-        token, one = trial.slice(depth, PROBE) / PROBE, trial.decode(depth, 1)
-        return Timing(token, one, trial.decode(depth, options.n_seq), options.n_seq, trial.spread)
+def wanted(open_: Choices, flash: str) -> dict[str, tuple[str, ...]]:
+    """The figures that would settle everything, by name, each with what it compares.
 
-
-def _time_slices(
-    model: Model, settings: EngineSettings, options: ContextOptions, depth: int, step_ms: float
-) -> tuple[int, dict[int, float], dict[str, float]]:
-    """Threads, the cost of slice sizes with them, and both as figures to report."""
-    with closing(Trial(model, options)) as trial:
-        trial.fill(depth)
-        candidates = thread_candidates(settings)
-        by_threads = {candidates[0]: step_ms}
-        for count in candidates[1:]:
-            trial.context.set_threads(count)
-            by_threads[count] = trial.decode(depth, trial.n_seq)
-        threads = min(by_threads, key=lambda count: by_threads[count])
-        trial.context.set_threads(threads)
-        sizes = [settings.slice_size] if settings.slice_size else list(SLICES)
-        slices = {size: trial.slice(depth, size) for size in sizes if size <= options.batch_size}
-    figures = {f"slice of {size}": ms for size, ms in slices.items()}
-    if len(by_threads) > 1:
-        figures |= {f"cpu_threads={count}: decode {options.n_seq}": ms for count, ms in by_threads.items()}
-    return threads, slices, figures
-
-
-def _combinations(settings: EngineSettings, options: ContextOptions) -> list[tuple[bool, bool]]:
-    """(flash_attn, kv_unified) pairs to try."""
-    flash = [settings.flash_attn] if settings.flash_attn is not None else [False, True]
-    if options.cache_type_v not in ("f16", "f32", "bf16"):
-        flash = [True]  # llama.cpp needs flash attention for a quantized V cache
-    if settings.kv_unified is not None:
-        unified = [settings.kv_unified]
-    elif options.n_seq == 1 or options.kv_cells < options.n_seq * options.ctx_len:
-        unified = [True]  # fewer cells than every sequence could fill: they must be shared
-    else:
-        unified = [False, True]
-    return list(product(flash, unified))
-
-
-def _depth(model: Model, options: ContextOptions, combinations: int) -> int:
-    """How deep a context to measure at, so that all prompts together stay inside the budget. Also the first decode."""
-    with closing(Trial(model, replace(options, ctx_len=128, kv_cells=128, n_seq=1, kv_unified=True))) as trial:
-        trial.step([(0, 0, 1)])
-        token_ms = trial.step([(0, 1, PROBE)]) / PROBE
-    for depth in DEPTHS:
-        if depth * token_ms * (combinations + 1) <= BUDGET * 1e3 and depth + options.batch_size + 8 <= options.ctx_len:
-            return depth
-    return min(DEPTHS[-1], max(1, options.ctx_len - options.batch_size - 8))
-
-
-def fastest(timings: dict[tuple[bool, bool], Timing]) -> tuple[bool, bool]:
-    """The (flash_attn, kv_unified) with the least cost of an exchange: alone and in a full house, weighed alike.
-
-    A unified KV shares prefixes for free, so it is taken unless a stream for each sequence is clearly faster.
+    ``flash``: the choice that is the best one as far as is known.
     """
-    alone = min(timing.exchange()[0] for timing in timings.values())
-    full = min(timing.exchange()[1] for timing in timings.values())
+    names: dict[str, tuple[str, ...]] = {}
+    if len(open_.flash) > 1:
+        names |= dict.fromkeys(_exchange(open_), open_.flash)
+    elif open_.are_open:
+        names[f"{ALL}, {SHALLOW}"] = open_.flash
+    if len(open_.threads) > 1:
+        names[under(THREADS, flash)] = open_.threads
+    if len(open_.slices) > 1:
+        names[under(SLICE_COST, flash)] = open_.slices
+    return names
 
-    def cost(key: tuple[bool, bool]) -> float:
-        mine = timings[key].exchange()
-        return (mine[0] / alone) * (mine[1] / full) * (1.0 if key[1] else CLEARLY)
 
-    return min(timings, key=cost)
+def _exchange(open_: Choices) -> list[str]:
+    """What the cost of an exchange is made of."""
+    return [f"{kind}, {place}" for place in (SHALLOW, DEEP)[: 1 + open_.deep] for kind in KINDS]
 
 
-def best_slice(slices: dict[int, float], step_ms: float) -> int:
+def sureness(open_: Choices, figures: Figures, flash: str) -> float:
+    """Which part of what is wanted is known for sure: 0 where all is guessed."""
+    names = wanted(open_, flash)
+    known = sum(figures.is_sure(name, set(compared)) for name, compared in names.items())
+    return round(known / len(names), 2) if names else 1.0
+
+
+def told(figures: Figures) -> dict[str, float]:
+    """The figures as they are shown: what was timed -> milliseconds."""
+    return {shown(choice, name): ms for name, figure in figures.items() for choice, ms in figure.ms.items()}
+
+
+def shown(choice: str, name: str) -> str:
+    """How a choice's part of a figure is called where it is shown."""
+    return f"{choice}: {name}"
+
+
+def best_flash(open_: Choices, figures: Figures, served: Served, held: int = 0) -> str:
+    """The one that is used stays until everything is there that the cost is made of, and another is clearly better.
+
+    ``held``: tokens whose states another choice makes useless. What was served must have cost more with the choice that
+    is used than computing them again would with the other.
+    """
+    names, used = open_.flash, _exchange(open_)
+    usual = names[0]
+    if len(names) == 1 or not all(figures.has(name, set(names)) for name in used):
+        return usual
+    doubt = max(figures[name].doubt for name in used)
+    weight = served.tokens / (served.tokens + MUCH)
+    spent = {name: spent_on(served, name, figures) for name in names}
+    costs = {
+        name: cost(name, figures, served.n_seq) ** (1 - weight) * (spent[name] ** weight if weight else 1.0)
+        for name in names
+    }
+    best = min(names, key=lambda name: costs[name])
+    pays = not held or spent[usual] - spent[best] > held * figures[f"{PROMPT}, {SHALLOW}"].ms[best] / PROBE
+    return best if pays and costs[usual] >= CLEARLY * doubt * costs[best] else usual
+
+
+def spent_on(served: Served, choice: str, figures: Figures) -> float:
+    """Milliseconds that what was served takes with this choice."""
+    total = 0.0
+    for depth, *amounts in served.rows():
+        token, one, everybody = (_at(depth, kind, choice, figures) for kind in KINDS)
+        total += amounts[0] * token / PROBE + amounts[1] * one + amounts[2] * everybody
+    return total
+
+
+def cost(choice: str, figures: Figures, n_seq: int) -> float:
+    """Milliseconds of typical exchanges, alone and as a share of a full house, weighed alike (geometric mean)."""
+    costs = []
+    for depth, prompt, generated in SCENES:
+        token, one, everybody = (_at(depth, kind, choice, figures) for kind in KINDS)
+        costs.append(prompt * token / PROBE + generated * one)
+        costs.append(prompt * token / PROBE + generated * everybody / n_seq)
+    return float(prod(costs) ** (1 / len(costs)))
+
+
+def _at(depth: float, kind: str, choice: str, figures: Figures) -> float:
+    """On the line through what was measured in a short and in a deep context; in a shallow one alone, as there."""
+    shallow, deep = figures[f"{kind}, {SHALLOW}"], figures.get(f"{kind}, {DEEP}")
+    low = shallow.ms[choice]
+    if deep is None or choice not in deep.ms or deep.depth <= shallow.depth:
+        return low
+    slope = max(0.0, (deep.ms[choice] - low) / (deep.depth - shallow.depth))
+    return low + slope * (depth - shallow.depth)
+
+
+def _best(figure: Figure | None, names: tuple[str, ...]) -> str:
+    """The quickest if it is clearly quicker than the guess."""
+    usual = names[0]
+    if figure is None or not figure.counts or not set(names) <= figure.ms.keys():
+        return usual
+    best = min(names, key=lambda name: figure.ms[name])
+    return best if figure.ms[usual] >= CLEARLY * figure.doubt * figure.ms[best] else usual
+
+
+def _slice_costs(figure: Figure, open_: Choices, least: int) -> dict[int, float]:
+    """Of the sizes from ``least`` on: with less rows than a tile flash attention is slow deep in a context."""
+    if len(open_.slices) == 1 or not set(open_.slices) <= figure.ms.keys():
+        return {}
+    return {size: figure.ms[name] for name in open_.slices if (size := int(name)) >= least}
+
+
+def _step_ms(figures: Figures, flash: str) -> float | None:
+    """An ordinary step of a full house."""
+    figure = figures.get(f"{ALL}, {SHALLOW}")
+    return None if figure is None else figure.ms.get(flash)
+
+
+def best_slice(slices: Mapping[int, float], step_ms: float) -> int:
     """The largest slice that keeps a full house's step short, among the sizes that do not waste compute.
 
     Args:

@@ -5,11 +5,11 @@ So nothing needs a lock while llama.cpp computes.
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 
+from janflask.engine.wake import Wake
 from janflask.errors import JanflaskError, ModelStoppedError
 
 
@@ -19,10 +19,12 @@ class Worker(ABC):
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self._inbox: deque[Callable[[], None]] = deque()
-        self._wake = threading.Event()
+        self._wake = Wake()
         self._stopping: JanflaskError | None = None
         self._resting = False  # its thread waits for something to do
         self._active_at = clock()
+        self._round_at = clock()  # when its thread last began a step, or came back from resting
+        self._asked_at = clock()  # when somebody last wanted something of a thread that rested
 
     @abstractmethod
     def step(self) -> bool:
@@ -52,15 +54,28 @@ class Worker(ABC):
         """Since the last request ended, or since the start; 0 while there is one."""
         return max(0.0, self.clock() - self._active_at) if self.is_resting() else 0.0
 
+    @property
+    def stalled_seconds(self) -> float:
+        """Since its thread came round, while it has something to do; 0 while it has nothing."""
+        return 0.0 if self.is_resting() else max(0.0, self.clock() - max(self._round_at, self._asked_at))
+
     def _post(self, action: Callable[[], None]) -> None:
+        if self._resting and not self._inbox:
+            self._asked_at = self.clock()
         self._inbox.append(action)
         self._wake.set()
+
+    @property
+    def wake_address(self) -> int:
+        """Of a byte that is 1 once somebody wants something."""
+        return self._wake.address
 
     # --- its thread ---------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Steps until ``stop``."""
         while self._stopping is None:
+            self._round_at = self.clock()
             if not self.step():
                 self._rest()
         self._take_inbox()
@@ -70,6 +85,7 @@ class Worker(ABC):
         self._resting = True
         self._wait()
         self._wake.clear()
+        self._round_at = self.clock()
         self._resting = False
 
     def _wait(self) -> None:

@@ -26,9 +26,15 @@ def file_name(conversation: str) -> str:
     return hashlib.sha256(conversation.encode()).hexdigest()[:32] + SUFFIX
 
 
-def nameless(tokens: array[int], *, went_on: bool) -> str:
-    """The file's name of a state that belongs to no conversation; it tells whether somebody has come back to it."""
-    return (CHAT if went_on else ONCE) + hashlib.sha256(tokens).hexdigest()[:32] + SUFFIX
+def nameless(tokens: array[int], owner: str | None, *, went_on: bool) -> str:
+    """The file's name of a state that belongs to no conversation; it tells whether somebody has come back to it.
+
+    What two owners asked for alike lies in two files: one of them must not take the other's place.
+    """
+    digest = hashlib.sha256(tokens)
+    if owner is not None:
+        digest.update(b"owner " + owner.encode())
+    return (CHAT if went_on else ONCE) + digest.hexdigest()[:32] + SUFFIX
 
 
 def is_nameless(name: str) -> bool:

@@ -29,8 +29,29 @@ def try_lock(fd: int, kind: int = fcntl.LOCK_EX) -> bool:
     return True
 
 
+def unlock(fd: int) -> None:
+    """Ends that at once, whoever else has the open file."""
+    fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+class LockedFile:
+    """An open file that is locked. ``release`` may be called more than once, by any thread."""
+
+    def __init__(self, file: int) -> None:
+        self._files = [file]
+
+    def release(self) -> None:
+        """Ends the lock and closes the file."""
+        try:
+            file = self._files.pop()
+        except IndexError:
+            return
+        unlock(file)  # a child that is being forked may have the file, too
+        os.close(file)
+
+
 def lock_until(fd: int, deadline: float, kind: int = fcntl.LOCK_EX) -> bool:
-    """The same, tried until a moment of the monotonic clock."""
+    """``try_lock``, tried until a moment of the monotonic clock."""
     nap = _FIRST_NAP
     while not try_lock(fd, kind):
         if time.monotonic() >= deadline:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
-import os
 import secrets
-import stat
 from pathlib import Path
 
 from janflask.files import by_path
-from janflask.files.disk import READ, opened_root
+from janflask.files.disk import opened_root
+from janflask.files.private import NotPrivateError, read_private
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +21,6 @@ SIZE = 32  # bytes
 
 # Errors that say something about the file, and will at the next try; the others about the machine at the moment.
 _UNFIT = {errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV}
-
-
-class SecretKeyError(ValueError):
-    """A file that holds no secret; the message says why."""
 
 
 def secret_key(path: Path, *, use: str, loss: str) -> bytes:
@@ -42,7 +37,7 @@ def secret_key(path: Path, *, use: str, loss: str) -> bytes:
             return _read(path)
         except FileNotFoundError:
             return _make(path)
-        except (OSError, SecretKeyError) as error:
+        except (OSError, NotPrivateError) as error:
             if isinstance(error, OSError) and error.errno not in _UNFIT:
                 raise
             reason = error.strerror if isinstance(error, OSError) else error
@@ -51,20 +46,9 @@ def secret_key(path: Path, *, use: str, loss: str) -> bytes:
 
 
 def _read(path: Path) -> bytes:
-    file = os.open(path, READ)
-    try:
-        about = os.fstat(file)
-        if not stat.S_ISREG(about.st_mode):
-            raise SecretKeyError("it is no plain file")
-        if about.st_uid != os.geteuid():
-            raise SecretKeyError("it is another user's")
-        if about.st_mode & 0o077:
-            raise SecretKeyError(f"its rights are {about.st_mode & 0o777:o}, not 600")
-        key = os.read(file, SIZE + 1)
-    finally:
-        os.close(file)
+    key = read_private(path, SIZE)
     if len(key) != SIZE:
-        raise SecretKeyError(f"it has not {SIZE} bytes")
+        raise NotPrivateError(f"it has not {SIZE} bytes")
     return key
 
 

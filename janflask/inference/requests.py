@@ -144,7 +144,7 @@ class ChatRequest(InferenceRequest):
     ``parallel_calls`` one call at most is made, and ``calls_function`` gives it the name that it had before there were
     tools. ``constraint`` is what its own words must look like, where it does not call. ``conversation`` and
     ``keep_state``: see ``GenerateRequest``. ``laid_out`` is the prompt, if somebody has laid it out and cut it into
-    tokens already; nothing was begun then.
+    tokens already; nothing was begun then. ``prediction`` is what the answer is expected to say, or much of it.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -163,6 +163,7 @@ class ChatRequest(InferenceRequest):
     conversation: str | None = None
     keep_state: bool = True
     laid_out: LaidOut | None = None
+    prediction: str = ""
 
     @property
     def callables(self) -> tuple[Tool, ...]:

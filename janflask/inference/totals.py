@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from janflask.inference.deltas import Done
 from janflask.ipc.messages.generation import Timings, Usage
@@ -20,6 +20,8 @@ def total(results: Sequence[Done]) -> Done:
             completion_tokens=sum(usage.completion_tokens for usage in usages),
             cached_tokens=sum(usage.cached_tokens for usage in usages),
             reasoning_tokens=sum(usage.reasoning_tokens for usage in usages),
+            accepted_prediction_tokens=_sum(usage.accepted_prediction_tokens for usage in usages),
+            rejected_prediction_tokens=_sum(usage.rejected_prediction_tokens for usage in usages),
         ),
         Timings(
             cache_n=sum(timing.cache_n for timing in timings),
@@ -30,3 +32,9 @@ def total(results: Sequence[Done]) -> Done:
             queue_ms=sum(timing.queue_ms for timing in timings),
         ),
     )
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    """Of those that are known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None

@@ -17,159 +17,118 @@ Conversations (the side that connected speaks first):
 to an engine    ``Generate`` -> ``Started`` | ``ErrorReply``, then ``Echo``*, ``Chunk``*, a ``Finished`` per choice,
                 ``Done``
                 (or an ``ErrorReply`` at any point). One connection is one generation: closing it cancels.
-                ``GetStats`` -> ``Stats``, ``Tokenize`` -> ``Tokens`` | ``ErrorReply``, ``Detokenize`` -> ``Text`` |
+                ``GetStats`` -> ``Stats``, ``GetMetrics`` -> ``Metrics``,
+                ``Tokenize`` -> ``Tokens`` | ``ErrorReply``, ``Detokenize`` -> ``Text`` |
                 ``ErrorReply``, ``Embed`` -> ``Embeddings`` | ``ErrorReply``, ``GetSpecials`` -> ``Specials``, any
                 number of times.
 to supervisor   ``StartModel`` -> ``State`` (once it runs) | ``ErrorReply``;  ``StopModel`` -> ``State``;
-                ``GetStates`` -> ``States``;  ``StartDownload``, ``CancelDownload`` -> ``State`` | ``ErrorReply``;
+                ``GetStates`` -> ``States``;  ``GetAwaited`` -> ``AwaitedModels``;
+                ``StartDownload``, ``CancelDownload`` -> ``State`` | ``ErrorReply``;
                 ``WatchModel`` -> ``State`` at each change, until the model settles. One request a connection.
 to the runner   ``BeginRun``, ``CancelRun`` -> ``RunChanged`` | ``ErrorReply``;  ``WatchRun`` -> ``RunChanged``, then
                 ``RunSaid`` for the events in its log, and both as they come: each event behind the ``RunChanged`` that
                 it follows from. End of stream after a ``RunChanged`` that is final and all events; an earlier one means
-                that the runner is gone. One request a connection.
+                that the runner is gone. ``GetRunnerStats`` -> ``RunnerStats``. One request a connection.
 engine's birth  on a socket pair that the supervisor made: a spare one says ``Progress`` when it has loaded its code;
                 ``Launch`` -> ``Progress``*, ``Ready`` | ``ErrorReply``;
-                later ``Shutdown``, or ``Retire`` -> ``Retired``. End of stream on it means that the other process is
-                gone.
+                later ``Shutdown``, or ``Retire`` -> ``Retired``; ``Retuned`` whenever knobs have changed. End of stream
+                on it means that the other process is gone.
 =============== ===============================================================================================
 """
 
 from __future__ import annotations
 
+import importlib
 import struct
+from functools import cache
 from typing import Any
 
 import msgspec
 
 from janflask.errors import ProtocolError
-from janflask.ipc.messages.engine import (
-    Chunk,
-    Detokenize,
-    Done,
-    Echo,
-    Embed,
-    Embeddings,
-    Finished,
-    Generate,
-    GetSpecials,
-    GetStats,
-    Launch,
-    Progress,
-    Ready,
-    Retire,
-    Retired,
-    Shutdown,
-    Specials,
-    Started,
-    Stats,
-    Text,
-    Tokenize,
-    Tokens,
-)
-from janflask.ipc.messages.error import ErrorReply
-from janflask.ipc.messages.runner import BeginRun, CancelRun, RunChanged, RunSaid, WatchRun
-from janflask.ipc.messages.supervisor import (
-    CancelDownload,
-    GetStates,
-    StartDownload,
-    StartModel,
-    State,
-    States,
-    StopModel,
-    WatchModel,
-)
 
 MAGIC = b"JF"
 
-VERSION = 4
+VERSION = 6
 
 MAX_PAYLOAD = 64 * 1024 * 1024  # bytes; a 128k-token prompt is about 1 MB
 
 HEADER = struct.Struct(">2sBBI")
 
-Message = (
-    Generate
-    | Started
-    | Chunk
-    | Echo
-    | Finished
-    | Done
-    | ErrorReply
-    | GetStats
-    | Stats
-    | Tokenize
-    | Tokens
-    | Detokenize
-    | Text
-    | Embed
-    | Embeddings
-    | GetSpecials
-    | Specials
-    | StartModel
-    | StopModel
-    | GetStates
-    | StartDownload
-    | CancelDownload
-    | WatchModel
-    | BeginRun
-    | CancelRun
-    | WatchRun
-    | RunChanged
-    | RunSaid
-    | State
-    | States
-    | Launch
-    | Progress
-    | Ready
-    | Shutdown
-    | Retire
-    | Retired
-)
-
-_KINDS: dict[int, type] = {
-    1: Generate,
-    2: Started,
-    3: Chunk,
-    4: Finished,
-    5: Done,
-    6: ErrorReply,
-    7: GetStats,
-    8: Stats,
-    9: Tokenize,
-    10: Tokens,
-    11: Detokenize,
-    12: Text,
-    13: Embed,
-    14: Embeddings,
-    15: Echo,
-    16: StartModel,
-    17: StopModel,
-    18: GetStates,
-    19: State,
-    20: States,
-    21: StartDownload,
-    22: CancelDownload,
-    23: WatchModel,
-    24: BeginRun,
-    25: CancelRun,
-    26: WatchRun,
-    27: RunChanged,
-    28: RunSaid,
-    29: GetSpecials,
-    30: Specials,
-    32: Launch,
-    33: Progress,
-    34: Ready,
-    35: Shutdown,
-    36: Retire,
-    37: Retired,
+# Where in ``messages`` the class of each kind stands. No process speaks all of them, and what it does not speak it does
+# not import: a server's start is mostly imports.
+_KINDS: dict[int, str] = {
+    1: "engine.Generate",
+    2: "engine.Started",
+    3: "engine.Chunk",
+    4: "engine.Finished",
+    5: "engine.Done",
+    6: "error.ErrorReply",
+    7: "engine.GetStats",
+    8: "engine.Stats",
+    9: "engine.Tokenize",
+    10: "engine.Tokens",
+    11: "engine.Detokenize",
+    12: "engine.Text",
+    13: "engine.Embed",
+    14: "engine.Embeddings",
+    15: "engine.Echo",
+    16: "supervisor.StartModel",
+    17: "supervisor.StopModel",
+    18: "supervisor.GetStates",
+    19: "supervisor.State",
+    20: "supervisor.States",
+    21: "supervisor.StartDownload",
+    22: "supervisor.CancelDownload",
+    23: "supervisor.WatchModel",
+    24: "runner.BeginRun",
+    25: "runner.CancelRun",
+    26: "runner.WatchRun",
+    27: "runner.RunChanged",
+    28: "runner.RunSaid",
+    29: "engine.GetSpecials",
+    30: "engine.Specials",
+    32: "engine.Launch",
+    33: "engine.Progress",
+    34: "engine.Ready",
+    35: "engine.Shutdown",
+    36: "engine.Retire",
+    37: "engine.Retired",
+    38: "engine.Retuned",
+    39: "supervisor.GetAwaited",
+    40: "supervisor.AwaitedModels",
+    41: "runner.GetRunnerStats",
+    42: "runner.RunnerStats",
+    43: "engine.GetMetrics",
+    44: "engine.Metrics",
 }
 
-_KIND_OF: dict[type, int] = {cls: kind for kind, cls in _KINDS.items()}
-
-_DECODERS: dict[int, msgspec.msgpack.Decoder[Any]] = {k: msgspec.msgpack.Decoder(cls) for k, cls in _KINDS.items()}
-
 _ENCODER = msgspec.msgpack.Encoder()
+
+
+class Message(msgspec.Struct, frozen=True):
+    """What is said in a frame: the classes in ``messages`` that have a kind."""
+
+
+@cache
+def message_class(kind: int) -> type[Message]:
+    """The class of a ``kind``. Raises ProtocolError when there is none."""
+    if kind not in _KINDS:
+        raise ProtocolError(f"unknown frame kind {kind}")
+    module, _, name = _KINDS[kind].partition(".")
+    found: type[Message] = getattr(importlib.import_module(f"janflask.ipc.messages.{module}"), name)
+    return found
+
+
+@cache
+def _decoder(kind: int) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(message_class(kind))
+
+
+@cache
+def _kind(message: type[Message]) -> int:
+    name = f"{message.__module__.rpartition('.')[2]}.{message.__name__}"
+    return next(kind for kind, known in _KINDS.items() if known == name)
 
 
 def encode(message: Message) -> bytes:
@@ -177,7 +136,7 @@ def encode(message: Message) -> bytes:
     payload = _ENCODER.encode(message)
     if len(payload) > MAX_PAYLOAD:
         raise ProtocolError(f"a {type(message).__name__} of {len(payload)} bytes is over the {MAX_PAYLOAD} byte limit")
-    return HEADER.pack(MAGIC, VERSION, _KIND_OF[type(message)], len(payload)) + payload
+    return HEADER.pack(MAGIC, VERSION, _kind(type(message)), len(payload)) + payload
 
 
 class FrameReader:
@@ -210,9 +169,7 @@ class FrameReader:
             raise ProtocolError(
                 f"the peer speaks protocol version {version}, this process {VERSION}: restart the server"
             )
-        decoder = _DECODERS.get(kind)
-        if decoder is None:
-            raise ProtocolError(f"unknown frame kind {kind}")
+        decoder = _decoder(kind)
         if length > MAX_PAYLOAD:
             raise ProtocolError(f"a frame of {length} bytes is over the {MAX_PAYLOAD} byte limit")
         end = HEADER.size + length
@@ -223,5 +180,5 @@ class FrameReader:
         try:
             message: Message = decoder.decode(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise ProtocolError(f"a {_KINDS[kind].__name__} frame does not fit its type: {error}") from error
+            raise ProtocolError(f"a {message_class(kind).__name__} frame does not fit its type: {error}") from error
         return message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from janflask.errors import ProtocolError
 from janflask.ipc.channel import Channel
@@ -47,14 +47,14 @@ class Outbox:
         self._ended = True
         self._news.set()
 
-    def sending(self, pause: float, timeout: float) -> Iterator[None]:
+    def sending(self, pause: Callable[[], float], timeout: float) -> Iterator[None]:
         """For the outbox's own thread: returns when all has been sent and nothing more comes.
 
-        Gives None after ``pause`` seconds without anything to do. Raises TimeoutError when the peer takes nothing for
+        Gives None after ``pause()`` seconds without anything to do. Raises TimeoutError when the peer takes nothing for
         ``timeout`` seconds, OSError when it is gone, ProtocolError for what cannot be told.
         """
         while True:
-            if not self._news.wait(pause):
+            if not self._news.wait(pause()):
                 yield None
                 continue
             self._news.clear()

@@ -7,11 +7,24 @@ import signal
 from types import FrameType
 from typing import Any
 
+DRAINING_NAME = "draining"  # a file in the runtime folder: the whole server was told to end
+
 
 class Shutdown:
-    """``fileno()`` becomes readable once the end has begun, and stays so."""
+    """``fileno()`` becomes readable once the end has begun, and stays so.
+
+    A process that is forked has one of its own: as long as another held the pipe's writer, its reader would not end.
+    """
 
     def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+        self.begun = False
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        os.close(self._reader)
+        if not self.begun:
+            os.close(self._writer)
         self._reader, self._writer = os.pipe()
         self.begun = False
 
@@ -37,4 +50,5 @@ class Shutdown:
         signal.signal(number, handle)
 
 
-THIS_PROCESS = Shutdown()
+THIS_PROCESS = Shutdown()  # it is told to end, and lets what is under way end by itself
+TIME_IS_UP = Shutdown()  # what is still under way ends now

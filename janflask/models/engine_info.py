@@ -13,8 +13,9 @@ class Knobs:
     kv_unified: bool
     slice_size: int
     cpu_threads: int
-    source: str  # "measured", "remembered", "provisional" (on a busy machine), "pinned" (by the user), "fixed"
+    source: str  # "guessed", "measured", "remembered" (from an earlier start), "pinned" (by the user), "fixed"
     measurements: dict[str, float] = field(default_factory=dict)  # what decided: name -> milliseconds
+    sure: float = 1.0  # which part of what is to be measured is known for sure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class EngineInfo:
     bos_token: str
     eos_token: str
     add_bos: bool
-    can_share_prefix: bool  # false: recurrent or sliding-window memory, prompts are computed again
+    can_share_prefix: bool  # at any token; false: recurrent or sliding-window memory, at checkpoints only
     use_extra_bufts: bool
     knobs: Knobs
     load_seconds: float
@@ -63,5 +64,15 @@ class EngineStats:
     cancelled: int  # since start
     steps: int  # llama_decode calls since start
     idle_seconds: float = 0.0  # since the last request ended; 0 while there is one
+    stalled_seconds: float = 0.0  # since its loop came round, while there is work; 0 while there is none
+    longest_step_seconds: float = 0.0  # that the step under way may take without being a hang
+    kv_busy: int = 0  # of the cells in use, those of sequences being computed
+    asked_tokens: int = 0  # of all prompts, computed or cached; since start
+    looked_up_tokens: int = 0  # of them, those that were looked for in the prefix cache; since start
     forced_tokens: int = 0  # of those generated: not drawn, since nothing else could come; since start
+    kv_bytes: int | None = None  # of the KV cache, what is in RAM now; None where that cannot be told
+    drafted_tokens: int = 0  # guessed ahead, and computed; since start
+    accepted_tokens: int = 0  # of those drafted: they came true; since start
     mask_seconds: float = 0.0  # that everybody's answers were held up by constraints, since start
+    states_restored: int = 0  # KV states and checkpoints that were taken up instead of computing, since start
+    states_refused: int = 0  # ... that llama.cpp did not take or hand out: their tokens were computed; since start

@@ -1,7 +1,8 @@
 """Reads what a GGUF says of itself: its key/value pairs and where its tensors lie. Streams; every length has a limit.
 
 The numbers behind the types are the ``gguf`` package's. Its reader is not used: it maps the file, makes an object of
-every token, and believes the lengths that a file claims, while these files come from anywhere.
+every token, and believes the lengths that a file claims, while these files come from anywhere. A model's first start
+waits for this, so the vocabulary's hundred thousand texts are passed a block of the file at a time.
 
 The layout, little-endian: magic ``GGUF``, version (u32), tensor count (u64), pair count (u64), the pairs (key, type,
 value), the tensors' descriptions (name, dimensions, type, offset), padding to the alignment, the tensors' data.
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from janflask.models.default_layout import CHATML
+from janflask.models.tensor_types import BLOCKS
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -29,27 +31,21 @@ MAX_DIMENSIONS = 8
 MAX_WEIGHTS = 1 << 60  # of a tensor
 MAX_HEADER = 512 * 1024 * 1024  # bytes; the largest vocabularies take about 30 MB
 MAX_KEPT = 1024  # items; an array of whole numbers for each layer is kept
+BLOCK = 256 * 1024  # bytes of a list of texts that are read at once
 
 _LARGE = "tokenizer."  # how the keys of what is large begin; what tells a file's kind stands before
 _LOOKED_FOR = {word.encode() for word in CHATML}
 _LENGTHS = {len(word) for word in _LOOKED_FOR}
+_LENGTH = struct.Struct("<Q")  # stands before a text
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _WHOLE_NUMBERS = frozenset({0, 1, 2, 3, 4, 5, 7, 10, 11})  # and truth values
 
 
 @cache
-def _blocks() -> dict[int, tuple[int, int]]:
-    """ggml's tensor types: weights in a block, bytes of a block. A type that is not here is not measured."""
-    from gguf import GGML_QUANT_SIZES  # here, since it brings NumPy along, and most who import this module read no file
-
-    return {int(kind): sizes for kind, sizes in GGML_QUANT_SIZES.items()}
-
-
-@cache
 def _names(table: str) -> dict[int, str]:
     """The names in one of the package's tables: ``LlamaFileType``, ``PoolingType``."""
-    import gguf
+    import gguf  # here, since it brings NumPy along, and a start needs no names
 
     return {int(item): item.name for item in getattr(gguf, table)}
 
@@ -218,7 +214,6 @@ def _counts(reader: _Reader) -> tuple[int, int, int]:
 
 def _read_tensors(reader: _Reader, count: int) -> tuple[int, int]:
     """Weights over all tensors, and where the last tensor ends, in bytes from the beginning of the data."""
-    blocks = _blocks()
     parameters = end = 0
     for _ in range(count):
         reader.text(MAX_KEY)
@@ -227,7 +222,7 @@ def _read_tensors(reader: _Reader, count: int) -> tuple[int, int]:
             weights *= reader.number("<Q")
         if weights > MAX_WEIGHTS:
             raise GgufError(f"it claims to have a tensor of {weights} weights")
-        block, block_bytes = blocks.get(reader.number("<I"), (1, 0))
+        block, block_bytes = BLOCKS.get(reader.number("<I"), (1, 0))
         end = max(end, reader.number("<Q") + -(-weights // block) * block_bytes)
         parameters += weights
     return parameters, end
@@ -272,8 +267,7 @@ class _Reader:
         kind = self.number("<I")
         count = self.count("<Q", MAX_ARRAY, "items in an array")
         if kind == _STRING:
-            for _ in range(count):
-                self._look_at(self.count("<Q", MAX_STRING, "bytes in a text"))
+            self._pass_texts(count)
         elif kind in _WHOLE_NUMBERS and count <= MAX_KEPT:
             return count, tuple(self.number(_SCALARS[kind]) for _ in range(count))
         elif kind in _SCALARS:
@@ -282,12 +276,28 @@ class _Reader:
             raise GgufError(f"it has an array of the unknown type {kind}")
         return count, ()
 
-    def _look_at(self, length: int) -> None:
-        """Passes a text of a list; it is read only if it can be one of the words that are looked for."""
-        if length not in _LENGTHS:
-            self._skip(length)
-        elif (text := self.take(length)) in _LOOKED_FOR:
-            self.found.add(text)
+    def _pass_texts(self, count: int) -> None:
+        """Passes a list of texts; those as long as a word that is looked for are looked at."""
+        block, at = b"", 0
+        for _ in range(count):
+            if at + _LENGTH.size > len(block):
+                block, at = self._block(block[at:], _LENGTH.size), 0
+            (length,) = _LENGTH.unpack_from(block, at)
+            end = at + _LENGTH.size + length
+            if end > len(block):
+                if length > MAX_STRING:
+                    raise GgufError(f"it claims to have {length} bytes in a text; {MAX_STRING} is the limit")
+                block, at, end = self._block(block[at:], end - at), 0, end - at
+            if length in _LENGTHS and (text := block[end - length : end]) in _LOOKED_FOR:
+                self.found.add(text)
+            at = end
+        unread = len(block) - at
+        self._file.seek(-unread, os.SEEK_CUR)
+        self._left += unread
+
+    def _block(self, rest: bytes, least: int) -> bytes:
+        """``rest`` and what comes behind it in the file: ``least`` bytes together, or a block more if there is one."""
+        return rest + self.take(max(least - len(rest), min(BLOCK, self._left)))
 
     def _skip(self, length: int) -> None:
         self._spend(length)

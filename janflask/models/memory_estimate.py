@@ -1,17 +1,19 @@
 """How much memory a model will take, told from its header alone: weights, KV cache, and what computing needs.
 
-The figures are upper bounds of what llama.cpp allocates: layers with a sliding window are counted in full, and the
-scores of attention as if flash attention were off. A KV cache shared by all sequences (``kv_unified``) without flash
+The figures are upper bounds of what llama.cpp allocates. What each layer keeps ``memory_shape.py`` tells; the scores of
+attention count as if flash attention were off. A KV cache shared by all sequences (``kv_unified``) without flash
 attention can need more for computing, as far as its cells are used at once.
+
+Beside it an engine may keep KV states that have no slot, and checkpoints, within a budget of its own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from janflask.models.engine_settings import CACHE_TYPES, EngineSettings
 from janflask.models.gguf_header import GgufHeader
+from janflask.models.memory_shape import Shape
 
 DEFAULT_CTX_LEN = 8192
 DEFAULT_PARALLEL = 8
@@ -22,7 +24,7 @@ MATRIX_LIMIT = 256 << 20  # bytes of attention scores above which embeddings are
 PROCESS_BYTES = 72 << 20  # an engine's own code and libraries
 TOKEN_BYTES = 448  # an entry of the vocabulary, in llama.cpp and in the engine
 CELLS_STEP = 256  # llama.cpp rounds a sequence's cells up to a multiple of it
-MAX_LAYERS = 4096
+CELL_BYTES = 48  # llama.cpp's notes on a cell: its position, and the sequences that it belongs to
 FLOAT = 4  # bytes
 
 
@@ -38,18 +40,34 @@ class Estimate:
     weights: int
     kv: int
     compute: int
+    states: int = 0  # of KV beside the slots: what the engine may come to keep there
 
     @property
     def total(self) -> int:
-        return self.weights + self.kv + self.compute
+        return self.weights + self.kv + self.compute + self.states
 
     def __add__(self, other: Estimate) -> Estimate:
-        return Estimate(self.weights + other.weights, self.kv + other.kv, self.compute + other.compute)
+        return Estimate(
+            self.weights + other.weights,
+            self.kv + other.kv,
+            self.compute + other.compute,
+            self.states + other.states,
+        )
 
 
-def default_ctx_len(header: GgufHeader) -> int:
-    """Tokens of one conversation when nobody says how many: what the model was trained for, at most 8192."""
-    return min(DEFAULT_CTX_LEN, header.context_length or DEFAULT_CTX_LEN)
+def default_ctx_len(trained: int | None) -> int:
+    """Tokens of one conversation that nobody has to ask for: what the model was trained for, at most 8192."""
+    return min(DEFAULT_CTX_LEN, trained or DEFAULT_CTX_LEN)
+
+
+def longer_ctx_lens(trained: int | None) -> tuple[int, ...]:
+    """What is better still, if there is room: what the model was trained for, then half of it, and so on."""
+    found = []
+    length = trained or 0
+    while length > DEFAULT_CTX_LEN:
+        found.append(length)
+        length //= 2
+    return tuple(found)
 
 
 def embeds_alone(header: GgufHeader, settings: EngineSettings) -> bool:
@@ -62,7 +80,7 @@ def engine_estimate(
 ) -> Estimate:
     """What an engine takes with these settings: to make text, or embeddings, or both. Arguments as for ``estimate``."""
     if embeds_alone(header, settings):
-        return Estimate(weights_bytes, 0, _own(_Shape(header))) + embedding_estimate(header, settings, ctx_len)
+        return Estimate(weights_bytes, 0, _own(Shape(header))) + embedding_estimate(header, settings, ctx_len)
     text = estimate(
         header,
         weights_bytes,
@@ -72,6 +90,7 @@ def engine_estimate(
         cache_type_v=settings.cache_type_v,
         batch=batch,
         kv_cells=settings.kv_cells,
+        flash_attn=settings.flash_attn,
     )
     return text + embedding_estimate(header, settings, ctx_len) if settings.embedding else text
 
@@ -86,6 +105,7 @@ def estimate(
     cache_type_v: str = "f16",
     batch: int = 512,
     kv_cells: int | None = None,
+    flash_attn: bool | None = None,
 ) -> Estimate:
     """What an engine takes that runs this model.
 
@@ -97,14 +117,19 @@ def estimate(
         cache_type_k, cache_type_v: keys of ``CACHE_TYPES``.
         batch: tokens that are computed at once.
         kv_cells: tokens of all conversations together, if not ``ctx_len`` for each.
+        flash_attn: None: nobody knows yet.
     """
-    shape = _Shape(header)
+    shape = Shape(header, padded=flash_attn is not True)
     stream = _rounded(ctx_len)
     cells = _rounded(kv_cells) if kv_cells is not None else stream * n_parallel
-    kv = _cache(shape, cells, cache_type_k, cache_type_v) + n_parallel * shape.state_values * FLOAT
+    short = _rounded(shape.window + batch) if shape.window else 0
+    kv = _cache(shape, cells, min(cells, n_parallel * short), cache_type_k, cache_type_v)
+    states = n_parallel * shape.state_values * FLOAT
     width = stream if kv_cells is None else cells
-    compute = _passing(shape, batch, (shape.heads + 1) * width * batch * FLOAT)  # and a mask
-    return Estimate(weights_bytes, kv, compute + n_parallel * shape.vocabulary * FLOAT + _own(shape))
+    masks = width + min(width, short)
+    compute = _passing(shape, batch, (shape.heads * width + masks) * batch * FLOAT)
+    notes = cells * CELL_BYTES
+    return Estimate(weights_bytes, kv + states, compute + notes + n_parallel * shape.vocabulary * FLOAT + _own(shape))
 
 
 def embedding_estimate(header: GgufHeader, settings: EngineSettings, ctx_len: int) -> Estimate:
@@ -112,7 +137,7 @@ def embedding_estimate(header: GgufHeader, settings: EngineSettings, ctx_len: in
 
     llama.cpp keeps a row of logits for every token of a decode there.
     """
-    shape = _Shape(header)
+    shape = Shape(header)
     cells = max(EMBEDDING_BATCH, _rounded(min(ctx_len, header.context_length or ctx_len)))
     in_slices = header.is_causal and header.pooling in (None, "last")
     batch = EMBEDDING_BATCH if in_slices else cells
@@ -121,70 +146,27 @@ def embedding_estimate(header: GgufHeader, settings: EngineSettings, ctx_len: in
     if settings.flash_attn or (settings.flash_attn is None and scores > MATRIX_LIMIT):
         scores = 0
     rows = batch * (shape.vocabulary + shape.width) * FLOAT
-    kv = _cache(shape, cells, settings.cache_type_k, settings.cache_type_v) + shape.state_values * FLOAT
+    kv = _cache(shape, cells, cells, settings.cache_type_k, settings.cache_type_v) + shape.state_values * FLOAT
     return Estimate(0, kv, _passing(shape, batch, scores + mask) + rows)
 
 
-def _cache(shape: _Shape, cells: int, type_k: str, type_v: str) -> int:
-    per_cell = shape.k_values * CACHE_TYPES[type_k].value_bytes + shape.v_values * CACHE_TYPES[type_v].value_bytes
-    return int(cells * per_cell)
+def _cache(shape: Shape, cells: int, short: int, type_k: str, type_v: str) -> int:
+    """Bytes of ``cells`` in the layers that see everything, and of ``short`` in those with a window."""
+    keys, values = (
+        cells * whole + short * windowed for whole, windowed in zip(shape.whole, shape.windowed, strict=True)
+    )
+    return int(keys * CACHE_TYPES[type_k].value_bytes + values * CACHE_TYPES[type_v].value_bytes)
 
 
-def _passing(shape: _Shape, batch: int, attention: int) -> int:
+def _passing(shape: Shape, batch: int, attention: int) -> int:
     """A buffer that every layer uses again: for ``attention``, or at the end for the logits, whichever is more."""
     activations = 6 * shape.width + 3 * shape.feed_forward
     return max(attention, batch * shape.vocabulary * FLOAT) + batch * activations * FLOAT
 
 
-def _own(shape: _Shape) -> int:
+def _own(shape: Shape) -> int:
     """The process itself, with the vocabulary."""
     return shape.vocabulary * TOKEN_BYTES + PROCESS_BYTES
-
-
-class _Shape:
-    """The sizes in a header that memory depends on. What is missing, or no sensible number, counts as nothing."""
-
-    def __init__(self, header: GgufHeader) -> None:
-        self._header = header
-        self.layers = min(MAX_LAYERS, self._number("block_count"))
-        self.width = self._number("embedding_length")
-        self.vocabulary = self._vocabulary()
-        self.feed_forward = max(self._by_layer("feed_forward_length"), default=0)
-        heads = self._by_layer("attention.head_count")
-        kv_heads = self._by_layer("attention.head_count_kv") or heads
-        self.heads = max(heads, default=0)
-        head_width = self.width // self.heads if self.heads else 0
-        self.k_values = sum(kv_heads) * (self._number("attention.key_length") or head_width)
-        self.v_values = sum(kv_heads) * (self._number("attention.value_length") or head_width)
-        self.state_values = self.layers * self._recurrent()
-
-    def _recurrent(self) -> int:
-        """Numbers that a recurrent layer remembers of a conversation, however long it is; all layers count as one."""
-        inner, state = self._number("ssm.inner_size"), self._number("ssm.state_size")
-        if inner:
-            groups = self._number("ssm.group_count")
-            return inner * state + max(0, self._number("ssm.conv_kernel") - 1) * (inner + 2 * groups * state)
-        head = self._number("wkv.head_size")
-        return self.width * (head + max(2, self._number("token_shift_count"))) if head else 0
-
-    def _vocabulary(self) -> int:
-        return self._number("vocab_size") or _sensible(self._header.pairs.get("tokenizer.ggml.tokens"))
-
-    def _number(self, key: str) -> int:
-        return _sensible(self._header.pairs.get(f"{self._header.architecture}.{key}"))
-
-    def _by_layer(self, key: str) -> list[int]:
-        """A number for each layer, whether the file has one for all or a list of them; empty if it has neither."""
-        listed = self._header.arrays.get(f"{self._header.architecture}.{key}")
-        if listed is not None:
-            return [_sensible(number) for number in listed[: self.layers]]
-        number = self._number(key)
-        return [number] * self.layers if number else []
-
-
-def _sensible(value: Any) -> int:
-    """A file may claim anything: a number that could not be a size counts as 0."""
-    return value if isinstance(value, int) and 0 <= value < 1 << 24 else 0
 
 
 def _rounded(cells: int) -> int:

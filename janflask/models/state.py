@@ -65,5 +65,6 @@ class ModelState:
     restarts: int = 0  # after crashes, since the model was last started on request
     notes: tuple[str, ...] = ()  # what a user should know, e.g. "runs without repacked weights: ..."
     info: EngineInfo | None = None
-    memory_bytes: int | None = None  # what it takes of the memory budget, while it has an engine
+    memory_bytes: int | None = None  # what it was promised of the memory budget, while it has an engine
+    used_bytes: int | None = field(default=None, compare=False)  # of it, what is in RAM now: changes all the time
     download: DownloadState | None = None  # while there is one, and after it failed

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from janflask.errors import SettingsError
 from janflask.files.locks import try_lock
+from janflask.ipc.shutdown import DRAINING_NAME
 
 CHANNEL_VARIABLE = "JANFLASK_SUPERVISOR_FD"  # the supervisor's end of its socket pair with the launcher
 MAX_SOCKET_PATH = 104  # bytes with the closing NUL: sockaddr_un on macOS and the BSDs; Linux has 108
@@ -96,7 +97,7 @@ def check_socket_path(path: Path) -> None:
 def clear(path: Path) -> None:
     """Removes the files that a server keeps in its runtime folder, all but the lock."""
     for name in path.iterdir():
-        if name.suffix in (".sock", ".json", ".tmp", ".places"):
+        if name.name == DRAINING_NAME or name.suffix in (".sock", ".json", ".tmp", ".places", ".counts"):
             name.unlink(missing_ok=True)
 
 

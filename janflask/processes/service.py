@@ -12,6 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 from janflask.errors import SettingsError
+from janflask.processes import logs
 from janflask.processes.runtime_dir import CHANNEL_VARIABLE, check_private
 from janflask.settings import Settings
 
@@ -25,15 +26,13 @@ def main(who: str, serve: Callable[[Settings, Path, Say], None]) -> int:
 
     ``serve`` calls its last argument once somebody can be answered.
     """
-    logging.basicConfig(
-        level=logging.INFO,
-        format="[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s",
-        datefmt="%Y-%m-%d %H:%M:%S %z",
-    )
+    logs.configure(who, os.environ.get("JANFLASK_LOG_FORMAT", ""), "info")
     channel = os.environ.pop(CHANNEL_VARIABLE, None)
     try:
         settings = Settings.from_env()
         logging.getLogger().setLevel(settings.log_level.upper())
+        if settings.log_prompts:
+            logs.let_words_through()
         runtime_dir = settings.runtime_dir
         if runtime_dir is None:
             raise SettingsError(f"JANFLASK_RUNTIME_DIR: the {who} needs one", param="JANFLASK_RUNTIME_DIR")

@@ -7,6 +7,7 @@ import time
 from contextlib import closing
 from dataclasses import replace
 
+from janflask.access.caller import working_for
 from janflask.container import Services
 from janflask.errors import (
     ClientDisconnectedError,
@@ -66,6 +67,7 @@ class Execution:
 
         When this process ends it returns with the run as far as it is. A run whose thread is deleted is forgotten.
         """
+        working_for.set(self._live.run.key_id)
         try:
             ending = self._ending()
             if ending is not None:

@@ -8,18 +8,23 @@ them down and says that it is to go on; only its time is looked after.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import replace
 
 from janflask.container import Services
 from janflask.errors import InvalidRequestError, JanflaskError, NotFoundError, StoreDamagedError, UnavailableError
 from janflask.files import ids
+from janflask.ipc.messages.runner import RunnerStats
 from janflask.runner.execution import Execution
 from janflask.runner.live import Halt, LiveRun, Watcher
+from janflask.runner.loading import CLOSING
 from janflask.services.endings import failed
 from janflask.services.run_calls import seen
 from janflask.services.run_told import told
@@ -54,6 +59,7 @@ class Runner:
         self._lock = threading.Lock()  # guards what follows
         self._lives: dict[Key, LiveRun] = {}
         self._parked: dict[Key, int] = {}  # runs that wait for outputs, and when they expire
+        self._ended: Counter[str] = Counter()
         self._closing = threading.Event()
         self._clock = threading.Thread(target=self._watch_clock, name="clock", daemon=True)
         self._clock.start()
@@ -100,6 +106,13 @@ class Runner:
         watcher(None)
         yield
 
+    def stats(self) -> RunnerStats:
+        """How many runs there are, and how those ended that did here."""
+        with self._lock:
+            begun = sum(live.future is not None and live.future.running() for live in self._lives.values())
+            waiting = len(self._lives) - begun
+            return RunnerStats(begun, waiting, len(self._parked), dict(self._ended), os.getpid())
+
     def recover(self) -> None:
         """Goes on with every run that was left in the middle."""
         for thread_id, run_id in list(self._runs.all_open()):
@@ -137,7 +150,7 @@ class Runner:
                 self._parked[key] = run.expires_ms
                 return run, None
             if self._closing.is_set():
-                raise UnavailableError("the server is shutting down; the run goes on after its start", retry_after=1)
+                raise UnavailableError(CLOSING, retry_after=1)
             try:
                 events = self._runs.events(thread_id, run_id)
             except StoreDamagedError as error:  # nobody knows behind what to go on
@@ -149,7 +162,7 @@ class Runner:
             elif run.status is RunStatus.REQUIRES_ACTION:
                 live.halt(Halt.EXPIRED)
             self._lives[key] = live
-            live.future = self._pool.submit(self._carry_out, live)
+            live.future = self._pool.submit(copy_context().run, self._carry_out, live)
             return run, live
 
     def _carry_out(self, live: LiveRun) -> None:
@@ -163,6 +176,8 @@ class Runner:
             with self._lock:
                 if self._lives.get(key) is live:
                     del self._lives[key]
+                if live.run.status.is_final:
+                    self._ended[live.run.status.value] += 1
             live.leave()
             if waits:
                 self._park(key)

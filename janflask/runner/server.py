@@ -2,43 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from janflask.errors import ProtocolError
 from janflask.ipc.channel import Channel
 from janflask.ipc.frames import Message
-from janflask.ipc.messages.runner import BeginRun, CancelRun, RunChanged, RunSaid, WatchRun
 from janflask.ipc.outbox import Outbox
+from janflask.ipc.request_id import CURRENT
+from janflask.processes.looks import Looks
 from janflask.processes.questions import QUESTION_TIMEOUT, QuestionServer
-from janflask.runner.live import Change
-from janflask.runner.runner import Runner
-from janflask.storage.records import Run
 
-WATCH_PAUSE = 0.25  # seconds between two looks at whether a watcher is still there
+if TYPE_CHECKING:
+    from janflask.runner.live import Change
+    from janflask.runner.runner import Runner
 
-
-def runner_server(path: Path, runner: Runner) -> QuestionServer:
-    """Answers for ``runner``. Raises what QuestionServer does."""
-    return QuestionServer(path, "runner", lambda question, channel: _answer(runner, question, channel))
+_LOOKS = Looks()  # at whether watchers are still there
 
 
-def _answer(runner: Runner, question: Message, channel: Channel) -> Iterator[Message | None]:
+def runner_server(
+    path: Path, made: Callable[[], Runner], told: Callable[[], Runner | None] | None = None
+) -> QuestionServer:
+    """Answers for what ``made`` gives when somebody asks. Raises what QuestionServer does.
+
+    ``told`` is the runner if there is one already: how many runs there are is no reason to make it.
+    """
+    return QuestionServer(path, "runner", lambda question, channel: _answer(made, told or made, question, channel))
+
+
+def _answer(
+    made: Callable[[], Runner], told: Callable[[], Runner | None], question: Message, channel: Channel
+) -> Iterator[Message | None]:
+    from janflask.ipc.messages.runner import GetRunnerStats, RunnerStats  # here: see ``loading``
+
+    if not isinstance(question, GetRunnerStats):
+        yield from _carried_out(made(), question, channel)
+        return
+    runner = told()
+    yield RunnerStats(0, 0, 0, {}, os.getpid()) if runner is None else runner.stats()
+
+
+def _carried_out(runner: Runner, question: Message, channel: Channel) -> Iterator[Message | None]:
+    from janflask.ipc.messages.runner import BeginRun, CancelRun, RunChanged, WatchRun
+
     match question:
-        case BeginRun(thread_id, run_id):
+        case BeginRun(thread_id, run_id, request_id):
+            CURRENT.set(request_id)  # of this question's thread, and of the one that the run gets
             yield RunChanged(runner.begin(thread_id, run_id))
         case CancelRun(thread_id, run_id):
             yield RunChanged(runner.cancel(thread_id, run_id))
         case WatchRun(thread_id, run_id):
             outbox = Outbox(channel)
-            with runner.watched(thread_id, run_id, lambda change: _tell(outbox, change)):
-                yield from outbox.sending(WATCH_PAUSE, QUESTION_TIMEOUT)
+            with runner.watched(thread_id, run_id, lambda change: _tell(outbox, change)), _LOOKS.one() as pause:
+                yield from outbox.sending(pause, QUESTION_TIMEOUT)
         case _:
             raise ProtocolError(f"the runner answers no {type(question).__name__}")
 
 
 def _tell(outbox: Outbox, change: Change | None) -> None:
+    from janflask.ipc.messages.runner import RunChanged, RunSaid
+
     if change is None:
         outbox.end()
     else:
-        outbox.put(RunChanged(change) if isinstance(change, Run) else RunSaid(*change))
+        outbox.put(RunSaid(*change) if isinstance(change, tuple) else RunChanged(change))

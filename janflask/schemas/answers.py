@@ -45,6 +45,12 @@ class CompletionTokensDetailsSchema(ma.Schema):
     """What the completion's tokens were."""
 
     reasoning_tokens = _whole("Tokens of what was thought before the answers, with the markers around it.")
+    accepted_prediction_tokens = _whole(
+        "Tokens that were guessed ahead, from the prompt or a prediction, and came true."
+    )
+    rejected_prediction_tokens = _whole(
+        "Tokens that were guessed ahead and are in no answer. They are not counted above, but by OpenAI's own servers."
+    )
 
 
 class UsageSchema(ma.Schema):
@@ -196,6 +202,28 @@ class CompletionSchema(AnswerSchema):
 
     object = _text("Always `text_completion`.")
     choices = fields.List(fields.Nested(CompletionChoiceSchema))
+
+
+class LivenessSchema(ma.Schema):
+    """This worker answers."""
+
+    status = _text("Always `ok`.")
+
+
+class MissingSchema(ma.Schema):
+    """What has to be up and is not."""
+
+    kind = fields.String(validate=validate.OneOf(["process", "model"]))
+    name = _text("The model's id, or `supervisor` or `runner`.")
+    reason = _text("How it is, and why where that is known.")
+
+
+class ReadinessSchema(ma.Schema):
+    """Whether the server can take requests."""
+
+    status = fields.String(validate=validate.OneOf(["ready", "not_ready"]))
+    draining = fields.Boolean(metadata={"description": "The server was told to end."})
+    missing = fields.List(fields.Nested(MissingSchema))
 
 
 class HealthSchema(ma.Schema):

@@ -29,6 +29,19 @@ FUNCTION = "function"  # the role of a tool's result before there were tools
 OLD_CALL = "call00000"  # the id of a call that has none
 
 
+CONTENT_FORMS = [
+    {"type": "string"},
+    {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["type", "text"],
+            "properties": {"type": {"type": "string", "enum": ["text"]}, "text": {"type": "string"}},
+        },
+    },
+]
+
+
 class MessageContent(fields.Field[str]):
     """A string, or a list of text parts, which are joined by newlines."""
 
@@ -71,17 +84,7 @@ class MessageSchema(Base):
         allow_none=True,
         metadata={
             "description": "What is said: text, or text parts (joined by newlines). An assistant's may be null.",
-            "oneOf": [
-                {"type": "string"},
-                {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "required": ["type", "text"],
-                        "properties": {"type": {"type": "string", "enum": ["text"]}, "text": {"type": "string"}},
-                    },
-                },
-            ],
+            "oneOf": CONTENT_FORMS,
             "nullable": True,
             "example": "Why is the sky blue?",
         },
@@ -203,6 +206,21 @@ class ConversationSchema(ThinkingFields, ToolsSchema):
         }
 
 
+class PredictionSchema(Base):
+    """What an answer is expected to say."""
+
+    type = Text(required=True, validate=one_of(("content",)), metadata={"example": "content"})
+    content = MessageContent(
+        required=True,
+        error_messages={"required": "is required", "null": "must not be null"},
+        metadata={
+            "description": "A text, or text parts (joined by newlines).",
+            "oneOf": CONTENT_FORMS,
+            "example": "The whole file, of which the answer changes a line.",
+        },
+    )
+
+
 class ChatRequestSchema(ConstraintFields, ConversationSchema, InferenceSchema):
     """A conversation to go on with, and how."""
 
@@ -230,6 +248,14 @@ class ChatRequestSchema(ConstraintFields, ConversationSchema, InferenceSchema):
     )
     logprobs = optional_flag("Answer with the log-probability of each token.", default=False)
     top_logprobs = sampling_whole("top_logprobs", "With `logprobs`: so many of the likeliest tokens at each place.")
+    prediction = fields.Nested(
+        PredictionSchema,
+        allow_none=True,
+        metadata={
+            "description": "What the answer will say, or much of it. It comes sooner where it says that, and is the "
+            "same without. It goes with every other field; a stored answer does without it."
+        },
+    )
     store = optional_flag(
         "Keep the conversation and its answer: it goes on when its client leaves, and can be had again by its id.",
         default=False,
@@ -265,5 +291,6 @@ class ChatRequestSchema(ConstraintFields, ConversationSchema, InferenceSchema):
             **of_calls(data),
             splits_reasoning=splits,
             thought_tokens=limit,
+            prediction=data["prediction"]["content"] if "prediction" in data else "",
             **common,
         )

@@ -30,7 +30,11 @@ class KnobsSchema(ma.Schema):
     kv_unified = fields.Boolean()
     slice_size = _whole("Prompt tokens of a step that also generates.")
     cpu_threads = fields.Integer()
-    source = _text("`measured` at this start, `remembered` from an earlier one, or `pinned` by settings.")
+    source = _text(
+        "`guessed`; `measured` since this start, or `remembered` from an earlier one; `pinned` by settings; `fixed` "
+        "where there is nothing to choose."
+    )
+    sure = _number("Which part of what is to be measured is known for sure, 0 to 1.")
     measurements = fields.Dict(
         keys=fields.String(), values=fields.Float(), metadata={"description": "What decided, in milliseconds."}
     )
@@ -42,11 +46,17 @@ class RuntimeSchema(ma.Schema):
     ctx_len = _whole("Tokens of one conversation.")
     n_parallel = _whole("Sequences generated at once.")
     kv_cells = _whole("Tokens the KV cache holds over all sequences.")
-    prefix_sharing = fields.Boolean(metadata={"description": "Computed prompt prefixes can be used again."})
+    prefix_sharing = fields.Boolean(
+        metadata={
+            "description": "Computed prompt prefixes can be used again from any token on. False: from checkpoints on, "
+            "where messages end (a sliding window, a recurrent or hybrid memory)."
+        }
+    )
     use_extra_bufts = fields.Boolean(metadata={"description": "llama.cpp's repacked CPU weights are in use."})
     knobs = fields.Nested(KnobsSchema)
     load_seconds = fields.Float()
-    memory_bytes = _whole("What it takes of the memory budget.", nullable=True)
+    memory_bytes = _whole("What it was promised of the memory budget: all that it may come to use.", nullable=True)
+    used_bytes = _whole("What it has in RAM now, its weights included.", nullable=True)
     embedding_width = _whole("Numbers in a vector, if it serves embeddings.", nullable=True)
     pid = _whole("The engine's process.", nullable=True)
     started_at = _whole("Seconds since the epoch.", nullable=True)
@@ -62,16 +72,26 @@ class StatsSchema(ma.Schema):
     waiting = _whole("Requests in the queue.")
     kv_cells = _whole("Tokens the KV cache holds.")
     kv_used = _whole("Tokens in it.")
+    kv_busy = _whole("Of them, those of sequences being generated.")
+    kv_bytes = _whole("What of it is in RAM now; null where that cannot be told.", nullable=True)
     requests = _whole("Requests since the start.")
     prompt_tokens = _whole("Prompt tokens computed since the start.")
     cached_tokens = _whole("Prompt tokens taken from the prefix cache since the start.")
+    asked_tokens = _whole("Tokens of all prompts since the start, computed or cached.")
+    looked_up_tokens = _whole("Of them, those that were looked for in the prefix cache.")
     generated_tokens = _whole("Tokens generated since the start.")
     preempted = _whole("Sequences put back because the KV cache ran short, since the start.")
     cancelled = _whole("Sequences cancelled since the start.")
     steps = _whole("Decode steps since the start.")
     idle_seconds = _number("Seconds since the last request ended; 0 while there is one.")
+    stalled_seconds = _number("Seconds since its loop came round while it has work; 0 while it has none.")
+    longest_step_seconds = _number("Seconds that the step under way may take without being taken for a hang.")
     forced_tokens = _whole("Of the tokens generated, those that were not drawn: nothing else could come.")
+    drafted_tokens = _whole("Tokens guessed ahead and computed since the start.")
+    accepted_tokens = _whole("Of these, those that came true.")
     mask_seconds = _number("Seconds that answers were held up by their constraints, since the start.")
+    states_restored = _whole("KV states and checkpoints taken up instead of computing, since the start.")
+    states_refused = _whole("Those of them that llama.cpp did not take or hand out: what they held was computed.")
 
 
 class DownloadSchema(ma.Schema):

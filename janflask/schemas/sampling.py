@@ -151,7 +151,7 @@ class InferenceSchema(Base):
     seed = sampling_whole(
         "seed",
         "The same seed, request and batch give the same answer; other requests in the batch, a cached prompt or a "
-        "unified KV can change the rounding and with it a close choice. -1: any.",
+        "unified KV can change the rounding and with it a close choice, unless the model is `reproducible`. -1: any.",
     )
     temperature = sampling_number("temperature", "0 always takes the likeliest token.", 0.8)
     dynatemp_range = sampling_number(

@@ -19,6 +19,7 @@
 ``downloads``: Downloads of models: checked here, fetched in the supervisor's care
 ``endings``: How runs end, and how they come to wait: the fields of a run that this sets
 ``files``: Uploaded files: received in pieces, described, handed out, and deleted only when nobody holds them
+``health``: Whether the server can take requests: what of it should be up and is not
 ``inherited``: What a run takes over: parameters and settings of its thread, the thread's entry of the assistant, the
     assistant
 ``item_lines``: One draft of an item as a line of a thread, and one item as a draft
@@ -32,6 +33,7 @@
 ``model_import``: A GGUF file of this machine becomes a model: linked, copied, or named where it lies. Never half of one
 ``models``: Models as the API sees them: what is on disk joined with what the supervisor runs
 ``overrides``: ``settings`` that a client sends, of a model, a thread or an assistant: what a model is started with
+``own_runner``: The runner, as far as it has to do with threads that are to be seen
 ``paging``: Pages of lists, out of what a client asks for
 ``prompts``: What the model is shown of a run's thread, or of a conversation that is answered without being stored
 ``replies``: The messages that a run makes, at any time of the run

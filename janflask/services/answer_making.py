@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+from janflask.access.caller import working_for
 from janflask.errors import ConflictError, InvalidRequestError, RequestTooLargeError
 from janflask.files import ids
 from janflask.inference import leftovers
@@ -95,6 +96,7 @@ class AnswerMaker:
             step_id=ids.new_id(STEP),
             created_ms=now,
             expires_ms=now + int(self._settings.run_timeout * 1000),
+            key_id=working_for.get(),
             model=model,
             instructions=draft.instructions or "",
             parameters=draft.parameters,

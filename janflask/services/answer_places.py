@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from janflask.access.caller import working_for
 from janflask.errors import InvalidRequestError, NotFoundError
 from janflask.files import ids
 from janflask.ipc.clients.runner import RunnerClient
@@ -27,7 +28,8 @@ class Place:
     """``messages`` are all that comes before the answer's input, of ``thread`` (None: a new one).
 
     ``may_stay``: the answer may be given in the thread itself, as long as ``still()`` is so. Otherwise it gets a thread
-    of its own, with these messages. ``field`` is that of the request that names all this.
+    of its own, with these messages: also where the thread is another key's, which an administrator may go on from.
+    ``field`` is that of the request that names all this.
     """
 
     thread: Thread | None = None
@@ -105,7 +107,7 @@ class Places:
             thread,
             tuple(messages[: end + 1]),
             run,
-            may_stay=run.kind is RunKind.RESPONSE and not run.in_conversation,
+            may_stay=run.kind is RunKind.RESPONSE and not run.in_conversation and thread.owner == working_for.get(),
             still=lambda: list(self._threads.message_ids(run.thread_id)[-1:]) == [last],
             field="previous_response_id",
         )

@@ -3,7 +3,8 @@
 What decides how a prompt begins is, in this order: the model, the tools, what the model is told first, the variables of
 its chat template, and the messages. A fingerprint has a keyed hash of each of them and no text. A stored response is
 compared by what is stored of it; of other requests the fingerprint is kept, if it is asked for, in
-``cache/prompts/<id>.json``, where all workers find it, the newest ``MOST`` of them.
+``cache/prompts/<id>.json``, where all workers find it, the newest ``MOST`` of them. With keys it is
+``<id>@<key>.json``, and found by that key alone: who could compare a request with another's would learn what that said.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from janflask.access.caller import working_for
 from janflask.files import by_path, ids
 from janflask.files.disk import READ, opened_root
 from janflask.services.seals import Seals
@@ -149,7 +151,8 @@ class CacheDiagnostics:
         return found if len(found.pieces) == len(found.lengths) else None
 
     def _path(self, answer_id: str) -> Path:
-        return self._folder / (answer_id + SUFFIX)
+        owner = working_for.get()
+        return self._folder / f"{answer_id}{'' if owner is None else f'@{owner}'}{SUFFIX}"
 
     def _forget_old(self) -> None:
         kept: list[tuple[int, str]] = []

@@ -18,6 +18,8 @@ from janflask.models.known_fields import ALIASES
 from janflask.models.state import ModelStatus
 from janflask.services.overrides import FILE_SETTINGS, check_file, checked_settings, refuse_settings
 from janflask.settings import Settings
+from janflask.webhooks.events import of_model
+from janflask.webhooks.outbox import Outbox
 
 ALIVE = frozenset({ModelStatus.STARTING, ModelStatus.RUNNING, ModelStatus.STOPPING})
 
@@ -44,6 +46,7 @@ class ModelChangeService:
         self._root = settings.models_dir
         self._disk = Disk(durable=settings.durability == "disk")
         self._locks = FolderLocks(settings.lock_timeout)
+        self._telling = Outbox(settings).telling
 
     def modify(self, name: str, changes: ModelChanges) -> ModelCard:
         """The model, named by id or source URL, with ``changes`` in its ``model.json``; what is not named stays.
@@ -63,7 +66,8 @@ class ModelChangeService:
             data = json.dumps(content, indent=2, ensure_ascii=False).encode("utf-8", "replace")
             if len(data) > MAX_MODEL_FILE:
                 raise RequestTooLargeError(f"{MODEL_FILE} of {what} would be larger than {MAX_MODEL_FILE} bytes")
-            self._disk.replace(fd, MODEL_FILE, data)
+            with self._telling(of_model("updated", model_id)):
+                self._disk.replace(fd, MODEL_FILE, data)
         return self._catalog.get(model_id)
 
     def delete(self, name: str, status_of: StatusOf) -> str:
@@ -74,7 +78,8 @@ class ModelChangeService:
         found = self._catalog.find(name)
         model_id, folder = found.id, self._root / found.folder
         what = f"model {model_id}"
-        with self._locks.exclusive(folder, what), translated(what):
+        told = self._telling(of_model("deleted", model_id), alone=True)
+        with self._locks.exclusive(folder, what), translated(what), told:
             check_idle(model_id, status_of)
             gone = self._disk.retire(self._root, found.folder)
             try:

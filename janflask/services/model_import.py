@@ -18,6 +18,8 @@ from janflask.models.model_files import is_gguf_name, is_model_name, is_projecto
 from janflask.models.publish import Origin, check_holds_none, describe, publish
 from janflask.models.split_names import part_paths, split_name
 from janflask.settings import Settings
+from janflask.webhooks.events import of_model
+from janflask.webhooks.outbox import Outbox
 
 BLOCK = 4 << 20  # bytes copied at once
 MARGIN = 64 << 20  # bytes that stay free on the disk after a copy
@@ -67,6 +69,7 @@ class ModelImportService:
         self._root = settings.models_dir
         self._catalog = catalog
         self._disk = Disk(durable=settings.durability == "disk")
+        self._telling = Outbox(settings).telling
 
     def add(
         self, path: Path, *, way: Way | None = None, model_id: str | None = None, name: str | None, progress: Progress
@@ -99,7 +102,10 @@ class ModelImportService:
         ]
         source = files[0].url
         try:
-            publish(self._root, model_id, staging, source=source, files=files, name=name, durable=self._disk.durable)
+            with self._telling(of_model("created", model_id), alone=True):
+                publish(
+                    self._root, model_id, staging, source=source, files=files, name=name, durable=self._disk.durable
+                )
         except GgufError as error:
             raise InvalidRequestError(str(error)) from None
 

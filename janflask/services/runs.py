@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from janflask.access.caller import working_for
 from janflask.errors import (
     ClientDisconnectedError,
     InvalidRequestError,
@@ -137,6 +138,7 @@ class RunService:
             step_id=ids.new_id(STEP),
             created_ms=now,
             expires_ms=now + int(self._settings.run_timeout * 1000),
+            key_id=working_for.get(),
             model=model,
             instructions="\n\n".join(text for text in (instructions, draft.additional_instructions) if text),
             settings=taken.settings,

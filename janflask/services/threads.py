@@ -80,7 +80,7 @@ class ThreadService:
     def get(self, thread_id: str) -> ThreadView:
         """One thread."""
         check_thread_id(thread_id)
-        return ThreadView(self._threads.get(thread_id), self._threads.message_ids(thread_id))
+        return ThreadView(*self._threads.with_message_ids(thread_id))
 
     def with_messages(self, thread_id: str) -> tuple[Thread, Iterator[Message]]:
         """One thread and its messages, read while they are asked for."""

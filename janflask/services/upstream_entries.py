@@ -15,6 +15,8 @@ from janflask.models.publish import check_holds_none, write_model_json
 from janflask.models.upstream import read_upstream
 from janflask.models.upstream_entry import entry_json
 from janflask.settings import Settings
+from janflask.webhooks.events import of_model
+from janflask.webhooks.outbox import Outbox
 
 IsDownload = Callable[[str], bool]  # whether a model of that id is being fetched
 
@@ -30,6 +32,7 @@ class UpstreamEntryService:
         self._is_download = is_download
         self._disk = Disk(durable=settings.durability == "disk")
         self._locks = FolderLocks(settings.lock_timeout)
+        self._telling = Outbox(settings).telling
 
     def check(self, model_id: str, table: Mapping[str, Any], *, replace: bool = False) -> ModelCard | None:
         """Whether ``add`` may be; the entry that it would replace. Raises as ``add``."""
@@ -64,14 +67,16 @@ class UpstreamEntryService:
         """
         card = self.check(model_id, table, replace=replace)
         if card is None:
-            self._create(model_id, entry_json(model_id, table, facts or {}))
+            with self._telling(of_model("created", model_id), alone=True):
+                self._create(model_id, entry_json(model_id, table, facts or {}))
         else:
             folder, what = self._root / card.folder, f"model {model_id}"
             with self._locks.exclusive(folder, what), translated(what):
                 now = self._catalog.get(model_id)  # it may be another by now
                 _check_replaceable(now, replace)
                 content = entry_json(model_id, table, facts or {}, before=now.raw)
-                write_model_json(folder, content, self._disk.durable)
+                with self._telling(of_model("updated", model_id)):
+                    write_model_json(folder, content, self._disk.durable)
         return self._catalog.get(model_id)
 
     def _create(self, model_id: str, content: Mapping[str, Any]) -> None:

@@ -8,6 +8,6 @@
 
 from __future__ import annotations
 
-from janflask.settings.server import PREFIX, Settings, default_text, table
+from janflask.settings.server import PREFIX, Settings, table, text_of
 
-__all__ = ["PREFIX", "Settings", "default_text", "table"]
+__all__ = ["PREFIX", "Settings", "table", "text_of"]

@@ -53,25 +53,43 @@ class EngineDefaults:
         None,
         or_auto(integer(16, 1 << 24)),
         "tokens of one conversation",
-        auto="what the model was trained for, at most 8192",
+        auto="what the model was trained for, as far as memory allows",
     )
     n_parallel: int | None = setting(
         None, or_auto(integer(1, 256)), "sequences generated at once", auto="8, fewer if memory says so"
     )
     cpu_threads: int | None = setting(
-        None, or_auto(integer(1, 1024)), "CPU threads of an engine", auto="measured, at most the physical cores"
+        None,
+        or_auto(integer(1, 1024)),
+        "CPU threads of an engine",
+        auto="the physical cores, fewer if that is quicker",
     )
     ngl: int = setting(-1, integer(-1, 100000), "layers on the GPU; -1: as many as this build can place there")
-    flash_attn: bool | None = setting(None, or_auto(boolean), "flash attention", auto="measured")
-    kv_unified: bool | None = setting(None, or_auto(boolean), "one KV buffer for all sequences", auto="measured")
+    flash_attn: bool | None = setting(None, or_auto(boolean), "flash attention", auto="guessed, then measured")
+    kv_unified: bool | None = setting(
+        None, or_auto(boolean), "one KV buffer for all sequences", auto="where they have to share cells"
+    )
     slice_size: int | None = setting(
-        None, or_auto(integer(1, 8192)), "prompt tokens of a step that also generates", auto="measured"
+        None, or_auto(integer(1, 8192)), "prompt tokens of a step that also generates", auto="guessed, then measured"
+    )
+    reproducible: bool = setting(
+        False,
+        boolean,
+        "the same seed gives the same text alone and beside others, before and after a restart; slower",
     )
     kv_cells: int | None = setting(
         None, or_auto(integer(16, 1 << 28)), "tokens in the KV cache over all sequences", auto="n_parallel * ctx_len"
     )
+    drafts: int | None = setting(
+        None,
+        or_auto(integer(0, 64)),
+        "tokens of an answer that are guessed ahead and computed at once, at most; 0: none",
+        auto="16, of which a step computes as many as change no bit",
+    )
     prefix_cache: bool = setting(True, boolean, "reuse computed prompt prefixes")
-    use_extra_bufts: bool = setting(True, boolean, "repacked CPU weights of llama.cpp (AMX and others)")
+    use_extra_bufts: bool = setting(
+        True, boolean, "repacked CPU weights of llama.cpp (AMX and others); our Q4_1 kernel"
+    )
     queue_limit: int = setting(64, integer(0, 100000), "requests that may wait for a model; the next one gets 429")
     start_timeout: float = setting(
         600.0, seconds, "longest time for loading a model and proving that it works, in seconds"
@@ -80,7 +98,7 @@ class EngineDefaults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings(EngineDefaults):
-    """What one engine is started with. None means: measured, or derived from model and machine, at start."""
+    """What one engine is started with. None means: derived from model and machine, or measured."""
 
     cache_type_k: str = setting("f16", choice(*CACHE_TYPES), f"type of the cached keys: {', '.join(CACHE_TYPES)}")
     cache_type_v: str = setting("f16", choice(*CACHE_TYPES), f"type of the cached values: {', '.join(CACHE_TYPES)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 ANY = "*"
 
@@ -11,6 +11,7 @@ _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_](?:
 _AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(?::(\d{0,5}))?")
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(.+)")
 _PORTS = {"http": 80, "https": 443}
+_LAST_PORT = 65535
 
 
 def address_of(host: str) -> IPv4Address | IPv6Address | None:
@@ -37,12 +38,22 @@ def plain_host(text: str) -> str:
     return name
 
 
+def plain_network(text: str) -> str:
+    """An address, or the network of those that begin as it does (10.0.0.0/8). Raises ValueError for what is neither."""
+    try:
+        network = ip_network(text.strip())
+    except ValueError as error:
+        raise ValueError(f"{text[:100]!r} is no IP address and no network such as 10.0.0.0/8: {error}") from None
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
 def host_and_port(text: str) -> tuple[str, int | None]:
     """What a ``Host`` header or an origin names, the host by ``plain_host``. Raises ValueError."""
     match = _AUTHORITY.fullmatch(text.strip())
-    if match is None:
+    port = int(match[2]) if match is not None and match[2] else None
+    if match is None or (port is not None and port > _LAST_PORT):
         raise ValueError(f"{text[:100]!r} is no host with or without a port")
-    return plain_host(match[1]), int(match[2]) if match[2] else None
+    return plain_host(match[1]), port
 
 
 def plain_origin(text: str) -> str:

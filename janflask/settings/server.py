@@ -25,9 +25,10 @@ from janflask.settings.fields import (
     seconds_or_never,
     setting,
 )
-from janflask.settings.hosts import ANY, plain_host, plain_origin
+from janflask.settings.hosts import ANY, plain_host, plain_network, plain_origin
 
 PREFIX = "JANFLASK_"
+_OTHER_NAMES = {f"{PREFIX}TRUSTED_PROXIES": "FORWARDED_ALLOW_IPS"}  # gunicorn's own, which holds where ours is not set
 
 
 def _host(text: str) -> str:
@@ -62,6 +63,10 @@ def _allowed_origin(text: str) -> str:
     return ANY if text == ANY else plain_origin(text)
 
 
+def _proxy(text: str) -> str:
+    return ANY if text == ANY else plain_network(text)
+
+
 def _path(text: str) -> Path:
     if not text.strip():
         raise ValueError("must be the path of a folder")
@@ -69,6 +74,25 @@ def _path(text: str) -> Path:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:  # ~name of a user that does not exist
         raise ValueError(str(error)) from None
+
+
+def _file(text: str) -> Path:
+    if not text.strip():
+        raise ValueError("must be the path of a file")
+    return _path(text)
+
+
+def _check_tls(settings: Settings) -> None:
+    """Raises SettingsError for settings that do not go together."""
+    if settings.tls_self_signed and settings.tls_cert is not None:
+        raise SettingsError(
+            "JANFLASK_TLS_SELF_SIGNED=1 makes a certificate, and JANFLASK_TLS_CERT names one: set one of the two",
+            param="JANFLASK_TLS_CERT",
+        )
+    if settings.tls_key is not None and settings.tls_cert is None:
+        raise SettingsError(
+            "JANFLASK_TLS_KEY is set and JANFLASK_TLS_CERT is not: name the certificate, too", param="JANFLASK_TLS_CERT"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +103,10 @@ class Settings(EngineDefaults):
     host: str = setting("127.0.0.1", _host, "address to listen on")
     port: int = setting(1337, integer(0, 65535), "port to listen on; 0 takes a free one")
     data_dir: Path = setting(
-        Path("data"), _path, "folder of models/, threads/, assistants/, files/, runs/, cache/, secrets/ and logs/"
+        Path("data"),
+        _path,
+        "folder of models/, threads/, assistants/, files/, runs/, cache/, secrets/, usage/, idempotency/, webhooks/ "
+        "and logs/",
     )
     runtime_dir: Path | None = setting(
         None,
@@ -89,20 +116,70 @@ class Settings(EngineDefaults):
     )
     workers: int = setting(1, integer(1, 64), "gunicorn worker processes")
     threads: int = setting(64, integer(1, 1024), "threads of a worker; each open stream holds one")
+    log_format: str = setting(
+        "text", choice("text", "json"), "how the log is written: lines for people, or a JSON object a line"
+    )
     log_level: str = setting("info", choice("debug", "info", "warning", "error"), "how much is logged")
+    log_prompts: bool = setting(False, boolean, "what models are asked and what they answer is written to the log")
     allowed_hosts: tuple[str, ...] = setting(
         (),
         _list_of(_allowed_host),
         "names, beside loopback and JANFLASK_HOST, that requests may call the server by, with commas between them; "
         "*.example.com: all below it, *: any (403 for others)",
     )
+    trusted_proxies: tuple[str, ...] = setting(
+        ("127.0.0.1", "::1"),
+        _list_of(_proxy),
+        "addresses and networks of proxies, with commas between them, that are believed in who sent a request, over "
+        "https or not, and below which path; *: all, none: only those at a Unix socket",
+    )
+    drain_delay: float = setting(
+        0.0,
+        seconds_or_never,
+        "seconds from SIGTERM on in which new requests are still answered while /readyz says 503 already",
+    )
+    drain_timeout: float = setting(
+        30.0,
+        seconds,
+        "seconds that requests under way then get to end by themselves; longer ones are told so and cut off",
+    )
     cors_origins: tuple[str, ...] = setting(
         (),
         _list_of(_allowed_origin),
         "origins of web pages (https://example.com) that may use the server, with commas between them; *: all "
-        "(403 for others that would change something)",
+        "(403 for others)",
+    )
+    allow_keyless: bool = setting(
+        False,
+        boolean,
+        "the server may be reached from other machines though there are no keys: whoever reaches it may do everything",
+    )
+    tls_cert: Path | None = setting(
+        None, or_auto(_file), "file with the server's certificate in PEM, with which it speaks HTTPS", auto="plain HTTP"
+    )
+    tls_key: Path | None = setting(
+        None, or_auto(_file), "file with the certificate's key in PEM", auto="it is in the certificate's file"
+    )
+    tls_min_version: str = setting("1.2", choice("1.2", "1.3"), "lowest version of TLS that is spoken")
+    tls_self_signed: bool = setting(
+        False, boolean, "the server speaks HTTPS with a certificate that it makes itself, and renews"
     )
     max_body_mb: int = setting(32, integer(1, 4096), "largest request body in MiB (413 above it)")
+    max_json_items: int = setting(
+        1_100_000,
+        integer(1000, 1 << 30),
+        "most values in a JSON body, those inside of others too: each takes memory (400 above it)",
+    )
+    header_timeout: float = setting(20.0, seconds, "seconds that a request's line and headers may take (408 after it)")
+    send_timeout: float = setting(
+        120.0, seconds, "seconds in which a client may take nothing of its answer; then its connection is closed"
+    )
+    client_connections: int = setting(
+        100,
+        integer(0, 1 << 20),
+        "connections that one address may have open with a worker, this machine and trusted proxies apart (429 above "
+        "it); 0: any number",
+    )
 
     # the store
     durability: str = setting(
@@ -113,6 +190,12 @@ class Settings(EngineDefaults):
     lock_timeout: float = setting(5.0, seconds, "longest wait for another writer of the same thread (503 after it)")
     max_message_mb: int = setting(4, integer(1, 1024), "largest message in MiB (413 above it)")
     max_upload_mb: int = setting(512, integer(1, 1 << 20), "largest uploaded file in MiB (413 above it)")
+    data_quota_gb: float = setting(
+        0.0,
+        gigabytes_or_none,
+        "GiB on disk that conversations and files may take together (507 above it); what comes in within some seconds "
+        "may go beyond it; 0: no limit",
+    )
     upload_timeout: float = setting(60.0, seconds, "longest silence in the middle of a request's body (408 after it)")
 
     # models
@@ -127,6 +210,12 @@ class Settings(EngineDefaults):
         "GiB that the running models may take together",
         auto="80 % of the RAM, or of the VRAM",
     )
+    admit_by_use: bool = setting(
+        False,
+        boolean,
+        "a running model counts with 1.25 times the RAM that it uses, not with its whole promise: more models "
+        "run at once, and if all grow the machine runs short",
+    )
     idle_unload: float = setting(
         1800.0, seconds_or_never, "seconds without a request after which a model is stopped; 0: never"
     )
@@ -134,6 +223,11 @@ class Settings(EngineDefaults):
         True, boolean, "an engine process without a model is kept ready, so that the next model starts sooner"
     )
     restore_models: bool = setting(False, boolean, "the models that ran when the server ended are started with it")
+    ready_models: tuple[str, ...] = setting(
+        (),
+        _list_of(str),
+        "ids of models that are started with the server and never make room for others; /readyz is 503 until they run",
+    )
 
     # runs
     run_timeout: float = setting(600.0, seconds, "seconds after which a run that is not done has expired")
@@ -143,6 +237,18 @@ class Settings(EngineDefaults):
         gigabytes_or_none,
         "GiB on disk for KV states, so that a next turn computes new tokens only, also after a restart; 0: none",
     )
+    kv_ram_gb: float = setting(
+        0.5,
+        gigabytes_or_none,
+        "GiB of memory that each engine may use, where they are free, for KV states that lost their place, and for "
+        "checkpoints; 0: none",
+    )
+    share_prefixes: bool = setting(
+        False,
+        boolean,
+        "a prompt may go on from what was computed for another key's: less is computed, and how soon an answer begins "
+        "tells each key what others have asked",
+    )
 
     # requests
     auto_start: bool = setting(True, boolean, "a request starts its model if it is on disk and not running")
@@ -151,6 +257,12 @@ class Settings(EngineDefaults):
 
     # engines; their own settings are those of EngineDefaults
     stop_timeout: float = setting(3.0, seconds, "time an engine has to end by itself before it is killed")
+    hang_timeout: float = setting(
+        120.0,
+        seconds_or_never,
+        "seconds in which an engine has to answer, and its loop to come round; one that does not is killed and started "
+        "again (longer where its own steps are long; 0: never)",
+    )
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -159,6 +271,8 @@ class Settings(EngineDefaults):
         values: dict[str, Any] = {}
         for item in fields(cls):
             name = PREFIX + item.name.upper()
+            if name not in env:
+                name = _OTHER_NAMES.get(name, name)
             text = env.get(name)
             if text is None:
                 continue
@@ -167,23 +281,13 @@ class Settings(EngineDefaults):
             except ValueError as error:
                 raise SettingsError(f"{name}={text!r}: {error}", param=name) from None
         values.setdefault("data_dir", _path("data"))
-        return cls(**values)
+        settings = cls(**values)
+        _check_tls(settings)
+        return settings
 
     def to_env(self) -> dict[str, str]:
         """The variables that make ``from_env`` give these settings again, for a child process."""
-        out: dict[str, str] = {}
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if value is None:
-                text = "auto"
-            elif isinstance(value, bool):
-                text = "1" if value else "0"
-            elif isinstance(value, tuple):
-                text = ",".join(value)
-            else:
-                text = str(value)
-            out[PREFIX + item.name.upper()] = text
-        return out
+        return {PREFIX + item.name.upper(): text_of(getattr(self, item.name)) for item in fields(self)}
 
     @property
     def models_dir(self) -> Path:
@@ -214,6 +318,18 @@ class Settings(EngineDefaults):
         return self.data_dir / "secrets"
 
     @property
+    def usage_dir(self) -> Path:
+        return self.data_dir / "usage"
+
+    @property
+    def idempotency_dir(self) -> Path:
+        return self.data_dir / "idempotency"
+
+    @property
+    def webhooks_dir(self) -> Path:
+        return self.data_dir / "webhooks"
+
+    @property
     def logs_dir(self) -> Path:
         return self.data_dir / "logs"
 
@@ -226,14 +342,16 @@ def table() -> list[tuple[str, str, str]]:
     for item in (*own, *engines):
         about = item.metadata
         help = f"{about['help']}; auto: {about['auto']}" if about["auto"] else about["help"]
-        rows.append((PREFIX + item.name.upper(), default_text(item.default), help))
+        rows.append((PREFIX + item.name.upper(), text_of(item.default), help))
     return rows
 
 
-def default_text(default: Any) -> str:
-    """A default as it is written in the environment."""
-    if default is None:
+def text_of(value: Any) -> str:
+    """A setting's value as it is written in the environment."""
+    if value is None:
         return "auto"
-    if isinstance(default, bool):
-        return "1" if default else "0"
-    return "none" if default == () else str(default)
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, tuple):
+        return ",".join(value) or "none"
+    return str(value)

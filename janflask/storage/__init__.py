@@ -2,6 +2,7 @@
 
 ``answers``: What a client wants of an answer that is asked for by itself: a response, or a chat completion
 ``base``: The repository's protocol. ``tests/unit/storage`` has one suite for every implementation
+``changes``: Which changes of messages and runs are told by webhooks
 ``file_assistants``: Assistants on disk: ``assistants/<id>/assistant.json``, as Jan has them
 ``file_runs``: Runs on disk: ``threads/<id>/runs/<run id>.json``, and a run's event log in ``<run id>.reply``
     (``run_log``)
@@ -9,13 +10,14 @@
     has them
 ``file_uploads``: Uploaded files on disk, a folder each:
 ``folders``: Objects that are one folder each: which there are, putting one in its place, taking one away
+``giving``: What is stored becomes another key's: what was made before there were keys, or what a revoked one left
 ``index_file``: A SQLite file of which nothing would be missed: made anew where it is broken, in memory where none can
     be written
 ``items``: A conversation as items: each message of a thread is one or more of them, in this order
 ``jan``: Threads and messages as JSON on disk, in Jan's own shape, and back
 ``jan_assistants``: Assistants as JSON on disk, in the shape of Jan's ``assistant.json``, and back; and the one that is
     built in
-``lru``: What was used last, up to a total weight
+``lru``: What was used last, up to a total weight, and not for long: what is remembered may be of something that is gone
 ``memory``: The repository in memory: for tests, and the plainest statement of what ``base`` says
 ``memory_runs``: Runs in memory, and the events of each
 ``memory_threads``: Threads and their messages in memory
@@ -50,6 +52,9 @@ from janflask.files.locks import FolderLocks
 from janflask.settings import Settings
 from janflask.storage.base import Repository
 
+# Of the third form: a server of an earlier version that still runs keeps its own.
+THREADS_INDEX = "threads-3.sqlite"
+
 
 def open_repository(settings: Settings) -> Repository:
     """The repository in ``settings.data_dir``. Makes no folder and reads no file before it is used."""
@@ -57,12 +62,14 @@ def open_repository(settings: Settings) -> Repository:
     from janflask.storage.file_runs import FileRunStore
     from janflask.storage.file_threads import FileThreadStore
     from janflask.storage.file_uploads import UploadStore
+    from janflask.webhooks.outbox import Outbox
 
+    telling = Outbox(settings).telling
     disk = Disk(durable=settings.durability == "disk")
     locks = FolderLocks(settings.lock_timeout)
     return Repository(
-        threads=FileThreadStore(settings.threads_dir, settings.cache_dir / "threads.sqlite", disk, locks),
+        threads=FileThreadStore(settings.threads_dir, settings.cache_dir / THREADS_INDEX, disk, locks, telling),
         assistants=FileAssistantStore(settings.assistants_dir, disk, locks),
         files=UploadStore(settings.files_dir, disk, locks),
-        runs=FileRunStore(settings.threads_dir, settings.runs_dir, disk, locks),
+        runs=FileRunStore(settings.threads_dir, settings.runs_dir, disk, locks, telling),
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from janflask.storage.items import ItemDraft
+from janflask.storage.items import ItemDraft, ItemReference
 from janflask.storage.records import CallPlan, RunKind
 
 BRANCHED_FROM = "branched_from"  # fields of a thread: where its older messages were said
@@ -46,3 +46,10 @@ class AnswerDraft:
     store: bool = True
     background: bool = False
     stream: bool = False
+
+    @property
+    def reads_store(self) -> bool:
+        """Whether it takes something that is stored already to answer it."""
+        compared = (self.asked.get("prompt_cache_options") or {}).get("comparison_response_id")
+        named = (self.previous, self.conversation, compared)
+        return any(name is not None for name in named) or any(isinstance(item, ItemReference) for item in self.input)

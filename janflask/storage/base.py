@@ -35,12 +35,15 @@ class Page:
     in the list's order, or the last ones where only ``before`` is given (the page before a page). A limit of None means
     all. An id that is not in the list is an InvalidRequestError that names the field, except one of our own making,
     which still tells its place after its object was deleted.
+
+    ``owner`` leaves out what is not that key's; None: nothing. Of assistants those that are nobody's stay.
     """
 
     limit: int | None = 20
     order: Order = "desc"
     after: str | None = None
     before: str | None = None
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +68,29 @@ class ThreadStore(Protocol):
 
     def get(self, thread_id: str) -> Thread: ...
 
+    def with_message_ids(self, thread_id: str) -> tuple[Thread, Sequence[str]]:
+        """``get`` and ``message_ids`` of one and the same thread, which is quicker than the two."""
+
+    def owner(self, thread_id: str) -> str | None:
+        """Whose it is, which is quicker to ask than ``get``."""
+
+    def give(self, thread_id: str, owner: str | None) -> None:
+        """It is the owner's from now on; nothing else of it changes."""
+
     def list(self, page: Page) -> Slice[Thread]:
         """A thread that cannot be read is left out, and logged."""
 
-    def count(self) -> int:
-        """How many threads there are."""
+    def count(self, owner: str | None = None) -> int:
+        """How many threads there are, or that key has."""
 
     def ids(self, page: Page) -> Iterator[str]:
         """Those between the page's cursors, in its order, readable or not; ``limit`` is the caller's to keep."""
 
-    def all(self) -> Iterator[Thread]:
-        """Every readable thread, newest first, one at a time; threads that come or go meanwhile may be missing."""
+    def all(self, owner: str | None = None) -> Iterator[Thread]:
+        """Every readable thread (or that key's), newest first, one at a time.
+
+        Threads that come or go meanwhile may be missing.
+        """
 
     def search(self, query: str, page: Page) -> Slice[Thread]:
         """The threads that have every word of ``query``, in the title or in a message's text, case apart."""
@@ -88,7 +103,7 @@ class ThreadStore(Protocol):
     ) -> Thread:
         """Replaces the thread by ``change(thread)``, and its messages by ``messages(its messages)`` unless None.
 
-        Both run under the thread's lock; what they raise leaves everything as it was. The id stays, and
+        Both run under the thread's lock; what they raise leaves everything as it was. The id and the owner stay, and
         ``updated_ms`` becomes now.
         """
 
@@ -132,7 +147,11 @@ class AssistantStore(Protocol):
     def list(self, page: Page) -> Slice[Assistant]:
         """By creation; one that cannot be read is left out, and logged."""
 
-    def update(self, assistant_id: str, change: Callable[[Assistant], Assistant]) -> Assistant: ...
+    def update(self, assistant_id: str, change: Callable[[Assistant], Assistant]) -> Assistant:
+        """Its id and its owner stay."""
+
+    def give(self, assistant_id: str, owner: str | None) -> None:
+        """It is the owner's from now on. ConflictError for ``jan``, which is everybody's."""
 
     def delete(self, assistant_id: str) -> None:
         """ConflictError for ``jan``."""
@@ -144,7 +163,13 @@ class Upload(Protocol):
     def write(self, data: bytes, /) -> int: ...
 
     def commit(
-        self, filename: str, purpose: str, *, file_id: str | None = None, created_ms: int | None = None
+        self,
+        filename: str,
+        purpose: str,
+        *,
+        file_id: str | None = None,
+        created_ms: int | None = None,
+        owner: str | None = None,
     ) -> StoredFile:
         """Stores it under a new id, now; an import names the id (ConflictError if it is taken) and the time it had."""
 
@@ -170,6 +195,9 @@ class FileStore(Protocol):
 
         Messages that hold files are stored inside. NotFoundError names the first file that does not exist.
         """
+
+    def give(self, file_id: str, owner: str | None) -> None:
+        """It is the owner's from now on."""
 
     def delete(self, file_id: str, is_held: Callable[[str], bool]) -> None:
         """ConflictError if ``is_held(thread_id)`` is true for one of its possible holders."""
@@ -247,11 +275,19 @@ class RunStore(Protocol):
         """
 
 
+def _anybodys(thread_id: str) -> None:
+    """Where nobody asks whose a thread is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """All that is stored."""
+    """All that is stored, or what somebody sees of it (``owned``).
+
+    ``check`` raises NotFoundError for a thread that is not to be seen: for whoever asks others than the store for it.
+    """
 
     threads: ThreadStore
     assistants: AssistantStore
     files: FileStore
     runs: RunStore
+    check: Callable[[str], None] = _anybodys

@@ -59,8 +59,10 @@ class FileAssistantStore:
         with translated("folder of assistants"):
             names = {DEFAULT_ASSISTANT, *folders.names(self._root)}
         readable = {name: assistant for name in names if (assistant := self._readable(name)) is not None}
-        keys = sorted((assistant.created_ms, name) for name, assistant in readable.items())
-        return cut(keys, page, readable.get)
+        shown = {
+            name: found for name, found in readable.items() if page.owner is None or found.owner in (None, page.owner)
+        }
+        return cut(sorted((found.created_ms, name) for name, found in shown.items()), page, shown.get)
 
     def update(self, assistant_id: str, change: Callable[[Assistant], Assistant]) -> Assistant:
         what = _checked(assistant_id)
@@ -69,10 +71,18 @@ class FileAssistantStore:
         with self._locks.exclusive(self._root / assistant_id, what) as fd:
             with translated(what):
                 present = _read(fd, assistant_id)
-            changed = replace(change(present), id=assistant_id)
+            changed = replace(change(present), id=assistant_id, owner=present.owner)
             with translated(what):
                 self._disk.replace(fd, ASSISTANT_FILE, encode_assistant(changed))
         return changed
+
+    def give(self, assistant_id: str, owner: str | None) -> None:
+        what = _checked(assistant_id)
+        if assistant_id == DEFAULT_ASSISTANT:
+            raise ConflictError(f"the {what} is everybody's and cannot be given away")
+        with self._locks.exclusive(self._root / assistant_id, what) as fd, translated(what):
+            given = replace(_read(fd, assistant_id), owner=owner)
+            self._disk.replace(fd, ASSISTANT_FILE, encode_assistant(given))
 
     def delete(self, assistant_id: str) -> None:
         what = _checked(assistant_id)

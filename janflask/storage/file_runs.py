@@ -23,11 +23,13 @@ from janflask.files import ids
 from janflask.files.disk import Disk, make_folder, opened_folder, opened_root, read_plain, translated
 from janflask.files.locks import FolderLocks
 from janflask.storage.base import Page, Slice
+from janflask.storage.changes import run_changes
 from janflask.storage.paging import Key, cut
 from janflask.storage.records import Run, RunKind
 from janflask.storage.run_json import decode_run, kind_of
 from janflask.storage.run_log import LogEvent
 from janflask.storage.run_log_file import LOG_SUFFIX, FileEventWriter, complete_log, logs_in, read_log
+from janflask.webhooks.outbox import Telling, untold
 
 RUNS, OPEN = "runs", "open"
 MAX_RUN_FILE = 32 << 20  # bytes: a run lists every message that the model was not shown
@@ -40,11 +42,14 @@ log = logging.getLogger(__name__)
 class FileRunStore:
     """``base.RunStore`` beside a FileThreadStore's threads; ``open_root`` is the folder of all open runs."""
 
-    def __init__(self, threads_root: Path, open_root: Path, disk: Disk, locks: FolderLocks) -> None:
+    def __init__(
+        self, threads_root: Path, open_root: Path, disk: Disk, locks: FolderLocks, telling: Telling = untold
+    ) -> None:
         self._threads = threads_root
         self._open = open_root
         self._disk = disk
         self._locks = locks
+        self._telling = telling
 
     # --- one run ------------------------------------------------------------------------------------------------
 
@@ -107,9 +112,15 @@ class FileRunStore:
     def update(self, thread_id: str, run_id: str, change: Callable[[Run], Run]) -> Run:
         """The run with ``change`` made, under its thread's lock."""
         with self._runs(thread_id, run_id) as fd, self._locked(thread_id):
-            changed = change(_read(fd, thread_id, run_id))
-            self._disk.replace(fd, f"{run_id}.json", msgspec.json.encode(changed))
-            return changed
+            return self._changed(fd, thread_id, run_id, change)
+
+    def _changed(self, fd: int, thread_id: str, run_id: str, change: Callable[[Run], Run]) -> Run:
+        """Under the thread's lock: the run with ``change`` made, which is told."""
+        before = _read(fd, thread_id, run_id)
+        after = change(before)
+        with self._telling(*run_changes(before, after)):
+            self._disk.replace(fd, f"{run_id}.json", msgspec.json.encode(after))
+        return after
 
     def list(self, thread_id: str, page: Page) -> Slice[Run]:
         """By creation; one that cannot be read is left out, and logged."""
@@ -171,8 +182,7 @@ class FileRunStore:
         Idempotent.
         """
         with self._runs(thread_id, run_id) as fd, self._locked(thread_id):
-            run = change(_read(fd, thread_id, run_id))
-            self._disk.replace(fd, f"{run.id}.json", msgspec.json.encode(run))
+            run = self._changed(fd, thread_id, run_id, change)
             with contextlib.suppress(FileNotFoundError):
                 if read_plain(fd, OPEN, 256, _what(run.id))[0] == run.id.encode():
                     complete_log(self._disk, fd, run)  # before the thread's next run forgets it

@@ -13,7 +13,8 @@ from janflask.files.disk import Disk, read_plain, translated
 from janflask.files.locks import FolderLocks
 from janflask.storage import folders, message_log, thread_files
 from janflask.storage.base import Page, Slice
-from janflask.storage.jan import MESSAGES_FILE, THREAD_FILE, decode_object, encode_thread, thread_from_json
+from janflask.storage.changes import message_changes
+from janflask.storage.jan import MESSAGES_FILE, THREAD_FILE, decode_object, encode_thread, owner_in, thread_from_json
 from janflask.storage.lru import Recent
 from janflask.storage.message_log import Log, Signature, is_settled, signature_at
 from janflask.storage.paging import cut_in_order
@@ -22,9 +23,12 @@ from janflask.storage.search import Words
 from janflask.storage.thread_folders import ThreadFolders
 from janflask.storage.thread_index import ThreadIndex
 from janflask.storage.thread_messages import ThreadMessages, encoded
+from janflask.webhooks.events import of_thread
+from janflask.webhooks.outbox import Telling, untold
 
 MAX_THREAD_FILE = 4 << 20  # bytes
 _THREADS_KEPT = 4096
+_OWNERS_KEPT = 16_384
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,11 +42,12 @@ class _View:
 class FileThreadStore(ThreadMessages):
     """``ThreadStore`` over the folder ``root``. ``index_file`` is where the order of threads is remembered."""
 
-    def __init__(self, root: Path, index_file: Path, disk: Disk, locks: FolderLocks) -> None:
-        super().__init__(ThreadFolders(root, locks), disk)
+    def __init__(self, root: Path, index_file: Path, disk: Disk, locks: FolderLocks, telling: Telling = untold) -> None:
+        super().__init__(ThreadFolders(root, locks), disk, telling)
         self._root = root
-        self._index = ThreadIndex(root, index_file, self._creation_of, locks.timeout)
+        self._index = ThreadIndex(root, index_file, self._creation_of, self._owner_of, locks.timeout)
         self._views: Recent[_View] = Recent(_THREADS_KEPT)
+        self._owners: Recent[tuple[Signature, str | None]] = Recent(_OWNERS_KEPT)
         self._listed = folders.Readable(root, THREAD_FILE, "thread")
 
     def create(
@@ -56,7 +61,10 @@ class FileThreadStore(ThreadMessages):
             if files:
                 thread_files.add(self._disk, fd, files)
             self._disk.sync(fd)
-            with self._index.adding(thread.id, thread.created_ms):
+            with (
+                self._telling(of_thread("created", thread.id), alone=True),
+                self._index.adding(thread.id, thread.created_ms, thread.owner),
+            ):
                 self._disk.place(self._root, staged, thread.id)
             try:
                 self._disk.sync_root(self._root)
@@ -69,26 +77,54 @@ class FileThreadStore(ThreadMessages):
         """See ``ThreadStore``."""
         known = self._still_true(thread_id)
         if known is not None:
-            return known
+            return known.thread
         with self._folders.opened(thread_id) as fd:
             return self._read(fd, thread_id)
+
+    def with_message_ids(self, thread_id: str) -> tuple[Thread, Sequence[str]]:
+        """See ``ThreadStore``. Two questions to the file system where nothing has changed."""
+        known, index = self._still_true(thread_id), self._indexes.get(thread_id)
+        if known is not None and index is not None and index.signature == known.about[1]:
+            return known.thread, tuple(index.ids)
+        with self._folders.opened(thread_id) as fd:
+            return self._read(fd, thread_id), self.ids_in(fd, thread_id)
+
+    def owner(self, thread_id: str) -> str | None:
+        """See ``ThreadStore``. One question to the file system where nothing has changed."""
+        known = self._owners.get(thread_id)
+        if known is not None and signature_at(self._folders.path(thread_id, THREAD_FILE)) == known[0]:
+            return known[1]
+        with self._folders.opened(thread_id) as fd:
+            data, stat = read_plain(fd, THREAD_FILE, MAX_THREAD_FILE, f"thread {thread_id}")
+        owner = owner_in(decode_object(data, f"{THREAD_FILE} of thread {thread_id}"))
+        if is_settled(stat):
+            self._owners.put(thread_id, (message_log.signature(stat), owner))
+        return owner
+
+    def give(self, thread_id: str, owner: str | None) -> None:
+        """See ``ThreadStore``."""
+        with self._folders.writing(thread_id) as fd:
+            data, stat = read_plain(fd, THREAD_FILE, MAX_THREAD_FILE, f"thread {thread_id}")
+            raw = decode_object(data, f"{THREAD_FILE} of thread {thread_id}")
+            thread = thread_from_json(raw, thread_id, int(stat.st_mtime_ns // 1_000_000))
+            with self._index.giving(thread_id, owner):
+                self._disk.replace(fd, THREAD_FILE, encode_thread(dataclasses.replace(thread, owner=owner)))
 
     def list(self, page: Page) -> Slice[Thread]:
         """See ``ThreadStore``."""
         return self._chosen(page, self._readable)
 
-    def count(self) -> int:
+    def count(self, owner: str | None = None) -> int:
         """See ``ThreadStore``."""
-        return self._index.count()
+        return self._index.count(owner)
 
     def ids(self, page: Page) -> Iterator[str]:
         """See ``ThreadStore``."""
         return self._index.names(page)
 
-    def all(self) -> Iterator[Thread]:
+    def all(self, owner: str | None = None) -> Iterator[Thread]:
         """See ``ThreadStore``."""
-        names = self._index.names(Page(limit=None))
-        return (thread for name in names if (thread := self._readable(name)) is not None)
+        return self._found(Page(limit=None, owner=owner), self._readable)
 
     def search(self, query: str, page: Page) -> Slice[Thread]:
         """See ``ThreadStore``."""
@@ -105,18 +141,25 @@ class FileThreadStore(ThreadMessages):
         with self._folders.writing(thread_id) as fd:
             before = self._read(fd, thread_id)
             # A copy: what was read is shared with others, and a change may alter what is nested in it and then fail.
-            changed = dataclasses.replace(change(copy.deepcopy(before)), id=thread_id, updated_ms=ids.now_ms())
+            changed = change(copy.deepcopy(before))
+            changed = dataclasses.replace(changed, id=thread_id, owner=before.owner, updated_ms=ids.now_ms())
+            told = [of_thread("updated", thread_id)]
             if messages is None:
-                self._disk.replace(fd, THREAD_FILE, encode_thread(changed))
+                with self._telling(*told):
+                    self._disk.replace(fd, THREAD_FILE, encode_thread(changed))
             else:
                 message_log.mend(self._disk, fd, thread_id)
-                data = encoded(messages(tuple(self.all_messages(thread_id))), thread_id)
-                self._disk.replace_both(fd, (MESSAGES_FILE, data), (THREAD_FILE, encode_thread(changed)))
+                present = tuple(self.all_messages(thread_id))
+                wanted = messages(present)
+                data = encoded(wanted, thread_id)
+                with self._telling(*told, *message_changes(thread_id, present, wanted)):
+                    self._disk.replace_both(fd, (MESSAGES_FILE, data), (THREAD_FILE, encode_thread(changed)))
             return self._read(fd, thread_id)
 
     def delete(self, thread_id: str) -> None:
         """See ``ThreadStore``."""
-        with self._folders.writing(thread_id):
+        told = self._telling(of_thread("deleted", thread_id), alone=True)  # somebody may make it anew
+        with self._folders.writing(thread_id), told:
             with self._index.removing(thread_id):
                 gone = self._disk.retire(self._root, thread_id)
             folders.settle_removal(self._disk, self._root, thread_id, gone)
@@ -136,13 +179,13 @@ class FileThreadStore(ThreadMessages):
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
-    def _still_true(self, thread_id: str) -> Thread | None:
+    def _still_true(self, thread_id: str) -> _View | None:
         """What was read before, if both files are still the same ones, wherever their path leads now."""
         known = self._views.get(thread_id)
         if known is None:
             return None
         about = (signature_at(self._folders.path(thread_id, name)) for name in (THREAD_FILE, MESSAGES_FILE))
-        return known.thread if known.about == tuple(about) else None
+        return known if known.about == tuple(about) else None
 
     def _read(self, fd: int, thread_id: str) -> Thread:
         data, stat = read_plain(fd, THREAD_FILE, MAX_THREAD_FILE, f"thread {thread_id}")
@@ -177,8 +220,23 @@ class FileThreadStore(ThreadMessages):
             return None if words.missing(thread.title, messages) else thread
 
     def _chosen(self, page: Page, load: Callable[[str], Thread | None]) -> Slice[Thread]:
-        found = (thread for name in self._index.names(page) if (thread := load(name)) is not None)
-        return cut_in_order(found, page)
+        return cut_in_order(self._found(page, load), page)
+
+    def _found(self, page: Page, load: Callable[[str], Thread | None]) -> Iterator[Thread]:
+        """What ``load`` gives for the threads between the page's cursors."""
+        names = self._index.names(page)
+        return (found for name in names if (found := load(name)) is not None and self._is_of(found, page.owner))
+
+    def _is_of(self, thread: Thread, owner: str | None) -> bool:
+        """Whether it is still whose the index says; another program may have written its file anew."""
+        if owner in (None, thread.owner):
+            return True
+        self._index.doubt(thread.id)
+        return False
+
+    def _owner_of(self, thread_id: str) -> str | None:
+        """Whose a thread is, "" for nobody's; None as long as it cannot be read."""
+        return self._listed.get(thread_id, lambda name: self.owner(name) or "")
 
 
 def _last(messages: Log) -> Message | None:

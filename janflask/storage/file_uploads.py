@@ -38,14 +38,17 @@ from janflask.files.disk import (
 from janflask.files.locks import FolderLocks
 from janflask.storage import folders
 from janflask.storage.base import Page, Slice, Upload
-from janflask.storage.jan import Raw, decode_object, given, millis, rest, with_rest
+from janflask.storage.jan import OWNER, Raw, decode_object, given, millis, owner_in, rest, with_rest
+from janflask.storage.lru import Recent
+from janflask.storage.message_log import Signature, is_settled, signature, signature_at
 from janflask.storage.paging import Key, cut
 from janflask.storage.records import StoredFile
 
 DESCRIPTION_FILE, CONTENT_FILE, HOLDERS_FOLDER = "file.json", "content", "threads"
 MAX_DESCRIPTION = 1 << 20  # bytes
 
-_KNOWN = {"id", "object", "filename", "purpose", "bytes", "created_at", "sha256"}
+_KNOWN = {"id", "object", "filename", "purpose", "bytes", "created_at", "sha256", OWNER}
+_OWNERS_KEPT = 32_768
 
 
 class UploadStore:
@@ -56,6 +59,7 @@ class UploadStore:
         self._disk = disk
         self._locks = locks
         self._listed = folders.Readable(root, DESCRIPTION_FILE, "file")
+        self._owners: Recent[tuple[Signature, str | None]] = Recent(_OWNERS_KEPT)
 
     def begin(self) -> Upload:
         return _Upload(self._root, self._disk)
@@ -67,15 +71,22 @@ class UploadStore:
             raw = decode_object(data, f"{DESCRIPTION_FILE} of {what}")
             if type(raw.get("bytes")) is not int or raw["bytes"] < 0:
                 raw["bytes"] = os.stat(CONTENT_FILE, dir_fd=fd, follow_symlinks=False).st_size
-        return file_from_json(raw, file_id, ids.time_of(file_id) or about.st_mtime_ns // 1_000_000)
+        found = file_from_json(raw, file_id, ids.time_of(file_id) or about.st_mtime_ns // 1_000_000)
+        if is_settled(about):
+            self._owners.put(file_id, (signature(about), found.owner))
+        return found
 
     def list(self, page: Page, *, purpose: str | None = None) -> Slice[StoredFile]:
         with translated("folder of files"):
-            keys = [key for name in folders.names(self._root) if (key := self._key(name)) is not None]
+            keys = [key for name in folders.names(self._root) if (key := self._key(name, page.owner)) is not None]
 
         def wanted(file_id: str) -> StoredFile | None:
+            if page.owner is not None and not self._may_be_of(file_id, page.owner):
+                return None
             found = self._readable(file_id)
-            return found if found is not None and purpose in (None, found.purpose) else None
+            if found is None or page.owner not in (None, found.owner):
+                return None
+            return found if purpose in (None, found.purpose) else None
 
         return cut(sorted(keys), page, wanted)
 
@@ -110,6 +121,12 @@ class UploadStore:
             with translated(what):
                 folders.remove(self._disk, self._root, file_id)
 
+    def give(self, file_id: str, owner: str | None) -> None:
+        what = _checked(file_id)
+        with self._locks.exclusive(self._root / file_id, what) as fd, translated(what):
+            given = replace(self.get(file_id), owner=owner)
+            self._disk.replace(fd, DESCRIPTION_FILE, encode_file(given))
+
     @contextmanager
     def _opened(self, file_id: str) -> Iterator[int]:
         with translated(_checked(file_id)), opened_root(self._root) as top, opened_folder(file_id, top) as fd:
@@ -126,15 +143,22 @@ class UploadStore:
             # Also where the mark is there already: who made it shares the lock with us, and may not have synced it yet.
             self._disk.sync(holders)
 
-    def _key(self, name: str) -> Key | None:
+    def _key(self, name: str, owner: str | None) -> Key | None:
+        """An id of our own has its place whoever's it is; another one only in its owner's lists."""
         own_ms = ids.time_of(name) if name.startswith(ids.FILE) else None
         if own_ms is not None:
             return own_ms, name
         found = self._readable(name)
-        return None if found is None else (found.created_ms, name)
+        return None if found is None or owner not in (None, found.owner) else (found.created_ms, name)
 
     def _readable(self, file_id: str) -> StoredFile | None:
         return self._listed.get(file_id, self.get)
+
+    def _may_be_of(self, file_id: str, owner: str) -> bool:
+        """False for what is known to be another's: a list of few among many opens few."""
+        known = self._owners.get(file_id)
+        path = f"{self._root}/{file_id}/{DESCRIPTION_FILE}"
+        return known is None or known[1] == owner or signature_at(path) != known[0]
 
 
 class _Upload:
@@ -167,7 +191,13 @@ class _Upload:
         return len(data)
 
     def commit(
-        self, filename: str, purpose: str, *, file_id: str | None = None, created_ms: int | None = None
+        self,
+        filename: str,
+        purpose: str,
+        *,
+        file_id: str | None = None,
+        created_ms: int | None = None,
+        owner: str | None = None,
     ) -> StoredFile:
         """After a ConflictError it can be stored under another id; after any error ``discard`` is wanted."""
         self._check()
@@ -180,6 +210,7 @@ class _Upload:
             purpose=purpose,
             bytes=self._size,
             sha256=self._digest.hexdigest(),
+            owner=owner,
         )
         with translated(f"file {file_id}"):
             with suppress(FileNotFoundError):  # there is one after a commit that failed
@@ -209,6 +240,7 @@ def file_from_json(raw: Raw, file_id: str, default_ms: int) -> StoredFile:
         purpose=given(raw, "purpose", str),
         bytes=given(raw, "bytes", int),
         sha256=given(raw, "sha256", str),
+        owner=owner_in(raw),
     )
     return replace(known, extra=rest(raw, _KNOWN, file_to_json(known)))
 
@@ -224,6 +256,8 @@ def file_to_json(stored: StoredFile) -> dict[str, Any]:
         "created_at": stored.created_ms,
         "sha256": stored.sha256,
     }
+    if stored.owner is not None:
+        out[OWNER] = stored.owner
     return with_rest(out, stored.extra)
 
 

@@ -23,6 +23,7 @@ class IndexFile:
         self._timeout = timeout
         self._db: sqlite3.Connection | None = None
         self._owner = 0  # the process that opened it
+        self._inode: int | None = None  # of the file that it is to; None: in memory
         self._inherited: list[sqlite3.Connection | None] = []
 
     def connect(self) -> sqlite3.Connection:
@@ -30,6 +31,15 @@ class IndexFile:
         if self._db is None or self._owner != os.getpid():
             self._inherited.append(self._db)  # neither used nor closed in a forked child: SQLite forbids both
             self._db, self._owner = self._open(), os.getpid()
+        return self._db
+
+    def current(self) -> sqlite3.Connection:
+        """The same, to the file that is there now: another process may have started over, or somebody deleted it."""
+        db = self.connect()
+        if self._inode is None or self._inode == self._inode_now():
+            return db
+        self._inherited.append(db)  # not closed: it would remove what lies beside the new file
+        self._db = self._open()
         return self._db
 
     def start_over(self, error: Exception) -> sqlite3.Connection:
@@ -45,6 +55,12 @@ class IndexFile:
         self._owner = os.getpid()
         return self._db
 
+    def _inode_now(self) -> int:
+        try:
+            return self._file.stat().st_ino
+        except OSError:
+            return 0
+
     def _open(self) -> sqlite3.Connection:
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +69,7 @@ class IndexFile:
             return self.start_over(error)
 
     def _opened(self, name: str) -> sqlite3.Connection:
+        before = self._inode_now()  # if the file is another behind this, it is opened once more
         db = sqlite3.connect(name, timeout=self._timeout, isolation_level=None, check_same_thread=False)
         try:
             db.execute("PRAGMA journal_mode = WAL")
@@ -65,4 +82,5 @@ class IndexFile:
         except BaseException:
             db.close()
             raise
+        self._inode = None if name == ":memory:" else before or self._inode_now()
         return db

@@ -22,6 +22,7 @@ from janflask.storage.records import Message, Thread, ThreadAssistant, text_part
 Raw = Mapping[str, Any]
 K = TypeVar("K", str, int, dict[str, Any], list[Any])
 
+OWNER = "owner"  # a field of ours in every object's file, which Jan has none of
 THREAD_FILE, MESSAGES_FILE, FILES_FOLDER = "thread.json", "messages.jsonl", "files"
 SECONDS_BELOW = 100_000_000_000  # a time below it is in seconds: as such it is the year 5138, as milliseconds 1973
 _EARLIEST = SECONDS_BELOW // 1000  # so that a time read in seconds is never taken for one when it is read again
@@ -30,7 +31,7 @@ _STATUS = {"ready": "completed", "pending": "in_progress", "stopped": "incomplet
 _JAN_STATUS = {"completed": "ready", "in_progress": "pending", "incomplete": "stopped"}
 _THREAD = {
     *("id", "object", "title", "summary", "assistants", "created", "updated", "metadata", "model_id"),
-    *("settings", "parameters", "tool_resources"),
+    *("settings", "parameters", "tool_resources", OWNER),
 }
 _ASSISTANT = {"assistant_id", "assistant_name", "instructions", "model"}
 _MESSAGE = {
@@ -38,6 +39,7 @@ _MESSAGE = {
     *("assistant_id", "run_id", "incomplete_details", "completed_at", "incomplete_at", "metadata"),
 }
 
+_KEY_ID = re.compile("[a-z2-7]{12}")  # as ``access.keys`` makes them
 _HALF = re.compile("[\ud800-\udfff]")  # half of a character beyond U+FFFF, alone
 
 _encode = msgspec.json.Encoder().encode
@@ -93,6 +95,7 @@ def thread_from_json(raw: Raw, thread_id: str, default_ms: int = 0) -> Thread:
         settings=given(raw, "settings", dict),
         parameters=given(raw, "parameters", dict),
         tool_resources=resources if isinstance(resources, dict) else None,
+        owner=owner_in(raw),
     )
     return dataclasses.replace(known, extra=rest(raw, _THREAD, thread_to_json(known)))
 
@@ -109,7 +112,7 @@ def thread_to_json(thread: Thread) -> dict[str, Any]:
         "updated": thread.updated_ms,
         "metadata": thread.metadata,
     }
-    for name in ("model_id", "settings", "parameters", "tool_resources"):
+    for name in ("model_id", "settings", "parameters", "tool_resources", OWNER):
         if value := getattr(thread, name):
             out[name] = value
     return with_rest(out, thread.extra)
@@ -240,6 +243,12 @@ def given(raw: Raw, name: str, kind: type[K]) -> K:
     """The field if it is of that type (exactly: true is no number), else the type's empty value."""
     value = raw.get(name)
     return value if type(value) is kind else kind()
+
+
+def owner_in(raw: Raw) -> str | None:
+    """Whose an object is, as its file says; what cannot be the id of a key says nothing, and is kept."""
+    owner = raw.get(OWNER)
+    return owner if isinstance(owner, str) and _KEY_ID.fullmatch(owner) else None
 
 
 def millis(raw: Raw, name: str) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from janflask.storage.jan import Raw, given, millis, rest, with_rest
+from janflask.storage.jan import OWNER, Raw, given, millis, owner_in, rest, with_rest
 from janflask.storage.records import DEFAULT_ASSISTANT, Assistant
 
 ASSISTANT_FILE = "assistant.json"
@@ -33,6 +33,7 @@ _OPTIONAL = (
     "top_p",
     "response_format",
     "reasoning_effort",
+    OWNER,
 )
 _KNOWN = {
     *("id", "object", "version", "created_at", "name", "description", "avatar", "model", "instructions", "tools"),
@@ -63,6 +64,7 @@ def assistant_from_json(raw: Raw, assistant_id: str, default_ms: int = 0) -> Ass
         reasoning_effort=given(raw, "reasoning_effort", str) or None,
         response_format=raw.get("response_format"),
         version=given(raw, "version", str) or "1.0",
+        owner=owner_in(raw),
     )
     written = assistant_to_json(known)
     # "0" was understood although nothing seems to have come of it.

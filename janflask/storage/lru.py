@@ -1,12 +1,24 @@
-"""What was used last, up to a total weight."""
+"""What was used last, up to a total weight, and not for long: what is remembered may be of something that is gone."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 V = TypeVar("V")
+
+
+MAX_AGE = 300.0  # seconds without use: another process may have deleted what it was about, and tells nobody
+
+
+@dataclass(slots=True)
+class _Entry(Generic[V]):
+    value: V
+    weight: int
+    used: float  # by the monotonic clock
 
 
 class Recent(Generic[V]):
@@ -15,7 +27,7 @@ class Recent(Generic[V]):
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._lock = threading.Lock()
-        self._values: OrderedDict[str, tuple[V, int]] = OrderedDict()
+        self._values: OrderedDict[str, _Entry[V]] = OrderedDict()
         self._weight = 0
 
     def get(self, name: str) -> V | None:
@@ -25,16 +37,21 @@ class Recent(Generic[V]):
             if found is None:
                 return None
             self._values.move_to_end(name)
-            return found[0]
+            found.used = time.monotonic()
+            return found.value
 
     def put(self, name: str, value: V, weight: int = 1) -> None:
         """Keeps a value in place of an older one; the last one stays whatever its weight."""
+        now = time.monotonic()
         with self._lock:
             self._drop(name)
-            self._values[name] = value, weight
+            self._values[name] = _Entry(value, weight, now)
             self._weight += weight
-            while self._weight > self._capacity and len(self._values) > 1:
-                self._drop(next(iter(self._values)))
+            while len(self._values) > 1:
+                first, entry = next(iter(self._values.items()))
+                if self._weight <= self._capacity and entry.used >= now - MAX_AGE:
+                    break
+                self._drop(first)
 
     def drop(self, name: str) -> None:
         """Forgets a value."""
@@ -44,4 +61,4 @@ class Recent(Generic[V]):
     def _drop(self, name: str) -> None:
         found = self._values.pop(name, None)
         if found is not None:
-            self._weight -= found[1]
+            self._weight -= found.weight

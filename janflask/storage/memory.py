@@ -53,14 +53,23 @@ class MemoryAssistantStore:
 
     def list(self, page: Page) -> Slice[Assistant]:
         with self._lock:
-            keys = sorted((assistant.created_ms, assistant.id) for assistant in self._assistants.values())
-            return cut(keys, page, self.get)
+            shown = [
+                found for found in self._assistants.values() if page.owner is None or found.owner in (None, page.owner)
+            ]
+            return cut(sorted((found.created_ms, found.id) for found in shown), page, self.get)
 
     def update(self, assistant_id: str, change: Callable[[Assistant], Assistant]) -> Assistant:
         with self._lock:
-            changed = replace(deepcopy(change(self.get(assistant_id))), id=assistant_id)
+            present = self.get(assistant_id)
+            changed = replace(deepcopy(change(present)), id=assistant_id, owner=present.owner)
             self._assistants[assistant_id] = changed
             return deepcopy(changed)
+
+    def give(self, assistant_id: str, owner: str | None) -> None:
+        if assistant_id == DEFAULT_ASSISTANT:
+            raise ConflictError(f"the assistant {DEFAULT_ASSISTANT} is everybody's and cannot be given away")
+        with self._lock:
+            self._assistants[assistant_id] = replace(self.get(assistant_id), owner=owner)
 
     def delete(self, assistant_id: str) -> None:
         if assistant_id == DEFAULT_ASSISTANT:

@@ -64,27 +64,43 @@ class MemoryThreadStore:
         with self._lock:
             return self._find(thread_id).view()
 
+    def with_message_ids(self, thread_id: str) -> tuple[Thread, Sequence[str]]:
+        with self._lock:
+            return self.get(thread_id), self.message_ids(thread_id)
+
+    def owner(self, thread_id: str) -> str | None:
+        return self.get(thread_id).owner
+
+    def give(self, thread_id: str, owner: str | None) -> None:
+        with self._lock:
+            conversation = self._find(thread_id)
+            conversation.thread = replace(conversation.thread, owner=owner)
+
     def list(self, page: Page) -> Slice[Thread]:
         with self._lock:
-            return cut(self._keys(), page, self.get)
+            return cut(self._keys(page.owner), page, self.get)
 
-    def count(self) -> int:
+    def count(self, owner: str | None = None) -> int:
         with self._lock:
-            return len(self._conversations)
+            return len(self._keys(owner))
 
     def ids(self, page: Page) -> Iterator[str]:
         with self._lock:
-            found: Sequence[str] = cut(self._keys(), replace(page, limit=None), lambda thread_id: thread_id).items
+            found: Sequence[str] = cut(
+                self._keys(page.owner), replace(page, limit=None), lambda thread_id: thread_id
+            ).items
         is_backwards = page.before is not None and page.after is None
         return iter(found[::-1] if is_backwards else found)
 
-    def all(self) -> Iterator[Thread]:
-        return iter(self.list(Page(limit=None)).items)
+    def all(self, owner: str | None = None) -> Iterator[Thread]:
+        return iter(self.list(Page(limit=None, owner=owner)).items)
 
     def search(self, query: str, page: Page) -> Slice[Thread]:
         words = folded(query).split()
         with self._lock:
-            return cut(self._keys(), page, lambda key: self.get(key) if self._find(key).matches(words) else None)
+            return cut(
+                self._keys(page.owner), page, lambda key: self.get(key) if self._find(key).matches(words) else None
+            )
 
     def update(
         self,
@@ -98,7 +114,8 @@ class MemoryThreadStore:
             if messages is not None:
                 present = tuple(deepcopy(list(conversation.messages.values())))
                 conversation.messages = _joined({}, thread_id, messages(present))
-            conversation.thread = replace(changed, id=thread_id, updated_ms=ids.now_ms())
+            owner = conversation.thread.owner
+            conversation.thread = replace(changed, id=thread_id, owner=owner, updated_ms=ids.now_ms())
             return conversation.view()
 
     def delete(self, thread_id: str) -> None:
@@ -154,8 +171,9 @@ class MemoryThreadStore:
             raise NotFoundError(f"thread {thread_id} has no file {name[:200]!r}")
         return io.BytesIO(content)
 
-    def _keys(self) -> Sequence[Key]:
-        return sorted((value.thread.created_ms, thread_id) for thread_id, value in self._conversations.items())
+    def _keys(self, owner: str | None) -> Sequence[Key]:
+        threads = (value.thread for value in self._conversations.values())
+        return sorted((thread.created_ms, thread.id) for thread in threads if owner in (None, thread.owner))
 
     def _find(self, thread_id: str) -> _Conversation:
         conversation = self._conversations.get(thread_id)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from janflask.errors import ConflictError, NotFoundError, StoreBusyError
@@ -36,9 +36,15 @@ class _Upload:
         return self._open().write(data)
 
     def commit(
-        self, filename: str, purpose: str, *, file_id: str | None = None, created_ms: int | None = None
+        self,
+        filename: str,
+        purpose: str,
+        *,
+        file_id: str | None = None,
+        created_ms: int | None = None,
+        owner: str | None = None,
     ) -> StoredFile:
-        stored = self._files.add(self._open().getvalue(), filename, purpose, file_id, created_ms)
+        stored = self._files.add(self._open().getvalue(), filename, purpose, file_id, created_ms, owner)
         self._content = None
         return stored
 
@@ -63,7 +69,13 @@ class MemoryUploadStore:
         return _Upload(self)
 
     def add(
-        self, content: bytes, filename: str, purpose: str, file_id: str | None, created_ms: int | None
+        self,
+        content: bytes,
+        filename: str,
+        purpose: str,
+        file_id: str | None,
+        created_ms: int | None,
+        owner: str | None,
     ) -> StoredFile:
         file_id = file_id or ids.new_id(ids.FILE, created_ms)
         described = StoredFile(
@@ -73,6 +85,7 @@ class MemoryUploadStore:
             purpose=purpose,
             bytes=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
+            owner=owner,
         )
         with self._changed:
             check_new("file", file_id, self._files)
@@ -84,10 +97,16 @@ class MemoryUploadStore:
 
     def list(self, page: Page, *, purpose: str | None = None) -> Slice[StoredFile]:
         with self._changed:
-            stored = {file_id: file.described for file_id, file in self._files.items()}
+            described = [file.described for file in self._files.values()]
+        stored = {found.id: found for found in described if page.owner in (None, found.owner)}
         # An id of ours tells the place, so that a store on disk needs to read nothing to find it.
         keys = sorted((ids.time_of(file_id) or file.created_ms, file_id) for file_id, file in stored.items())
         return cut(keys, page, lambda key: stored[key] if purpose in (None, stored[key].purpose) else None)
+
+    def give(self, file_id: str, owner: str | None) -> None:
+        with self._changed:
+            file = self._find(file_id)
+            file.described = replace(file.described, owner=owner)
 
     def open(self, file_id: str) -> BinaryIO:
         return io.BytesIO(self._find(file_id).content)

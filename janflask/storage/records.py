@@ -2,6 +2,9 @@
 
 Times are whole milliseconds since the epoch, as Jan keeps them on disk; the API tells seconds. ``extra`` holds the
 fields of an object on disk that we don't know: they are written back whenever the object is.
+
+``owner`` is the id of the key that an object belongs to; None: nobody's. What becomes of a thread, its messages and
+runs among it, is its owner's.
 """
 
 from __future__ import annotations
@@ -45,6 +48,7 @@ class Thread:
     settings: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     tool_resources: Mapping[str, Any] | None = None
+    owner: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -144,6 +148,7 @@ class Assistant:
     reasoning_effort: str | None = None
     response_format: Any = None
     version: str = "1.0"
+    owner: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -157,6 +162,7 @@ class StoredFile:
     purpose: str
     bytes: int
     sha256: str  # hexadecimal
+    owner: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -291,6 +297,7 @@ class Run:
     completion_tokens: int | None = None
     reasoning_tokens: int | None = None
     kind: RunKind = RunKind.RUN
+    key_id: str | None = None  # of the key that asked for it, and that its tokens count for
     # Of the other kinds:
     asked: Mapping[str, Any] = field(default_factory=dict)  # what is told back of the request, field by field
     input: tuple[Mapping[str, Any], ...] = ()  # messages, as on disk, that are to be added to the thread when it begins

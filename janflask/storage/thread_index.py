@@ -5,6 +5,9 @@ when the two agreed. Whoever adds or removes a thread here keeps them in agreeme
 folder's time of change differs and its names are read again. Our own ids tell their time, so that only a foreign
 thread's ``thread.json`` must be opened for it, once. One that cannot be read, such as a thread that is still being
 copied here, has no place yet; every listing tries again.
+
+Whose a thread is stands in its ``thread.json``. That is read when somebody's own threads are first asked for, and kept
+here; whoever reads a thread that is another's meanwhile says so (``doubt``).
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +30,11 @@ from janflask.storage.paging import time_of_gone
 
 log = logging.getLogger(__name__)
 
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 _SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS threads (id TEXT PRIMARY KEY, created INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS threads (id TEXT PRIMARY KEY, created INTEGER NOT NULL, owner TEXT) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_time ON threads (created, id);
+CREATE INDEX IF NOT EXISTS by_owner ON threads (owner, created, id);
 CREATE TABLE IF NOT EXISTS unread (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS agreed (inode INTEGER, changed INTEGER, links INTEGER, checked INTEGER);
 PRAGMA user_version = {_SCHEMA_VERSION};
@@ -39,6 +43,7 @@ _RACY = 100_000_000  # ns; a folder changed so shortly before we read it may cha
 _TRUSTED_FOR = 600_000_000_000  # ns after which the names are read again in any case
 _TABLES = ("threads", "unread")
 _BATCH = 200  # names fetched at once where all are wanted
+_READ_AT_ONCE = 500  # threads of which the owner is read before it is written down
 
 
 _Folder = tuple[int, int, int]  # the threads folder's inode, time of change in ns, and number of links
@@ -48,13 +53,22 @@ _NOTHING: _Folder = -1, -1, -1
 class ThreadIndex:
     """``file`` is where the index is.
 
-    ``time_of`` tells the creation (ms) of a folder whose name does not; None as long as it cannot be read.
+    ``time_of`` tells the creation (ms) of a folder whose name does not, and ``owner_of`` whose a thread is, "" for
+    nobody's; None as long as it cannot be read.
     """
 
-    def __init__(self, root: Path, file: Path, time_of: Callable[[str], int | None], timeout: float) -> None:
+    def __init__(
+        self,
+        root: Path,
+        file: Path,
+        time_of: Callable[[str], int | None],
+        owner_of: Callable[[str], str | None],
+        timeout: float,
+    ) -> None:
         self._root = root
         self._file = IndexFile(file, _SCHEMA, _SCHEMA_VERSION, timeout)
         self._time_of = time_of
+        self._owner_of = owner_of
         self._timeout = timeout
         self._lock = threading.RLock()
 
@@ -63,25 +77,37 @@ class ThreadIndex:
 
         Raises InvalidRequestError for a cursor that is no thread's.
         """
+        self._prepare(page.owner)
         with self._lock:
-            self._agree_now()
-            after, before = (self._place(getattr(page, name), name) for name in ("after", "before"))
+            after, before = (self._place(getattr(page, name), name, page.owner) for name in ("after", "before"))
         backwards = page.before is not None and page.after is None
         newest_first = (page.order == "desc") != backwards
         low, high = (before, after) if page.order == "desc" else (after, before)
-        return self._between(low, high, newest_first)
+        return self._between(low, high, newest_first, page.owner)
 
-    def count(self) -> int:
-        """How many threads there are; what cannot be read and has a foreign id is none."""
-        with self._lock:
-            self._agree_now()
-            return int(self._rows("SELECT count(*) FROM threads")[0][0])
+    def count(self, owner: str | None = None) -> int:
+        """How many threads there are, or that owner has; what cannot be read and has a foreign id is none."""
+        self._prepare(owner)
+        where, values = _owned_by(owner)
+        return int(self._rows(f"SELECT count(*) FROM threads WHERE {where}", values)[0][0])  # noqa: S608
 
     @contextlib.contextmanager
-    def adding(self, thread_id: str, created_ms: int) -> Iterator[None]:
+    def adding(self, thread_id: str, created_ms: int, owner: str | None = None) -> Iterator[None]:
         """The block makes the thread's folder; no other process of ours changes the threads folder meanwhile."""
-        with self._changing(("INSERT OR REPLACE INTO threads VALUES (?, ?)", (thread_id, created_ms))):
+        row = thread_id, created_ms, owner or ""
+        with self._changing(("INSERT OR REPLACE INTO threads VALUES (?, ?, ?)", row)):
             yield
+
+    @contextlib.contextmanager
+    def giving(self, thread_id: str, owner: str | None) -> Iterator[None]:
+        """The block writes down whose the thread is now. An end in the middle of it leaves that to be read again."""
+        self.doubt(thread_id)
+        yield
+        self._write("UPDATE threads SET owner = ? WHERE id = ?", [(owner or "", thread_id)])
+
+    def doubt(self, thread_id: str) -> None:
+        """Whose the thread is has to be read again."""
+        self._write("UPDATE threads SET owner = NULL WHERE id = ?", [(thread_id,)])
 
     @contextlib.contextmanager
     def removing(self, thread_id: str) -> Iterator[None]:
@@ -91,15 +117,18 @@ class ThreadIndex:
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
-    def _between(self, low: tuple[int, str] | None, high: tuple[int, str] | None, newest_first: bool) -> Iterator[str]:
+    def _between(
+        self, low: tuple[int, str] | None, high: tuple[int, str] | None, newest_first: bool, owner: str | None
+    ) -> Iterator[str]:
         order = "DESC" if newest_first else "ASC"
+        where, values = _owned_by(owner)
         query = (
-            f"SELECT created, id FROM threads WHERE (created, id) > (?, ?) AND (created, id) < (?, ?) "  # noqa: S608
-            f"ORDER BY created {order}, id {order} LIMIT {_BATCH}"
+            f"SELECT created, id FROM threads WHERE {where} AND (created, id) > (?, ?) "  # noqa: S608
+            f"AND (created, id) < (?, ?) ORDER BY created {order}, id {order} LIMIT {_BATCH}"
         )
         first, last = low or (-1, ""), high or (1 << 62, "")
         while True:
-            rows = self._rows(query, (*first, *last))
+            rows = self._rows(query, (*values, *first, *last))
             yield from (name for _, name in rows)
             if len(rows) < _BATCH:
                 return
@@ -108,10 +137,11 @@ class ThreadIndex:
             else:
                 first = rows[-1]
 
-    def _place(self, cursor: str | None, field: str) -> tuple[int, str] | None:
+    def _place(self, cursor: str | None, field: str, owner: str | None) -> tuple[int, str] | None:
         if cursor is None:
             return None
-        rows = self._rows("SELECT created FROM threads WHERE id = ?", (cursor,))
+        where, values = _owned_by(owner)
+        rows = self._rows(f"SELECT created FROM threads WHERE {where} AND id = ?", (*values, cursor))  # noqa: S608
         return (rows[0][0] if rows else time_of_gone(cursor, field)), cursor
 
     def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[Any]:
@@ -123,14 +153,50 @@ class ThreadIndex:
 
     # --- agreeing with the folder -----------------------------------------------------------------------------------
 
+    def _prepare(self, owner: str | None) -> None:
+        """Agrees with the folder, and where it matters whose threads are, with what they say."""
+        with self._lock:
+            self._agree_now()
+        if owner is not None:
+            self._find_owners()
+
     def _agree_now(self) -> None:
         try:
-            db = self._file.connect()
+            db = self._file.current()
             if not self._agrees(db):
                 self._refresh(db)
             self._try_again(db)
         except sqlite3.Error as error:
             self._refresh(self._file.start_over(error))
+
+    def _find_owners(self) -> None:
+        """Reads those that are not known, and keeps nobody waiting meanwhile: they may be all that there are."""
+        query = (
+            "SELECT created, id FROM threads WHERE owner IS NULL AND (created, id) > (?, ?) "
+            "ORDER BY created, id LIMIT ?"
+        )
+        last: tuple[object, ...] = (-1, "")
+        while rows := self._rows(query, (*last, _READ_AT_ONCE)):
+            found = [(owner, name) for _, name in rows if (owner := self._owner_of(name)) is not None]
+            # Unless somebody has said meanwhile whose it is now.
+            self._write("UPDATE threads SET owner = ? WHERE id = ? AND owner IS NULL", found)
+            last = rows[-1]
+
+    def _write(self, statement: str, values: Sequence[tuple[object, ...]]) -> None:
+        """In one step. Whose a thread is stands in its file: that this cannot be written is no failure."""
+        if not values:
+            return
+        with self._lock:
+            db: sqlite3.Connection | None = None
+            try:
+                db = self._file.current()
+                self._lock_file(db)
+                db.executemany(statement, values)
+            except (sqlite3.Error, StoreBusyError) as error:
+                log.warning("the index of threads cannot be written: %s", error)
+                self._end(db, "ROLLBACK")
+            else:
+                self._end(db, "COMMIT")
 
     def _agrees(self, db: sqlite3.Connection) -> bool:
         row = db.execute("SELECT inode, changed, links, checked FROM agreed").fetchone()
@@ -150,7 +216,7 @@ class ThreadIndex:
         found = [(name, created) for name in unread if (created := self._time_of(name)) is not None]
         for name, created in found:
             # Unless another process, which removed it meanwhile, has taken it out.
-            db.execute("INSERT OR REPLACE INTO threads SELECT id, ? FROM unread WHERE id = ?", (created, name))
+            db.execute("INSERT OR REPLACE INTO threads SELECT id, ?, NULL FROM unread WHERE id = ?", (created, name))
             db.execute("DELETE FROM unread WHERE id = ?", (name,))
 
     def _refresh(self, db: sqlite3.Connection) -> sqlite3.Connection:
@@ -170,7 +236,7 @@ class ThreadIndex:
         known = {row[0] for row in db.execute("SELECT id FROM threads")}
         db.executemany("DELETE FROM threads WHERE id = ?", ((name,) for name in known - there))
         new = {name: self._created(name) for name in there - known}
-        db.executemany("INSERT INTO threads VALUES (?, ?)", (item for item in new.items() if item[1] is not None))
+        db.executemany("INSERT INTO threads VALUES (?, ?, NULL)", (item for item in new.items() if item[1] is not None))
         db.execute("DELETE FROM unread")
         db.executemany("INSERT INTO unread VALUES (?)", ((name,) for name, created in new.items() if created is None))
         # Read too soon after a change: another in the same tick would not show. Agree on nothing then, and look again.
@@ -223,7 +289,7 @@ class ThreadIndex:
     def _begin(self) -> tuple[sqlite3.Connection | None, _Folder | None]:
         """The index, locked, and how the folder is if the two agree."""
         try:
-            db = self._file.connect()
+            db = self._file.current()
             self._lock_file(db)
             folder = self._folder()
             return db, folder if self._agrees(db) else None
@@ -250,6 +316,11 @@ class ThreadIndex:
             log.warning("the index of threads cannot be written: %s", error)
             if word == "COMMIT":
                 self._end(db, "ROLLBACK")
+
+
+def _owned_by(owner: str | None) -> tuple[str, tuple[str, ...]]:
+    """The condition of a query, and what it is asked with."""
+    return ("TRUE", ()) if owner is None else ("owner = ?", (owner,))
 
 
 def _is_one_step(before: _Folder, after: _Folder) -> bool:

@@ -20,6 +20,8 @@ from janflask.storage.message_log import Line, Log
 from janflask.storage.paging import cut_in_order, time_of_gone
 from janflask.storage.records import Message
 from janflask.storage.thread_folders import ThreadFolders
+from janflask.webhooks.events import of_message
+from janflask.webhooks.outbox import Telling, untold
 
 _IDS_KEPT = 300_000  # about 100 bytes each
 _NEAR_END = 200  # lines in which a message is looked for before the whole file is
@@ -28,9 +30,10 @@ _NEAR_END = 200  # lines in which a message is looked for before the whole file 
 class ThreadMessages:
     """The part of ``ThreadStore`` that is about messages; its methods are described there."""
 
-    def __init__(self, folders: ThreadFolders, disk: Disk) -> None:
+    def __init__(self, folders: ThreadFolders, disk: Disk, telling: Telling = untold) -> None:
         self._folders = folders
         self._disk = disk
+        self._telling = telling
         self._indexes: Recent[MessageIndex] = Recent(_IDS_KEPT)
 
     def append(self, thread_id: str, messages: Sequence[Message]) -> None:
@@ -41,7 +44,8 @@ class ThreadMessages:
         with self._folders.writing(thread_id) as fd:
             if foreign:
                 self._refuse_taken(fd, thread_id, foreign)
-            message_log.append(self._disk, fd, data, thread_id)
+            with self._telling(*(of_message("created", thread_id, message.id) for message in messages)):
+                message_log.append(self._disk, fd, data, thread_id)
 
     def message_ids(self, thread_id: str) -> Sequence[str]:
         """See ``ThreadStore``."""
@@ -50,8 +54,8 @@ class ThreadMessages:
             self._folders.path(thread_id, MESSAGES_FILE)
         ):
             return tuple(known.ids)
-        with self._folders.opened(thread_id) as fd, message_log.opened(fd, thread_id) as messages:
-            return () if messages is None else tuple(self._index_of(messages, thread_id).ids)
+        with self._folders.opened(thread_id) as fd:
+            return self.ids_in(fd, thread_id)
 
     def all_messages(self, thread_id: str) -> Iterator[Message]:
         """See ``ThreadStore``."""
@@ -90,7 +94,8 @@ class ThreadMessages:
             with message_log.opened(fd, thread_id) as messages:
                 place, before = self._find(messages, thread_id, message_id)
                 changed = dataclasses.replace(change(before), id=message_id, thread_id=thread_id)
-                self._rewrite(fd, messages, place, encode_message(changed))
+                with self._telling(of_message("updated", thread_id, message_id)):
+                    self._rewrite(fd, messages, place, encode_message(changed))
                 return changed
 
     def delete_message(self, thread_id: str, message_id: str) -> None:
@@ -99,11 +104,17 @@ class ThreadMessages:
             message_log.mend(self._disk, fd, thread_id)
             with message_log.opened(fd, thread_id) as messages:
                 place, _ = self._find(messages, thread_id, message_id)
-                self._rewrite(fd, messages, place, None)
+                with self._telling(of_message("deleted", thread_id, message_id)):
+                    self._rewrite(fd, messages, place, None)
 
     def forget_messages(self, thread_id: str) -> None:
         """The thread is gone, and what is remembered of its messages with it."""
         self._indexes.drop(thread_id)
+
+    def ids_in(self, fd: int, thread_id: str) -> Sequence[str]:
+        """The ids of the messages in a thread's folder."""
+        with message_log.opened(fd, thread_id) as messages:
+            return () if messages is None else tuple(self._index_of(messages, thread_id).ids)
 
     # --- finding and replacing --------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from janflask.ipc.messages.supervisor import SUPERVISOR_SOCKET
+from janflask.ipc.sockets import SUPERVISOR_SOCKET
 from janflask.processes import lifeline, service
 from janflask.processes.runtime_dir import is_fresh
 from janflask.settings import Settings

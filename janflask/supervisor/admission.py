@@ -6,14 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from janflask.errors import InvalidRequestError, UnavailableError
 from janflask.models.memory_estimate import Estimate, in_gib
 from janflask.models.state import ModelStatus
 from janflask.supervisor.budget import MemoryBudget
-from janflask.supervisor.demand import Demand
+from janflask.supervisor.demand import LONG_SHARE, Demand
 from janflask.supervisor.machine_memory import SHARE, Amount, free_ram
 
 LOOK = 0.1  # seconds between two looks of a start that waits
@@ -44,6 +44,7 @@ class Grant:
 
     estimate: Estimate
     n_parallel: int
+    ctx_len: int | None = None  # a longer one than anybody asked for
     notes: tuple[str, ...] = ()
 
 
@@ -111,14 +112,37 @@ class Room:
         budget alone decides.
         """
         free = int(SHARE * self._free_ram())
+        grant = self._reserve_long(model_id, demand, free)
+        if grant is not None:
+            return grant
         for n_parallel in demand.parallel:
             needed = demand.estimate(n_parallel)
-            amount = demand.amount(needed)
-            if n_parallel != demand.parallel[-1] and amount.ram > free:
+            if n_parallel != demand.parallel[-1] and demand.amount(needed).ram > free:
                 continue
-            if self._budget.reserve(model_id, amount):
-                return Grant(needed, n_parallel, _fewer(demand, n_parallel))
+            promised = self._promise(model_id, demand, needed, free)
+            if promised is not None:
+                notes = _fewer(demand, n_parallel) or _shorter(demand)
+                return Grant(promised, n_parallel, notes=notes + _fewer_states(demand, promised))
         return None
+
+    def _reserve_long(self, model_id: str, demand: Demand, free: int) -> Grant | None:
+        """The longest context within the model's share that there is room for now."""
+        n_parallel = demand.parallel[0]
+        for ctx_len in demand.longer_within(self._budget.limits):
+            needed = demand.estimate(n_parallel, ctx_len)
+            if demand.amount(needed).ram > free:
+                continue
+            promised = self._promise(model_id, demand, needed, free)
+            if promised is not None:
+                notes = _shorter(demand, ctx_len) + _fewer_states(demand, promised)
+                return Grant(promised, n_parallel, ctx_len, notes)
+        return None
+
+    def _promise(self, model_id: str, demand: Demand, needed: Estimate, free: int) -> Estimate | None:
+        """Reserves it, and as much for states beside the slots as there is room for; None where it does not fit."""
+        room = min(self._budget.free.ram, free) - demand.amount(needed).ram
+        promised = replace(needed, states=max(0, min(demand.states, room)))
+        return promised if self._budget.reserve(model_id, demand.amount(promised)) else None
 
     def _give_way(self, model_id: str, demand: Demand, displaces: bool) -> list[str]:
         """Sends idle models away, the longest idle first, until there will be room.
@@ -194,6 +218,17 @@ class Room:
         )
 
 
+def _shorter(demand: Demand, ctx_len: int | None = None) -> tuple[str, ...]:
+    """A note that the model could hold longer conversations, where nobody decided how long they are."""
+    if not demand.longer or ctx_len == demand.longer[0]:
+        return ()
+    return (
+        f"ctx_len is {ctx_len or demand.ctx_len} of the {demand.longer[0]} tokens that the model was trained for: for "
+        f"longer conversations there is not enough in {LONG_SHARE:.0%} of the models' memory, or free now; set ctx_len "
+        "for more",
+    )
+
+
 def _fewer(demand: Demand, n_parallel: int) -> tuple[str, ...]:
     """A note that there was no room for the best number of conversations, if so."""
     wanted = demand.parallel[0]
@@ -203,4 +238,14 @@ def _fewer(demand: Demand, n_parallel: int) -> tuple[str, ...]:
     return (
         f"n_parallel is {n_parallel}, not {wanted}: a conversation of {demand.ctx_len} tokens takes "
         f"{in_gib(conversation)} of KV cache and there is no room for more; lower ctx_len for more",
+    )
+
+
+def _fewer_states(demand: Demand, granted: Estimate) -> tuple[str, ...]:
+    """A note that there was no room for all that it may keep beside its slots, if so."""
+    if granted.states == demand.states:
+        return ()
+    return (
+        f"{in_gib(granted.states)} of KV states are kept in memory beside the slots, not {in_gib(demand.states)} "
+        "(JANFLASK_KV_RAM_GB): there is no room for more; a lower ctx_len or n_parallel makes some",
     )

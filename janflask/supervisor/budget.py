@@ -1,5 +1,7 @@
 """The ledger of memory: who holds how much of what the models may take together. Estimates, not measurements.
 
+A promise is all that a model may come to use. Where a setting says so, a model that runs counts with what it uses now.
+
 Memory is reserved before an engine starts and given back when it is gone, so two starts at once never count on the
 same gigabyte.
 """
@@ -7,16 +9,24 @@ same gigabyte.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from janflask.supervisor.machine_memory import Amount
 
+MARGIN = 1.25  # of what a model uses now: so much more it may come to use while another one starts
+
 
 class MemoryBudget:
-    """All methods are for any thread."""
+    """All methods are for any thread.
 
-    def __init__(self, limits: Amount) -> None:
+    Args:
+        limits: what there is.
+        used: tells the bytes of RAM that a holder uses now, None where nobody can say; without it promises count.
+    """
+
+    def __init__(self, limits: Amount, used: Callable[[str], int | None] | None = None) -> None:
         self.limits = limits
+        self._used = used
         self._changed = threading.Condition()
         self._held: dict[str, Amount] = {}
 
@@ -37,9 +47,9 @@ class MemoryBudget:
             self._changed.notify_all()
 
     def held(self) -> Mapping[str, Amount]:
-        """Who holds how much now."""
+        """Who holds how much now, as it counts."""
         with self._changed:
-            return dict(self._held)
+            return self._counted()
 
     @property
     def free(self) -> Amount:
@@ -52,4 +62,14 @@ class MemoryBudget:
             self._changed.wait(timeout)
 
     def _free(self) -> Amount:
-        return self.limits - sum(self._held.values(), Amount())
+        return self.limits - sum(self._counted().values(), Amount())
+
+    def _counted(self) -> dict[str, Amount]:
+        if self._used is None:
+            return dict(self._held)
+        return {holder: self._in_use(self._used(holder), promise) for holder, promise in self._held.items()}
+
+    @staticmethod
+    def _in_use(used: int | None, promise: Amount) -> Amount:
+        """Of what lies on a GPU all is taken at once."""
+        return promise if used is None else Amount(min(promise.ram, int(MARGIN * used)), promise.vram)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,19 +14,21 @@ from janflask.models.gguf_header import GgufError, GgufHeader, read_header
 from janflask.models.memory_estimate import (
     BATCH_CPU,
     BATCH_GPU,
-    DEFAULT_CTX_LEN,
     DEFAULT_PARALLEL,
     Estimate,
     default_ctx_len,
     embeds_alone,
     engine_estimate,
+    longer_ctx_lens,
 )
 from janflask.models.split_names import part_paths
 from janflask.supervisor.machine_memory import Amount
 
 log = logging.getLogger(__name__)
 
+LONG_SHARE = 0.5  # of the whole budget that a model gets for a longer context: another finds as much beside it
 LEAST_CTX_LEN = 512  # nobody is advised to have less
+KV_ON_DEMAND = sys.platform == "linux"  # a KV cache in RAM takes memory where it is used only: ``engine/pages.py``
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +39,33 @@ class Demand:
     header: GgufHeader | None
     file_bytes: int
     on_gpu: bool = False  # this machine has a GPU that llama.cpp can use
+    state_bytes: int = 0  # that an engine may keep beside its slots, as a setting says
 
     @property
     def ctx_len(self) -> int:
-        default = DEFAULT_CTX_LEN if self.header is None else default_ctx_len(self.header)
-        return self.settings.ctx_len or default
+        return self.settings.ctx_len or default_ctx_len(None if self.header is None else self.header.context_length)
+
+    @property
+    def longer(self) -> tuple[int, ...]:
+        """Contexts longer than ``ctx_len`` that would be better, the best first.
+
+        None where they cost what they promise: on a GPU, and where the pages of a KV cache are not given out on demand.
+        """
+        settings = self.settings
+        if self.header is None or settings.ctx_len is not None or settings.kv_cells is not None or settings.embedding:
+            return ()
+        if not KV_ON_DEMAND or self._embeds_alone or self._gpu_share():
+            return ()
+        return longer_ctx_lens(self.header.context_length)
+
+    def longer_within(self, limits: Amount) -> list[int]:
+        """Of ``longer`` those that can be promised to the full number of conversations within a share of the budget.
+
+        The share is of all that there is, not of what is left: what a model gets does not change from start to start.
+        """
+        share = Amount(int(LONG_SHARE * limits.ram), int(LONG_SHARE * limits.vram))
+        most = self.parallel[0]
+        return [ctx_len for ctx_len in self.longer if self.amount(self.wanted(most, ctx_len)).fits(share)]
 
     @property
     def parallel(self) -> tuple[int, ...]:
@@ -53,8 +78,17 @@ class Demand:
             return (1,)  # its inputs share one conversation's memory
         return tuple(range(DEFAULT_PARALLEL, 0, -1))
 
+    @property
+    def states(self) -> int:
+        """Bytes of KV states beside the slots that it would like to have; it does with less, and with none."""
+        return self.state_bytes if self.settings.prefix_cache and not self._embeds_alone else 0
+
+    def wanted(self, n_parallel: int, ctx_len: int | None = None) -> Estimate:
+        """As ``estimate``, and what it keeps beside its slots."""
+        return replace(self.estimate(n_parallel, ctx_len), states=self.states)
+
     def estimate(self, n_parallel: int, ctx_len: int | None = None) -> Estimate:
-        """With ``ctx_len`` in place of the settings' own."""
+        """What it cannot do without; with ``ctx_len`` in place of the settings' own."""
         if self.header is None:
             return Estimate(self.file_bytes, 0, 0)
         return engine_estimate(
@@ -63,12 +97,17 @@ class Demand:
             self.settings,
             ctx_len=ctx_len or self.ctx_len,
             n_parallel=n_parallel,
-            batch=BATCH_GPU if self._gpu_share() else BATCH_CPU,
+            batch=max(BATCH_GPU if self._gpu_share() else BATCH_CPU, self.settings.slice_size or 0),
         )
 
-    def granted(self, n_parallel: int) -> EngineSettings:
-        """The settings with what was decided. How many inputs an engine takes at once that only embeds is its own."""
-        return self.settings if self._embeds_alone else replace(self.settings, n_parallel=n_parallel)
+    def granted(self, n_parallel: int, ctx_len: int | None = None) -> EngineSettings:
+        """The settings with what was decided; ``ctx_len``: one of ``longer``.
+
+        How many inputs an engine takes at once that only embeds is its own.
+        """
+        if self._embeds_alone:
+            return self.settings
+        return replace(self.settings, n_parallel=n_parallel, ctx_len=ctx_len or self.settings.ctx_len)
 
     def amount(self, needed: Estimate) -> Amount:
         """Where the estimate's memory is taken: layers on a GPU keep their weights and their KV there."""
@@ -101,10 +140,14 @@ class Demand:
 
 
 class Demands:
-    """Makes demands; a header is read again only when its file has changed. Thread-safe."""
+    """Makes demands; a header is read again only when its file has changed. Thread-safe.
 
-    def __init__(self, on_gpu: bool) -> None:
+    ``on_gpu``, ``state_bytes``: see ``Demand``.
+    """
+
+    def __init__(self, on_gpu: bool, state_bytes: int = 0) -> None:
         self._on_gpu = on_gpu
+        self._state_bytes = state_bytes
         self._lock = threading.Lock()
         self._headers: dict[Path, tuple[tuple[int, ...], GgufHeader | None]] = {}
 
@@ -118,7 +161,13 @@ class Demands:
             files.append(Path(settings.lora))
             names.append(f"the adapter (settings.lora) {Path(settings.lora).name}")
         size = sum(_size(file, name) for file, name in zip(files, names, strict=True))
-        return Demand(settings=settings, header=self._header(path), file_bytes=size, on_gpu=self._on_gpu)
+        return Demand(
+            settings=settings,
+            header=self._header(path),
+            file_bytes=size,
+            on_gpu=self._on_gpu,
+            state_bytes=self._state_bytes,
+        )
 
     def _header(self, path: Path) -> GgufHeader | None:
         """None for a file that is no whole GGUF: its engine will say what is wrong with it."""

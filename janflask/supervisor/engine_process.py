@@ -22,13 +22,17 @@ from typing import BinaryIO
 from janflask.errors import EngineError, JanflaskError, ProtocolError, TimeoutExceededError
 from janflask.ipc.channel import Channel
 from janflask.ipc.frames import Message
-from janflask.ipc.messages.engine import Launch, Progress, Ready, Retire, Retired, Shutdown
+from janflask.ipc.messages.engine import Launch, Progress, Ready, Retire, Retired, Retuned, Shutdown
 from janflask.ipc.messages.error import ErrorReply
 from janflask.ipc.messages.launch import EngineSpec
+from janflask.models.engine_info import Knobs
 from janflask.processes import lifeline
 
 ENGINE_FD_VARIABLE = "JANFLASK_ENGINE_FD"
 SPARE_VARIABLE = "JANFLASK_ENGINE_SPARE"
+# KV states of all sizes come and go. glibc would put them on the heap as soon as one was freed (it raises its threshold
+# to the largest one), where the holes between them never go back to the system.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20), "MALLOC_TRIM_THRESHOLD_": str(4 << 20)}  # bytes
 LOG_LIMIT = 4 * 1024 * 1024  # bytes; a longer log is set aside when its engine starts
 TAIL_LINES = 8
 TAIL_BYTES = 2048
@@ -89,6 +93,7 @@ class Newborn:
                     pass_fds=(theirs.fileno(),),
                     start_new_session=True,  # a Ctrl-C is the server's to handle
                     env={
+                        **ALLOCATOR,
                         **os.environ,
                         ENGINE_FD_VARIABLE: str(theirs.fileno()),
                         SPARE_VARIABLE: str(int(spare)),
@@ -173,13 +178,19 @@ class EngineProcess:
                 stage = message.stage
                 log.info("model %s: %s (engine %d)", self.spec.model_id, stage, self.pid)
 
-    def wait_death(self, on_retired: Callable[[bool], None]) -> Exit:
-        """Blocks until the engine is gone. ``on_retired`` gets its answers to ``ask_to_retire``, before it is gone."""
+    def wait_death(self, on_retired: Callable[[bool], None], on_retuned: Callable[[Knobs], None]) -> Exit:
+        """Blocks until the engine is gone.
+
+        ``on_retired`` gets its answers to ``ask_to_retire``, before it is gone; ``on_retuned`` its knobs when they
+        change.
+        """
         while True:
             try:
                 message = self._receive(None)
                 if isinstance(message, Retired):
                     on_retired(message.idle)
+                elif isinstance(message, Retuned):
+                    on_retuned(message.knobs)
             except EngineDied as death:
                 return death.exit
             except JanflaskError as error:

@@ -18,6 +18,7 @@ class Plan:
     insists_on_extra_bufts: bool = False  # the request itself said use_extra_bufts=true
     displaces: bool = True  # idle models make room for it
     kv_bytes: int | None = None  # of its KV cache, once it has got room; None: nothing is known of it
+    state_bytes: int = 0  # of KV states beside its slots, once it has got room
     notes: tuple[str, ...] = ()  # on what it got
     memory_bytes: int | None = None  # all that it takes, once it has got room
 

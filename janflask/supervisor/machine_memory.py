@@ -66,6 +66,14 @@ def free_ram() -> int:
     return psutil.virtual_memory().available
 
 
+def resident_bytes(pid: int) -> int | None:
+    """What a process has in RAM, the weights that it maps included; None once it is gone."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return None
+
+
 def group_limits(membership: Path, root: Path) -> list[int]:
     """The limits of this process's control groups, in bytes: of version 2, and of version 1's memory controller."""
     try:

@@ -21,15 +21,17 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from janflask.errors import EngineError, JanflaskError, ModelLoadError, ModelStoppedError, TimeoutExceededError
 from janflask.ipc.clients.engine import engine_stats
 from janflask.ipc.messages.engine import Ready
-from janflask.models.engine_info import EngineInfo
+from janflask.models.engine_info import EngineInfo, Knobs
 from janflask.models.state import ModelState, ModelStatus
 from janflask.processes.restart import RestartPolicy, Restarts
 from janflask.supervisor.engine_process import EngineDied, EngineProcess, Exit
 from janflask.supervisor.launch import Life, Plan
+from janflask.supervisor.machine_memory import resident_bytes
 
 GRACE = 1.0  # seconds from the answer to a start to the request that it was for
 STATS_TIMEOUT = 1.0  # seconds an engine may take to say how idle it is
@@ -61,6 +63,7 @@ class SupervisedModel:
         granted: gives a plan the memory it needs while the block lasts; calls what it is handed every moment while
             it waits. May raise any JanflaskError.
         moved: is told of each change, under this model's lock.
+        stays: it never gives way.
     """
 
     def __init__(
@@ -72,12 +75,14 @@ class SupervisedModel:
         stop_timeout: float,
         policy: RestartPolicy | None = None,
         moved: Callable[[str, ModelStatus], None] = lambda model_id, status: None,
+        stays: bool = False,
     ) -> None:
         self.model_id = model_id
         self._spawn = spawn
         self._granted = granted
         self._moved = moved
         self._stop_timeout = stop_timeout
+        self._stays = stays
         self._policy = policy or RestartPolicy()
         self._changed = threading.Condition()  # guards everything below
         self._status = ModelStatus.STOPPED
@@ -91,6 +96,7 @@ class SupervisedModel:
         self._answered = 0.0  # when somebody was last told that it runs, by the monotonic clock
         self._memory_bytes: int | None = None
         self._retired: bool | None = None  # the engine's last answer
+        self._hung: str | None = None  # why the engine was killed, if it was
         self._notes: tuple[str, ...] = ()
         self._fallback_note: str | None = None  # why this model runs without repacked weights, once that was learnt
 
@@ -161,13 +167,23 @@ class SupervisedModel:
         """Stops the model unless it has something to do; True once it is stopping. Does not wait for its end."""
         with self._changed:
             engine = self._engine
-            if self._status is not ModelStatus.RUNNING or engine is None:
+            if self._stays or self._status is not ModelStatus.RUNNING or engine is None:
                 return False
             self._retired = None
         engine.ask_to_retire()
         with self._changed:
             self._changed.wait_for(lambda: self._retired is not None or self._engine is not engine, RETIRE_TIMEOUT)
             return self._retired is True
+
+    def end_hung(self, pid: int, what: str) -> None:
+        """Kills the engine with that process id, if it still is this model's: it is started again as one that died."""
+        with self._changed:
+            engine = self._engine
+            if self._status is not ModelStatus.RUNNING or engine is None or engine.pid != pid:
+                return
+            log.error("model %s: its engine (%d) hangs, %s: killed", self.model_id, pid, what)
+            self._hung = what
+        engine.kill()
 
     def _end(self, engine: EngineProcess) -> None:
         engine.ask_to_end()
@@ -199,6 +215,7 @@ class SupervisedModel:
             notes=self._notes if noted else (),
             info=self._info if running else None,
             memory_bytes=self._memory_bytes,
+            used_bytes=None if engine is None else resident_bytes(engine.pid),
         )
 
     def _move(self, status: ModelStatus, error: str | None = None) -> None:
@@ -297,7 +314,7 @@ class SupervisedModel:
             ready = self._wait_ready(engine)
             began = time.monotonic()
             self._serve(engine, ready, plan.notes, crash)
-            exit = engine.wait_death(self._on_retired)
+            exit = engine.wait_death(self._on_retired, self._on_retuned)
             served = time.monotonic() - began
         except EngineDied as death:
             exit = death.exit
@@ -345,13 +362,21 @@ class SupervisedModel:
                 threading.Thread(target=self._end, args=(engine,), daemon=True).start()
             self._changed.notify_all()
 
+    def _on_retuned(self, knobs: Knobs) -> None:
+        """The engine runs with others now."""
+        with self._changed:
+            if self._info is not None:
+                self._info = replace(self._info, knobs=knobs)
+
     def _disown(self, exit: Exit | None) -> None:
         """The engine is gone. If it was serving, whoever wants the model now waits for the next one."""
         with self._changed:
             self._engine = None
+            how = f"hung ({self._hung})" if self._hung else exit or "is gone"
+            self._hung = None
             if self._status is ModelStatus.RUNNING:
                 self._ready = Future()
-                self._move(ModelStatus.STARTING, f"its engine {exit or 'is gone'}; it is being started again")
+                self._move(ModelStatus.STARTING, f"its engine {how}; it is being started again")
 
     def _pause(self, seconds: float) -> None:
         """Waits before the next try, less if someone asks for the model meanwhile."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from janflask.errors import ProtocolError
 from janflask.ipc.frames import Message
 from janflask.ipc.messages.supervisor import (
+    AwaitedModels,
     CancelDownload,
+    GetAwaited,
     GetStates,
     StartDownload,
     StartModel,
@@ -33,7 +36,9 @@ def _answer(supervisor: Supervisor, question: Message) -> Iterator[Message | Non
         case StopModel(model_id):
             yield State(supervisor.stop(model_id))
         case GetStates():
-            yield States(supervisor.states())
+            yield States(supervisor.states(), os.getpid())
+        case GetAwaited():
+            yield AwaitedModels(supervisor.awaited())
         case WatchModel(model_id):
             for state in supervisor.watch(model_id):
                 yield None if state is None else State(state)

@@ -12,15 +12,14 @@ import logging
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from janflask.downloads.manager import DownloadManager
 from janflask.errors import (
     ConflictError,
     JanflaskError,
@@ -29,10 +28,12 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.ipc.messages.launch import EngineSpec
+from janflask.ipc.messages.supervisor import Awaited
 from janflask.models.catalog import ModelCatalog
 from janflask.models.engine_settings import engine_settings
 from janflask.models.memory_estimate import GIB
 from janflask.models.state import DownloadRequest, DownloadState, ModelState, ModelStatus
+from janflask.processes.looks import Looks
 from janflask.processes.restart import RestartPolicy
 from janflask.processes.runtime_dir import check_socket_path
 from janflask.settings import Settings
@@ -42,13 +43,18 @@ from janflask.supervisor.budget import MemoryBudget
 from janflask.supervisor.demand import Demands
 from janflask.supervisor.desired_state import Wanted, read
 from janflask.supervisor.engine_process import EngineProcess
+from janflask.supervisor.fetching import Fetching
 from janflask.supervisor.idle import IdleWatch
 from janflask.supervisor.launch import Plan
 from janflask.supervisor.model_process import SupervisedModel
+from janflask.supervisor.readiness import Readiness
 from janflask.supervisor.spare import Spare
+from janflask.supervisor.watchdog import Watchdog
+from janflask.webhooks.events import Event, of_model
+from janflask.webhooks.outbox import Outbox
 
 RUNNING_FILE = "running.json"
-WATCH_PAUSE = 0.25  # seconds between two looks at a model that is watched
+_TOLD = frozenset({ModelStatus.RUNNING, ModelStatus.STOPPED, ModelStatus.FAILED})
 UNSETTLED = frozenset({ModelStatus.DOWNLOADING, ModelStatus.STARTING, ModelStatus.STOPPING})
 
 log = logging.getLogger(__name__)
@@ -71,13 +77,20 @@ class Supervisor:
         self._spare = Spare(self._command, enabled=settings.spare_engine)
         self._policy = policy
         self._catalog = ModelCatalog(settings.models_dir)
-        self._downloads = DownloadManager(settings, self._catalog)
+        self._downloads = Fetching(settings, self._catalog)
         self._numbers = itertools.count(1)
         limits = machine_memory.limits(settings)
-        self._demands = Demands(on_gpu=limits.vram > 0)
-        self._room = Room(MemoryBudget(limits), self._all, patience)
+        self._demands = Demands(limits.vram > 0, int(settings.kv_ram_gb * GIB))
+        budget = MemoryBudget(limits, self._used if settings.admit_by_use else None)
+        self._room = Room(budget, self._all, patience)
         self._idle = IdleWatch(settings.idle_unload, self._all)
+        self._watchdog = Watchdog(settings.hang_timeout, self._all)
+        self._readiness = Readiness(settings.ready_models, self.state)
         self._wanted = Wanted([runtime_dir / RUNNING_FILE, settings.cache_dir / RUNNING_FILE])
+        self._looks = Looks()
+        self._news = threading.Condition()  # guards the next one
+        self._moves = 0  # changes of some model's status
+        self._outbox = Outbox(settings)
         self._lock = threading.Lock()  # guards what follows; never held while a model starts or stops
         self._models: dict[str, SupervisedModel] = {}
         self._closing = False
@@ -123,6 +136,10 @@ class Supervisor:
         status = ModelStatus.DOWNLOADED if card.present else ModelStatus.NOT_DOWNLOADED
         return ModelState(model_id=card.id, status=status)
 
+    def awaited(self) -> list[Awaited]:
+        """The models that have to run before the server is ready, and do not."""
+        return self._readiness.awaited()
+
     def download(self, request: DownloadRequest) -> ModelState:
         """Begins a download, or joins that of the same source. Raises what DownloadManager.start does."""
         with self._lock:
@@ -139,34 +156,50 @@ class Supervisor:
             return ModelState(model_id=model_id, status=ModelStatus.NOT_DOWNLOADED)
 
     def watch(self, model_id: str) -> Iterator[ModelState | None]:
-        """The model now and at each change until it settles; None when there was none for ``WATCH_PAUSE``."""
+        """The model now and at each change until it settles; None when there was none for a while (``Looks``).
+
+        What changes by itself, a download's progress, is told as often; a change of its status at once.
+        """
         told: ModelState | None = None
-        while True:
-            state = self.state(model_id)
-            yield None if state == told else state
-            told = state
-            if state.status not in UNSETTLED:
-                return
-            time.sleep(WATCH_PAUSE)
+        with self._looks.one() as pause:
+            while True:
+                moves = self._moves
+                state = self.state(model_id)
+                yield None if state == told else state
+                told = state
+                if state.status not in UNSETTLED:
+                    return
+                with self._news:
+                    self._news.wait_for(partial(self._has_moved_since, moves), pause())
+
+    def _has_moved_since(self, moves: int) -> bool:
+        return self._moves != moves
 
     def restore(self) -> None:
         """Goes on, in the background, with the downloads and the models of the supervisor before this one.
 
-        What the whole server ran when it ended comes back only with ``restore_models``.
+        What the whole server ran when it ended comes back only with ``restore_models``. Models that always have to run
+        come first.
         """
         self._idle.start()
-        self._spare.prepare()
+        self._watchdog.start()
+        self._spare.prepare(at_once=True)
         self._downloads.resume()
         models = read(self._runtime_dir / RUNNING_FILE)
         if models is None and self._settings.restore_models:
             models = read(self._settings.cache_dir / RUNNING_FILE)
-        self._wanted.adopt(models or {})
+        models = models or {}
+        if self._settings.restore_models:
+            self._readiness.restores(models)
+        self._wanted.adopt(models)
+        models = {name: models.get(name, {}) for name in self._readiness.named} | models
         if models:
             threading.Thread(target=self._restart, args=(models,), name="restore", daemon=True).start()
 
     def close(self) -> None:
         """Stops every model, all at once; refuses new starts. What runs now is what a restore will start."""
         self._idle.close()
+        self._watchdog.close()
         with self._lock:
             self._closing = True
             models = list(self._models.values())
@@ -193,6 +226,13 @@ class Supervisor:
         with self._lock:
             return list(self._models.values())
 
+    def _used(self, model_id: str) -> int | None:
+        """Bytes of RAM of a model that runs; one that starts will use more."""
+        with self._lock:
+            model = self._models.get(model_id)
+        state = None if model is None else model.state()
+        return state.used_bytes if state is not None and state.status is ModelStatus.RUNNING else None
+
     def _model(self, model_id: str) -> SupervisedModel:
         with self._lock:
             if self._closing:
@@ -208,6 +248,7 @@ class Supervisor:
             stop_timeout=self._settings.stop_timeout,
             policy=self._policy,
             moved=self._moved,
+            stays=model_id in self._readiness.named,
         )
         with self._lock:
             return self._models.setdefault(model_id, made)
@@ -217,10 +258,22 @@ class Supervisor:
 
         The spare engine is replaced when the model that took it runs, so that the two do not load at once.
         """
+        self._readiness.moved(model_id, status)
+        with self._news:
+            self._moves += 1
+            self._news.notify_all()
         if status in (ModelStatus.STOPPING, ModelStatus.FAILED):
             self._wanted.drop(model_id)
+        if status in _TOLD:
+            self._tell(of_model(status.value, model_id))
         if status in (ModelStatus.RUNNING, ModelStatus.FAILED, ModelStatus.STOPPED):
             self._spare.prepare()
+
+    def _tell(self, event: Event) -> None:
+        try:
+            self._outbox.tell(event)
+        except JanflaskError as error:  # it has happened, and is seen by whoever asks
+            log.error("no webhook tells %s of %s: %s", event.type, event.about, error.message)
 
     def _plan(self, model_id: str, overrides: dict[str, Any], displaces: bool) -> Plan:
         with self._lock:
@@ -252,8 +305,9 @@ class Supervisor:
         with self._room.granted(model_id, demand, check, displaces=plan.displaces) as grant:
             yield replace(
                 plan,
-                settings=demand.granted(grant.n_parallel),
+                settings=demand.granted(grant.n_parallel, grant.ctx_len),
                 kv_bytes=grant.estimate.kv or None,
+                state_bytes=grant.estimate.states,
                 memory_bytes=grant.estimate.total,
                 notes=grant.notes,
             )
@@ -269,6 +323,7 @@ class Supervisor:
             settings=plan.settings,
             kv_bytes=plan.kv_bytes,
             snapshot_bytes=int(self._settings.kv_snapshot_gb * GIB),
+            state_bytes=plan.state_bytes,
             prompt_template=plan.prompt_template,
         )
         log_path = self._settings.logs_dir / f"engine-{model_id}.log"
@@ -277,11 +332,12 @@ class Supervisor:
     def _restart(self, models: dict[str, dict[str, Any]]) -> None:
         """One after the other, as long as there is room; none makes way for the next."""
         for model_id, overrides in models.items():
-            log.info("model %s: it ran before, starting it again", model_id)
+            log.info("model %s: started with the server", model_id)
             try:
                 self.start(model_id, overrides, displaces=False)
             except JanflaskError as error:
-                log.warning("model %s: not started again: %s", model_id, error)
+                log.warning("model %s: not started with the server: %s", model_id, error)
+                self._readiness.failed(model_id, error.message)
                 if not self._is_closing():
                     self._wanted.drop(model_id)
 

@@ -9,8 +9,8 @@ import msgspec
 
 from janflask.errors import InvalidRequestError, RequestTooLargeError
 from janflask.models.engine_settings import read_settings
+from janflask.models.json_bodies import is_deeper
 from janflask.models.parameters import read_parameters
-from janflask.transfer.streams import is_deeper
 
 MAX_DEPTH = 64  # levels of JSON in a thread or a message
 MAX_MS = 1e15

@@ -17,7 +17,7 @@ import binascii
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import msgspec
@@ -60,7 +60,8 @@ def write(repository: Repository, thread_id: str) -> Iterator[bytes]:
 def _document(
     repository: Repository, thread: Thread, messages: Iterator[Message], names: Sequence[str]
 ) -> Iterator[bytes]:
-    head = {"object": OBJECT, "version": VERSION, "exported_at": int(time.time()), "thread": thread_to_json(thread)}
+    told = thread_to_json(replace(thread, owner=None))  # whose it is here says nothing elsewhere
+    head = {"object": OBJECT, "version": VERSION, "exported_at": int(time.time()), "thread": told}
     yield _encode(head)[:-1]
     file_ids: dict[str, None] = {}
     yield b',"messages":['
@@ -147,7 +148,7 @@ def read(document: Mapping[str, Any], texts: LongTexts, *, max_message: int, max
     _check_references(messages, {file.stored.id for file in files} | missing)
     thread = thread_from_json(raw_thread, raw_thread.get("id") or "", ids.now_ms())
     thread_files = _thread_files(document.get("thread_files") or (), texts, max_file)
-    return PortableThread(thread, tuple(messages), files, thread_files)
+    return PortableThread(replace(thread, owner=None), tuple(messages), files, thread_files)
 
 
 def decoded(content: Content) -> Iterator[bytes]:

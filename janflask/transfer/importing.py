@@ -2,25 +2,27 @@
 
 Ids are kept where they are free. What is here already just the same is left out; what is here otherwise comes under a
 new id, with the references to it. Each object is stored in one step, so that an import that was cut off can be
-repeated. What cannot be read is left out, with its reason.
+repeated. What cannot be read is left out, with its reason. Whose something was elsewhere does not count.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 from janflask.errors import (
     ConflictError,
     InvalidRequestError,
+    MissingScopeError,
     NotFoundError,
     RequestTooLargeError,
     StoreDamagedError,
 )
 from janflask.files import ids
+from janflask.models.json_bodies import is_deeper
 from janflask.storage import odd_values
 from janflask.storage.base import FileStore, Repository
 from janflask.storage.file_uploads import CONTENT_FILE, DESCRIPTION_FILE, file_from_json
@@ -37,7 +39,7 @@ from janflask.storage.message_lines import Line, parts
 from janflask.storage.records import DEFAULT_ASSISTANT, Assistant, Message, StoredFile, Thread
 from janflask.transfer.checks import MAX_DEPTH
 from janflask.transfer.layout import Progress, no_progress
-from janflask.transfer.streams import as_file, is_deeper, with_file_ids
+from janflask.transfer.streams import as_file, with_file_ids
 from janflask.transfer.tree import Layout, Tree, is_noise, join, lines, read_whole, understand
 
 MAX_OBJECT = 4 << 20  # bytes of a thread.json, assistant.json or file.json
@@ -68,9 +70,10 @@ class ImportReport:
 def store_file(
     files: FileStore, pieces: Iterable[bytes], wanted: StoredFile, limit: int, *, file_id: str | None = None
 ) -> StoredFile:
-    """Stores an uploaded file called and dated like ``wanted``, under ``file_id`` or a new id; ``limit`` is in bytes.
+    """Stores an uploaded file called and dated like ``wanted``, under ``file_id`` if that is free, else a new id.
 
-    Raises RequestTooLargeError, ConflictError, and InvalidRequestError where the content is not what ``sha256`` says.
+    ``limit`` is in bytes. Raises RequestTooLargeError, and InvalidRequestError where the content is not what ``sha256``
+    says.
     """
     upload = files.begin()
     size, digest = 0, hashlib.sha256()
@@ -83,7 +86,12 @@ def store_file(
             upload.write(piece)
         if wanted.sha256 not in ("", digest.hexdigest()):
             raise InvalidRequestError(f"the content of file {wanted.id} is not what its description says")
-        return upload.commit(wanted.filename, wanted.purpose, file_id=file_id, created_ms=wanted.created_ms)
+        try:
+            return upload.commit(wanted.filename, wanted.purpose, file_id=file_id, created_ms=wanted.created_ms)
+        except ConflictError:  # somebody else's has it
+            if file_id is None:
+                raise
+            return upload.commit(wanted.filename, wanted.purpose, created_ms=wanted.created_ms)
     finally:
         upload.discard()
 
@@ -149,18 +157,23 @@ class Importer:
 
     def _take_assistants(self, name: str, path: str) -> str | None:
         raw = self._object(f"{path}/{ASSISTANT_FILE}")
-        found = _assistant_with_files(assistant_from_json(raw, name), self._files)
+        found = _assistant_with_files(replace(assistant_from_json(raw, name), owner=None), self._files)
         self._note(join(path, ASSISTANT_FILE), odd_values.of_assistant(raw))
         here = self._find(self._repository.assistants, name)
-        if here == found:
+        if here is not None and replace(here, owner=None) == found:
             if found != BUILT_IN:
                 self._skip(path, HERE)
             return None
         if name == DEFAULT_ASSISTANT and here == BUILT_IN:  # nobody has changed ours, so theirs takes its place
-            self._repository.assistants.update(name, lambda _: found)
-            return name
-        new_id = name if here is None and _usable(name) else ids.new_id(ids.ASSISTANT, found.created_ms)
-        self._repository.assistants.create(dataclasses.replace(found, id=new_id))
+            with suppress(MissingScopeError):  # else it is one of the importer's own
+                self._repository.assistants.update(name, lambda _: found)
+                return name
+        other_id = ids.new_id(ids.ASSISTANT, found.created_ms)
+        new_id = self._stored(
+            name if here is None and _usable(name) else other_id,
+            other_id,
+            lambda new_id: self._repository.assistants.create(replace(found, id=new_id)),
+        )
         self._map(self._assistants, name, new_id)
         return new_id
 
@@ -177,14 +190,16 @@ class Importer:
             return None
         # A name like a conversation's would be another name of some other thread.
         is_free = _usable(name) and ids.thread_id(name) == name and self._find(self._repository.threads, name) is None
-        new_id = name if is_free else None
-        if new_id is None:
-            new_id = ids.new_id(ids.THREAD, thread.created_ms)
         held = {file_id for message in messages for file_id in message.files}
         held = {file_id for file_id in held if self._find(self._repository.files, file_id) is not None}
-        with self._repository.files.holding(sorted(held), new_id):
-            contents = [(file, self._file(place)) for file, place in files]
-            self._repository.threads.create(dataclasses.replace(thread, id=new_id), messages, contents)
+
+        def store(new_id: str) -> None:
+            with self._repository.files.holding(sorted(held), new_id):
+                contents = [(file, self._file(place)) for file, place in files]
+                self._repository.threads.create(replace(thread, id=new_id), messages, contents)
+
+        other_id = ids.new_id(ids.THREAD, thread.created_ms)
+        new_id = self._stored(name if is_free else other_id, other_id, store)
         if new_id != name:
             self._renamed[name] = new_id
         return new_id
@@ -212,11 +227,10 @@ class Importer:
             thread = Thread(id=name, created_ms=first_ms, updated_ms=max(times, default=first_ms), title=short(title))
         new = self._assistants
         assistants = [
-            dataclasses.replace(item, assistant_id=new.get(item.assistant_id, item.assistant_id))
-            for item in thread.assistants
+            replace(item, assistant_id=new.get(item.assistant_id, item.assistant_id)) for item in thread.assistants
         ]
         resources = with_file_ids(thread.tool_resources, self._files)
-        return dataclasses.replace(thread, assistants=tuple(assistants), tool_resources=resources)
+        return replace(thread, owner=None, assistants=tuple(assistants), tool_resources=resources)
 
     def _messages(self, name: str, path: str) -> list[Message]:
         found: dict[str, Message] = {}
@@ -232,7 +246,7 @@ class Importer:
                 message = self._message(name, data, number, path)
                 if message is not None:
                     if message.id in found:
-                        message = dataclasses.replace(message, id=ids.new_id(ids.MESSAGE))
+                        message = replace(message, id=ids.new_id(ids.MESSAGE))
                     found[message.id] = message
         return list(found.values())
 
@@ -249,7 +263,7 @@ class Importer:
             return None
         message = with_files(message_from_json(raw, name, f"line-{number}"), self._files)
         assistant_id = message.assistant_id and self._assistants.get(message.assistant_id, message.assistant_id)
-        return dataclasses.replace(
+        return replace(
             message,
             id=message.id if ids.is_id(message.id) else ids.new_id(ids.MESSAGE),
             assistant_id=assistant_id,
@@ -257,12 +271,23 @@ class Importer:
 
     def _is_here(self, thread: Thread, messages: Sequence[Message], files: Sequence[tuple[str, str]]) -> bool:
         here = self._find(self._repository.threads, thread.id)
-        if here is None or dataclasses.replace(here, updated_ms=0) != dataclasses.replace(thread, updated_ms=0):
+        if here is None or replace(here, owner=None, updated_ms=0) != replace(thread, updated_ms=0):
             return False
         if list(self._repository.threads.all_messages(thread.id)) != list(messages):
             return False
         there = sorted((ids.safe_name(name), self._tree.size(place)) for name, place in files)
         return there == sorted((file.name, file.bytes) for file in self._repository.threads.files(thread.id))
+
+    def _stored(self, wanted: str, other: str, store: Callable[[str], object]) -> str:
+        """The id that something was stored under: the one that is wanted, unless it is somebody else's."""
+        try:
+            store(wanted)
+        except ConflictError:
+            if wanted == other:
+                raise
+            store(other)
+            return other
+        return wanted
 
     # --- helpers ----------------------------------------------------------------------------------------------------
 
@@ -304,6 +329,7 @@ class Importer:
 class _Unreadable:
     updated_ms: int = 0
     sha256: str = "-"
+    owner: str | None = None
 
 
 _UNREADABLE = _Unreadable()
@@ -311,7 +337,7 @@ _UNREADABLE = _Unreadable()
 
 def with_files(message: Message, new: Mapping[str, str]) -> Message:
     """The message with the ids of its files replaced."""
-    return dataclasses.replace(
+    return replace(
         message,
         content=with_file_ids(message.content, new),
         file_ids=tuple(new.get(file_id, file_id) for file_id in message.file_ids),
@@ -326,7 +352,7 @@ def short(title: str) -> str:
 
 
 def _assistant_with_files(assistant: Assistant, new: Mapping[str, str]) -> Assistant:
-    return dataclasses.replace(
+    return replace(
         assistant,
         file_ids=tuple(new.get(file_id, file_id) for file_id in assistant.file_ids),
         tool_resources=with_file_ids(assistant.tool_resources, new),

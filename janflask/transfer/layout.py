@@ -1,10 +1,13 @@
-"""The store's objects as the files of its folder layout, for an archive or for another folder."""
+"""The store's objects as the files of its folder layout, for an archive or for another folder.
+
+Whose they are is left out: the ids of this server's keys say nothing elsewhere.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from janflask.errors import ConflictError, NotFoundError, StoreDamagedError
 from janflask.storage.base import Page, Repository
@@ -46,7 +49,7 @@ def thread_entries(repository: Repository, thread: Thread) -> Iterator[Entry]:
         log.warning("thread %s is left out of an archive: %s", thread.id, error)
         return
     folder = f"{THREADS}/{thread.id}"
-    yield Entry(f"{folder}/{THREAD_FILE}", thread.updated_ms, [encode_thread(thread)])
+    yield Entry(f"{folder}/{THREAD_FILE}", thread.updated_ms, [encode_thread(replace(thread, owner=None))])
     yield Entry(f"{folder}/{MESSAGES_FILE}", thread.updated_ms, (encode_message(message) for message in messages))
     for name in names:
         try:
@@ -68,7 +71,7 @@ def _own_files(repository: Repository, thread_id: str) -> list[str]:
 def assistant_entry(assistant: Assistant) -> Entry:
     """An assistant's file."""
     path = f"{ASSISTANTS}/{assistant.id}/{ASSISTANT_FILE}"
-    return Entry(path, assistant.created_ms, [encode_assistant(assistant)])
+    return Entry(path, assistant.created_ms, [encode_assistant(replace(assistant, owner=None))])
 
 
 def file_entries(repository: Repository, stored: StoredFile) -> Iterator[Entry]:
@@ -80,7 +83,7 @@ def file_entries(repository: Repository, stored: StoredFile) -> Iterator[Entry]:
         return
     folder = f"{FILES}/{stored.id}"
     yield Entry(f"{folder}/{CONTENT_FILE}", stored.created_ms, pieces_of(content))
-    yield Entry(f"{folder}/{DESCRIPTION_FILE}", stored.created_ms, [encode_file(stored)])
+    yield Entry(f"{folder}/{DESCRIPTION_FILE}", stored.created_ms, [encode_file(replace(stored, owner=None))])
 
 
 def all_entries(repository: Repository) -> Iterator[Entry]:

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 import msgspec
 
 from janflask.errors import InvalidRequestError, RequestTooLargeError, why_not_json
+from janflask.models.json_bodies import is_deeper, limit_values
 from janflask.transfer.checks import MAX_DEPTH, refused
-from janflask.transfer.streams import is_deeper
 
 LONG = 1 << 16  # bytes of a text, as written, beyond which it stays in the file
 _PIECE = 1 << 18  # bytes
@@ -120,10 +120,11 @@ class LongTexts:
         return text.whole(place)
 
 
-def read(file: BinaryIO, limit: int) -> tuple[Any, LongTexts]:
+def read(file: BinaryIO, limit: int, max_items: int) -> tuple[Any, LongTexts]:
     """The document in ``file``, which must be one that can be sought, and its long texts.
 
-    ``limit`` is in bytes, on all that is held in memory. Raises InvalidRequestError and RequestTooLargeError.
+    ``limit`` is in bytes, on all that is held in memory; ``max_items`` are values. Raises InvalidRequestError and
+    RequestTooLargeError.
     """
     texts = LongTexts(file, limit)
     cutter = _Cutter(texts)
@@ -134,6 +135,7 @@ def read(file: BinaryIO, limit: int) -> tuple[Any, LongTexts]:
         used = cutter.feed(piece, at)
         at, rest = at + used, piece[used:]
     data = cutter.finish(rest)
+    limit_values(data, max_items, "document")
     try:
         return msgspec.json.decode(data), texts
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

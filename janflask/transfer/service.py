@@ -62,7 +62,7 @@ class PortableService:
         document is checked first; nothing stays behind when it fails later. Raises InvalidRequestError and
         RequestTooLargeError with the place as ``param``.
         """
-        document, texts = long_texts.read(file, self._settings.max_body_mb * _MIB)
+        document, texts = long_texts.read(file, self._settings.max_body_mb * _MIB, self._settings.max_json_items)
         if not isinstance(document, dict):
             raise InvalidRequestError(
                 "the document must be a JSON object: one of GET /v1/threads/{thread_id}/export or `janflask threads "

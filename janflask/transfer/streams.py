@@ -78,18 +78,3 @@ def _replaced(key: str, item: Any, new: Mapping[str, str]) -> Any:
     if key == "file_ids" and isinstance(item, list | tuple):
         return type(item)(new.get(entry, entry) if isinstance(entry, str) else entry for entry in item)
     return with_file_ids(item, new)
-
-
-def is_deeper(value: Any, limit: int) -> bool:
-    """Whether JSON is nested in more than ``limit`` levels."""
-    level = [value]
-    for _ in range(limit + 1):
-        inner = [item.values() if isinstance(item, Mapping) else item for item in level if _is_container(item)]
-        if not inner:
-            return False
-        level = [item for items in inner for item in items if _is_container(item)]
-    return True
-
-
-def _is_container(value: Any) -> bool:
-    return isinstance(value, Mapping | list | tuple)

@@ -20,14 +20,19 @@ def main() -> None:
         logits_all=True,
         verbose=False,
     )
-    json.dump([scores(llama, text) for text in job["texts"]], sys.stdout)
+    json.dump([scores(llama, text, job["one_by_one"]) for text in job["texts"]], sys.stdout)
 
 
-def scores(llama: Llama, text: str) -> dict[str, list[float] | list[int]]:
-    """The text's tokens, each one's log-probability but the first's, and the likeliest token's at the same places."""
+def scores(llama: Llama, text: str, one_by_one: int) -> dict[str, list[float] | list[int]]:
+    """The text's tokens, each one's log-probability but the first's, and the likeliest token's at the same places.
+
+    Texts of less than ``one_by_one`` tokens are computed so.
+    """
     tokens = llama.tokenize(text.encode(), add_bos=False, special=True)
     llama.reset()
-    llama.eval(tokens)
+    step = 1 if len(tokens) < one_by_one else len(tokens)
+    for start in range(0, len(tokens), step):
+        llama.eval(tokens[start : start + step])
     rows = llama.scores[: len(tokens) - 1].astype(np.float64)
     rows -= rows.max(axis=1, keepdims=True)
     rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))

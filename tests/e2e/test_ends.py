@@ -28,6 +28,7 @@ from tests.e2e.server import (
     serving,
     wait_for,
 )
+from tests.integration.waiting import still_there
 
 MESSAGES: Any = [{"role": "user", "content": "Tell me a story."}]
 AT_ONCE = 5.0  # seconds in which everything is gone after a SIGKILL: a promise, so it is held to here
@@ -97,7 +98,7 @@ def test_sigterm_lets_a_stream_finish_and_ends_cleanly(server: Server) -> None:
         rest = list(chunks)
         assert rest[-1].choices[0].finish_reason == "length"
         assert server.process.wait(LIMIT) == 0
-    assert not [process for process in processes if process.is_running()], "the exit comes last"
+    assert not still_there(processes), "the exit comes last"
 
 
 def test_a_port_in_use(own_dir: Path) -> None:
@@ -135,5 +136,5 @@ def test_serve_says_what_to_try_and_ctrl_c_ends_it(own_dir: Path) -> None:
         assert len(server.engines()) == 1
         server.press_ctrl_c()
         assert server.process.wait(LIMIT) == 0
-        assert not [process for process in processes if process.is_running()]
+        assert not still_there(processes)
         assert "Traceback" not in server.log.read_text()

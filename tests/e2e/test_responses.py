@@ -215,7 +215,7 @@ def test_nothing_of_an_unstored_one_is_on_the_disk(own_dir: Path) -> None:
     """Nor is its KV state, which is long enough for that, when the server has ended."""
 
     def files() -> set[Path]:
-        return {path for path in own_dir.rglob("*") if "logs" not in path.parts}
+        return {path for path in own_dir.rglob("*") if path.is_file() and "logs" not in path.parts}
 
     with serving(own_dir) as server, server.sdk() as sdk:
         server.start().raise_for_status()

@@ -12,6 +12,7 @@ import httpx
 import openai
 import pytest
 
+from janflask_ext import rows
 from tests.e2e.server import LIMIT, MODEL, Server, raw_request, run, wait_for
 
 COMPLETIONS = "/v1/completions"
@@ -41,6 +42,7 @@ def references(starter_gguf: Path, server: Server) -> dict[str, dict[str, list[A
         "model_path": str(starter_gguf),
         "threads": knobs["cpu_threads"],
         "flash_attn": knobs["flash_attn"],
+        "one_by_one": 0 if rows.install() else rows.MANY,  # the bits that few rows have here
         "texts": list(TEXTS.values()),
     }
     done = run([sys.executable, "-m", "tests.e2e.reference_scores"], dict(os.environ), json.dumps(job))

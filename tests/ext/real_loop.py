@@ -5,11 +5,13 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 
-from janflask.engine.builder import ContextPlan, build_loop
+from janflask.engine.builder import build_loop
 from janflask.engine.constraint import Compiled
 from janflask.engine.context import ContextOptions, LlamaContext
+from janflask.engine.draft import Draft
 from janflask.engine.guide import Guide, Held
 from janflask.engine.model import Model
+from janflask.engine.plan import ContextPlan
 from janflask.engine.sequence import Sequence
 from janflask.engine.snapshots import Snapshots
 from janflask.errors import JanflaskError
@@ -51,7 +53,13 @@ class Engine:
     """``loop`` with what it stands on."""
 
     def __init__(
-        self, model: Model, made_with: ContextOptions | None = None, snapshots: Snapshots | None = None
+        self,
+        model: Model,
+        made_with: ContextOptions | None = None,
+        snapshots: Snapshots | None = None,
+        *,
+        settings: EngineSettings | None = None,
+        state_bytes: int = 0,
     ) -> None:
         self.model = model
         self.options = made_with or options()
@@ -63,7 +71,8 @@ class Engine:
             cpu_threads=1,
             source="pinned",
         )
-        self.loop = build_loop(self.context, ContextPlan(self.options, knobs, 1, ()), EngineSettings(), snapshots)
+        plan = ContextPlan(self.options, knobs, 1, ())
+        self.loop = build_loop(self.context, plan, settings or EngineSettings(), snapshots, state_bytes)
 
     def ask(
         self,
@@ -77,6 +86,7 @@ class Engine:
         guide: Guide | None = None,
         seed: int = 0,
         stop: tuple[str, ...] = (),
+        prediction: array[int] | None = None,
     ) -> tuple[Sequence, Collector]:
         """Queues a prompt."""
         if isinstance(prompt, str):
@@ -95,14 +105,20 @@ class Engine:
             is_lasting=conversation is not None,
             wants_logprobs=params.top_logprobs is not None,
             guide=guide if constraint is None else Held(constraint.matcher()),
+            draft=Draft(prompt, prediction),
         )
         self.loop.submit([sequence])
         return sequence, sink
 
     def drain(self) -> None:
-        """Until all is answered."""
-        while self.loop.step():
+        """Until all is answered, prompts among it whose states are looked for on the disk."""
+        while self.loop.step() or any(sequence.recalling for sequence in self.loop.scheduler.waiting):
             pass
+
+    def keep_states(self, seconds: float) -> None:
+        """As when it ends: what its slots hold is on the disk."""
+        assert self.loop.conversations is not None
+        self.loop.conversations.finish(self.loop.scheduler.cache.unkept(), seconds)
 
     def answer(
         self, prompt: str | array[int], max_tokens: int, params: SamplingParams = GREEDY, **how: object

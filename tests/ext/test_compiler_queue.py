@@ -46,3 +46,21 @@ def test_one_that_was_given_up_while_it_waited_is_not_compiled(monkeypatch: pyte
         may_begin.set()
         assert compiler._ready.wait(LIMIT)
     assert compiled == ["second"]
+
+
+def test_the_table_is_made_at_rest_or_when_it_is_wanted() -> None:
+    made = threading.Event()
+
+    def make() -> None:
+        made.set()
+        raise EngineError("no table is needed here")
+
+    compiler = Compiler(make, 32)  # type: ignore[arg-type]
+    compiler.start()
+    assert not compiler._ready.is_set()
+    assert compiler.due(0.0) == engine_constraint.REST
+    assert compiler.due(engine_constraint.REST) == 0
+    assert not made.is_set(), "nobody has wanted it"
+    compiler.piece()
+    assert made.wait(LIMIT)
+    assert compiler.due(engine_constraint.REST) is None, "once is enough"

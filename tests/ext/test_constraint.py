@@ -12,6 +12,7 @@ import re
 import threading
 import uuid
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -60,7 +61,7 @@ def engine(model: Model) -> Engine:
     return Engine(model, options(n_seq=16, kv_cells=16 * 256, ctx_len=256))
 
 
-def result_of(compiler: Compiler, constraint: Constraint) -> Compiled | JanflaskError:
+def result_of(compiler: Compiler, constraint: Constraint, owner: str | None = None) -> Compiled | JanflaskError:
     results: list[Compiled | JanflaskError] = []
     came = threading.Event()
 
@@ -68,7 +69,7 @@ def result_of(compiler: Compiler, constraint: Constraint) -> Compiled | Janflask
         results.append(result)
         came.set()
 
-    compiler.compile(constraint, done)
+    compiler.compile(constraint, done, owner)
     assert came.wait(LIMIT)
     assert len(results) == 1
     return results[0]
@@ -328,6 +329,7 @@ def test_what_takes_too_long_is_given_up(model: Model, monkeypatch: pytest.Monke
 
     compiler = Slow(lambda: make_table(model), model.n_vocab)
     compiler.start()
+    compiler.piece()  # the table is wanted
     assert compiler._ready.wait(LIMIT)
     first = result_of(compiler, of_choice(["a"], "choice").constraint)
     assert isinstance(first, InvalidRequestError)
@@ -339,25 +341,39 @@ def test_what_takes_too_long_is_given_up(model: Model, monkeypatch: pytest.Monke
     gate.set()
 
 
+class Counting(Compiler):
+    """Remembers the texts that were not in its cache."""
+
+    def __init__(self, make: Callable[[], Any], n_vocab: int) -> None:
+        super().__init__(make, n_vocab)
+        self.compiled: list[str] = []
+
+    def _compile(self, constraint: Constraint) -> Compiled:
+        self.compiled.append(constraint.text)
+        return super()._compile(constraint)
+
+
 def test_a_constraint_is_compiled_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    count: list[str] = []
-
-    class Counting(Compiler):
-        def _compile(self, constraint: Constraint) -> Compiled:
-            count.append(constraint.text)
-            return super()._compile(constraint)
-
     compiler = Counting(lambda: make_table(model), model.n_vocab)
     compiler.start()
     texts = ["a", "b", "c"]
     for text in [*texts, *texts]:
         compiled(compiler, of_choice([text], "choice"))
-    assert count == texts
+    assert compiler.compiled == texts
     monkeypatch.setattr(under_test, "CACHE_BYTES", 2)
     compiled(compiler, of_choice(["d"], "choice"))  # drops all but itself and "c"
     for text in ("c", "d", "a"):
         compiled(compiler, of_choice([text], "choice"))
-    assert count == ["a", "b", "c", "d", "a"]
+    assert compiler.compiled == ["a", "b", "c", "d", "a"]
+
+
+def test_a_constraint_is_compiled_for_each_owner(model: Model) -> None:
+    compiler = Counting(lambda: make_table(model), model.n_vocab)
+    compiler.start()
+    constraint = of_choice(["a"], "choice").constraint
+    for owner in ("one", "two", None, "two", "one", None):
+        assert isinstance(result_of(compiler, constraint, owner), Compiled)
+    assert len(compiler.compiled) == 3
 
 
 def test_without_a_table_constraints_are_refused(model: Model) -> None:

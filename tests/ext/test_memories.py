@@ -1,7 +1,8 @@
 """Models whose memory forgets (a sliding window) or cannot be cut (a recurrent state) go on only where it is right.
 
 llama.cpp says "done" to cuts after which a window's logits are noise, and to some of a recurrent state that remove
-nothing, or everything. So such a slot is only gone on with where it ends.
+nothing, or everything. So such a slot is only gone on with where it ends, or where a checkpoint was taken of it
+(``test_checkpoints.py``).
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from pathlib import Path
 import pytest
 
 from janflask.engine.builder import build
+from janflask.engine.context import LlamaContext
 from janflask.engine.model import Model
 from janflask.ipc.messages.launch import EngineSpec
 from janflask.models.engine_settings import EngineSettings
+from janflask.models.gguf_header import read_header
+from janflask.models.memory_estimate import estimate
 from tests.ext.conftest import Load
 from tests.ext.real_loop import Engine, options
 from tests.models.tiny import write_chat
-from tests.models.tiny_memories import WINDOW, write_recurrent, write_windowed
+from tests.models.tiny_memories import WINDOW, write_hybrid, write_recurrent, write_windowed
 
 TEXT = "the cat sat on the mat and the dog ran on the hill and "
-WRITERS = {"window": write_windowed, "recurrent": write_recurrent}
+WRITERS = {"window": write_windowed, "recurrent": write_recurrent, "hybrid": write_hybrid}
 
 
 @pytest.fixture(params=sorted(WRITERS))
@@ -95,9 +99,26 @@ def test_requests_that_break_off_leave_nothing_wrong(model: Model, engine: Engin
     assert engine.answer(TEXT * 2 + "a", 12) == alone(model, TEXT * 2 + "a")
 
 
+@pytest.mark.parametrize("write", [write_chat, *WRITERS.values()], ids=["plain", *WRITERS])
+@pytest.mark.parametrize(("n_seq", "ctx_len"), [(1, 2048), (3, 512), (8, 1024)])
+@pytest.mark.parametrize("unified", [False, True], ids=["streams", "unified"])
+def test_what_is_promised_for_its_cells_is_what_they_take(
+    load: Load, tmp_path: Path, write, n_seq: int, ctx_len: int, unified: bool
+) -> None:
+    path = write(tmp_path / "m.gguf")
+    told = estimate(read_header(path), 0, ctx_len=ctx_len, n_parallel=n_seq, batch=64).kv
+    sizes = options(n_seq=n_seq, ctx_len=ctx_len, kv_cells=n_seq * ctx_len, kv_unified=unified)
+    context = LlamaContext(load(path), sizes)
+    taken = context.pages.total_bytes
+    context.close()
+    if write is write_windowed and unified and n_seq > 1:  # one window of cells for all
+        assert taken < told < 2 * taken
+    else:
+        assert told == taken > 0
+
+
 @pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
-def test_its_knobs_are_measured_and_its_states_are_not_kept(load: Load, tmp_path: Path, write) -> None:
-    """Measuring goes back to the same place again and again, which a memory that cannot be cut has to be put to."""
+def test_its_states_are_kept(load: Load, tmp_path: Path, write) -> None:
     settings = EngineSettings(ctx_len=256, n_parallel=2)
     path = write(tmp_path / "m.gguf")
     spec = EngineSpec(
@@ -109,8 +130,7 @@ def test_its_knobs_are_measured_and_its_states_are_not_kept(load: Load, tmp_path
         snapshot_bytes=1 << 20,
     )
     engine = build(load(path), spec, lambda stage, part: None)
-    assert engine.info.knobs.source in ("measured", "provisional")
     assert not engine.info.can_share_prefix
     assert engine.loop is not None
-    assert engine.loop.conversations is None
-    assert any("computed again after a restart" in note for note in engine.notes)
+    assert engine.loop.conversations is not None
+    assert not any("computed again" in note for note in engine.notes)

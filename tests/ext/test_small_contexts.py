@@ -33,7 +33,7 @@ PINNED = {"flash_attn": False, "slice_size": 32, "cpu_threads": 1}
     ],
     ids=str,
 )
-@pytest.mark.parametrize("pinned", [True, False], ids=["pinned", "measured"])
+@pytest.mark.parametrize("pinned", [True, False], ids=["pinned", "guessed"])
 def test_the_smallest_sizes_serve(
     tiny_models: TinyModels, load: Load, tmp_path: Path, sizes: dict[str, object], pinned: bool
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import time
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from janflask.models.engine_settings import EngineSettings
 from janflask_ext.sampling import Sampler
 from tests.ext.real_loop import Engine, options
 from tests.models.tiny import TinyModels
+from tests.models.tiny_memories import WINDOW, write_hybrid, write_recurrent, write_windowed
 
 LIMIT = 60.0  # seconds that anything here may take
 LOG = LibraryLog()  # llama.cpp holds its address
@@ -217,3 +219,100 @@ def test_conversations_that_come_and_go_say_what_each_says_alone(model: Model, u
     assert conversations is not None
     assert conversations.restored > 2
     assert engine.loop.scheduler.cached_tokens > 1000
+
+
+# --- states of the partial kind -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[False, True], ids=["streams", "unified"])
+def windowed(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LlamaContext]:
+    """A context over a model whose first layer has a window."""
+    model = Model(write_windowed(tmp_path / "m.gguf"), EngineSettings(), LOG, lambda fraction: None)
+    context = LlamaContext(model, options(n_seq=2, kv_cells=1024, kv_unified=request.param))
+    yield context
+    context.close()
+
+
+def test_a_checkpoint_needs_the_rest_of_its_sequence(windowed: LlamaContext) -> None:
+    """llama.cpp takes one into an empty slot and decodes: the layers without a window would have seen nothing."""
+    tokens = tokens_of(windowed.model, STORY)
+    compute(windowed, 0, tokens)
+    checkpoint = windowed.checkpoint(0)
+    assert not windowed.rewind(1, checkpoint, len(tokens))
+    compute(windowed, 1, tokens[:-20])
+    assert not windowed.rewind(1, checkpoint, len(tokens))
+    assert windowed.positions(1) == (-1, -1)
+
+
+def test_what_is_behind_a_checkpoint_is_gone(windowed: LlamaContext) -> None:
+    model, tokens = windowed.model, tokens_of(windowed.model, STORY)
+    compute(windowed, 0, tokens)
+    checkpoint = windowed.checkpoint(0)
+    right = greedy(model, windowed, 1, tokens, 0)
+    compute(windowed, 0, tokens + tokens_of(model, OTHER), len(tokens))
+    assert windowed.rewind(0, checkpoint, len(tokens))
+    assert windowed.positions(0)[1] == len(tokens) - 1
+    behind = tokens + tokens_of(model, "and ")[1:]
+    assert greedy(model, windowed, 0, behind, len(tokens)) == greedy(model, windowed, 1, behind, 0)
+    assert greedy(model, windowed, 1, tokens, 0) == right
+
+
+def test_a_whole_state_is_no_checkpoint_and_a_checkpoint_no_state(windowed: LlamaContext) -> None:
+    tokens = tokens_of(windowed.model, STORY)
+    compute(windowed, 0, tokens)
+    whole, checkpoint = windowed.state(0), windowed.checkpoint(0)
+    assert len(checkpoint) < len(whole)
+    assert not windowed.restore(1, checkpoint, len(tokens))
+    compute(windowed, 1, tokens)
+    assert not windowed.rewind(1, whole, len(tokens))
+
+
+# --- what cannot be cut -----------------------------------------------------------------------------------------------
+
+
+def test_a_window_that_was_brought_back_has_nothing_before_it(windowed: LlamaContext) -> None:
+    """The live slot may still have had it. llama.cpp cuts what was brought back, says yes, and computes noise."""
+    model, tokens = windowed.model, tokens_of(windowed.model, STORY)
+    compute(windowed, 0, tokens)
+    assert windowed.restore(1, windowed.state(0), len(tokens))
+    shorter = len(tokens) - WINDOW // 2
+    assert windowed.trim(1, shorter), "it says yes"
+    assert not windowed._holds(1, shorter)
+    windowed.trim(1, 0)
+    compute(windowed, 1, tokens[:shorter])
+    checkpoint = windowed.checkpoint(1)
+    windowed.trim(1, 0)
+    assert windowed.restore(1, windowed.state(0), len(tokens))
+    assert windowed.rewind(1, checkpoint, shorter), "with what it has lost it can be cut"
+    fork = tokens[:shorter] + tokens_of(model, OTHER)
+    said = greedy(model, windowed, 1, fork, shorter)
+    windowed.trim(0, 0)
+    assert said == greedy(model, windowed, 0, fork, 0)
+
+
+@pytest.fixture(params=[write_recurrent, write_hybrid], ids=["recurrent", "hybrid"])
+def recurrent(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LlamaContext]:
+    model = Model(request.param(tmp_path / "m.gguf"), EngineSettings(), LOG, lambda fraction: None)
+    context = LlamaContext(model, options(n_seq=2, kv_cells=1024))
+    yield context
+    context.close()
+
+
+def test_a_recurrent_state_is_where_it_is(recurrent: LlamaContext) -> None:
+    """Cut or copied in part it stays whole, whatever llama.cpp says: only a checkpoint leads back."""
+    model, tokens = recurrent.model, tokens_of(recurrent.model, STORY)
+    shorter = len(tokens) - 20
+    compute(recurrent, 0, tokens[:shorter])
+    checkpoint = recurrent.checkpoint(0)
+    compute(recurrent, 0, tokens, shorter)
+    recurrent.trim(0, shorter)
+    assert not recurrent._holds(0, shorter)
+    recurrent.trim(0, 0)
+    compute(recurrent, 0, tokens)
+    assert recurrent.fork(0, 1)
+    assert recurrent.rewind(1, checkpoint, shorter)
+    fork = tokens[:shorter] + tokens_of(model, OTHER)
+    said = greedy(model, recurrent, 1, fork, shorter)
+    assert recurrent.rewind(0, checkpoint, shorter)
+    recurrent.trim(0, 0)
+    assert said == greedy(model, recurrent, 0, fork, 0)

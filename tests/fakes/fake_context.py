@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from collections.abc import Callable
 
 EOG = 256
 N_VOCAB = 257
+
+
+Model = Callable[[bytes, int], int]  # what comes behind a context; a seed changes it
 
 
 class FakeVocab:
@@ -43,14 +47,20 @@ class FakeBatch:
 
 
 class FakeSampler:
-    """Greedy: takes the hash's token. With a seed it takes another one."""
+    """Greedy: takes the hash's token. With a seed it takes another one; ``is_random``: with each draw, too."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, *, is_random: bool = False) -> None:
         self.seed = seed
+        self.is_random = is_random
+        self.draws = 0
         self.accepted: list[int] = []  # beside those that were drawn
 
     def accept(self, token: int) -> None:
         self.accepted.append(token)
+
+    def draw(self, model: Model, context: bytes) -> int:
+        self.draws += 1
+        return model(context, self.seed + self.draws * self.is_random)
 
     def logprobs(self) -> tuple[float, list[tuple[int, float]]]:
         return -0.5, [(65, -0.5), (66, -1.5)]
@@ -83,6 +93,12 @@ def next_token(context: bytes, seed: int = 0) -> int:
     return EOG if value % 40 == 0 else 97 + value % 26
 
 
+def repeating_token(context: bytes, seed: int = 0) -> int:
+    """A model that says again what it said: mostly the last two tokens decide, now and then all of the context."""
+    token = next_token(context, seed)
+    return token if token == EOG or token % 9 == 0 else 97 + next_token(context[-8:], seed) % 12
+
+
 def token_logprob(context: bytes, token: int) -> float:
     """What the model gives a token behind a context: from -1 to 0, another one for every pair."""
     digest = hashlib.blake2b(context, digest_size=4, salt=token.to_bytes(8, "little")).digest()
@@ -95,12 +111,14 @@ def expected_scores(prompt: bytes) -> list[float | None]:
     return [None, *[token_logprob(tokens[:i].tobytes(), tokens[i]) for i in range(1, len(tokens))]]
 
 
-def expected_text(prompt: bytes, max_tokens: int, seed: int = 0) -> str:
+def expected_text(
+    prompt: bytes, max_tokens: int, seed: int = 0, *, model: Model = next_token, is_random: bool = False
+) -> str:
     """What a lonely sequence says, computed without any of the code under test."""
     tokens = list(prompt)
     text = ""
-    for _ in range(max_tokens):
-        token = next_token(array("i", tokens).tobytes(), seed)
+    for draw in range(1, max_tokens + 1):
+        token = model(array("i", tokens).tobytes(), seed + draw * is_random)
         if token == EOG:
             break
         tokens.append(token)
@@ -119,7 +137,9 @@ class FakeContext:
         kv_cells: int | None = None,
         capacity: int = 128,
         can_trim: bool = True,
+        model: Model = next_token,
     ) -> None:
+        self.model = model
         self.vocab = FakeVocab()
         self.batch = FakeBatch(capacity)
         self.ctx_len = ctx_len
@@ -133,6 +153,7 @@ class FakeContext:
         self.refuses_states = False
         self.copies: list[tuple[int, int, int]] = []
         self._rows: dict[int, bytes] = {}
+        self.kv_bytes: int | None = None
 
     def decode(self) -> int:
         number = len(self.steps)
@@ -162,7 +183,7 @@ class FakeContext:
         self, rows: list[int], samplers: list[FakeSampler], masks: list[frozenset[int] | None] | None = None
     ) -> list[int]:
         """A mask is the set of tokens that may be drawn: the model's own, or else the lowest."""
-        drawn = [next_token(self._rows[row], sampler.seed) for row, sampler in zip(rows, samplers, strict=True)]
+        drawn = [sampler.draw(self.model, self._rows[row]) for row, sampler in zip(rows, samplers, strict=True)]
         allowed = masks or [None] * len(rows)
         return [
             token if mask is None or token in mask else min(mask, default=-1)
@@ -175,8 +196,10 @@ class FakeContext:
         scores = [token_logprob(self._rows[row + i], tokens[start + i]) for i in range(count)]
         return [(score, [(65, -0.5)]) for score in scores]
 
+    eog = frozenset({EOG})
+
     def is_eog(self, token: int) -> bool:
-        return token == EOG
+        return token in self.eog
 
     def copy(self, source: int, target: int, length: int) -> None:
         if self.memory[target]:
@@ -197,12 +220,46 @@ class FakeContext:
     def state(self, slot: int) -> memoryview:
         return memoryview(array("i", self.memory[slot]).tobytes())
 
-    def restore(self, slot: int, state: bytes, length: int) -> bool:
+    def state_size(self, slot: int) -> int:
+        return 4 * len(self.memory[slot])
+
+    def checkpoint(self, slot: int) -> memoryview:
+        if not self.memory[slot]:
+            raise AssertionError("a checkpoint of nothing")
+        return self.state(slot)
+
+    def rewind(self, slot: int, state: bytes | memoryview, length: int) -> bool:
+        """A partial state holds no tokens: what it is to be put over has to begin with those it was taken of."""
+        tokens = array("i", bytes(state)).tolist()
+        if len(tokens) != length or self.memory[slot][:length] != tokens:
+            raise AssertionError(f"slot {slot} is put back to {length} tokens that it does not begin with")
+        if self.refuses_states:
+            self.memory[slot] = []
+            return False
+        self.memory[slot] = tokens
+        return True
+
+    def fork(self, source: int, target: int) -> bool:
+        if self.memory[target]:
+            raise AssertionError(f"copy into slot {target}, which is not empty")
+        if self.refuses_states:
+            return False
+        self._need(len(self.memory[source]))
+        self.memory[target] = self.memory[source][:]
+        return True
+
+    def _need(self, count: int) -> None:
+        """What is copied or brought back whole takes cells of its own."""
+        if self.kv_cells is not None and sum(map(len, self.memory)) + count > self.kv_cells:
+            raise AssertionError(f"no cells for {count} tokens")
+
+    def restore(self, slot: int, state: bytes | memoryview, length: int) -> bool:
         if self.memory[slot]:
             raise AssertionError(f"restored into slot {slot}, which is not empty")
         if self.refuses_states:
             return False
-        self.memory[slot] = array("i", state).tolist()
+        self._need(length)
+        self.memory[slot] = array("i", bytes(state)).tolist()
         if len(self.memory[slot]) != length:
             raise AssertionError(f"a state of {len(self.memory[slot])} tokens for one of {length}")
         return True

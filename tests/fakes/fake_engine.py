@@ -15,6 +15,7 @@ What to do is in the "GGUF", a text file that the supervisor takes for the model
 ``deaf``                     ignore Shutdown and SIGTERM
 ``busy``                     say of itself that it has something to do, whatever happens
 ``idle SECONDS``             say of itself that it has had nothing to do for that long, when there is nothing
+``stalls SECONDS``           say that its loop stands still while a request is under way; a step may take so long
 ``mute``                     answer no Retire
 ``slow-end SECONDS``         take that long to end, and leave a file ``ended`` beside the model
 ``child``                    note the process id in a file beside the model (always done), nothing more
@@ -118,6 +119,7 @@ class Activity:
     def __init__(self, orders: list[list[str]]) -> None:
         self.always_busy = ["busy"] in orders
         self.claimed = next((float(order[1]) for order in orders if order[0] == "idle"), 0.0)
+        self.longest_step = next((float(order[1]) for order in orders if order[0] == "stalls"), None)
         self.lock = threading.Lock()
         self.active = 0
         self.retired = False
@@ -141,6 +143,9 @@ class Activity:
 
     def stats(self) -> EngineStats:
         with self.lock:
+            if self.active and self.longest_step is not None:
+                stalled = time.monotonic() - self.last
+                return replace(STATS, busy=1, stalled_seconds=stalled, longest_step_seconds=self.longest_step)
             if self.active or self.always_busy:
                 return replace(STATS, busy=1)
             return replace(STATS, idle_seconds=max(self.claimed, time.monotonic() - self.last))
@@ -162,13 +167,19 @@ def answer(connection: socket.socket, activity: Activity) -> None:
 
 
 def generate(connection: socket.socket, message: Generate) -> None:
-    """``prompt`` steers: ``hang`` sends nothing after Started, ``error`` ends with an ErrorReply."""
+    """``prompt`` steers: ``hang`` sends nothing after Started, ``error`` ends with an ErrorReply.
+
+    ``slow N`` sends so many chunks, ten a second.
+    """
     connection.sendall(encode(Started(1)))
     if message.request.prompt == "hang":
         connection.recv(1)  # until the client goes
         return
-    for text in "abc":
+    word, _, times = message.request.prompt.partition(" ")
+    slow = word == "slow"
+    for text in "a" * int(times) if slow else "abc":
         connection.sendall(encode(Chunk(0, text)))
+        time.sleep(0.1 * slow)
     if message.request.prompt == "error":
         connection.sendall(encode(ErrorReply.of(InvalidRequestError("told to", param="prompt"))))
         return

@@ -22,8 +22,10 @@ from janflask.ipc.messages.engine import (
     Embeddings,
     Finished,
     Generate,
+    GetMetrics,
     GetSpecials,
     GetStats,
+    Metrics,
     Specials,
     Started,
     Stats,
@@ -34,8 +36,10 @@ from janflask.ipc.messages.engine import (
 from janflask.ipc.messages.error import ErrorReply
 from janflask.ipc.messages.generation import GenerateRequest, Timings, Usage
 from janflask.ipc.messages.supervisor import (
-    SUPERVISOR_SOCKET,
+    Awaited,
+    AwaitedModels,
     CancelDownload,
+    GetAwaited,
     GetStates,
     StartDownload,
     StartModel,
@@ -44,7 +48,9 @@ from janflask.ipc.messages.supervisor import (
     StopModel,
     WatchModel,
 )
+from janflask.ipc.sockets import SUPERVISOR_SOCKET
 from janflask.models.engine_info import EngineInfo, EngineStats, Knobs
+from janflask.models.latencies import LATENCIES, Counted
 from janflask.models.state import DownloadRequest, DownloadState, ModelState, ModelStatus
 
 PATIENCE = 20.0  # seconds after which a fake gives up; no test waits for it unless something is wrong
@@ -98,6 +104,9 @@ TIMINGS = Timings(cache_n=4, prompt_n=3, prompt_ms=10.0, predicted_n=3, predicte
 DONE = Done(USAGE, TIMINGS)
 
 
+COUNTED = {name: Counted((*[1] * len(latency.bounds), 2), 12.5) for name, latency in LATENCIES.items()}
+
+
 class Line:
     """One connection that a test's script speaks on."""
 
@@ -146,7 +155,7 @@ def say(*texts: str, reason: str = "stop") -> Script:
     return script
 
 
-class _Server:
+class Server:
     """Accepts on a Unix socket; a thread for each connection."""
 
     def __init__(self, path: Path) -> None:
@@ -192,7 +201,7 @@ class _Server:
         raise NotImplementedError
 
 
-class ScriptedEngine(_Server):
+class ScriptedEngine(Server):
     """Plays ``script`` for each generation and keeps the requests. A token is a byte, 256 is BOS."""
 
     def __init__(self, path: Path) -> None:
@@ -204,10 +213,13 @@ class ScriptedEngine(_Server):
         self.asked_for_specials = 0
         self.specials = Specials(("<s>", "</s>"), ("<tool_call>", "\n\n"))
         self.refusal: JanflaskError | None = None  # of whatever is to be tokenized or embedded
+        self.is_mute = False  # it says nothing of its metrics
 
     def answer(self, connection: socket.socket, message: Message) -> None:
         if isinstance(message, GetStats):
             connection.sendall(encode(Stats(STATS)))
+        elif isinstance(message, GetMetrics) and not self.is_mute:
+            connection.sendall(encode(Metrics(STATS, COUNTED, {"stop": 2, "error": 1})))
         elif isinstance(message, GetSpecials):
             self.asked_for_specials += 1
             connection.sendall(encode(self.specials))
@@ -254,7 +266,7 @@ class ScriptedEngine(_Server):
         return Tokens(start + list(text), pieces if message.pieces else None)
 
 
-class ScriptedSupervisor(_Server):
+class ScriptedSupervisor(Server):
     """Knows the states that a test gives it; a start waits for ``may_start`` and then makes the model run.
 
     A download begins and stays as it is. Who watches a model gets what ``watch`` says.
@@ -264,6 +276,7 @@ class ScriptedSupervisor(_Server):
         super().__init__(runtime_dir / SUPERVISOR_SOCKET)
         self.states: dict[str, ModelState] = {}
         self.running: dict[str, ModelState] = {}  # what a start makes of a model
+        self.awaited: list[Awaited] = []  # what keeps the server from being ready
         self.starts: list[StartModel] = []
         self.downloads: list[DownloadRequest] = []
         self.cancelled: list[str] = []
@@ -290,6 +303,8 @@ class ScriptedSupervisor(_Server):
         if isinstance(message, GetStates):
             self.asked += 1
             connection.sendall(encode(States(list(self.states.values()))))
+        elif isinstance(message, GetAwaited):
+            connection.sendall(encode(AwaitedModels(self.awaited)))
         elif isinstance(message, StopModel):
             self.states[message.model_id] = ModelState(model_id=message.model_id, status=ModelStatus.STOPPED)
             connection.sendall(encode(State(self.states[message.model_id])))

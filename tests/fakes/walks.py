@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
-from janflask.engine.constraint import LIMITS
+from janflask.engine.constraint import limits
 from janflask.engine.marker_rules import MarkerRules
 from janflask.ipc.messages.constraint import Constraint
 
@@ -47,7 +47,7 @@ class Vocabulary:
     def matcher(self, constraint: Constraint) -> LLMatcher:
         """Raises ValueError for a constraint that cannot be used."""
         grammar = LLMatcher.grammar_from_lark(self.markers.filled(constraint))
-        matcher = LLMatcher(self.table, grammar, log_level=0, limits=LIMITS)
+        matcher = LLMatcher(self.table, grammar, log_level=0, limits=limits())
         if matcher.is_error():
             raise ValueError(matcher.get_error())
         return matcher

@@ -14,13 +14,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from janflask.errors import NotFoundError
 from janflask.storage import open_repository
 from janflask.storage.records import Run, RunStatus
 from tests.integration.store_crashes import in_a_fresh_process
-from tests.integration.store_deaths import CALLS, NEVER, die, die_after, die_in_the_middle, in_child
+from tests.integration.store_deaths import CALLS, NEVER, die, every_death, in_child
 from tests.integration.store_faults import Action, fault
 from tests.integration.store_records import settings
 from tests.unit.runner import run_world
@@ -150,18 +149,13 @@ def main(folder: Path, kind: str) -> dict[str, int]:
     shutil.copytree(folder / "filled", trial)
     calls: list[str] = in_a_fresh_process(lambda: perform(trial, kind, names, NEVER, die))
     count = 0
-    for number, call in enumerate(calls, 1):
-        for action in actions_at(call, number == len(calls)):
-            code = lived(number, action)
-            if code != -signal.SIGKILL:
-                raise ValueError(f"{kind}, {call} ({number}): ended with {code}")
-            checked(f"{action.__name__} at {call} ({number} of {calls})", False)
-            count += 1
+    for number, call, action in every_death(calls):
+        code = lived(number, action)
+        if code != -signal.SIGKILL:
+            raise ValueError(f"{kind}, {call} ({number}): ended with {code}")
+        checked(f"{action.__name__} at {call} ({number} of {calls})", False)
+        count += 1
     return {kind: count}
-
-
-def actions_at(call: str, is_last: bool) -> list[Any]:
-    return [die, *[die_in_the_middle] * (call in ("write", "writev")), *[die_after] * is_last]
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ RUNNING = {
         "llama_version": "0.3.36",
         "pid": 4711,
         "memory_bytes": 412_000_000,
+        "used_bytes": 150_000_000,
     },
     "stats": {
         "slots": 8,

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from janflask.ipc.clients.supervisor import SupervisorClient
-from janflask.ipc.messages.supervisor import SUPERVISOR_SOCKET
+from janflask.ipc.sockets import SUPERVISOR_SOCKET
 from janflask.models.state import ModelState, ModelStatus
 from janflask.processes import lifeline
 from janflask.processes.restart import RestartPolicy
@@ -58,7 +58,8 @@ class World:
         return folder
 
     def supervisor(self, policy: RestartPolicy = QUICK, patience: float = LIMIT, **env: str) -> Supervisor:
-        settings = Settings.from_env({"JANFLASK_DATA_DIR": str(self.data_dir), "JANFLASK_SPARE_ENGINE": "0"} | env)
+        own = {"JANFLASK_DATA_DIR": str(self.data_dir), "JANFLASK_SPARE_ENGINE": "0", "JANFLASK_KV_RAM_GB": "0"}
+        settings = Settings.from_env(own | env)
         self.made.append(Supervisor(settings, self.runtime_dir, FAKE_ENGINE, policy, patience))
         return self.made[-1]
 
@@ -94,9 +95,11 @@ def serving(supervisor: Supervisor, runtime_dir: Path) -> Iterator[SupervisorCli
     with supervisor_server(runtime_dir / SUPERVISOR_SOCKET, supervisor) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield SupervisorClient(runtime_dir)
-        server.shutdown()
-        thread.join()
+        try:
+            yield SupervisorClient(runtime_dir)
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def budget(kibibytes: int) -> str:
@@ -118,6 +121,7 @@ def supervisor_process(world: World, *, parent: bool = False, **settings: str) -
         "JANFLASK_RUNTIME_DIR": str(world.runtime_dir),
         "JANFLASK_STOP_TIMEOUT": "0.3",
         "JANFLASK_SPARE_ENGINE": "0",
+        "JANFLASK_KV_RAM_GB": "0",
         COMMAND_VARIABLE: " ".join(FAKE_ENGINE),
         CHANNEL_VARIABLE: str(theirs.fileno()),
         **settings,

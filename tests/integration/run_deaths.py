@@ -44,7 +44,7 @@ from janflask.storage.run_log import (
     texts_of,
 )
 from tests.integration.store_crashes import in_a_fresh_process
-from tests.integration.store_deaths import CALLS, NEVER, die, die_after, die_in_the_middle
+from tests.integration.store_deaths import CALLS, NEVER, die, every_death
 from tests.integration.store_faults import Action, fault
 from tests.integration.store_records import settings
 from tests.unit.runner import run_world
@@ -275,11 +275,9 @@ class Deaths:
         assert code == 0, f"{self._kind}: ended with {code}"
         in_a_fresh_process(lambda: check(self._folder / "trial", told))
         count = 0
-        for number, call in enumerate(calls, 1):
-            actions = [die, die_in_the_middle] if call == "write" else [die]
-            for action in [*actions, die_after] if number == len(calls) else actions:
-                self._one(number, call, action)
-                count += 1
+        for number, call, action in every_death(calls):
+            self._one(number, call, action)
+            count += 1
         return count
 
     def _one(self, number: int, call: str, action: Action) -> None:

@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,24 @@ def perform(trial: Path, operation: Operation, at: int, action: Action) -> list[
     return calls
 
 
+def every_death(calls: Sequence[str]) -> Iterator[tuple[int, str, Action]]:
+    """At each of these system calls, in the middle of those that write, and behind the last; with its number from 1."""
+    for number, call in enumerate(calls, 1):
+        yield number, call, die
+        if call in ("write", "writev"):
+            yield number, call, die_in_the_middle
+        if number == len(calls):
+            yield number, call, die_after
+
+
+def fresh_trial(folder: Path) -> Path:
+    """A copy of the filled store, in the place of the last one."""
+    trial = folder / "trial"
+    shutil.rmtree(trial, ignore_errors=True)
+    shutil.copytree(folder / "filled", trial, symlinks=True)
+    return trial
+
+
 class Deaths:
     """Every death of one operation."""
 
@@ -108,19 +126,13 @@ class Deaths:
             self._possible.append(looked(folder / "trial"))
 
     def _trial(self) -> Path:
-        trial = self._folder / "trial"
-        shutil.rmtree(trial, ignore_errors=True)
-        shutil.copytree(self._folder / "filled", trial, symlinks=True)
-        return trial
+        return fresh_trial(self._folder)
 
     def all(self) -> int:
         count = 0
-        for number, call in enumerate(self._calls, 1):
-            actions = [die, die_in_the_middle] if call in ("write", "writev") else [die]
-            actions += [die_after] if number == len(self._calls) else []
-            for action in actions:
-                self._one(number, call, action)
-                count += 1
+        for number, call, action in every_death(self._calls):
+            self._one(number, call, action)
+            count += 1
         return count
 
     def _one(self, number: int, call: str, action: Action) -> None:

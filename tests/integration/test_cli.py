@@ -126,9 +126,9 @@ def test_ps_shows_only_what_runs_with_its_load(server: FakeServer) -> None:
     result = run_models("ps", "--url", server.url)
     head, tiny = result.stdout.splitlines()
     assert columns(head) == [
-        *("MODEL", "STATE", "PID", "SLOTS", "WAITING", "KV", "TOKENS", "TOKENS/S", "MEMORY", "IDLE", "UPTIME"),
+        *("MODEL", "STATE", "PID", "SLOTS", "WAITING", "KV", "TOKENS", "TOKENS/S", "MEMORY", "USED", "IDLE", "UPTIME"),
     ]
-    shown = ["tiny", "running", "4711", "3/8", "1", "512/16384", "90", "0.0", "393 MiB", "-"]
+    shown = ["tiny", "running", "4711", "3/8", "1", "512/16384", "90", "0.0", "393 MiB", "143 MiB", "-"]
     assert columns(tiny)[:-1] == shown
     assert server.requests.count(("GET", "/v1/models/tiny", None)) == 2, "its tokens are counted twice"
 
@@ -136,7 +136,7 @@ def test_ps_shows_only_what_runs_with_its_load(server: FakeServer) -> None:
 def test_ps_of_an_idle_model_asks_once_and_tells_since_when(server: FakeServer) -> None:
     server.models["tiny"] = {**RUNNING, "stats": {**RUNNING["stats"], "busy": 0, "idle_seconds": 75.3}}
     tiny = columns(run_models("ps", "--url", server.url).stdout.splitlines()[1])
-    assert (tiny[3], tiny[7], tiny[9]) == ("0/8", "0.0", "1m15s")
+    assert (tiny[3], tiny[7], tiny[10]) == ("0/8", "0.0", "1m15s")
     assert server.requests.count(("GET", "/v1/models/tiny", None)) == 1
 
 

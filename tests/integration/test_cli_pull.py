@@ -134,9 +134,9 @@ def test_a_model_that_is_gone_when_the_stream_comes_back_was_cancelled(server: F
 
 
 def test_another_refusal_ends_it(server: FakeServer) -> None:
-    server.events = [[401]]
+    server.events = [[403]]
     result = pull(server)
-    assert (result.exit_code, result.stderr) == (1, "Error: refused with 401\n")
+    assert (result.exit_code, result.stderr) == (1, "Error: refused with 403\n")
 
 
 def test_a_server_that_stays_away_is_given_up(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,8 @@ from janflask.ipc.frames import FrameReader, Message, encode
 from janflask.ipc.messages.engine import Chunk, Done, Finished, Generate, GetStats, Started, Stats
 from janflask.ipc.messages.error import ErrorReply
 from janflask.ipc.messages.generation import GenerateRequest, Timings, Usage
-from janflask.ipc.messages.supervisor import SUPERVISOR_SOCKET, GetStates, StartModel, State, States, StopModel
+from janflask.ipc.messages.supervisor import GetStates, StartModel, State, States, StopModel
+from janflask.ipc.sockets import SUPERVISOR_SOCKET
 from janflask.models.state import ModelState, ModelStatus
 from tests.fakes.fake_engine import STATS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +52,7 @@ FINAL = {
     "claimsless": "cut short",
     "huge": "JANFLASK_MAX_MODEL_GB",
     "loop": "redirects more than",
-    "tofile": "http and https only",
+    "tofile": "only http and https",
 }
 
 INTERRUPTED = {
@@ -61,8 +62,8 @@ INTERRUPTED = {
     "never": "the connection ended",
     "claimsmore": "could not be downloaded",
     "trickles": "bytes a second",
-    "slowhead": "timed out",
-    "silent": "timed out",
+    "slowhead": "timed out|took more than",  # in the middle of a wait, or between two
+    "silent": "timed out|took more than",
     "goesquiet": "timed out",
 }
 
@@ -92,7 +93,7 @@ def test_what_may_work_later_says_so_and_leaves_nothing_once_cancelled(
     model_id = downloads.start(DownloadRequest(source=server.url(way)))
     state = settled(downloads, model_id)
     assert state is not None
-    assert INTERRUPTED[way] in (state.error or "")
+    assert re.search(INTERRUPTED[way], state.error or "")
     assert "ask for it again to go on where it ended" in (state.error or "")
     assert [card.id for card in ModelCatalog(models).list()] == ["other"]
     assert downloads.cancel(model_id)

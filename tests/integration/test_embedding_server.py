@@ -13,8 +13,8 @@ import pytest
 from janflask.engine.embedder import Embedder
 from janflask.engine.loop import Loop
 from janflask.engine.prefix_cache import PrefixCache
-from janflask.engine.scheduler import Limits
 from janflask.engine.server import EngineServer
+from janflask.engine.slices import Limits
 from janflask.errors import EngineCrashedError, JanflaskError
 from janflask.ipc.channel import wait_readable
 from janflask.ipc.clients.engine import (

@@ -30,7 +30,7 @@ class Compiler:
     def __init__(self) -> None:
         self.asked: list[tuple[Constraint, Result]] = []
 
-    def compile(self, constraint: Constraint, done: Result) -> None:
+    def compile(self, constraint: Constraint, done: Result, _owner: str | None) -> None:
         self.asked.append((constraint, done))
 
     def matcher(self) -> ScriptedMatcher:

@@ -76,7 +76,7 @@ def test_one_whose_client_has_not_left_stays(engine: Engine) -> None:
 def test_idle_seconds_count_from_the_last_request(engine: Engine) -> None:
     now = 1000.0
     engine.wait_for(engine.loop.is_resting, "resting")
-    engine.loop.clock = lambda: now
+    engine.loop.clock = engine.loop.answers.clock = lambda: now
     with open_generation(engine.path, greedy("first", max_tokens=1)) as generation:
         collect(generation)
     engine.wait_for(engine.loop.is_resting, "resting")

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from janflask.engine import server as servers
+from janflask.engine.draft import Draft
 from janflask.engine.loop import Loop
 from janflask.engine.prefix_cache import PrefixCache
-from janflask.engine.scheduler import Limits
 from janflask.engine.server import EngineServer
+from janflask.engine.slices import Limits
 from janflask.errors import InvalidRequestError, JanflaskError
 from janflask.ipc.clients.engine import (
     Generation,
@@ -373,3 +375,33 @@ def test_a_token_outside_of_the_vocabulary_has_no_text(engine: Engine, token: in
     with pytest.raises(JanflaskError, match=rf"tokens\.1: {token} is no token of this model") as caught:
         engine_text(engine.path, (1, token), LIMIT)
     assert (caught.value.status, caught.value.param) == (400, "tokens.1")
+
+
+@pytest.mark.parametrize(
+    ("always", "predicts", "pinned", "may_change"),
+    [
+        (None, False, False, False),
+        (None, True, False, True),
+        (False, True, False, False),
+        (True, False, False, True),
+        (True, True, True, False),
+    ],
+)
+def test_a_bit_may_change_for_who_asks_for_guesses(engine, monkeypatch, always, predicts, pinned, may_change):
+    freely = []
+
+    def draft(*sources: array | None, is_exact: bool) -> Draft:
+        freely.append(not is_exact)
+        return Draft(*sources, is_exact=is_exact)
+
+    monkeypatch.setattr(servers, "Draft", draft)
+    engine.server.guesses_freely = always
+    prompt = endless("guess", 40)
+    said = expected_text(prompt.encode(), 40)
+    sampling = SamplingParams(temperature=1e-9 if pinned else 0.0, seed=0)
+    request = GenerateRequest(prompt=prompt, sampling=sampling, max_tokens=40, prediction=said if predicts else "")
+    with open_generation(engine.path, request) as generation:
+        messages = collect(generation)
+    assert text_of(messages) == said
+    assert freely == [may_change]
+    assert bool(messages[-1].usage.accepted_prediction_tokens) is predicts

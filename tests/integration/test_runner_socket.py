@@ -13,7 +13,8 @@ import pytest
 from janflask.errors import JanflaskError, UnavailableError
 from janflask.ipc.channel import wait_readable
 from janflask.ipc.clients.runner import RunnerClient
-from janflask.ipc.messages.runner import RUNNER_SOCKET, RunChanged, RunSaid
+from janflask.ipc.messages.runner import RunChanged, RunSaid
+from janflask.ipc.sockets import RUNNER_SOCKET
 from janflask.runner.server import runner_server
 from janflask.storage.records import RunStatus
 from janflask.storage.run_log import texts_of
@@ -25,7 +26,7 @@ from tests.unit.runner.run_world import RunWorld, hanging, saying
 def serving(world: RunWorld) -> Iterator[RunnerClient]:
     with tempfile.TemporaryDirectory(prefix="jf", dir="/tmp") as name:  # a socket's path must be short
         folder = Path(name)
-        with runner_server(folder / RUNNER_SOCKET, world.runner) as server:
+        with runner_server(folder / RUNNER_SOCKET, lambda: world.runner) as server:
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
             thread.start()
             try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -45,6 +47,33 @@ def supervisor(world: World, monkeypatch: pytest.MonkeyPatch) -> Supervisor:
     supervisor.restore()
     wait_for(lambda: len(kept()) == 1)
     return supervisor
+
+
+def test_the_first_one_is_made_at_once_the_next_when_a_model_has_had_its_moment(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spare, "DELAY", 600.0)
+    world.model("m")
+    supervisor = world.supervisor(JANFLASK_SPARE_ENGINE="1")
+    supervisor.restore()
+    wait_for(lambda: len(kept()) == 1)
+    (first,) = kept()
+    assert supervisor.start("m", {}).pid == first
+    assert kept() == [first]
+
+
+@pytest.mark.parametrize("own", [None, "65536"])
+def test_what_is_large_leaves_no_holes_in_its_heap(
+    world: World, monkeypatch: pytest.MonkeyPatch, own: str | None
+) -> None:
+    """glibc's threshold stays where it is, or where the machine's owner has put it."""
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    if own is not None:
+        monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", own)
+    world.model("m")
+    world.supervisor(JANFLASK_SPARE_ENGINE="1").restore()
+    wait_for(lambda: len(kept()) == 1)
+    assert psutil.Process(kept()[0]).environ()["MALLOC_MMAP_THRESHOLD_"] == (own or "1048576")
 
 
 def test_the_next_model_gets_it_and_another_is_made(supervisor: Supervisor) -> None:
@@ -114,3 +143,27 @@ def test_one_that_does_not_get_ready_is_not_waited_for(tmp_path: Path, monkeypat
     assert spared.take() is None
     assert not alive(children)
     spared.close()
+
+
+def test_one_that_is_being_made_at_the_end_is_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow:
+        def __init__(self, command: Sequence[str], *, spare: bool) -> None:
+            begun.set()
+            go_on.wait(LIMIT)
+
+        def end(self) -> None:
+            ended.set()
+
+    monkeypatch.setattr(spare, "Newborn", Slow)
+    spared = Spare(["engine"], enabled=True)
+    spared.prepare(at_once=True)
+    assert begun.wait(LIMIT)
+    closing = threading.Thread(target=spared.close)
+    closing.start()
+    closing.join(0.1)
+    assert closing.is_alive(), "the process would end without it"
+    go_on.set()
+    closing.join(LIMIT)
+    assert ended.is_set()

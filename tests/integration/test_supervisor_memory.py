@@ -10,6 +10,7 @@ import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 
 from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError, ModelStoppedError, UnavailableError
@@ -52,6 +53,32 @@ def test_a_model_tells_what_it_takes(world: World) -> None:
     assert supervisor.start("m", {}).memory_bytes == 100 << 10
     assert state_of(supervisor, "m").memory_bytes == 100 << 10
     assert supervisor.stop("m").memory_bytes is None
+
+
+def test_a_model_tells_what_it_uses(world: World) -> None:
+    world.model("m", size=100)
+    supervisor = world.supervisor(JANFLASK_MEMORY_BUDGET_GB=budget(150))
+    state = supervisor.start("m", {})
+    assert state.pid is not None
+    assert state.used_bytes is not None
+    resident = psutil.Process(state.pid).memory_info().rss
+    assert resident / 2 < state.used_bytes < resident * 2
+    assert supervisor.stop("m").used_bytes is None
+
+
+@pytest.mark.parametrize("by_use", [False, True])
+def test_what_a_running_model_does_not_use_is_there_for_another_if_a_setting_says_so(
+    world: World, by_use: bool
+) -> None:
+    """Each is promised 3 GiB, for a file that it does not read."""
+    for name in ("old", "new"):
+        adapter = world.model(name) / "adapter.bin"
+        adapter.touch()
+        os.truncate(adapter, 3 << 30)
+    supervisor = world.supervisor(JANFLASK_MEMORY_BUDGET_GB="4", JANFLASK_ADMIT_BY_USE=str(int(by_use)))
+    supervisor.start("old", {"lora": "adapter.bin"})
+    supervisor.start("new", {"lora": "adapter.bin"})
+    assert state_of(supervisor, "old").status is (RUNNING if by_use else STOPPED)
 
 
 def test_two_models_that_fit_run_side_by_side(world: World) -> None:
@@ -230,6 +257,27 @@ def test_an_engine_is_told_how_much_its_cache_may_take(world: World) -> None:
     assert (plan.settings.n_parallel, plan.notes) == (8, ())
 
 
+def test_states_beside_its_slots_are_promised_as_far_as_there_is_room(world: World) -> None:
+    world.model("m", size=50)
+    world.model("n", size=60)
+    supervisor = world.supervisor(JANFLASK_MEMORY_BUDGET_GB=budget(140), JANFLASK_KV_RAM_GB=budget(40))
+    seen = []
+    spawn = supervisor._spawn
+    supervisor._spawn = lambda model_id, plan: seen.append(spawn(model_id, plan)) or seen[-1]  # type: ignore[method-assign]
+    assert supervisor.start("m", {}).memory_bytes == 90 << 10
+    with pytest.raises(UnavailableError):
+        supervisor.start("n", {}, displaces=False)
+    supervisor.stop("m")
+    supervisor.start("m", {"prefix_cache": False})
+    second = supervisor.start("n", {})
+    assert second.memory_bytes == 90 << 10
+    assert second.notes == (
+        "0 MiB of KV states are kept in memory beside the slots, not 0 MiB (JANFLASK_KV_RAM_GB): there is no room for "
+        "more; a lower ctx_len or n_parallel makes some",
+    )
+    assert [engine.spec.state_bytes >> 10 for engine in seen] == [40, 0, 30]
+
+
 # --- idling ---------------------------------------------------------------------------------------------------------
 
 
@@ -281,7 +329,8 @@ def test_the_models_of_a_server_come_back_if_a_setting_says_so(world: World) -> 
     assert read(cached) == {}, "what was not restored is not wanted any more"
 
 
-def test_the_last_used_come_back_first_within_the_budget(world: World) -> None:
+def test_the_last_used_come_back_first_within_the_budget(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("janflask.supervisor.model_process.GRACE", 0.0)  # what they say of themselves counts at once
     for name in ("old", "older", "new"):
         world.model(name, {"old": "idle 100", "older": "idle 200", "new": "idle 50"}[name], size=40)
     first = world.supervisor()

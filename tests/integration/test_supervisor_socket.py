@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
@@ -12,7 +13,8 @@ from janflask.errors import (
 )
 from janflask.ipc.frames import FrameReader, encode
 from janflask.ipc.messages.engine import Started
-from janflask.ipc.messages.supervisor import SUPERVISOR_SOCKET, GetStates, States
+from janflask.ipc.messages.supervisor import GetStates, States
+from janflask.ipc.sockets import SUPERVISOR_SOCKET
 from janflask.models.state import ModelStatus
 from tests.integration.engine_world import (
     LIMIT,
@@ -99,4 +101,4 @@ def test_a_question_in_single_bytes(world: World) -> None:
             reader = FrameReader()
             while (message := reader.next()) is None:
                 reader.feed(connection.recv(65536))
-            assert message == States([])
+            assert message == States([], pid=os.getpid())

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -31,17 +32,22 @@ TAIL = b'\r\n--frontier\r\nContent-Disposition: form-data; name="purpose"\r\n\r\
 class Server:
     """gunicorn with one worker and the whole application."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, data_dir: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], port: int, data_dir: Path, trusted: Path | None) -> None:
+        """``trusted``: the certificate of one that speaks HTTPS."""
         self.process = process
         self.port = port
-        self.url = f"http://127.0.0.1:{port}/v1/files"
+        self.trusted = trusted
+        self.url = f"{'http' if trusted is None else 'https'}://127.0.0.1:{port}/v1/files"
         self.folder = data_dir / "files"
 
     def answers(self) -> bool:
         if self.process.poll() is not None:
             raise RuntimeError("gunicorn ended")
+        if self.trusted is not None and not self.trusted.exists():
+            return False
         try:
-            return httpx.get(self.url, timeout=LIMIT).status_code == 200
+            trusted = ssl.create_default_context(cafile=self.trusted)
+            return httpx.get(self.url, timeout=LIMIT, verify=trusted).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -62,28 +68,38 @@ class Server:
 
     @property
     def worker(self) -> int:
-        (child,) = psutil.Process(self.process.pid).children()
+        children = psutil.Process(self.process.pid).children()
+        (child,) = [child for child in children if not any("janflask." in word for word in child.cmdline())]
         return child.pid
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=LIMIT)
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=LIMIT)
+        if self.trusted is None:
+            return connection
+        context = ssl.create_default_context(cafile=self.trusted)
+        return context.wrap_socket(connection, server_hostname="127.0.0.1", suppress_ragged_eofs=False)
 
 
 @contextmanager
-def serving(folder: Path, **settings: str) -> Iterator[Server]:
-    port = free_port()
+def serving(folder: Path, scheme: str, **settings: str) -> Iterator[Server]:
+    """By HTTPS with the shipped configuration, whose worker differs from gunicorn's own there."""
+    port, secured = free_port(), scheme == "https"
     env = os.environ | {
         "JANFLASK_DATA_DIR": str(folder / "data"),
         "JANFLASK_RUNTIME_DIR": str(folder / "run"),
         "JANFLASK_MAX_UPLOAD_MB": str(MAX_MB),
         "JANFLASK_MAX_BODY_MB": "1",
+        "JANFLASK_TLS_SELF_SIGNED": "1" if secured else "0",
+        "JANFLASK_SPARE_ENGINE": "0",
         **settings,
     }
-    options = ["-k", "gthread", "--threads", "8", "--no-control-socket", "-b", f"127.0.0.1:{port}", "wsgi:app"]
+    trusted = folder / "data" / "self-signed.crt" if secured else None
+    options = ["--threads", "8", "--no-control-socket", "-b", f"127.0.0.1:{port}", "wsgi:app"]
     with (folder / "log").open("w") as log:
-        command = [sys.executable, "-m", "gunicorn", *options]
+        configuration = ["-c", "conf/gunicorn.conf.py"] if secured else ["-k", "gthread"]
+        command = [sys.executable, "-m", "gunicorn", *configuration, *options]
         with subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log) as process:
-            server = Server(process, port, folder / "data")
+            server = Server(process, port, folder / "data", trusted)
             try:
                 wait_for(server.answers)
                 yield server
@@ -91,10 +107,23 @@ def serving(folder: Path, **settings: str) -> Iterator[Server]:
                 process.terminate()
 
 
+@pytest.fixture(scope="module", params=["http", "https"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("uploads")) as server:
+def server(tmp_path_factory: pytest.TempPathFactory, scheme: str) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("uploads"), scheme) as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _trusts_the_server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"server", "impatient"} & set(request.fixturenames)
+    trusted = request.getfixturevalue(found.pop()).trusted if found else None
+    if trusted is not None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(trusted))  # which httpx reads
 
 
 def content(megabytes: int) -> Iterator[bytes]:
@@ -266,9 +295,9 @@ def test_other_bodies_keep_their_own_limit(server: Server) -> None:
 
 
 @pytest.fixture(scope="module")
-def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def impatient(tmp_path_factory: pytest.TempPathFactory, scheme: str) -> Iterator[Server]:
     """A server whose clients must not be silent for long."""
-    with serving(tmp_path_factory.mktemp("impatient"), JANFLASK_UPLOAD_TIMEOUT="1") as server:
+    with serving(tmp_path_factory.mktemp("impatient"), scheme, JANFLASK_UPLOAD_TIMEOUT="1") as server:
         yield server
 
 

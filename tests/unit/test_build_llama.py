@@ -6,19 +6,21 @@ import io
 import multiprocessing
 import os
 import platform
+import pty
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tools import build_llama, compiler
-from tools.build_llama import Plan
+from tools import build_llama, build_peer, compiler
+from tools.build_llama import RECIPE, Plan, Recipe
 from tools.compiler import Toolchain
 from tools.progress import CommandError, Phase, ProgressLine, exit_on_sigterm, run_logged
 
@@ -167,6 +169,9 @@ def test_the_key_follows_everything_that_the_build_depends_on() -> None:
         plan(cmake_args=("-DGGML_CUDA=on",)),
         plan(environment=("CFLAGS=-O1",)),
         plan(machine=("linux", "x86_64", "avx2", "amx_tile")),
+        plan(recipe=Recipe(settings=RECIPE.settings, cmake_args=())),
+        plan(recipe=Recipe(settings=(), cmake_args=RECIPE.cmake_args)),
+        plan(recipe=build_peer.RECIPE),
     ]
     assert len({each.key for each in plans}) == len(plans)
     assert plan().key == plan(reason="told differently").key
@@ -198,17 +203,29 @@ def test_a_damaged_wheel_is_thrown_away(tmp_path: Path, damage: str) -> None:
 
 
 @pytest.fixture
+def sigterm_as_before() -> Iterator[None]:
+    """For programs that turn it into an exception."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
 def fake_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Python whose ``-m pip wheel`` writes a wheel and its environment; returns the file that counts its calls."""
+    """A Python whose ``-m pip wheel`` writes what it is told to; returns the file that counts its calls."""
     calls = tmp_path / "calls"
     source = write_wheel(tmp_path / "source.whl")
     script = tmp_path / "fake-python"
     script.write_text(
         "#!/bin/sh\n"
         f'echo "$CMAKE_ARGS|$CC|$CXX|$*" >> {calls}\n'
-        'while [ "$1" != --wheel-dir ]; do shift; done\n'
+        'while [ -n "$1" ]; do\n'
+        '  case "$1" in --wheel-dir) wheels=$2 ;; build-dir=*) build=${1#*=}/bin ;; esac; shift\n'
+        "done\n"
+        '[ -z "$build" ] || { mkdir -p "$build/junk"; echo binary > "$build/llama-server"; '
+        'ln -s libggml.so.0 "$build/libggml.so"; echo library > "$build/libggml.so.0"; }\n'
         '[ -z "$FAIL" ] || { echo "error: no luck"; exit 1; }\n'
-        f'cp {source} "$2/llama_cpp_python-0.3.36-py3-none-any.whl"\n'
+        f'cp {source} "$wheels/llama_cpp_python-0.3.36-py3-none-any.whl"\n'
     )
     script.chmod(0o755)
     monkeypatch.setattr(build_llama.sys, "executable", str(script))
@@ -221,8 +238,9 @@ def test_a_build_lands_in_the_cache_whole(tmp_path: Path, fake_pip: Path) -> Non
     assert build_llama.cached_wheel(folder) == wheel
     assert sorted(path.name for path in folder.iterdir()) == ["build.log", wheel.name]
     cmake_args, cc, cxx, arguments = fake_pip.read_text().strip().split("|")
-    assert (shlex.split(cmake_args), cc, cxx) == (["-DX=a b"], "cc", "c++")
+    assert (shlex.split(cmake_args), cc, cxx) == ([*RECIPE.cmake_args, "-DX=a b"], "cc", "c++")  # the user's come last
     assert "--no-cache-dir --no-binary llama-cpp-python" in arguments
+    assert "--config-settings cmake.source-dir=vendor/llama.cpp" in arguments
     assert arguments.endswith("llama-cpp-python==0.3.36")
 
 
@@ -240,6 +258,22 @@ def test_only_one_builds_and_the_other_uses_its_wheel(
     env = dict(os.environ) | {"XDG_CACHE_HOME": str(tmp_path)}
     build_llama.ensure(env)
     build_llama.ensure(env)
+    assert len(fake_pip.read_text().splitlines()) == 1
+
+
+@pytest.mark.usefixtures("sigterm_as_before")
+def test_compiling_alone_installs_nothing_and_installing_compiles_nothing_again(
+    tmp_path: Path, fake_pip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed: list[Path] = []
+    monkeypatch.setattr(build_llama, "install", installed.append)
+    monkeypatch.setattr(build_llama, "is_installed", lambda wheel: False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(build_llama.sys, "argv", ["build_llama", "--compile"])
+    assert build_llama.main() == 0
+    assert installed == []
+    build_llama.ensure(os.environ)
+    assert [wheel.name for wheel in installed] == ["llama_cpp_python-0.3.36-py3-none-any.whl"]
     assert len(fake_pip.read_text().splitlines()) == 1
 
 
@@ -276,6 +310,42 @@ def test_a_waiting_build_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_the_version_is_the_one_in_pyproject() -> None:
     assert f'"llama-cpp-python=={build_llama.pinned_version()}"' in (ROOT / "pyproject.toml").read_text()
+
+
+# --- the peer of the benchmarks --------------------------------------------------------------------------------------
+
+
+def test_the_peer_is_built_once_and_kept_with_its_libraries(tmp_path: Path, fake_pip: Path) -> None:
+    env = dict(os.environ) | {"XDG_CACHE_HOME": str(tmp_path)}
+    assert build_peer.find(env) is None
+    server = build_peer.ensure(env)
+    assert (server.name, server.read_text()) == ("llama-server", "binary\n")
+    assert sorted(path.name for path in server.parent.iterdir()) == ["libggml.so", "libggml.so.0", "llama-server"]
+    assert (server.parent / "libggml.so").read_text() == "library\n"
+    assert sorted(path.name for path in server.parent.parent.iterdir()) == ["bin", "build.log"]
+    assert server == build_peer.ensure(env) == build_peer.find(env)
+    calls = fake_pip.read_text().splitlines()
+    assert len(calls) == 1
+    assert "--config-settings build.targets=llama-server" in calls[0]
+
+
+def test_a_peer_that_could_not_be_built_is_not_there(tmp_path: Path, fake_pip: Path) -> None:
+    env = dict(os.environ) | {"XDG_CACHE_HOME": str(tmp_path), "FAIL": "1"}
+    with pytest.raises(CommandError, match="no luck"):
+        build_peer.ensure(env)
+    assert build_peer.find(env) is None
+    assert build_peer.ensure(env | {"FAIL": ""}).exists()
+
+
+@pytest.mark.usefixtures("sigterm_as_before")
+def test_what_to_run_for_the_peer_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(build_peer.sys, "argv", ["build_peer", "--path"])
+    assert build_peer.main() == 1
+    out, err = capsys.readouterr()
+    assert (out, "make bench-peer" in err) == ("", True)
 
 
 # --- progress --------------------------------------------------------------------------------------------------------
@@ -325,6 +395,42 @@ def test_a_line_is_redrawn_on_a_terminal_and_repeated_elsewhere(stream: io.Strin
     assert stream.getvalue() == expected
 
 
+def test_of_two_processes_at_one_terminal_one_redraws_its_line(tmp_path: Path) -> None:
+    """The second says only that it is done; the first line, long under way, is not covered by its redraws."""
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    screen, terminal = pty.openpty()
+    job = [sys.executable, "-m", "tools.progress"]
+    wait = ["sh", "-c", f"echo '[1/2] cc -c a.c'; read line < {go}"]
+    chatty = ["sh", "-c", "echo '[1/2] cc -c b.c'"]
+    try:
+        with subprocess.Popen([*job, "first", str(tmp_path / "1.log"), *wait], cwd=ROOT, stdout=terminal) as first:
+            try:
+                seen = _read_until(screen, "a.c")
+                subprocess.run(
+                    [*job, "second", str(tmp_path / "2.log"), *chatty], cwd=ROOT, stdout=terminal, check=True
+                )
+                go.write_text("on\n")
+                assert first.wait(60) == 0
+                seen += _read_until(screen, "first", "done")
+                subprocess.run([*job, "third", str(tmp_path / "3.log"), *chatty], cwd=ROOT, stdout=terminal, check=True)
+                seen += _read_until(screen, "third", "done")
+            finally:
+                first.kill()
+    finally:
+        os.close(screen)
+        os.close(terminal)
+    assert re.findall(r"second [^\r]*", seen) == ["second 0:00  done"]
+    assert "b.c" in seen.partition("third")[2]  # its turn has come
+
+
+def _read_until(descriptor: int, *words: str) -> str:
+    text = ""
+    while not all(word in text for word in words):
+        text += os.read(descriptor, 65536).decode()
+    return text
+
+
 def test_output_goes_to_the_log_and_the_status_is_told(tmp_path: Path) -> None:
     stream = io.StringIO()
     command = [sys.executable, "-c", "print('[1/2] cc -c a.c'); print('last words'); raise SystemExit(3)"]
@@ -334,6 +440,7 @@ def test_output_goes_to_the_log_and_the_status_is_told(tmp_path: Path) -> None:
     assert "failed (status 3)" in stream.getvalue()
 
 
+@pytest.mark.usefixtures("sigterm_as_before")
 def test_a_signal_while_the_command_is_being_started_still_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,13 +454,9 @@ def test_a_signal_while_the_command_is_being_started_still_ends_it(
             signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr("tools.progress.subprocess.Popen", Interrupted)
-    before = signal.getsignal(signal.SIGTERM)
     exit_on_sigterm()
-    try:
-        with pytest.raises(SystemExit):
-            run_logged(["sleep", "300"], label="job", log=tmp_path / "x.log", env=os.environ, stream=io.StringIO())
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with pytest.raises(SystemExit):
+        run_logged(["sleep", "300"], label="job", log=tmp_path / "x.log", env=os.environ, stream=io.StringIO())
     assert [process.returncode for process in started] == [-signal.SIGTERM]
 
 

@@ -7,18 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from janflask.settings import table
+from janflask.settings import Settings, table
 from tools import lock, rooms_doc, settings_doc
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
-MAKE = re.compile(r"`(?:\w+=\S+ )*make ([a-z]+)[^`]*`|^\s*(?:\$ )?make ([a-z]+)", re.MULTILINE)
+MAKE = re.compile(r"`(?:\w+=\S+ )*make ([a-z-]+)[^`]*`|^\s*(?:\$ )?make ([a-z-]+)", re.MULTILINE)
 VARIABLE = re.compile(r"\bJANFLASK_[A-Z_]+\b")
 
 # Variables that are not settings of the server.
 OTHER_VARIABLES = {
-    *("JANFLASK_CYTHON_DEBUG", "JANFLASK_TEST_GGUF"),
+    *("JANFLASK_CYTHON_DEBUG", "JANFLASK_TEST_GGUF", "JANFLASK_LLAMA_SERVER"),
+    *("JANFLASK_API_KEY", "JANFLASK_CA_FILE"),  # the commands', not the server's
     *("JANFLASK_UPSTREAM_", "JANFLASK_UPSTREAM_KEY"),  # what a model.json may name
 }
 
@@ -62,7 +63,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_commands_and_variables_are_there(page: Path) -> None:
     text = page.read_text()
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     variables = {name for name, _, _ in table()} | OTHER_VARIABLES
     assert {first or second for first, second in MAKE.findall(text)} - targets == set()
     assert set(VARIABLE.findall(text)) - variables == set()
@@ -107,3 +108,12 @@ def test_lock_files_hold_exact_versions(path: Path) -> None:
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     assert lines == sorted(lines, key=lambda line: line.split("==")[0])
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line) for line in lines)
+
+
+def test_systemd_waits_for_as_long_as_the_server_may_take_to_leave() -> None:
+    """As docs/operations.md has it: whoever kills before that cuts streams off."""
+    usual = Settings()
+    needed = usual.drain_delay + usual.drain_timeout + usual.stop_timeout + 10
+    given = re.search(r"^TimeoutStopSec=(\d+)$", (ROOT / "conf" / "janflask.service").read_text(), re.MULTILINE)
+    assert given is not None
+    assert int(given[1]) >= needed

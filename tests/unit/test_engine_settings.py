@@ -8,7 +8,7 @@ import pytest
 
 from janflask.errors import InvalidRequestError
 from janflask.models.engine_settings import EngineSettings, engine_settings, read_settings
-from janflask.settings import Settings, default_text
+from janflask.settings import Settings, text_of
 from janflask.settings.engine_table import described
 
 DEFAULTS = Settings.from_env({"JANFLASK_CTX_LEN": "1024", "JANFLASK_QUEUE_LIMIT": "3"})
@@ -57,7 +57,7 @@ def test_every_default_is_told_or_in_words() -> None:
     for setting in described():
         assert (setting.default is None) == bool(setting.auto), f"say what happens without {setting.name}"
         if setting.default is not None:
-            given = engine_settings({}, DEFAULTS, {setting.name: default_text(setting.default)})
+            given = engine_settings({}, DEFAULTS, {setting.name: text_of(setting.default)})
             assert getattr(given, setting.name) == setting.default, "its own parser takes it"
 
 

@@ -6,9 +6,11 @@ import struct
 from pathlib import Path
 
 import pytest
+from gguf import GGML_QUANT_SIZES
 
 from janflask.models import gguf_header
 from janflask.models.gguf_header import GgufError, GgufHeader, read_header
+from janflask.models.tensor_types import BLOCKS
 
 
 def text(value: str) -> bytes:
@@ -131,3 +133,25 @@ def test_a_header_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytes
 def test_whether_the_vocabulary_has_chatmls_words(tmp_path: Path, words: tuple[str, ...], knows: bool) -> None:
     tokens = text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, len(words)) + b"".join(map(text, words))
     assert header_of(tmp_path / "m.gguf", tokens).knows_chatml is knows
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 1 << 20])
+def test_a_list_of_texts_is_passed_whatever_the_blocks_it_is_read_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(gguf_header, "BLOCK", block)
+    words = ["", "a", "<|im_start|>", "x" * 300, "", "<|im_end|>", "b" * 22]
+    tokens = text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, len(words)) + b"".join(map(text, words))
+    header = header_of(tmp_path / "m.gguf", tokens, number("llama.context_length", 2048))
+    assert (header.knows_chatml, header.pairs["tokenizer.ggml.tokens"]) == (True, len(words))
+    assert header.pairs["llama.context_length"] == 2048, "what comes behind the list is found"
+
+
+def test_a_text_in_a_list_that_claims_too_much_is_refused(tmp_path: Path) -> None:
+    tokens = text("tokenizer.ggml.tokens") + struct.pack("<IIQQ", 9, 8, 1, gguf_header.MAX_STRING + 1)
+    with pytest.raises(GgufError, match="bytes in a text"):
+        header_of(tmp_path / "m.gguf", tokens)
+
+
+def test_the_tensor_types_are_those_of_the_package() -> None:
+    assert {int(kind): sizes for kind, sizes in GGML_QUANT_SIZES.items()} == BLOCKS

@@ -40,14 +40,14 @@ def test_what_the_socket_takes_is_there_before_anybody_sends(pair: tuple[socket.
         outbox.put(said(number))
     assert heard(theirs, 3) == [0, 1, 2]
     outbox.end()
-    assert list(outbox.sending(LIMIT, LIMIT)) == []
+    assert list(outbox.sending(lambda: LIMIT, LIMIT)) == []
 
 
 def test_a_slow_peer_holds_nobody_up_and_hears_everything_in_order(pair: tuple[socket.socket, socket.socket]) -> None:
     outbox, theirs = Outbox(Channel(pair[0], "a peer")), Channel(pair[1], "us")
     for number in range(40):
         outbox.put(said(number, 100_000))  # far more than the socket holds
-    sender = threading.Thread(target=lambda: list(outbox.sending(LIMIT, LIMIT)))
+    sender = threading.Thread(target=lambda: list(outbox.sending(lambda: LIMIT, LIMIT)))
     sender.start()
     early = heard(theirs, 20)
     for number in range(40, 80):
@@ -63,7 +63,7 @@ def test_a_peer_that_takes_nothing_is_given_up(pair: tuple[socket.socket, socket
     for number in range(40):
         outbox.put(said(number, 100_000))
     with pytest.raises(TimeoutError, match="a peer took too long"):
-        list(outbox.sending(LIMIT, 0.01))
+        list(outbox.sending(lambda: LIMIT, 0.01))
 
 
 def test_a_peer_that_is_gone_is_told_by_the_sender_alone(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -72,7 +72,7 @@ def test_a_peer_that_is_gone_is_told_by_the_sender_alone(pair: tuple[socket.sock
     for number in range(3):
         outbox.put(said(number))
     with pytest.raises(ConnectionError):
-        list(outbox.sending(LIMIT, LIMIT))
+        list(outbox.sending(lambda: LIMIT, LIMIT))
 
 
 def test_what_is_too_long_is_told_by_the_sender_alone(
@@ -83,9 +83,9 @@ def test_what_is_too_long_is_told_by_the_sender_alone(
     outbox.put(said(1, 200))
     outbox.put(said(2))
     with pytest.raises(ProtocolError, match="byte limit"):
-        list(outbox.sending(LIMIT, LIMIT))
+        list(outbox.sending(lambda: LIMIT, LIMIT))
 
 
 def test_silence_is_told_now_and_then(pair: tuple[socket.socket, socket.socket]) -> None:
     outbox = Outbox(Channel(pair[0], "a peer"))
-    assert next(outbox.sending(0.001, LIMIT)) is None
+    assert next(outbox.sending(lambda: 0.001, LIMIT)) is None

@@ -20,13 +20,16 @@ from janflask.ipc.messages.engine import (
     Embeddings,
     Finished,
     Generate,
+    GetMetrics,
     GetSpecials,
     GetStats,
     Launch,
+    Metrics,
     Progress,
     Ready,
     Retire,
     Retired,
+    Retuned,
     Shutdown,
     Specials,
     Started,
@@ -38,9 +41,20 @@ from janflask.ipc.messages.engine import (
 from janflask.ipc.messages.error import ErrorReply
 from janflask.ipc.messages.generation import GenerateRequest, Timings, Usage
 from janflask.ipc.messages.launch import EngineSpec
-from janflask.ipc.messages.runner import BeginRun, CancelRun, RunChanged, RunSaid, WatchRun
+from janflask.ipc.messages.runner import (
+    BeginRun,
+    CancelRun,
+    GetRunnerStats,
+    RunChanged,
+    RunnerStats,
+    RunSaid,
+    WatchRun,
+)
 from janflask.ipc.messages.supervisor import (
+    Awaited,
+    AwaitedModels,
     CancelDownload,
+    GetAwaited,
     GetStates,
     StartDownload,
     StartModel,
@@ -51,6 +65,7 @@ from janflask.ipc.messages.supervisor import (
 )
 from janflask.models.engine_info import EngineInfo, EngineStats, Knobs
 from janflask.models.engine_settings import EngineSettings
+from janflask.models.latencies import Counted
 from janflask.models.sampling import SamplingParams
 from janflask.models.state import DownloadRequest, DownloadState, ModelState, ModelStatus
 from janflask.parsing.deltas import TokenLogprob, TopLogprob
@@ -142,6 +157,12 @@ EVERY_MESSAGE: list[Message] = [
     StartModel("m", {"ctx_len": "2048", "flash_attn": None}),
     StopModel("m"),
     GetStates(),
+    GetAwaited(),
+    GetMetrics(),
+    Metrics(STATS, {"request_queue_time_seconds": Counted((1, 0, 2), 0.5)}, {"stop": 3}),
+    AwaitedModels([Awaited("tiny", "failed", "no such file"), Awaited("other", "starting")]),
+    GetRunnerStats(),
+    RunnerStats(under_way=1, queued=2, parked=3, ended={"completed": 4}),
     StartDownload(
         DownloadRequest(
             source="hf:org/repo:Q4_K_M",
@@ -188,6 +209,7 @@ EVERY_MESSAGE: list[Message] = [
     Shutdown(),
     Retire(),
     Retired(idle=False),
+    Retuned(KNOBS),
 ]
 
 
@@ -204,24 +226,24 @@ def test_a_message_survives_the_wire(message: Message) -> None:
 
 
 def test_every_kind_of_message_is_covered() -> None:
-    assert {type(message) for message in EVERY_MESSAGE} == set(frames._KINDS.values())
+    assert {type(message) for message in EVERY_MESSAGE} == set(map(frames.message_class, frames._KINDS))
 
 
 @pytest.mark.parametrize(
     ("message", "frame"),
     [
-        (Started(12), b"JF\x04\x02\x00\x00\x00\x10\x81\xadprompt_tokens\x0c"),
-        (Chunk(0, "hé"), b"JF\x04\x03\x00\x00\x00\x07\x93\x00\xa3h\xc3\xa9\x90"),
+        (Started(12), b"JF\x06\x02\x00\x00\x00\x10\x81\xadprompt_tokens\x0c"),
+        (Chunk(0, "hé"), b"JF\x06\x03\x00\x00\x00\x07\x93\x00\xa3h\xc3\xa9\x90"),
         (
             Finished(1, "stop", "a"),
-            b"JF\x04\x04\x00\x00\x00\x1b\x83\xa5index\x01\xa6reason\xa4stop\xa4stop\xa1a",
+            b"JF\x06\x04\x00\x00\x00\x1b\x83\xa5index\x01\xa6reason\xa4stop\xa4stop\xa1a",
         ),
-        (GetStats(), b"JF\x04\x07\x00\x00\x00\x01\x80"),
-        (StopModel("m"), b"JF\x04\x11\x00\x00\x00\x0c\x81\xa8model_id\xa1m"),
-        (Tokens([1, 300]), b"JF\x04\x0a\x00\x00\x00\x12\x82\xa3ids\x92\x01\xcd\x01\x2c\xa6pieces\xc0"),
-        (Detokenize((1,)), b"JF\x04\x0b\x00\x00\x00\x0a\x81\xa6tokens\x91\x01"),
-        (Text("h\u00e9"), b"JF\x04\x0c\x00\x00\x00\x0a\x81\xa4text\xa3h\xc3\xa9"),
-        (Shutdown(), b"JF\x04\x23\x00\x00\x00\x01\x80"),
+        (GetStats(), b"JF\x06\x07\x00\x00\x00\x01\x80"),
+        (StopModel("m"), b"JF\x06\x11\x00\x00\x00\x0c\x81\xa8model_id\xa1m"),
+        (Tokens([1, 300]), b"JF\x06\x0a\x00\x00\x00\x12\x82\xa3ids\x92\x01\xcd\x01\x2c\xa6pieces\xc0"),
+        (Detokenize((1,)), b"JF\x06\x0b\x00\x00\x00\x0a\x81\xa6tokens\x91\x01"),
+        (Text("h\u00e9"), b"JF\x06\x0c\x00\x00\x00\x0a\x81\xa4text\xa3h\xc3\xa9"),
+        (Shutdown(), b"JF\x06\x23\x00\x00\x00\x01\x80"),
     ],
     ids=lambda value: type(value).__name__,
 )

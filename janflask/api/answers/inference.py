@@ -207,8 +207,17 @@ def usage_object(usage: Usage) -> dict[str, Any]:
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens, **_guessed(usage)},
     }
+
+
+def _guessed(usage: Usage) -> dict[str, int]:
+    """What was guessed ahead, where it is known."""
+    counts = {
+        "accepted_prediction_tokens": usage.accepted_prediction_tokens,
+        "rejected_prediction_tokens": usage.rejected_prediction_tokens,
+    }
+    return {name: count for name, count in counts.items() if count is not None}
 
 
 def timings_object(timings: Timings) -> dict[str, Any]:

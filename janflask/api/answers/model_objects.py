@@ -117,6 +117,7 @@ def _runtime(info: EngineInfo, state: ModelState) -> dict[str, Any]:
         "knobs": asdict(info.knobs),
         "load_seconds": info.load_seconds,
         "memory_bytes": state.memory_bytes,
+        "used_bytes": state.used_bytes,
         "embedding_width": info.embedding_width,
         "pid": state.pid,
         "started_at": state.started_at,

@@ -24,7 +24,11 @@ _USAGE = {
     "completion_tokens": 8,
     "total_tokens": 39,
     "prompt_tokens_details": {"cached_tokens": 20},
-    "completion_tokens_details": {"reasoning_tokens": 0},
+    "completion_tokens_details": {
+        "reasoning_tokens": 0,
+        "accepted_prediction_tokens": 0,
+        "rejected_prediction_tokens": 0,
+    },
 }
 _TIMINGS = {
     "queue_ms": 0.2,
@@ -144,6 +148,18 @@ EMBEDDING_ANSWER: dict[str, Any] = {
 }
 
 HEALTH = {"status": "ok", "version": "0.1.0", "models_running": 1}
+LIVE = {"status": "ok"}
+METRICS = """\
+# HELP janflask:num_requests_running Answers that are being computed.
+# TYPE janflask:num_requests_running gauge
+janflask:num_requests_running{model_name="smollm2-135m-instruct"} 2.0
+"""
+READY = {"status": "ready", "draining": False, "missing": []}
+NOT_READY: dict[str, Any] = {
+    "status": "not_ready",
+    "draining": False,
+    "missing": [{"kind": "model", "name": "tiny", "reason": "starting"}],
+}
 
 THREAD_ID, MESSAGE_ID, FILE_ID = "thread_abc123", "msg_abc123", "file-abc123"
 MESSAGE_REQUEST: dict[str, Any] = {"role": "user", "content": "How does AI work? Explain it in simple terms."}
@@ -244,8 +260,13 @@ ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
         "The request is malformed or invalid.",
         _error("temperature must be from 0 to 2, not 3", "invalid_value", "temperature"),
     ),
+    401: (
+        "The request has no API key, or one that does not hold.",
+        _error("this API key is none of the server's, or it was revoked", "invalid_api_key"),
+    ),
     403: (
-        "The request is for a host that is not this server's, or a web page from elsewhere wants to change something.",
+        "The request's key is not good for this, the request is for a host that is not this server's, or a web page "
+        "from elsewhere wants to change something.",
         _error(
             "this server is not called 'example.com': if it is, list that name in JANFLASK_ALLOWED_HOSTS",
             "unknown_host",
@@ -284,7 +305,7 @@ ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
         _error("The server cannot provide the requested range.", "invalid_request"),
     ),
     429: (
-        "Too many requests wait for the model; `Retry-After` says when to try again.",
+        "Too many requests wait for the model, or the key's limits are reached; `Retry-After` says when to try again.",
         _error("64 requests wait for this model already: try again in a second", "queue_full", kind="rate_limit_error"),
     ),
     500: (

@@ -8,6 +8,7 @@ from flask import current_app, request
 
 from janflask.container import Services
 from janflask.inference.waiting import Waiter
+from janflask.ipc import shutdown
 
 EXTENSION = "janflask"
 INPUT = "wsgi.input"
@@ -28,7 +29,7 @@ def waiter() -> Waiter:
     client = client_socket()
     if client is not None:
         _limit_stalls(client)
-    return Waiter(client)
+    return Waiter(client, shutdown.TIME_IS_UP)
 
 
 def client_socket() -> socket.socket | None:

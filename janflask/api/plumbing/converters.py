@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
-from werkzeug.routing import BaseConverter
+from werkzeug.routing import BaseConverter, Rule
 
 from janflask.files import ids
 
@@ -28,3 +30,14 @@ class UrlConverter(BaseConverter):
     part_isolating = False
     # What ends like a route below a model's is that.
     regex = r"(?:(?:[A-Za-z][A-Za-z0-9+.-]*://|hf:).+|[^/]+(?:/[^/]+)+(?<!/start)(?<!/stop)(?<!/events))"
+
+
+class LazyRule(Rule):
+    """A route whose builder of URLs is compiled when one is first built: for most of them none ever is."""
+
+    def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+        @functools.cache
+        def builder() -> Callable[..., tuple[str, str]]:
+            return super(LazyRule, self)._compile_builder(append_unknown)
+
+        return lambda *args, **values: builder()(*args, **values)

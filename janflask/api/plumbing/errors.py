@@ -15,6 +15,7 @@ from janflask.api.answers.anthropic_errors import anthropic_error
 from janflask.api.plumbing.dialects import is_anthropic
 from janflask.api.plumbing.response import json_response
 from janflask.errors import ClientDisconnectedError, InvalidRequestError, JanflaskError
+from janflask.ipc.request_id import CURRENT
 
 REQUEST_ID_HEADER = "X-Request-Id"
 ANTHROPIC_ID_HEADER = "request-id"  # the same, as Anthropic's clients know it
@@ -60,6 +61,8 @@ def on_janflask_error(error: JanflaskError) -> Response:
         log.info("request %s: %s", g.get("request_id"), error.message)
     body = anthropic_error(error, g.get("request_id", "unknown")) if is_anthropic() else error_body(error)
     response = json_response(body, error.status)
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
     if error.status in (429, 503) or error.retry_after is not None:
         response.headers["Retry-After"] = str(RETRY_AFTER if error.retry_after is None else error.retry_after)
     return response
@@ -111,6 +114,7 @@ def _new_request_id() -> str:
 def _take_request_id() -> None:
     given = request.headers.get(REQUEST_ID_HEADER, "")
     g.request_id = given if _REQUEST_ID.fullmatch(given) else _new_request_id()
+    CURRENT.set(g.request_id)
 
 
 def _tell_request_id(response: Response) -> Response:

@@ -10,6 +10,7 @@ import marshmallow as ma
 from janflask import __version__
 from janflask.api.examples import inference as examples
 from janflask.api.examples import models as examples_models
+from janflask.api.plumbing.blueprint import SECURITY_SCHEMES
 from janflask.api.views.system import ASSETS_PATH, DOCS_PATH
 from janflask.schemas import models, threads
 from janflask.schemas.model_answers import ModelObjectSchema
@@ -21,6 +22,11 @@ Language models on your own machine, behind the API that [Jan](https://jan.ai) a
 * Errors are OpenAI's error object with a true HTTP status; `param` names the field.
 * Every answer carries `X-Request-Id`; send one to choose it.
 * Times are seconds since the epoch.
+* A server that has keys asks for one, `Authorization: Bearer KEY` or `x-api-key`; what it must be good for is each
+  operation's `x-janflask-scope`. A server without keys asks for nothing.
+* A POST that stores something may be sent again safely with an `Idempotency-Key`: for a day the key gives the same
+  answer (`Idempotent-Replayed: true`), 409 while the first is under way, and 422 with another request.
+* What a key stores is its own: another finds a 404 there, and does not see it in lists. A key with `admin` sees all.
 * A request for a model that is on disk and not running starts it.
 """
 
@@ -32,7 +38,6 @@ CONFIG: dict[str, Any] = {
     "OPENAPI_JSON_PATH": "openapi.json",
     "OPENAPI_SWAGGER_UI_PATH": DOCS_PATH,
     "OPENAPI_SWAGGER_UI_URL": ASSETS_PATH,
-    "OPENAPI_SWAGGER_UI_CONFIG": {"validatorUrl": None, "tryItOutEnabled": True, "deepLinking": True},
     "API_SPEC_OPTIONS": {
         "info": {
             "description": DESCRIPTION,
@@ -62,7 +67,9 @@ _WEBHOOKS: dict[str, tuple[type[ma.Schema], str, str, str, Any]] = {
 
 
 def add_components(spec: apispec.APISpec) -> None:
-    """Names the schemas that fields refer to by name; before the operations."""
+    """Names the schemas that fields refer to by name, and the ways to send a key; before the operations."""
+    for name, scheme in SECURITY_SCHEMES.items():
+        spec.components.security_scheme(name, scheme)
     for schema in (*models.COMPONENTS, *threads.COMPONENTS):
         spec.components.schema(schema.__name__.removesuffix("Schema"), schema=schema)
 

@@ -10,8 +10,9 @@ from itertools import chain
 from flask import Response, g
 
 from janflask.api.answers.chunks import DONE, ChunkWriter, data_line
+from janflask.api.plumbing import access
 from janflask.api.plumbing.errors import error_body, internal_error
-from janflask.errors import ClientDisconnectedError, InvalidRequestError, JanflaskError
+from janflask.errors import ClientDisconnectedError, InvalidRequestError, JanflaskError, RateLimitedError
 from janflask.inference.deltas import Done, Event, Events, Finished, Started, TextDelta
 
 # Comments that fill a silence. No blank line follows them: at each blank line some decoders give out an event, even one
@@ -57,7 +58,13 @@ def event_stream(
     """``lines`` as server-sent events; an error while they are made becomes the last one. ``close`` is called then.
 
     ``error_name`` is the error's event name, in a stream whose events have names; ``tell_error`` makes the whole event.
+    Raises RateLimitedError where the caller's key has as many streams as it may.
     """
+    try:
+        access.hold_stream()
+    except RateLimitedError:
+        close()
+        raise
     tell = tell_error or partial(_told_error, error_name)
     response = Response(_guarded(lines, g.request_id, tell), mimetype="text/event-stream")
     # X-Accel-Buffering tells nginx to pass each piece on at once.

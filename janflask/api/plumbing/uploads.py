@@ -39,6 +39,11 @@ class UploadForm:
     purpose: str
 
 
+def largest_body(max_upload_mb: int) -> int:
+    """Bytes that a form may have, with a file of so many MiB."""
+    return (max_upload_mb << 20) + _OVERHEAD
+
+
 @contextmanager
 def receive(request: Request, files: FileService) -> Iterator[UploadForm]:
     """Reads the request's body. What the caller does not commit while this lasts is discarded.
@@ -50,7 +55,7 @@ def receive(request: Request, files: FileService) -> Iterator[UploadForm]:
         raise UnsupportedMediaTypeError(
             f"the body's content type is {request.mimetype or 'missing'}: send the file as {MULTIPART}"
         )
-    request.max_content_length = (files.max_upload_mb << 20) + _OVERHEAD
+    request.max_content_length = largest_body(files.max_upload_mb)
     receiver = _Receiver(files)
     try:
         yield receiver.read(request)

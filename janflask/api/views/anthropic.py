@@ -6,11 +6,13 @@ from functools import partial
 
 from flask import Response
 
+from janflask.access.scopes import Scope
 from janflask.api.answers.anthropic_diagnosis import Diagnosis
 from janflask.api.answers.anthropic_events import MessageWriter
 from janflask.api.answers.anthropic_message import new_id, whole_message
 from janflask.api.answers.anthropic_stream import message_stream, stored_events
 from janflask.api.examples import anthropic as examples
+from janflask.api.plumbing import access
 from janflask.api.plumbing.blueprint import Blueprint
 from janflask.api.plumbing.context import services, waiter
 from janflask.api.plumbing.response import json_response
@@ -25,6 +27,7 @@ blp = Blueprint(
     "Anthropic's Messages",
     __name__,
     url_prefix="/v1/messages",
+    needs=Scope.INFERENCE,
     description="The same models behind the API that Anthropic's clients speak; errors have its shape here.",
 )
 _EVENTS = {"type": "string", "description": "Server-sent events with names; the last one is `message_stop`."}
@@ -46,7 +49,7 @@ _EVENTS = {"type": "string", "description": "Server-sent events with names; the 
 def create_message(body: MessagesRequest) -> Response:
     """Create a message
 
-    Answers a conversation in Anthropic's form. `Authorization: Bearer` and `x-api-key` are taken and not needed, any
+    Answers a conversation in Anthropic's form. A key is taken from `Authorization: Bearer` and `x-api-key`, any
     `anthropic-version`, and betas that are not known here are ignored, as are `cache_control`, `metadata` and
     `service_tier`: the prefix of every prompt is cached. Pictures, documents and the tools of Anthropic's servers are
     refused by name.
@@ -67,6 +70,7 @@ def create_message(body: MessagesRequest) -> Response:
         message_id = new_id()
         events = services().backends.of(chat.model).chat(chat, waiter(), services().settings.keepalive)
     else:
+        access.require(Scope.CONVERSATIONS)
         run = services().answers.create(answer_draft(body, chat))
         message_id = run.message_id
         events = stored_events(run, services().answers.watch(run, waiter(), services().settings.keepalive))

@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Response
 
+from janflask.access.scopes import Scope
 from janflask.api.answers.thread_objects import deleted_object, list_object
 from janflask.api.examples import store as examples
 from janflask.api.plumbing.blueprint import Blueprint, links, path_id
@@ -26,6 +27,7 @@ blp = Blueprint(
     "Assistants",
     __name__,
     url_prefix="/v1/assistants",
+    needs=Scope.CONVERSATIONS,
     description="Who answers in a thread: a model, instructions and sampling.",
 )
 _ASSISTANT_ID = [path_id("assistant", "jan")]
@@ -78,8 +80,8 @@ def list_assistants(query: dict[str, Any]) -> Response:
 def create_assistant(values: dict[str, Any]) -> Response:
     """Create assistant
 
-    Stores a new assistant. Without a `model` any will do: `*`. Parameters that an assistant does not keep are refused,
-    unknown fields are ignored.
+    Stores a new assistant: the key's own, everybody's if it is made with `admin` or without keys. Without a `model` any
+    will do: `*`. Parameters that an assistant does not keep are refused, unknown fields are ignored.
     """
     return json_response(assistant_object(services().assistants.create(values)))
 
@@ -105,7 +107,7 @@ def modify_assistant(values: dict[str, Any], assistant_id: str) -> Response:
     """Modify assistant
 
     Changes the fields that are given; null brings a field's default back. `jan` can be modified, too. POST and PATCH do
-    the same.
+    the same. An assistant that is everybody's is modified by keys with `admin` only (403).
     """
     return json_response(assistant_object(services().assistants.modify(assistant_id, values)))
 
@@ -117,7 +119,8 @@ def modify_assistant(values: dict[str, Any], assistant_id: str) -> Response:
 def delete_assistant(assistant_id: str) -> Response:
     """Delete assistant
 
-    Forgets the assistant; threads keep what they say of it. `jan` always exists and cannot be deleted (409).
+    Forgets the assistant; threads keep what they say of it. `jan` always exists and cannot be deleted (409). One that
+    is everybody's is deleted by keys with `admin` only (403).
     """
     services().assistants.delete(assistant_id)
     return json_response(deleted_object(assistant_id, "assistant"))

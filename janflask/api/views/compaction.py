@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from flask import Response
 
+from janflask.access.scopes import Scope
 from janflask.api.answers.compaction_objects import compaction_object
 from janflask.api.answers.response_errors import in_its_words
 from janflask.api.examples import compaction as examples
+from janflask.api.plumbing import access
 from janflask.api.plumbing.blueprint import Blueprint
 from janflask.api.plumbing.context import services, waiter
 from janflask.api.plumbing.response import json_response
@@ -19,6 +21,7 @@ blp = Blueprint(
     "Compaction",
     __name__,
     url_prefix="/v1/responses",
+    needs=Scope.INFERENCE,
     description="A conversation that grew too long is summed up by its model, and goes on from the summary.",
 )
 
@@ -35,6 +38,8 @@ def compact_response(body: AnswerDraft) -> Response:
     user said and one `compaction` item, whose `encrypted_content` is sealed. Send all of that as the beginning of the
     next `input`; the item stands for everything before it. Nothing is stored.
     """
+    if body.reads_store:
+        access.require(Scope.CONVERSATIONS)
     with in_its_words(places_of(body.asked)):
         unstored, client = services().unstored, waiter()
         asked = unstored.asked(body)

@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Response
 
+from janflask.access.scopes import Scope
 from janflask.api.answers.conversation_objects import conversation_object
 from janflask.api.answers.item_objects import item_object
 from janflask.api.answers.thread_objects import deleted_object, list_object
@@ -36,6 +37,7 @@ blp = Blueprint(
     "Conversations",
     __name__,
     url_prefix="/v1/conversations",
+    needs=Scope.CONVERSATIONS,
     description="Conversations are threads seen as items: messages, thoughts, calls and their outputs. `conv_X` and "
     "`thread_X` name the same one, in every route.",
 )

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from flask import Response
 
+from janflask.access.scopes import Scope
 from janflask.api.examples import inference as examples
 from janflask.api.plumbing.blueprint import Blueprint
 from janflask.api.plumbing.context import services, waiter
@@ -16,7 +17,13 @@ from janflask.api.plumbing.response import streamed_list
 from janflask.inference.requests import EmbeddingRequest
 from janflask.schemas.embeddings import EmbeddingListSchema, EmbeddingRequestSchema
 
-blp = Blueprint("Embeddings", __name__, url_prefix="/v1", description="Texts as vectors, to compare and to search.")
+blp = Blueprint(
+    "Embeddings",
+    __name__,
+    url_prefix="/v1",
+    needs=Scope.INFERENCE,
+    description="Texts as vectors, to compare and to search.",
+)
 
 
 @blp.route("/embeddings", methods=["POST"])

@@ -9,6 +9,7 @@ from flask import Response, request, send_file
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.wsgi import FileWrapper
 
+from janflask.access.scopes import Scope
 from janflask.api.answers.thread_objects import list_object
 from janflask.api.examples import store as examples
 from janflask.api.plumbing.blueprint import Blueprint, links, path_id
@@ -24,6 +25,7 @@ blp = Blueprint(
     "Files",
     __name__,
     url_prefix="/v1/files",
+    needs=Scope.CONVERSATIONS,
     description="Files that messages and assistants can hold.",
 )
 
@@ -170,8 +172,6 @@ def _attachment(file: StoredFile, content: BinaryIO) -> Response:
     if "Range" in request.headers:
         response.response = FileWrapper(content, _BLOCK)  # a server's own wrapper may be unable to seek
     response.content_length = file.bytes
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
     try:
         response.make_conditional(request, accept_ranges=True, complete_length=file.bytes)
     except RequestedRangeNotSatisfiable:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from flask import Response
 
+from janflask.access.scopes import Scope
 from janflask.api.answers.chunks import ChatChunks, CompletionChunks
 from janflask.api.answers.inference import Heading, whole_chat, whole_completion
 from janflask.api.examples import inference as examples
+from janflask.api.plumbing import access
 from janflask.api.plumbing.blueprint import Blueprint
 from janflask.api.plumbing.context import services, waiter
 from janflask.api.plumbing.response import json_response
@@ -22,6 +24,7 @@ blp = Blueprint(
     "Chat Completion",
     __name__,
     url_prefix="/v1",
+    needs=Scope.INFERENCE,
     description="Given a conversation or a text, the model returns a response.",
 )
 _EVENTS = {"type": "string", "description": "Server-sent events, each a JSON object; the last one is `[DONE]`."}
@@ -69,6 +72,7 @@ def create_chat_completion(body: ChatRequest | AnswerDraft) -> Response:
     out even so is refused with `chat_template_error`, and `param` names the message.
     """
     if isinstance(body, AnswerDraft):
+        access.require(Scope.CONVERSATIONS)
         return stored_chats.answer(body)
     heading = Heading.new(body)
     events = services().backends.of(body.model).chat(body, waiter(), services().settings.keepalive)

@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Response
 
+from janflask.access.scopes import Scope
 from janflask.api.answers.thread_objects import deleted_object, list_object, message_file_object, message_object
 from janflask.api.examples import inference as examples
 from janflask.api.plumbing.blueprint import Blueprint, links, path_id
@@ -27,6 +28,7 @@ blp = Blueprint(
     "Messages",
     __name__,
     url_prefix="/v1/threads/<thread_id>/messages",
+    needs=Scope.CONVERSATIONS,
     description="Messages capture a conversation's content. This can include the content from LLM responses and other "
     "metadata from chat completions.",
 )

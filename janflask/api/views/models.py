@@ -7,11 +7,13 @@ from typing import Any
 
 from flask import Response, request
 
+from janflask.access.scopes import Scope
 from janflask.api.answers.anthropic_models import model_info, model_page
 from janflask.api.answers.model_events import model_events
 from janflask.api.answers.model_objects import listed_model, single_model
 from janflask.api.examples import inference as examples
 from janflask.api.examples import models as examples_models
+from janflask.api.plumbing import access
 from janflask.api.plumbing.blueprint import Blueprint
 from janflask.api.plumbing.context import services, waiter
 from janflask.api.plumbing.converters import URL
@@ -32,6 +34,7 @@ blp = Blueprint(
     "Models",
     __name__,
     url_prefix="/v1/models",
+    needs=Scope.ADMIN,
     description="List and describe the various models available in the API.",
 )
 _MODEL_ID = [
@@ -62,6 +65,7 @@ def _one_model(action: str, method: str) -> Callable[[_View], _View]:
 
 
 @blp.route("", methods=["GET"])
+@access.needs(Scope.INFERENCE)
 @blp.doc(operationId="listModels")
 @blp.response(200, ModelListSchema, description="All models.", example=examples_models.MODEL_LIST)
 @blp.refuses(500, 503)
@@ -93,6 +97,7 @@ def create_model(body: DownloadRequest) -> Response:
 
 
 @_one_model("", "GET")
+@access.needs(Scope.INFERENCE)
 @blp.doc(operationId="getModel")
 @blp.response(200, ModelObjectSchema, description="The model.", example=examples_models.MODEL)
 @blp.refuses(404, 500, 503)
@@ -140,6 +145,7 @@ def delete_model(model_id: str) -> Response:
 
 
 @_one_model("/events", "GET")
+@access.needs(Scope.INFERENCE)
 @blp.doc(operationId="watchModel")
 @blp.response(
     200,

@@ -7,12 +7,14 @@ from typing import Any
 
 from flask import Response
 
+from janflask.access.scopes import Scope
 from janflask.api.answers.response_errors import failure, in_its_words
 from janflask.api.answers.response_events import NOWHERE
 from janflask.api.answers.response_objects import View, output_object, response_object
 from janflask.api.answers.response_stream import stored_stream, unstored_response, unstored_stream
 from janflask.api.answers.thread_objects import list_object
 from janflask.api.examples import responses as examples
+from janflask.api.plumbing import access
 from janflask.api.plumbing.blueprint import Blueprint, links, path_id
 from janflask.api.plumbing.context import services, waiter
 from janflask.api.plumbing.response import json_response
@@ -36,6 +38,7 @@ blp = Blueprint(
     "Responses",
     __name__,
     url_prefix="/v1/responses",
+    needs=Scope.CONVERSATIONS,
     description="A response answers a conversation. It is stored, and can be gone on with, unless `store` is false.",
 )
 _RESPONSE = path_id("response", examples.RESPONSE_ID)
@@ -53,6 +56,7 @@ _streams = blp.alt_response(
 
 
 @blp.route("", methods=["POST"])
+@access.needs(Scope.INFERENCE)
 @blp.doc(operationId="createResponse", responses={200: {"links": _LINKS}})
 @blp.arguments(ResponseRequestSchema, example=examples.REQUEST)
 @blp.response(200, ResponseObjectSchema, description="The response.", example=examples.RESPONSE)
@@ -68,13 +72,18 @@ def create_response(body: AnswerDraft) -> Response:
 
     `tools` are functions that the model may call: a response ends with its calls, and their outputs are the next one's
     input. Fields that change an answer and cannot be had are refused by name, unknown ones are ignored.
+
+    A key needs the scope `conversations`, too, for a response that is stored or goes on with what is.
     """
+    if body.store or body.reads_store:
+        access.require(Scope.CONVERSATIONS)
     with in_its_words(places_of(body.asked)):
         body = services().comparisons.made(body)
         return _stored(body) if body.store else _unstored(body)
 
 
 @blp.route("/input_tokens", methods=["POST"])
+@access.needs(Scope.INFERENCE)
 @blp.doc(operationId="countResponseInputTokens")
 @blp.arguments(ResponseRequestSchema, example=examples.REQUEST)
 @blp.response(200, ResponseTokensSchema, description="The count.", example=examples.INPUT_TOKENS)
@@ -85,6 +94,8 @@ def count_input_tokens(body: AnswerDraft) -> Response:
     Takes the body of a response and answers how many tokens its whole prompt has, what comes before and tools included;
     nothing is generated or stored.
     """
+    if body.reads_store:
+        access.require(Scope.CONVERSATIONS)
     with in_its_words(places_of(body.asked)):
         unstored = services().unstored
         counted = unstored.count(unstored.asked(body), waiter())

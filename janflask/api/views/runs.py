@@ -6,12 +6,14 @@ from typing import Any
 
 from flask import Response, request
 
+from janflask.access.scopes import Scope
 from janflask.api.answers.run_objects import run_object
 from janflask.api.answers.run_stream import run_stream
 from janflask.api.answers.step_objects import steps_of
 from janflask.api.answers.thread_objects import list_object
 from janflask.api.examples import inference as examples
 from janflask.api.examples import runs as examples_runs
+from janflask.api.plumbing import access
 from janflask.api.plumbing.blueprint import Blueprint, links, path_id
 from janflask.api.plumbing.context import services, waiter
 from janflask.api.plumbing.response import json_response
@@ -28,6 +30,7 @@ blp = Blueprint(
     "Runs",
     __name__,
     url_prefix="/v1/threads",
+    needs=Scope.CONVERSATIONS,
     description="A run makes a thread answer. It goes on when its client leaves, and after a crash.",
 )
 _THREAD = path_id("thread", examples.THREAD_ID)
@@ -53,6 +56,7 @@ _streams = blp.alt_response(
 
 
 @blp.route("/runs", methods=["POST"])
+@access.needs(Scope.INFERENCE, Scope.CONVERSATIONS)
 @blp.doc(operationId="createThreadAndRun", responses={200: {"links": _LINKS}})
 @blp.arguments(NewThreadAndRunSchema, required=False, example=examples_runs.THREAD_AND_RUN_REQUEST)
 @blp.response(200, RunObjectSchema, description="The run.", example=examples_runs.RUN)
@@ -67,6 +71,7 @@ def create_thread_and_run(body: RunDraft) -> Response:
 
 
 @blp.route("/<thread_id>/runs", methods=["POST"], parameters=[_THREAD])
+@access.needs(Scope.INFERENCE, Scope.CONVERSATIONS)
 @blp.doc(operationId="createRun", responses={200: {"links": _LINKS}})
 @blp.arguments(NewRunSchema, required=False, example=examples_runs.RUN_REQUEST)
 @blp.response(200, RunObjectSchema, description="The run.", example=examples_runs.RUN)
@@ -169,6 +174,7 @@ def watch_run(thread_id: str, run_id: str) -> Response:
 
 
 @blp.route("/<thread_id>/runs/<run_id>/submit_tool_outputs", methods=["POST"], parameters=[_THREAD, _RUN])
+@access.needs(Scope.INFERENCE, Scope.CONVERSATIONS)
 @blp.doc(operationId="submitToolOutputs")
 @blp.arguments(ToolOutputsSchema, example=examples_runs.TOOL_OUTPUTS)
 @blp.response(200, RunObjectSchema, description="The run, which goes on.", example=examples_runs.QUEUED_RUN)

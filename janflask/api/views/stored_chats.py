@@ -8,6 +8,7 @@ from typing import Any
 from flask import Response, request
 from werkzeug.datastructures import MultiDict
 
+from janflask.access.scopes import Scope
 from janflask.api.answers.chat_log import ANSWERED, ChatListener, deltas_of, error_of
 from janflask.api.answers.stored_chats import ID_HEADER, chat_stream, stored_chat, stored_message
 from janflask.api.answers.thread_objects import deleted_object, list_object
@@ -39,6 +40,7 @@ blp = Blueprint(
     "Stored Chat Completions",
     __name__,
     url_prefix="/v1/chat/completions",
+    needs=Scope.CONVERSATIONS,
     description="Chat completions that were made with `store`. They go on when their client leaves.",
 )
 _CHAT = path_id("completion", examples.CHAT_ID)

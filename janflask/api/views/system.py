@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from importlib.resources import files
+from typing import Any
 
 from flask import Blueprint as PlainBlueprint
 from flask import Response, redirect, request, send_from_directory, url_for
@@ -10,22 +12,31 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
 from janflask import __version__
+from janflask.access.caller import STRANGER
+from janflask.access.scopes import Scope
 from janflask.api.examples import inference as examples
-from janflask.api.plumbing.blueprint import Blueprint
+from janflask.api.plumbing import access
+from janflask.api.plumbing.blueprint import RETRY_AFTER_HEADER, Blueprint
 from janflask.api.plumbing.context import services
+from janflask.api.plumbing.errors import RETRY_AFTER
 from janflask.api.plumbing.response import json_response
-from janflask.schemas.answers import HealthSchema
+from janflask.schemas.answers import HealthSchema, LivenessSchema, ReadinessSchema
 
 DOCS_PATH = "/docs"
 ASSETS_PATH = "/docs/assets/"
-_ASSETS = frozenset({"swagger-ui.css", "swagger-ui-bundle.js", "swagger-ui-standalone-preset.js"})
+_ASSETS = {  # each with the package that carries it
+    "docs.js": ("janflask", "api/static"),
+    "swagger-ui.css": ("flask_swagger_ui", "dist"),
+    "swagger-ui-bundle.js": ("flask_swagger_ui", "dist"),
+}
 _ASSETS_MAX_AGE = 86_400  # seconds
 
 blp = Blueprint("Server", __name__, description="The server itself.")
-pages = PlainBlueprint("pages", __name__)
+pages = PlainBlueprint("pages", __name__, template_folder="../templates")
 
 
 @blp.route("/healthz", methods=["GET"])
+@access.is_open
 @blp.doc(operationId="getHealth")
 @blp.response(200, HealthSchema, description="The server works.", example=examples.HEALTH)
 @blp.refuses(503)
@@ -33,11 +44,81 @@ def health() -> Response:
     """Check health
 
     Answers 200 when this worker and the supervisor behind it respond. It costs next to nothing and starts no model.
+    Who has no key, where one is asked for, gets the `status` alone.
     """
-    return json_response({"status": "ok", "version": __version__, "models_running": services().models.running()})
+    running = services().models.running()
+    if access.caller() == STRANGER:
+        return json_response({"status": "ok"})
+    return json_response({"status": "ok", "version": __version__, "models_running": running})
+
+
+@blp.route("/livez", methods=["GET"])
+@access.is_open
+@blp.doc(operationId="getLiveness")
+@blp.response(200, LivenessSchema, description="This worker answers.", example=examples.LIVE)
+@blp.refuses()
+def live() -> Response:
+    """Check that a worker answers
+
+    It asks nobody else: a server that is starting, or waits for a model, is alive.
+    """
+    return json_response({"status": "ok"})
+
+
+@blp.route("/readyz", methods=["GET"])
+@access.is_open
+@blp.doc(operationId="getReadiness")
+@blp.response(200, ReadinessSchema, description="Requests can be sent here.", example=examples.READY)
+@blp.alt_response(
+    503,
+    schema=ReadinessSchema,
+    description="Not now; `missing` says why.",
+    example=examples.NOT_READY,
+    headers=RETRY_AFTER_HEADER,
+)
+@blp.refuses()
+def ready() -> Response:
+    """Check readiness
+
+    503 while the server is draining after SIGTERM, when supervisor or runner do not answer, and until the models run
+    that are configured to: those of `JANFLASK_READY_MODELS`, and with `JANFLASK_RESTORE_MODELS` those that ran before.
+    Who has no key, where one is asked for, is not told what is missing.
+    """
+    found = services().health.readiness()
+    status = "ready" if found.is_ready else "not_ready"
+    body: dict[str, Any] = {"status": status, "draining": found.draining}
+    if access.caller() != STRANGER:
+        body["missing"] = [asdict(each) for each in found.missing]
+    response = json_response(body, 200 if found.is_ready else 503)
+    if not found.is_ready:
+        response.headers["Retry-After"] = str(RETRY_AFTER)
+    return response
+
+
+@blp.route("/metrics", methods=["GET"])
+@access.needs(Scope.ADMIN)
+@blp.doc(
+    operationId="getMetrics",
+    responses={
+        200: {
+            "description": "Prometheus' text format.",
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": examples.METRICS}},
+        }
+    },
+)
+@blp.refuses()
+def metrics() -> Response:
+    """Tell metrics
+
+    For Prometheus: requests, tokens, latencies, KV cache, memory and states, by model, gathered from all processes of
+    the server. What does not answer within a second is left out and counted in `janflask:scrape_failures_total`.
+    """
+    text, content_type = services().metrics.render(__version__)
+    return Response(text, content_type=content_type)
 
 
 @pages.get("/")
+@access.is_open
 def home() -> BaseResponse:
     """Leads to the documentation. Who asks for the head alone wants to know whether somebody is here."""
     if request.method == "HEAD":
@@ -46,9 +127,10 @@ def home() -> BaseResponse:
 
 
 @pages.get(f"{ASSETS_PATH}<name>")
+@access.is_open
 def docs_asset(name: str) -> Response:
-    """Swagger UI's files, as the ``flask-swagger-ui`` package carries them: the page needs no other host."""
+    """What the page is made of: our script, and Swagger UI as a package carries it. It needs no other host."""
     if name not in _ASSETS:
         raise NotFound
-    folder = files("flask_swagger_ui").joinpath("dist")
-    return send_from_directory(str(folder), name, max_age=_ASSETS_MAX_AGE)
+    package, folder = _ASSETS[name]
+    return send_from_directory(str(files(package).joinpath(folder)), name, max_age=_ASSETS_MAX_AGE)

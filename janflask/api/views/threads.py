@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from flask import Response
 
+from janflask.access.scopes import Scope
 from janflask.api.answers.thread_objects import (
     deleted_object,
     message_object,
@@ -40,6 +41,7 @@ blp = Blueprint(
     "Threads",
     __name__,
     url_prefix="/v1/threads",
+    needs=Scope.CONVERSATIONS,
     description="Threads are conversations: their messages, and what decides how they are answered.",
 )
 _THREAD = path_id("thread", examples.THREAD_ID)

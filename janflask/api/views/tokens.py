@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Response
 
+from janflask.access.scopes import Scope
 from janflask.api.examples import inference as examples
 from janflask.api.plumbing.blueprint import Blueprint
 from janflask.api.plumbing.context import services, waiter
@@ -22,7 +23,9 @@ from janflask.schemas.tokens import (
     TokenizeRequestSchema,
 )
 
-blp = Blueprint("Tokens", __name__, url_prefix="/v1", description="Count tokens, and see what a model sees.")
+blp = Blueprint(
+    "Tokens", __name__, url_prefix="/v1", needs=Scope.INFERENCE, description="Count tokens, and see what a model sees."
+)
 
 
 @blp.route("/tokenize", methods=["POST"])

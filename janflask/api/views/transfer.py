@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Request, Response, request
 
+from janflask.access.scopes import Scope
 from janflask.api.answers.thread_objects import single_thread
 from janflask.api.examples import inference as examples
 from janflask.api.plumbing.blueprint import Blueprint, path_id
@@ -23,6 +24,7 @@ blp = Blueprint(
     "Import and export",
     __name__,
     url_prefix="/v1/threads",
+    needs=Scope.CONVERSATIONS,
     description="Threads with their messages and files, to be kept elsewhere or moved.",
 )
 _THREAD = path_id("thread", examples.THREAD_ID)
@@ -44,8 +46,8 @@ _IMPORT_BODY = {
 def export_threads() -> Response:
     """Export all threads
 
-    Sends all threads with their messages, the assistants and the uploaded files as a zip archive in the layout of Jan's
-    data folder, while they are read.
+    Sends all threads (that the key sees) with their messages, the assistants and the uploaded files as a zip archive in
+    the layout of Jan's data folder, while they are read.
     """
     return _attached(Response(services().portable.export_all(), mimetype=ZIP), "threads.zip")
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 from janflask.errors import InvalidRequestError
+from janflask.inference.apart import remembered_apart
 from janflask.inference.calls.notation import gemma, python
 from janflask.inference.calls.patterns import pattern
 from janflask.inference.calls.tagged import tagged
@@ -56,7 +56,7 @@ def of_calls(
         raise InvalidRequestError(f"{place} cannot be made a grammar: {error}", param=place) from error
 
 
-@lru_cache(maxsize=32)  # an agent asks with the same tools again and again
+@remembered_apart(32)  # an agent asks with the same tools again and again
 def _written(rules: CallRules, described: str, parallel: bool, place: str, or_bare: bool) -> Constraint:
     tools = [Tool(name, None, parameters, number=number) for name, parameters, number in json.loads(described)]
     lark = Lark()

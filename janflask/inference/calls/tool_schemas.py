@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import lru_cache
 
 from janflask.errors import InvalidRequestError
+from janflask.inference.apart import remembered_apart
 from janflask.inference.forms.constrained import Constrained, json_text, of_schema
 from janflask.inference.forms.json_schema import MAX_BYTES
 from janflask.inference.requests import Tool
@@ -41,6 +41,6 @@ def _of_tool(tool: Tool, place: str) -> Constrained:
         ) from error
 
 
-@lru_cache(maxsize=512)
+@remembered_apart(512)
 def _of_text(text: str, place: str) -> Constrained:
     return of_schema(json.loads(text), place)

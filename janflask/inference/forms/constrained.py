@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import lru_cache
 from typing import Any
 
 import jsonschema_rs
 
 from janflask.errors import InvalidRequestError
+from janflask.inference.apart import remembered_apart
 from janflask.inference.deltas import Event, Events, Finished, RefusalDelta, TextDelta
 from janflask.inference.forms.gbnf import is_lark, lark_of
 from janflask.inference.forms.json_schema import MAX_BYTES, prepare
@@ -127,7 +127,7 @@ def _check_size(text: str, place: str) -> None:
 # --- the check of an answer -------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=256)  # an agent has some 60 tools
+@remembered_apart(256)  # an agent has some 60 tools
 def _validator(schema: str) -> jsonschema_rs.Validator:
     """Nothing is fetched, and no pattern runs for long."""
     return jsonschema_rs.Draft202012Validator(

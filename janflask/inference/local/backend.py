@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
+from janflask.access.caller import working_for
 from janflask.errors import EngineCrashedError, InvalidRequestError, JanflaskError
 from janflask.inference.backend import BackendInfo, Counted, Embedded
 from janflask.inference.calls.checked import calls_checked
@@ -121,9 +122,14 @@ class LocalBackend:
                 break
             yield []
         requests, reading = prepare(endpoint)
-        generations = Generations(endpoint.socket, requests, waiter)
+        generations = Generations(endpoint.socket, [replace(each, owner=self._owner) for each in requests], waiter)
         with closing(generations.events(beat, self._settings.request_timeout)) as events:
             yield from read(events, reading)
+
+    @property
+    def _owner(self) -> str | None:
+        """With whose requests the work at hand shares what an engine has computed."""
+        return None if self._settings.share_prefixes else working_for.get()
 
     def embed(self, request: EmbeddingRequest, waiter: Waiter) -> Embedded:
         """See ``Backend``."""

@@ -9,6 +9,7 @@ from janflask.inference.layout.templates import Prompt, needs_special
 from janflask.inference.requests import COMPLETION_MAX_TOKENS, ChatRequest, CompletionRequest, InferenceRequest
 from janflask.inference.sampling import model_cache_prompt, model_max_tokens, model_stop, sampling_params
 from janflask.ipc.messages.constraint import Constraint
+from janflask.ipc.messages.engine import MAX_TEXT
 from janflask.ipc.messages.generation import GenerateRequest
 from janflask.models.card import ModelCard
 from janflask.models.catalog import MODEL_FILE
@@ -63,6 +64,7 @@ def asked(card: ModelCard, request: ChatRequest | CompletionRequest) -> Asked:
         keep_state=isinstance(request, ChatRequest) and request.keep_state,  # who completes a text seldom comes back
         prompt_name="messages" if isinstance(request, ChatRequest) else "prompt",
         constraint=_constraint(request),
+        prediction=request.prediction[:MAX_TEXT] if isinstance(request, ChatRequest) else "",
         bias_name="logit_bias" if "logit_bias" in request.sampling else f"logit_bias in {MODEL_FILE} of {card.id}",
     )
     return Asked(template)

@@ -60,12 +60,14 @@ class Generations:
         try:
             last = time.monotonic()
             while self._running:
+                ended = len(self._results)
                 batch = self._next_batch(beat)
-                if batch:
+                if batch or len(self._results) > ended:
                     last = time.monotonic()
                 elif time.monotonic() - last > patience:
                     raise TimeoutExceededError(f"the engine said nothing for {patience:g} s: the request is given up")
-                yield batch
+                if batch or len(self._results) == ended:  # an end that comes alone is no silence
+                    yield batch
             yield [total(self._results)]
         finally:
             self.close()

@@ -87,10 +87,12 @@ class CachedTokens(msgspec.Struct, frozen=True):
     cached_tokens: int | None = None
 
 
-class ThoughtTokens(msgspec.Struct, frozen=True):
+class CompletionTokens(msgspec.Struct, frozen=True):
     """OpenAI's ``completion_tokens_details``."""
 
     reasoning_tokens: int | None = None
+    accepted_prediction_tokens: int | None = None
+    rejected_prediction_tokens: int | None = None
 
 
 class Tokens(msgspec.Struct, frozen=True):
@@ -99,7 +101,7 @@ class Tokens(msgspec.Struct, frozen=True):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: CachedTokens | None = None
-    completion_tokens_details: ThoughtTokens | None = None
+    completion_tokens_details: CompletionTokens | None = None
 
 
 class Times(msgspec.Struct, frozen=True):

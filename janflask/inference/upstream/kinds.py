@@ -73,6 +73,7 @@ class Traits:
     form_or_call: bool = False
     developer_role: bool = True
     cache_prompt: bool = False
+    beside_prediction: frozenset[str] | None = None  # fields with which it refuses a prediction; None: it knows none
     bias_pairs: bool = False  # logit_bias is [[token id, bias], ...]
     many: bool = True
     one_at_a_time: bool = False  # a second request would break off the first
@@ -88,7 +89,13 @@ def _same(*names: str) -> dict[str, str]:
 
 
 TRAITS: Mapping[ServerKind, Traits] = {
-    ServerKind.OPENAI: Traits(effort_field=True, calling=Calling.ONE, forms=forms.OPENAI, form_or_call=True),
+    ServerKind.OPENAI: Traits(
+        effort_field=True,
+        calling=Calling.ONE,
+        forms=forms.OPENAI,
+        form_or_call=True,
+        beside_prediction=frozenset({"n", "logprobs", "max_tokens", "presence_penalty", "frequency_penalty", "tools"}),
+    ),
     ServerKind.VLLM: Traits(
         samplers={**_same("top_k", "min_p", "ignore_eos"), "repeat_penalty": "repetition_penalty"},
         top_k_off=-1,  # what all of its versions take
@@ -151,6 +158,7 @@ TRAITS: Mapping[ServerKind, Traits] = {
         text_forms=forms.VLLM,
         form_or_call=True,
         cache_prompt=True,
+        beside_prediction=frozenset(),
     ),
 }
 

@@ -240,6 +240,8 @@ class StreamReader:
             completion_tokens=tokens,
             cached_tokens=(prompt.cached_tokens if prompt is not None else None) or 0,
             reasoning_tokens=min(tokens, self._thoughts) if thoughts is None else thoughts,
+            accepted_prediction_tokens=None if completion is None else completion.accepted_prediction_tokens,
+            rejected_prediction_tokens=None if completion is None else completion.rejected_prediction_tokens,
         )
 
     def _finish(self) -> Done:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from janflask.inference.apart import remembered_apart
 from janflask.inference.requests import Segment
 from janflask.inference.words.search import Search
 from janflask.ipc.messages.engine import Specials
@@ -45,7 +46,7 @@ class SpecialWords:
         self._folded = Search(map(_folded, known))
         self._replaced = tuple(dict.fromkeys((old, new) for _, old, _, new in REPLACED.findall(source)))
         self._named = frozenset(name for pair in NAMED.findall(source) for name in pair)
-        self._remembered = lru_cache(1 << 14)(self._places)
+        self._remembered = remembered_apart(1 << 12)(self._places)
 
     def places(self, text: str) -> Places:
         """Of a text from outside; capitals are of no account, since templates change them."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import TypeVar
 
 from janflask.errors import EngineCrashedError, JanflaskError, ProtocolError
@@ -16,8 +19,10 @@ from janflask.ipc.messages.engine import (
     Embeddings,
     Finished,
     Generate,
+    GetMetrics,
     GetSpecials,
     GetStats,
+    Metrics,
     Specials,
     Started,
     Stats,
@@ -27,7 +32,10 @@ from janflask.ipc.messages.engine import (
 )
 from janflask.ipc.messages.error import ErrorReply
 from janflask.ipc.messages.generation import GenerateRequest
+from janflask.ipc.request_id import CURRENT
 from janflask.models.engine_info import EngineStats
+
+LEAST_TIME = 0.01  # seconds to connect, for the last of many: a socket that listens takes microseconds
 
 T = TypeVar("T")
 
@@ -101,7 +109,7 @@ def open_generation(socket_path: str, request: GenerateRequest) -> Generation:
     ProtocolError when the request is too long for a frame.
     """
     try:
-        return Generation(Channel.connected(socket_path, "the engine", Generate(request)))
+        return Generation(Channel.connected(socket_path, "the engine", Generate(request, CURRENT.get())))
     except OSError as error:
         raise _no_engine(error) from error
 
@@ -109,6 +117,34 @@ def open_generation(socket_path: str, request: GenerateRequest) -> Generation:
 def engine_stats(socket_path: str, timeout: float) -> EngineStats:
     """The engine's load. Raises EngineCrashedError, TimeoutExceededError, ProtocolError."""
     return _ask_engine(socket_path, GetStats(), Stats, timeout).stats
+
+
+def engines_metrics(sockets: Mapping[str, str], timeout: float) -> dict[str, Metrics | JanflaskError]:
+    """What the engines at these sockets count, by the same names, asked all at once; ``timeout`` is for all together.
+
+    One that does not answer has its error there.
+    """
+    deadline = time.monotonic() + timeout
+    answers: dict[str, Metrics | JanflaskError] = {}
+    with ExitStack() as opened:
+        asked: dict[str, Channel] = {}
+        for name, path in sockets.items():
+            try:
+                left = max(LEAST_TIME, deadline - time.monotonic())
+                asked[name] = Channel.connected(path, "the engine", GetMetrics(), left)
+                opened.callback(asked[name].close)
+            except OSError as error:
+                answers[name] = _no_engine(error)
+            except JanflaskError as error:
+                answers[name] = error
+        for name, connection in asked.items():
+            try:
+                answers[name] = expected_reply(connection.reply(max(0.0, deadline - time.monotonic())), Metrics)
+            except EOFError as error:
+                answers[name] = _no_engine(error)
+            except JanflaskError as error:
+                answers[name] = error
+    return answers
 
 
 def engine_specials(socket_path: str, timeout: float) -> Specials:

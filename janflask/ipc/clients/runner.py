@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from janflask.ipc.channel import ProcessClient, Waitable, expected_reply
-from janflask.ipc.messages.runner import RUNNER_SOCKET, BeginRun, CancelRun, RunChanged, RunSaid, WatchRun
+from janflask.ipc.messages.runner import (
+    BeginRun,
+    CancelRun,
+    GetRunnerStats,
+    RunChanged,
+    RunnerStats,
+    RunSaid,
+    WatchRun,
+)
+from janflask.ipc.request_id import CURRENT
+from janflask.ipc.sockets import RUNNER_SOCKET
 from janflask.storage.records import Run
 
 
@@ -33,11 +43,15 @@ class RunnerClient(ProcessClient):
 
     def begin(self, thread_id: str, run_id: str, timeout: float) -> Run:
         """The run, which is carried out from now on. Raises what the runner answers, UnavailableError."""
-        return self._ask(BeginRun(thread_id, run_id), RunChanged, timeout).run
+        return self._ask(BeginRun(thread_id, run_id, CURRENT.get()), RunChanged, timeout).run
 
     def cancel(self, thread_id: str, run_id: str, timeout: float) -> Run:
         """The run, which is about to end. Raises what the runner answers, UnavailableError."""
         return self._ask(CancelRun(thread_id, run_id), RunChanged, timeout).run
+
+    def stats(self, timeout: float) -> RunnerStats:
+        """How many runs there are. Raises UnavailableError."""
+        return self._ask(GetRunnerStats(), RunnerStats, timeout)
 
     def watch(self, thread_id: str, run_id: str) -> RunWatch:
         """How the run is, all that it has said, and what comes, until it is final."""

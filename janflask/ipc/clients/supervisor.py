@@ -6,8 +6,10 @@ from typing import Any
 
 from janflask.ipc.channel import ProcessClient, Waitable, expected_reply, unreachable, wait_readable
 from janflask.ipc.messages.supervisor import (
-    SUPERVISOR_SOCKET,
+    Awaited,
+    AwaitedModels,
     CancelDownload,
+    GetAwaited,
     GetStates,
     StartDownload,
     StartModel,
@@ -16,6 +18,7 @@ from janflask.ipc.messages.supervisor import (
     StopModel,
     WatchModel,
 )
+from janflask.ipc.sockets import SUPERVISOR_SOCKET
 from janflask.models.state import DownloadRequest, ModelState
 
 STATES_TIMEOUT = 5.0  # seconds; the supervisor answers from memory
@@ -83,7 +86,15 @@ class SupervisorClient(ProcessClient):
 
     def states(self, timeout: float) -> dict[str, ModelState]:
         """The models that the supervisor knows something of, by id."""
-        return {state.model_id: state for state in self._ask(GetStates(), States, timeout).states}
+        return {state.model_id: state for state in self.told(timeout).states}
+
+    def told(self, timeout: float) -> States:
+        """The same, as it comes, with what the supervisor tells of itself."""
+        return self._ask(GetStates(), States, timeout)
+
+    def awaited(self, timeout: float) -> list[Awaited]:
+        """The models that have to run before the server is ready, and do not."""
+        return self._ask(GetAwaited(), AwaitedModels, timeout).models
 
     def download(self, request: DownloadRequest, timeout: float) -> ModelState:
         """The model whose download has begun, or was under way. Raises what is wrong with the request."""

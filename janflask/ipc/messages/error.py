@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from janflask.errors import JanflaskError, error_of_kind
+from janflask.ipc.frames import Message
 
 
-class ErrorReply(msgspec.Struct, frozen=True):
+class ErrorReply(Message, frozen=True):
     """A ``JanflaskError`` on its way to another process.
 
     ``kind`` is the code of the error's class, by which it is found again; ``code`` may be this one error's own.

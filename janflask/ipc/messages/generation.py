@@ -59,12 +59,16 @@ class GenerateRequest:
     cuts: tuple[int, ...] = ()
     markers: tuple[str, ...] = ()
     cache_prompt: bool = True  # false: compute the whole prompt, use no cached prefix
+    owner: str | None = (
+        None  # who it is for: nothing is shared with what others ask for; None: where no key is asked for
+    )
     conversation: str | None = None  # whose prompt it is: its KV state is kept on disk under this name
     keep_state: bool = True  # false: its KV state stays in memory, unless it is a conversation's
     echo: bool = False  # the prompt comes before its answer, with log-probabilities where ``sampling`` asks for them
     prompt_name: str = "prompt"  # the field that it was made of
     bias_name: str = "logit_bias"  # whose they are, where they are not the request's own
     constraint: Constraint | None = None  # what each answer must look like, from its first token on
+    prediction: str = ""  # what each answer is expected to say, or much of it: it comes sooner where it does
     watch: Watch | None = None  # what has to be seen in each answer; there is no ``constraint`` then
 
 
@@ -76,6 +80,8 @@ class Usage:
     completion_tokens: int
     cached_tokens: int  # of the prompt, taken from the prefix cache
     reasoning_tokens: int = 0  # of the completion; whoever reads the answer counts them
+    accepted_prediction_tokens: int | None = None  # of the completion: guessed ahead; None: nobody knows
+    rejected_prediction_tokens: int | None = None  # guessed ahead, and no part of it
 
     @property
     def total_tokens(self) -> int:

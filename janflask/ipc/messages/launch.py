@@ -18,4 +18,5 @@ class EngineSpec:
     settings: EngineSettings
     kv_bytes: int | None = None  # what the KV cache takes, as admission counts it; None: nothing is known of it
     snapshot_bytes: int = 0  # of conversations' KV states on disk, in cache_dir; 0: none are kept
+    state_bytes: int = 0  # of KV states in the engine's memory beside those of its slots; 0: none
     prompt_template: str | None = None  # a layout of conversations that takes the place of the file's own

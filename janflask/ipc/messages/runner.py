@@ -2,41 +2,53 @@
 
 from __future__ import annotations
 
-import msgspec
-
+from janflask.ipc.frames import Message
 from janflask.storage.records import Run
 from janflask.storage.run_log import LogEvent
 
-RUNNER_SOCKET = "runner.sock"
 
-
-class BeginRun(msgspec.Struct, frozen=True):
+class BeginRun(Message, frozen=True):
     """Carry out a run that is on disk; answered at once. One that is under way or final stays as it is."""
 
     thread_id: str
     run_id: str
+    request_id: str | None = None  # of who asks for it, for the logs
 
 
-class CancelRun(msgspec.Struct, frozen=True):
+class CancelRun(Message, frozen=True):
     """End a run, whose reply so far stays; answered at once (``cancelling``). An ErrorReply for one that is final."""
 
     thread_id: str
     run_id: str
 
 
-class WatchRun(msgspec.Struct, frozen=True):
+class WatchRun(Message, frozen=True):
     """Tell how a run is now, the events in its log, and what comes, until it is final."""
 
     thread_id: str
     run_id: str
 
 
-class RunChanged(msgspec.Struct, frozen=True):
+class RunChanged(Message, frozen=True):
     run: Run
 
 
-class RunSaid(msgspec.Struct, frozen=True):
+class RunSaid(Message, frozen=True):
     """Events of a run's log, in order; ``first`` is the number of the first one, from 1."""
 
     first: int
     events: list[LogEvent]
+
+
+class GetRunnerStats(Message, frozen=True):
+    pass
+
+
+class RunnerStats(Message, frozen=True):
+    """How many runs are being carried out, wait for a thread, wait for outputs of calls; and how those here ended."""
+
+    under_way: int
+    queued: int
+    parked: int
+    ended: dict[str, int]  # by status, since this process began
+    pid: int = 0  # the runner's own

@@ -18,8 +18,23 @@ from flask.testing import FlaskClient
 from werkzeug.serving import make_server
 
 from janflask import create_app
+from janflask.access.key_file import KeyFile
+from janflask.access.keys import Limits, new_key
+from janflask.access.scopes import EVERY, Scope
 from janflask.settings import Settings
 from tests.fakes.scripted import INFO, ScriptedEngine, ScriptedSupervisor
+
+
+@dataclass(frozen=True)
+class MadeKey:
+    """A key of the server, as its owner has it."""
+
+    id: str
+    text: str
+
+    @property
+    def header(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.text}"}
 
 
 @dataclass
@@ -37,6 +52,12 @@ class World:
         if weights:
             (folder / "model.gguf").write_bytes(b"GGUF")
         (folder / "model.json").write_text(json.dumps({"id": model_id, "created": 1_700_000_000, **content}))
+
+    def make_key(self, *scopes: Scope, **limits: int) -> MadeKey:
+        """A new one, for everything where no scopes are named."""
+        key, text = new_key("a", frozenset(scopes) or EVERY, Limits(**limits), 1)
+        KeyFile(self.settings.secrets_dir).change(lambda keyring: keyring.with_key(key))
+        return MadeKey(key.id, text)
 
     def runs_as(self, **info: Any) -> None:
         """The engine of ``tiny`` is one that tells this of itself."""

@@ -11,7 +11,7 @@ from flask import Flask
 
 from janflask import create_app
 from janflask.container import Services
-from janflask.ipc.messages.runner import RUNNER_SOCKET
+from janflask.ipc.sockets import RUNNER_SOCKET
 from janflask.runner.runner import Runner
 from janflask.runner.server import runner_server
 from janflask.storage import open_repository
@@ -23,7 +23,7 @@ def running(world: World) -> Iterator[None]:
     """A runner of its own, over the store in the world's folder."""
     repository = open_repository(world.settings)
     runner = Runner(world.settings, Services.of(world.settings, repository), repository)
-    with runner_server(world.folder / RUNNER_SOCKET, runner) as server:
+    with runner_server(world.folder / RUNNER_SOCKET, lambda: runner) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

@@ -206,7 +206,7 @@ def test_the_document_tells_the_defaults(client: FlaskClient) -> None:
     assert types == {"embedding": "boolean", "ctx_len": "integer", "start_timeout": "number", "lora": "string"}
     assert described["cache_type_k"]["default"] == EngineSettings().cache_type_k
     assert described["mmap"]["default"] is True
-    assert "Default: measured." in described["flash_attn"]["description"]
+    assert "Default: guessed, then measured." in described["flash_attn"]["description"]
     reference = {"$ref": "#/components/schemas/ModelSettings"}
     bodies = document["components"]["schemas"]
     for name in ("NewModel", "ModelChanges"):

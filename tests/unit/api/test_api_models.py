@@ -61,6 +61,7 @@ def test_one_running_model(client: FlaskClient, world: World) -> None:
         "cpu_threads": 2,
         "source": "measured",
         "measurements": {"flash_attn=on": 9.5},
+        "sure": 1.0,
     }
     assert model["notes"] == ["a note"]
     metadata = model["metadata"]

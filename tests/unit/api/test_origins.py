@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from janflask import create_app
+from janflask.api.plumbing.origins import METHODS
 from janflask.errors import SettingsError
 from janflask.settings import Settings
 from janflask.settings.hosts import plain_host, plain_origin
@@ -26,27 +28,87 @@ def client_of(world: World, **settings: Any) -> FlaskClient:
 
 
 def refused(response: Any, code: str) -> bool:
-    return response.status_code == 403 and response.json["error"]["code"] == code
+    if response.status_code != 403:
+        return False
+    error = response.json["error"]
+    return code == (error["details"]["error_code"] if "details" in error else error["code"])  # Anthropic's, or ours
 
 
 def routes(app: Flask) -> list[tuple[str, str]]:
     """(method, path) of all there is; what stands in for an id does not matter."""
-    found = []
-    for rule in app.url_map.iter_rules():
-        path = "".join(part if not variable else "x" for variable, part in rule._trace)
-        found += [(method, path) for method in rule.methods or ()]
-    return found
+    rules = [(rule, re.sub(r"<[^>]*>", "x", rule.rule)) for rule in app.url_map.iter_rules()]
+    return [(method, path) for rule, path in rules for method in rule.methods or ()]
+
+
+def operations(client: FlaskClient) -> list[tuple[str, str]]:
+    """(method, path) of all that the document tells of."""
+    document: Any = client.get("/openapi.json").json
+    paths = {path: re.sub(r"{[^}]*}", "x", path) for path in document["paths"]}
+    found = [(key.upper(), paths[path]) for path, item in document["paths"].items() for key in item]
+    return [(method, path) for method, path in found if method in METHODS.split(", ")]
+
+
+def told(response: Any, start: str = "Access-Control-") -> dict[str, str]:
+    """The headers by which a page gets at the answer."""
+    return {name: value for name, value in response.headers if name.startswith(start)}
+
+
+def readable(response: Any) -> set[str]:
+    """The headers that a page may read beside the usual ones, in small letters."""
+    return {name.lower() for name in response.headers["Access-Control-Expose-Headers"].split(", ")}
+
+
+@pytest.fixture
+def _nobody_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no runner, and many requests here would like one."""
+    monkeypatch.setattr("janflask.container.PATIENCE", 0.01)
 
 
 # --- every route ------------------------------------------------------------------------------------------------------
 
 
-def test_no_route_takes_a_change_from_a_foreign_page(app: Flask, client: FlaskClient) -> None:
-    changing = [(method, path) for method, path in routes(app) if method not in ("GET", "HEAD", "OPTIONS")]
-    assert len(changing) > 30
-    for method, path in changing:
-        for headers in ({"Origin": EVIL}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
-            assert refused(client.open(path, method=method, headers=headers), "foreign_origin"), (method, path)
+FOREIGN = [
+    {"Origin": EVIL},
+    {"Origin": "null"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+    {"Origin": EVIL, "Sec-Fetch-Site": "same-origin"},
+    {"Origin": EVIL, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+]
+VISIT = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+
+def test_every_operation_of_the_document_is_a_route(app: Flask, client: FlaskClient) -> None:
+    found = operations(client)
+    assert len(found) > 80
+    assert set(found) <= set(routes(app))
+
+
+@pytest.mark.parametrize("has_keys", [False, True])
+def test_no_route_answers_a_foreign_page(world: World, app: Flask, client: FlaskClient, has_keys: bool) -> None:
+    """Nor does a key help: a page of anybody's may have been given one."""
+    headers = world.make_key().header if has_keys else {}
+    listed = client_of(world, cors_origins=(APP,))
+    for method, path in {*routes(app), *operations(client)}:
+        for each in FOREIGN if method != "OPTIONS" else []:
+            for one in (client, listed):
+                response = one.open(path, method=method, headers={**headers, **each})
+                assert response.status_code == 403, (method, path, each)
+                assert method == "HEAD" or refused(response, "foreign_origin"), (method, path)
+                assert not told(response)
+
+
+@pytest.mark.usefixtures("_nobody_is_waited_for")
+def test_who_follows_a_link_sees_the_answer_and_changes_nothing(app: Flask, client: FlaskClient) -> None:
+    for method, path in {*routes(app), *operations(client)}:
+        if method == "OPTIONS":
+            continue
+        response = client.open(path, method=method, headers=VISIT)
+        was_refused = response.status_code == 403
+        assert was_refused == (method not in ("GET", "HEAD")), (method, path)
+        assert not told(response)
+        response.close()
 
 
 def test_no_route_answers_under_a_foreign_name(app: Flask, client: FlaskClient) -> None:
@@ -54,6 +116,55 @@ def test_no_route_answers_under_a_foreign_name(app: Flask, client: FlaskClient) 
         response = client.open(path, method=method, headers={"Host": "evil.example"})
         assert response.status_code == 403, (method, path)
         assert method == "HEAD" or refused(response, "unknown_host"), (method, path)
+
+
+@pytest.mark.usefixtures("_nobody_is_waited_for")
+def test_a_listed_page_may_use_every_operation(world: World, client: FlaskClient) -> None:
+    listed = client_of(world, cors_origins=(APP,))
+    for method, path in operations(client):
+        for headers in ({}, {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}):
+            asks = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": "authorization"}
+            preflight = listed.options(path, headers={"Origin": APP, **asks, **headers})
+            assert preflight.status_code == 204
+            assert method in preflight.headers["Access-Control-Allow-Methods"].split(", "), (method, path)
+            assert preflight.headers["Access-Control-Allow-Headers"] == "authorization"
+            response = listed.open(path, method=method, headers={"Origin": APP, **headers}, json={})
+            assert response.headers["Access-Control-Allow-Origin"] == APP, (method, path)
+            assert response.status_code != 403 or not refused(response, "foreign_origin"), (method, path)
+            response.close()
+
+
+@pytest.mark.usefixtures("_nobody_is_waited_for")
+def test_every_answer_tells_a_browser_what_it_may_not_do(app: Flask, client: FlaskClient) -> None:
+    for method, path in {*routes(app), *operations(client), ("GET", "/nowhere"), ("PUT", "/v1/threads")}:
+        for headers in ({}, {"Origin": EVIL}, {"Host": "evil.example"}):
+            with client.open(path, method=method, headers=headers) as response:
+                assert_guarded(response.headers)
+                assert response.vary.as_set() >= {"origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest"}
+
+
+def assert_guarded(headers: Any) -> None:
+    policies = headers.getlist("Content-Security-Policy")
+    assert len(policies) == 1
+    policy = dict(part.strip().partition(" ")[::2] for part in policies[0].split(";"))
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
+    assert "unsafe" not in policies[0]
+    assert "script-src" not in policy or "sandbox" not in policy  # the documentation alone runs anything
+    assert headers.getlist("X-Content-Type-Options") == ["nosniff"]
+    assert headers.getlist("X-Frame-Options") == ["DENY"]
+    assert headers.getlist("Referrer-Policy") == ["no-referrer"]
+    assert headers.getlist("Cross-Origin-Resource-Policy") == ["same-origin"]
+    assert headers.getlist("Cross-Origin-Opener-Policy") == ["same-origin"]
+    assert len(headers.getlist("Cache-Control")) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [("/v1/threads", "no-store"), ("/nowhere", "no-store"), ("/docs/assets/docs.js", "public, max-age=86400")],
+)
+def test_what_a_browser_keeps(client: FlaskClient, path: str, kept: str) -> None:
+    with client.get(path) as response:
+        assert response.headers["Cache-Control"] == kept
 
 
 def test_nothing_is_changed_by_what_is_refused(client: FlaskClient) -> None:
@@ -183,19 +294,14 @@ def test_own_pages_and_other_programs_may_change_things(client: FlaskClient, hea
 def test_other_pages_may_not(client: FlaskClient, headers: dict[str, str]) -> None:
     assert refused(client.post("/v1/threads", headers=headers), "foreign_origin")
     response = client.get("/v1/threads", headers=headers)
-    assert response.status_code == 200  # nothing changes, and the page cannot read it:
-    assert not [name for name, _ in response.headers if name.startswith("Access-Control-")]
+    assert refused(response, "foreign_origin")
+    assert not told(response)
+    assert not told(client.options("/v1/threads", headers={**headers, "Access-Control-Request-Method": "GET"}))
 
 
 def test_no_host_that_has_no_spelling_is_the_page_itself(world: World) -> None:
     client = client_of(world, allowed_hosts=("*",))
     assert refused(client.post("/v1/threads", headers={"Host": "what ever", "Origin": "null"}), "foreign_origin")
-
-
-@pytest.mark.parametrize("path", ["/docs", "/", "/v1/threads", "/v1/models", "/nowhere", "/openapi.json"])
-def test_no_page_puts_an_answer_into_a_frame_or_runs_it(client: FlaskClient, path: str) -> None:
-    headers = client.get(path).headers
-    assert (headers["X-Frame-Options"], headers.getlist("X-Content-Type-Options")) == ("DENY", ["nosniff"])
 
 
 @pytest.mark.parametrize("headers", [{"Origin": EVIL}, {"Host": "evil.example"}, {"Content-Encoding": "br"}])
@@ -234,9 +340,27 @@ def test_a_listed_origin_reads_everything(world: World) -> None:
     plain = client.get("/v1/threads")
     assert "Origin" in plain.vary
     assert "Access-Control-Allow-Origin" not in plain.headers
-    evil = client.get("/v1/threads", headers={"Origin": EVIL})
-    assert "Access-Control-Allow-Origin" not in evil.headers
+    assert refused(client.get("/v1/threads", headers={"Origin": EVIL}), "foreign_origin")
     assert refused(client.post("/v1/threads", headers={"Origin": EVIL}), "foreign_origin")
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_a_listed_page_sees_what_is_left_of_its_keys_limits(world: World, path: str) -> None:
+    key = world.make_key(requests_per_minute=10, tokens_per_minute=10_000)
+    headers = {"Origin": APP, **key.header}
+    response = client_of(world, cors_origins=(APP,)).post(path, json={**BODY, "max_tokens": 8}, headers=headers)
+    assert response.status_code == 200
+    exposed = readable(response)
+    sent = {name.lower() for name, _ in response.headers if "ratelimit" in name.lower()}
+    assert len(sent) == 6
+    assert sent <= exposed
+
+
+def test_a_listed_page_sees_that_an_answer_is_given_again(world: World) -> None:
+    client = client_of(world, cors_origins=(APP,))
+    _, again = (client.post("/v1/threads", headers={"Origin": APP, "Idempotency-Key": "k"}) for _ in range(2))
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert "idempotent-replayed" in readable(again)
 
 
 def test_an_unexpected_error_is_readable_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,8 +381,19 @@ def test_a_browser_asks_before_it_sends(world: World, path: str) -> None:
     assert answer.headers["Access-Control-Allow-Origin"] == APP
     assert answer.headers["Access-Control-Allow-Headers"] == wanted
     assert {"POST", "PUT", "PATCH", "DELETE"} <= set(answer.headers["Access-Control-Allow-Methods"].split(", "))
-    evil = client.options(path, headers={"Origin": EVIL, **asks})
-    assert not [name for name, _ in evil.headers if name.startswith("Access-Control-")]
+    assert not told(client.options(path, headers={"Origin": EVIL, **asks}))
+
+
+@pytest.mark.parametrize("network", ["Private", "Local"])
+def test_a_browser_asks_whether_the_internet_may_reach_into_a_network(world: World, network: str) -> None:
+    client = client_of(world, cors_origins=(APP,))
+    asks = {"Access-Control-Request-Method": "POST", f"Access-Control-Request-{network}-Network": "true"}
+    answer = client.options("/v1/threads", headers={"Origin": APP, **asks})
+    assert told(answer, "Access-Control-Allow-")[f"Access-Control-Allow-{network}-Network"] == "true"
+    assert len([name for name in told(answer) if name.endswith("-Network")]) == 1
+    assert not told(client.options("/v1/threads", headers={"Origin": EVIL, **asks}))
+    for headers in ({"Origin": APP}, {"Origin": APP, f"Access-Control-Request-{network}-Network": "true"}):
+        assert not [name for name in told(client.get("/v1/threads", headers=headers)) if name.endswith("-Network")]
 
 
 def test_every_origin_if_the_settings_say_so(world: World) -> None:
@@ -267,6 +402,11 @@ def test_every_origin_if_the_settings_say_so(world: World) -> None:
         response = client.post("/v1/threads", headers={"Origin": origin})
         assert response.status_code == 200
         assert response.headers["Access-Control-Allow-Origin"] == "*"
+    for headers in ({}, {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}):
+        response = client.get("/v1/threads", headers=headers)
+        assert response.status_code == 200
+        assert response.headers["Access-Control-Allow-Origin"] == "*", "also what a cache may give to a page later"
+        assert response.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
     assert refused(client.post("/v1/threads", headers={"Host": "evil.example", "Origin": EVIL}), "unknown_host")
 
 

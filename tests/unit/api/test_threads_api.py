@@ -375,7 +375,7 @@ def test_what_the_store_raises_is_answered(
 
     threads = type(store.repository.threads)
     thread = make(store.client)
-    for name in ("update", "append", "list_messages", "message_ids", "delete"):
+    for name in ("update", "append", "list_messages", "with_message_ids", "delete"):
         monkeypatch.setattr(threads, name, fail)
     monkeypatch.setattr(threads, "all", lambda _: failing())
     path = f"{PATH}/{thread['id']}"

@@ -71,6 +71,15 @@ def test_the_memory_at_several_contexts() -> None:
     assert rows[-1][0].startswith("Estimates; * as it is set. Models may take 12.0 GiB together here")
 
 
+def test_the_star_is_at_the_length_that_a_start_gets_where_memory_is_free() -> None:
+    """8 conversations of 131072 tokens take 136.9 GiB, of 65536 70.8, of 32768 37.8, of 16384 21.3."""
+    for gib, starred in ((300, "131072"), (270, "65536"), (80, "32768"), (44, "16384"), (42, "8192")):
+        rows = memory(Settings(data_dir=Path(), memory_budget_gb=gib))
+        assert [row[0] for row in rows if row[0].endswith(" *")] == [f"{starred} *"]
+    rows = memory(Settings(data_dir=Path(), memory_budget_gb=300), ctx_len=8192)
+    assert [row[0] for row in rows if row[0].endswith(" *")] == ["8192 *"]
+
+
 def test_the_models_own_settings_count() -> None:
     plain = memory(Settings(data_dir=Path()), n_parallel="2", ctx_len=4096)
     assert plain[0][2] == "2 AT ONCE"

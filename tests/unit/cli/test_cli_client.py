@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from contextlib import nullcontext
+from pathlib import Path
 
 import click
 import pytest
@@ -57,6 +58,13 @@ def test_what_is_no_url_is_wrong_usage(url: str) -> None:
         Client(url)
 
 
+@pytest.mark.parametrize("key", ["", "a b", "a\n", "ä", "a\r\nX: y"])
+def test_a_key_that_cannot_be_sent_is_wrong_usage_and_not_shown(key: str) -> None:
+    with pytest.raises(click.UsageError) as caught:
+        Client("localhost", key)
+    assert not key or key not in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("host", "url"),
     [
@@ -69,6 +77,9 @@ def test_what_is_no_url_is_wrong_usage(url: str) -> None:
 )
 def test_where_a_server_is_reached(host: str, url: str) -> None:
     assert server_url(dataclasses.replace(Settings(), host=host)) == url
+    for secured in ({"tls_self_signed": True}, {"tls_cert": Path("server.crt")}):
+        settings = dataclasses.replace(Settings(), host=host, **secured)  # type: ignore[arg-type]
+        assert server_url(settings) == url.replace("http:", "https:")
 
 
 def test_an_id_is_one_path_segment_whatever_it_holds() -> None:

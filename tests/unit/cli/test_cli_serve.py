@@ -13,9 +13,14 @@ import pytest
 from click.testing import CliRunner
 
 import janflask
+from janflask.access.key_file import KeyFile
+from janflask.access.keys import Keyring
 from janflask.cli.banner import welcome
 from janflask.cli.serve import gunicorn_command, serve
 from janflask.settings import Settings
+from janflask.tls.pair import read_facts
+from janflask.tls.self_signed import keep
+from janflask.tls.trust import public_path
 
 
 @pytest.fixture
@@ -43,6 +48,23 @@ def test_options_win_over_variables_and_the_rest_is_passed_on(
     settings = Settings.from_env(env)
     assert (settings.port, settings.queue_limit, settings.data_dir) == (2, 7, tmp_path / "mine")
     assert env["PATH"] == os.environ["PATH"]
+
+
+def test_https_is_an_option(executed: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lay_out(monkeypatch, tmp_path, "wsgi.py", "conf/gunicorn.conf.py")
+    assert CliRunner().invoke(serve, ["--tls-self-signed"]).exit_code == 0
+    assert Settings.from_env(executed.pop()[2]).tls_self_signed
+    assert CliRunner().invoke(serve, ["--tls-cert", "my.crt", "--tls-key", "my.key"]).exit_code == 0
+    settings = Settings.from_env(executed.pop()[2])
+    assert (settings.tls_cert, settings.tls_key) == (tmp_path / "my.crt", tmp_path / "my.key")
+    for together, said in [
+        (["--tls-self-signed", "--tls-cert", "my.crt"], "set one of the two"),
+        (["--tls-key", "my.key"], "name the certificate, too"),
+    ]:
+        result = CliRunner().invoke(serve, together)
+        assert (result.exit_code, said in result.output.replace("\n", " ")) == (2, True)
+    assert executed == []
 
 
 @pytest.mark.parametrize("args", [["--port", "http"], ["--workers", "0"], ["--log-level", "loud"], ["--nonsense", "1"]])
@@ -88,6 +110,31 @@ def test_the_greeting_has_a_request_to_paste(tmp_path: Path) -> None:
     assert json.loads(words[-1])["model"] == "my.model-1"
     assert "janflask chat my.model-1" in text
     assert "http://127.0.0.1:8080/docs" in text
+
+
+def test_the_greeting_has_a_place_for_the_key_where_one_is_asked_for(tmp_path: Path) -> None:
+    model = tmp_path / "models" / "tiny"
+    model.mkdir(parents=True)
+    (model / "a.gguf").write_bytes(b"GGUF" + bytes(996))
+    settings = Settings(data_dir=tmp_path)
+    assert "Authorization" not in welcome(settings)
+    KeyFile(settings.secrets_dir).change(lambda _: Keyring(required=True))
+    line = next(line for line in welcome(settings).splitlines() if "curl" in line)
+    assert "Authorization: Bearer $JANFLASK_API_KEY" in shlex.split(line)
+
+
+def test_the_greeting_says_how_the_servers_own_certificate_is_trusted(tmp_path: Path) -> None:
+    model = tmp_path / "models" / "tiny"
+    model.mkdir(parents=True)
+    (model / "a.gguf").write_bytes(b"GGUF" + bytes(996))
+    settings = Settings(data_dir=tmp_path, tls_self_signed=True)
+    keep(settings)
+    text, certificate = welcome(settings), str(public_path(settings))
+    words = shlex.split(next(line for line in text.splitlines() if "curl -N" in line))
+    assert words[words.index("--cacert") + 1] == certificate
+    assert "https://127.0.0.1:1337/v1/chat/completions" in words
+    assert read_facts(public_path(settings)).sha256 in text
+    assert f"SSL_CERT_FILE={certificate}" in text
 
 
 def test_without_a_model_the_greeting_says_where_one_goes(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from janflask.cli import cli
+from janflask.cli.commands import cli
 from janflask.settings import Settings
 from janflask.storage import open_repository
 from janflask.storage.base import Page, Repository

@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from janflask.engine.draft import Draft
 from janflask.engine.echo import PromptEcho
 from janflask.engine.loop import Loop
 from janflask.engine.prefix_cache import PrefixCache
-from janflask.engine.scheduler import Limits
 from janflask.engine.sequence import Sequence, tell_prompt
+from janflask.engine.slices import Limits
 from janflask.engine.snapshots import Snapshots
 from janflask.errors import JanflaskError
 from janflask.ipc.messages.generation import FinishReason
 from janflask.parsing.deltas import TokenLogprob
-from tests.fakes.fake_context import FakeContext, FakeSampler, FakeText
+from tests.fakes.fake_context import FakeContext, FakeSampler, FakeText, Model, next_token
 
 
 @dataclass
@@ -65,9 +66,12 @@ class Bench:
         stop: tuple[str, ...] = (),
         cache_prompt: bool = True,
         wants_logprobs: bool = False,
+        owner: str | None = None,
         conversation: str | None = None,
         is_lasting: bool | None = None,
         echo: bool = False,
+        is_random: bool = False,
+        prediction: bytes = b"",
     ) -> tuple[Sequence, Collector]:
         sink = sink or Collector()
         sequence = Sequence(
@@ -75,13 +79,15 @@ class Bench:
             n_prompt=len(prompt),
             index=index,
             max_tokens=max_tokens,
-            sampler=FakeSampler(seed),
+            sampler=FakeSampler(seed, is_random=is_random),
             text=FakeText(stop),
             sink=sink,
             cache_prompt=cache_prompt,
             wants_logprobs=wants_logprobs,
+            owner=owner,
             conversation=conversation,
             is_lasting=conversation is not None if is_lasting is None else is_lasting,
+            draft=Draft(array("i", list(prompt)), array("i", list(prediction))),
         )
         if echo:
             tell_prompt([sequence], PromptEcho(prompt.decode(), sequence.tokens[:], self.context.vocab.piece))
@@ -113,9 +119,12 @@ def make_bench():
         min_copy: int = 1,
         scored_rows: int = 64,
         snapshots: Snapshots | None = None,
+        state_bytes: int = 0,
+        drafts: int = 0,
+        model: Model = next_token,
     ) -> Bench:
         context = FakeContext(
-            slots=slots, ctx_len=ctx_len, kv_cells=kv_cells, capacity=chunk + slots, can_trim=can_trim
+            slots=slots, ctx_len=ctx_len, kv_cells=kv_cells, capacity=chunk + slots, can_trim=can_trim, model=model
         )
         cache = PrefixCache(slots, enabled=enabled, can_trim=can_trim, min_copy=min_copy)
         limits = Limits(
@@ -125,6 +134,7 @@ def make_bench():
             slice_size=slice_size,
             scored_rows=scored_rows,
         )
-        return Bench(context, Loop(context, cache, limits, snapshots=snapshots))
+        loop = Loop(context, cache, limits, snapshots=snapshots, state_bytes=state_bytes, longest_draft=drafts)
+        return Bench(context, loop)
 
     return make

@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,31 @@ def test_memory_that_is_not_needed_may_be_overdrawn() -> None:
     assert not Amount(1, 3).fits(Amount(-5, 3))
 
 
+def test_by_use_a_running_model_counts_with_what_it_uses_and_a_margin() -> None:
+    used: dict[str, int | None] = {"runs": 40, "starts": None, "grown": 1000}
+    budget = MemoryBudget(Amount(1000, 100), used.__getitem__)
+    assert budget.reserve("runs", Amount(400, 30))
+    assert budget.free == Amount(1000 - 50, 70)
+    assert budget.reserve("starts", Amount(300))
+    assert budget.reserve("grown", Amount(200)), "promised are 900 of 1000, and more than that may be"
+    assert budget.held() == {"runs": Amount(50, 30), "starts": Amount(300), "grown": Amount(200)}
+    assert budget.free == Amount(450, 70)
+    used["runs"] = 400
+    assert budget.free == Amount(100, 70), "never more than was promised"
+
+
+def test_by_use_one_starts_beside_another_that_was_promised_all() -> None:
+    for used, starts in ((None, False), (lambda _: 4, True)):
+        budget = MemoryBudget(Amount(10), used)
+        assert budget.reserve("old", Amount(9))
+        room = Room(budget, lambda: [Tenant("old", 0.0)], 0.0, lambda: 1 << 50)
+        if starts:
+            assert grant(room, plain(5)).estimate.total == 5
+        else:
+            with pytest.raises(UnavailableError):
+                grant(room, plain(5))
+
+
 # --- what a model asks for ------------------------------------------------------------------------------------------
 
 
@@ -209,6 +235,67 @@ def test_of_a_broken_file_only_the_size_is_known(tmp_path: Path) -> None:
     assert demand.estimate(8) == Estimate(7, 0, 0)
 
 
+# --- the context that nobody asked for ------------------------------------------------------------------------------
+
+
+def test_as_long_a_context_as_half_the_budget_can_promise_to_everybody() -> None:
+    """Trained for 32768 tokens: 8 conversations of them promise 16 GiB of KV, of half of them 8, of 8192 tokens 4."""
+    for budget, ctx_len in ((100, 32768), (36, 32768), (34, 16384), (20, 16384), (18, None), (6, None)):
+        room, _ = house(budget * GIB)
+        granted = grant(room, shaped(GIB))
+        assert (granted.n_parallel, granted.ctx_len) == (8, ctx_len), budget
+        assert granted.estimate == shaped(GIB).estimate(8, ctx_len)
+        assert len(granted.notes) == int(ctx_len != 32768)
+    assert granted.notes[0].startswith("ctx_len is 8192 of the 32768 tokens that the model was trained for: ")
+    assert grant(house(6 * GIB)[0], shaped(2 * GIB)).n_parallel < 8, "no room for it even then"
+
+
+def test_a_second_model_finds_as_much_beside_it() -> None:
+    room, _ = house(21 * GIB)
+    with room.granted("first", shaped(GIB), go_on) as first, room.granted("second", shaped(GIB), go_on) as second:
+        assert (first.ctx_len, second.ctx_len) == (16384, 16384)
+        with room.granted("third", plain(GIB // 4), go_on):
+            pass
+
+
+def test_what_the_machine_lacks_now_is_not_promised() -> None:
+    needs = shaped(GIB).estimate(8, 16384).total
+    assert grant(house(100 * GIB, free_ram=needs * 5 // 4 + 5)[0], shaped(GIB)).ctx_len == 16384
+    assert grant(house(100 * GIB, free_ram=needs * 5 // 4 - 5)[0], shaped(GIB)).ctx_len is None
+
+
+def test_a_longer_context_is_what_its_engine_is_told() -> None:
+    assert shaped().granted(8, 32768) == EngineSettings(n_parallel=8, ctx_len=32768)
+    assert shaped(n_parallel=2).longer == (32768, 16384)
+    assert grant(house(100 * GIB)[0], shaped(GIB, n_parallel=2)).ctx_len == 32768
+
+
+@pytest.mark.parametrize(
+    "demand",
+    [
+        plain(GIB),
+        shaped(GIB, ctx_len=8192),
+        shaped(GIB, kv_cells=8192),
+        shaped(GIB, embedding=True),
+        shaped(GIB, pooling_type=2),
+        shaped(GIB, on_gpu=True),
+    ],
+    ids=["no header", "ctx_len", "kv_cells", "embeddings too", "embeddings", "GPU"],
+)
+def test_where_a_context_is_not_made_longer(demand: Demand) -> None:
+    assert demand.longer == ()
+    room = Room(MemoryBudget(Amount(200 * GIB, 200 * GIB)), list, 0.0, lambda: 1 << 50)
+    granted = grant(room, demand)
+    assert (granted.ctx_len, granted.notes) == (None, ())
+
+
+def test_where_pages_are_not_given_out_as_they_are_used_a_context_is_not_made_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("janflask.supervisor.demand.KV_ON_DEMAND", False)
+    assert shaped(GIB).longer == ()
+
+
 # --- making room ----------------------------------------------------------------------------------------------------
 
 
@@ -245,7 +332,7 @@ def test_what_other_programs_use_is_not_there_for_conversations() -> None:
     for free, number in ((needs * 5 // 4 + 5, 2), (needs * 5 // 4 - 5, 1), (0, 1), (100 * GIB, 8)):
         granted = grant(house(100 * GIB, free_ram=free)[0], shaped(GIB))
         assert (granted.n_parallel, len(granted.notes)) == (number, int(number < 8))
-        pinned = grant(house(100 * GIB, free_ram=free)[0], shaped(GIB, n_parallel=6))
+        pinned = grant(house(100 * GIB, free_ram=free)[0], shaped(GIB, n_parallel=6, ctx_len=8192))
         assert (pinned.n_parallel, pinned.notes) == (6, ())
 
 
@@ -374,6 +461,42 @@ def test_starts_make_room_one_after_the_other() -> None:
         for future in started:
             future.result()
     assert [tenant.asked for tenant in tenants] == [1] * 8
+
+
+# --- states beside the slots ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("total", "states"), [(100, 7), (16, 6), (10, 0)])
+def test_states_beside_the_slots_are_promised_as_far_as_there_is_room(total: int, states: int) -> None:
+    room, budget = house(total)
+    demand = replace(plain(10), state_bytes=7)
+    with room.granted("new", demand, go_on) as granted:
+        assert granted.estimate == Estimate(10, 0, 0, states)
+        assert budget.held() == {"new": Amount(10 + states)}
+        assert len(granted.notes) == (states < 7)
+
+
+def test_they_keep_within_what_the_machine_has_free() -> None:
+    room, _ = house(100, free_ram=20)
+    assert grant(room, replace(plain(10), state_bytes=50)).estimate.states == 6
+
+
+def test_a_model_whose_prompts_are_computed_whole_has_none() -> None:
+    for demand in (plain(10, prefix_cache=False), shaped(10, pooling_type=2)):
+        assert replace(demand, state_bytes=7).states == 0
+    assert replace(plain(10), state_bytes=7).wanted(1).total == 17
+
+
+def test_on_a_gpu_they_lie_in_ram() -> None:
+    demand = replace(shaped(GIB, on_gpu=True), state_bytes=7)
+    assert demand.amount(demand.wanted(1)) == demand.amount(demand.estimate(1)) + Amount(7)
+
+
+def test_they_count_in_what_a_longer_context_may_take() -> None:
+    needs = shaped(GIB).estimate(8, 16384).total
+    for state_bytes, longest in ((0, 16384), (1, None)):
+        demand = replace(shaped(GIB), state_bytes=state_bytes)
+        assert next(iter(demand.longer_within(Amount(2 * needs))), None) == longest
 
 
 # --- what is said ---------------------------------------------------------------------------------------------------

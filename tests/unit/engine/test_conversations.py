@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 import threading
 import time
+from array import array
 from pathlib import Path
 
 import pytest
 
-from janflask.engine import loop as loops
+from janflask.engine import keep_states
 from janflask.engine.conversations import LEAST_NAMELESS
+from janflask.engine.keep_states import KeepStates
 from janflask.engine.server import _is_lasting
 from janflask.engine.snapshots import Snapshots
 from janflask.engine.state_index import WORTHWHILE
@@ -60,6 +62,14 @@ def kept(bench) -> None:
 
 def files(tmp_path: Path) -> list[Path]:
     return list(tmp_path.rglob("*.kv"))
+
+
+def reads(snapshots, monkeypatch) -> list[array[int]]:
+    """The prompts for which the disk is asked from now on."""
+    read: list[array[int]] = []
+    find = snapshots.find
+    monkeypatch.setattr(snapshots, "find", lambda prompt, *rest: read.append(prompt) or find(prompt, *rest))
+    return read
 
 
 def test_an_evicted_conversation_is_not_computed_again(make):
@@ -229,9 +239,7 @@ def test_of_many_that_wait_no_more_are_read_than_there_are_slots(make, snapshots
     ask(bench, HISTORY, "a")
     ask(bench, OTHER, "b")
     kept(bench)
-    read = []
-    find = snapshots.find
-    monkeypatch.setattr(snapshots, "find", lambda prompt, here: read.append(prompt) or find(prompt, here))
+    read = reads(snapshots, monkeypatch)
     prompts = [HISTORY + bytes([97 + i]) * 9 for i in range(6)]
     sinks = [bench.ask(prompt, max_tokens=3, is_lasting=True)[1] for prompt in prompts]
     bench.loop.step()
@@ -239,6 +247,30 @@ def test_of_many_that_wait_no_more_are_read_than_there_are_slots(make, snapshots
     for prompt, sink in zip(prompts, sinks, strict=True):
         assert answered(bench, sink) == expected_text(prompt, 3)
     assert len(read) == 1, "the others find it in the slot"
+
+
+def test_while_the_disk_reads_for_somebody_there_are_no_chores(make, snapshots, monkeypatch):
+    class Busy:
+        """A chore that is due at once, and ends the loop."""
+
+        def due(self, rested: float) -> float | None:
+            return 0.0
+
+        def piece(self) -> None:
+            began.set()
+            bench.loop.stop()
+
+    bench, began, find = make(), threading.Event(), snapshots.find
+    ask(bench, HISTORY, "a")
+    ask(bench, OTHER, "b")
+    kept(bench)
+    bench.loop.chores = [Busy()]
+    monkeypatch.setattr(snapshots, "find", lambda *of: began.wait(0.2) or find(*of))
+    sequence, sink = bench.ask(HISTORY + b"and then?", max_tokens=3, is_lasting=True)
+    bench.loop.run()
+    assert sink.reasons, "it was answered first"
+    assert sequence.n_cached >= len(HISTORY), "by what was read"
+    assert began.is_set()
 
 
 def test_one_that_lost_its_slot_while_it_waited_is_read(make):
@@ -249,6 +281,28 @@ def test_one_that_lost_its_slot_while_it_waited_is_read(make):
     answered(bench, other)
     answered(bench, sink)
     assert sequence.n_cached >= len(HISTORY)
+
+
+def test_while_the_disk_turns_to_other_settings_nothing_of_the_old_ones_counts(make, snapshots, monkeypatch, tmp_path):
+    bench = make()
+    ask(bench, HISTORY, "a", is_lasting=True)
+    ask(bench, OTHER, "b", is_lasting=True)
+    kept(bench)
+    may_turn, turn_to = threading.Event(), snapshots.turn_to
+    monkeypatch.setattr(snapshots, "turn_to", lambda mark: may_turn.wait(LIMIT) and turn_to(mark))
+    bench.loop.forget_all()
+    bench.loop.conversations.turn_to("another")
+    try:
+        sequence, _ = bench.ask(HISTORY, max_tokens=8, conversation="a", is_lasting=True)
+        bench.loop.step()
+        assert not sequence.recalling, "there is nothing that could be read for it"
+        bench.drain()
+        ask(bench, OTHER, "b", is_lasting=True)  # "a" loses its slot
+    finally:
+        may_turn.set()
+    kept(bench)
+    fresh = make(snapshots=Snapshots(tmp_path / "kv", "m", "another", 1 << 24))
+    assert chat(fresh, HISTORY + b"and then?").n_cached >= len(HISTORY), "it was written, although an old file had it"
 
 
 def test_what_the_disk_thread_stumbles_over_costs_a_computation_only(make, snapshots, monkeypatch):
@@ -262,6 +316,21 @@ def test_what_the_disk_thread_stumbles_over_costs_a_computation_only(make, snaps
 
     monkeypatch.setattr(snapshots, "find", fails)
     assert ask(bench, HISTORY + b"and then?", "a").n_cached == 0
+
+
+def test_what_it_stumbles_over_when_it_writes_costs_no_answer(make, snapshots, monkeypatch, caplog):
+    bench = make()
+
+    def fails(name, snapshot):
+        raise MemoryError
+
+    monkeypatch.setattr(snapshots, "save", fails)
+    ask(bench, HISTORY, "a", is_lasting=True)
+    ask(bench, OTHER, "b", is_lasting=True)
+    kept(bench)
+    assert bench.loop.conversations.disk_fails
+    assert "MemoryError" in caplog.text
+    ask(bench, HISTORY, "a", is_lasting=True)
 
 
 def test_an_answer_that_the_engines_end_cut_is_kept(make):
@@ -282,6 +351,71 @@ def test_a_state_that_llama_refuses_is_computed(make):
     bench.context.refuses_states = True
     sequence = ask(bench, HISTORY + b"and then?", "a")
     assert sequence.n_cached == 0
+
+
+def test_a_file_that_llama_refuses_is_read_once(make, snapshots, monkeypatch, tmp_path):
+    bench = make()
+    ask(bench, HISTORY, "a")
+    ask(bench, OTHER, "b")
+    kept(bench)
+    read = reads(snapshots, monkeypatch)
+    bench.context.refuses_states = True
+    for number in range(4):
+        assert ask(bench, HISTORY + b"and then?" * number, None).n_cached < WORTHWHILE * (number + 1)
+        ask(bench, bytes(reversed(OTHER)), None)
+    assert len(read) == 1
+    bench.context.refuses_states = False
+    ask(bench, HISTORY, "a")
+    ask(bench, OTHER, "c")
+    kept(bench)
+    assert ask(bench, HISTORY + b"and then?", "a").n_cached >= len(HISTORY), "it was written anew"
+
+
+def test_what_the_disk_did_not_take_is_tried_again_ever_less_often(make, snapshots, monkeypatch):
+    bench = make()
+    tries = []
+
+    def full(*_):
+        tries.append(now)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(snapshots, "_write", full)
+    ask(bench, HISTORY, "a")
+    chore = KeepStates(bench.loop.conversations, bench.loop.scheduler.cache)
+    for now in range(100):
+        if chore.due(float(now)) == 0:
+            chore.piece()
+            kept(bench)
+    assert tries == [3, 6, 12, 24, 48, 96]
+    monkeypatch.undo()
+    kept(bench)
+    for now in range(100, 200):
+        if chore.due(float(now)) == 0:
+            chore.piece()
+            kept(bench)
+    assert snapshots.find(bench.loop.scheduler.cache.slots[0].tokens, 0) is not None
+    assert chore.due(200.0) is None
+
+
+@pytest.mark.parametrize(("state_bytes", "written"), [(1 << 20, 4), (2000, 3), (0, 2)])
+def test_what_a_slow_disk_has_no_time_for_waits_in_memory(make, snapshots, monkeypatch, state_bytes, written):
+    """Two wait for the disk as they are; of those after them as many as there is memory for."""
+    go_on = threading.Event()
+    save = snapshots.save
+
+    def slow(*given):
+        assert go_on.wait(LIMIT)
+        return save(*given)
+
+    monkeypatch.setattr(snapshots, "save", slow)
+    bench = make(state_bytes=state_bytes)
+    texts = [bytes(random.Random(number).choices(range(97, 123), k=400)) for number in range(5)]
+    for number, text in enumerate(texts):
+        ask(bench, text, str(number))
+    go_on.set()
+    kept(bench)
+    monkeypatch.undo()
+    assert sum(ask(make(), text + b"and then?").n_cached > 0 for text in texts) == written
 
 
 def test_a_cancelled_one_that_waits_for_the_disk_is_gone(make):
@@ -318,7 +452,7 @@ def test_others_pass_while_the_disk_is_read(make, snapshots, monkeypatch):
 
 
 def test_it_is_kept_once_the_engine_has_rested(make, tmp_path, monkeypatch):
-    monkeypatch.setattr(loops, "REST_BEFORE_KEEPING", 0.01)
+    monkeypatch.setattr(keep_states, "REST", 0.01)
     bench = make()
     running = threading.Thread(target=bench.loop.run)
     running.start()

@@ -11,7 +11,7 @@ import pytest
 
 from janflask.engine import fingerprint as module
 from janflask.engine.context import ContextOptions
-from janflask.engine.fingerprint import NEUTRAL, content, fingerprint
+from janflask.engine.fingerprint import NEUTRAL, ROOM, content, fingerprint
 from janflask.models.engine_settings import EngineSettings
 
 OPTIONS = ContextOptions(
@@ -40,9 +40,11 @@ OTHER = {
     "mmproj": "see.gguf",
     "embedding": True,
     "prefix_cache": False,
+    "drafts": 4,
     "queue_limit": 1,
     "use_extra_bufts": False,
     "start_timeout": 1.0,
+    "reproducible": True,
 }
 OTHER_OPTIONS = {
     "ctx_len": 512,
@@ -86,7 +88,17 @@ def test_settings_count_unless_they_are_neutral(gguf: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(OTHER_OPTIONS))
 def test_the_context_counts_as_it_was_made(gguf: Path, name: str) -> None:
-    assert mark(gguf, options=replace(OPTIONS, **{name: OTHER_OPTIONS[name]})) != mark(gguf)
+    assert mark(gguf, options=other_options(name)) != mark(gguf)
+
+
+@pytest.mark.parametrize("name", sorted(OTHER_OPTIONS))
+def test_how_long_a_conversation_may_be_counts_only_where_numbers_follow_it(gguf: Path, name: str) -> None:
+    before, now = (fingerprint(gguf, EngineSettings(), made, by_room=False) for made in (OPTIONS, other_options(name)))
+    assert (before == now) is (name in ROOM)
+
+
+def other_options(name: str) -> ContextOptions:
+    return replace(OPTIONS, **{name: OTHER_OPTIONS[name]})
 
 
 def overwrite(path: Path, place: int) -> None:
@@ -169,3 +181,27 @@ def test_a_large_file_is_known_by_its_ends_and_what_lies_between(tmp_path: Path,
     assert len(seen) == 6
     path.write_bytes(bytes(16 * 1024 + 1))
     assert content(path) not in seen
+
+
+def test_files_that_were_looked_at_beforehand_make_the_same(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = mark(gguf)
+    module.begin(gguf, EngineSettings())
+    for begun in list(module._begun.values()):
+        begun.result()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "content", lambda file: "looked at again")
+        assert mark(gguf) == expected
+    assert module._begun == {}, "once: the next one looks for itself"
+    overwrite(gguf, 0)
+    assert mark(gguf) != expected
+
+
+def test_what_cannot_be_looked_at_is_told_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module.begin(tmp_path / "nothing.gguf", EngineSettings())
+    with pytest.raises(FileNotFoundError):
+        mark(tmp_path / "nothing.gguf")
+    monkeypatch.setattr(module.llama_cpp, "__file__", str(tmp_path / "nowhere" / "__init__.py"))
+    module.begin(tmp_path / "nothing.gguf", EngineSettings())
+    module._begun.clear()

@@ -282,7 +282,8 @@ def said(make_bench, words: bytes, max_tokens: int) -> tuple[str, FinishReason, 
     """The text that went out piece by piece, why it ended, and the bytes of all its tokens by their logprobs."""
     bench = make_bench()
     context = Saying(words)
-    context.memory, bench.loop.context, bench.loop.scheduler.memory = bench.context.memory, context, context
+    context.memory = bench.context.memory
+    bench.loop.context = bench.loop.answers.context = bench.loop.scheduler.memory = context
     sequence, sink = bench.sequence(b"?", max_tokens=max_tokens, wants_logprobs=True)
     sequence.text = TextStream(Vocab([bytes([value]) for value in range(256)], [NORMAL] * 256))
     bench.loop.submit([sequence])

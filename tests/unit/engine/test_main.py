@@ -5,6 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+from janflask.engine.__main__ import _guesses_freely
+from janflask.models.engine_settings import EngineSettings
+
 BROKEN = """
 import threading, time
 from janflask.engine.__main__ import _serve
@@ -22,3 +27,12 @@ def test_an_engine_ends_when_its_sockets_fail() -> None:
     run = subprocess.run([sys.executable, "-c", BROKEN], stderr=subprocess.PIPE, text=True, timeout=50, check=False)
     assert run.returncode == 1
     assert "the sockets broke" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "freely"),
+    [({}, None), ({"drafts": 4}, True), ({"reproducible": True}, False), ({"drafts": 4, "reproducible": True}, False)],
+    ids=str,
+)
+def test_no_prediction_changes_a_bit_of_what_is_to_be_reproducible(settings: dict, freely: bool | None) -> None:
+    assert _guesses_freely(EngineSettings(**settings)) is freely

@@ -7,6 +7,7 @@ from array import array
 import pytest
 
 from janflask.engine.prefix_cache import Placement, PrefixCache, common_prefix
+from janflask.engine.slot import Checkpoint
 
 
 def tokens(text: str) -> array:
@@ -126,13 +127,33 @@ def test_an_answer_that_comes_back_in_other_words_goes_on_in_its_place():
     assert cache.place(tokens("the question " * 20 + "the same answer, and the next")) == Placement(0, 264)
 
 
-def test_memory_that_cannot_trim_is_never_copied_or_cut():
+def test_memory_that_cannot_trim_is_gone_on_with_where_it_ends_only():
     cache = PrefixCache(2, can_trim=False)
     fill(cache, 0, "abcdef")
     assert cache.place(tokens("abcxyz")) == Placement(1, 0)
     assert cache.place(tokens("abcdefghi")) == Placement(0, 6)
     fill(cache, 0, "abcdef", busy=True)
-    assert cache.place(tokens("abcdefghi")) == Placement(1, 0)
+    assert cache.place(tokens("abcxyz")) == Placement(1, 0)
+    assert cache.place(tokens("abcdefghi")) == Placement(1, 6, copy_from=0)
+
+
+def test_memory_that_cannot_trim_goes_back_to_the_longest_checkpoint_that_is_a_beginning():
+    cache = PrefixCache(1, can_trim=False)
+    fill(cache, 0, "abcdefgh")
+    cache.slots[0].checkpoints = [Checkpoint(2, b"2"), Checkpoint(4, b"4"), Checkpoint(6, b"6")]
+    assert cache.place(tokens("abcdexyz")) == Placement(0, 4)
+    assert cache.place(tokens("abcdefgh")) == Placement(0, 6)
+    assert cache.place(tokens("axyz")) == Placement(0, 0)
+
+
+def test_checkpoints_go_with_the_tokens_that_they_were_taken_of():
+    cache = PrefixCache(2, can_trim=False)
+    fill(cache, 0, "abcdefgh")
+    cache.slots[0].checkpoints = [Checkpoint(2, b"2"), Checkpoint(4, b"4"), Checkpoint(6, b"6")]
+    assert [point.length for point in cache.take(Placement(1, 4, copy_from=0)).checkpoints] == [2, 4]
+    assert [point.length for point in cache.take(Placement(0, 2)).checkpoints] == [2]
+    cache.release(1, keep=False)
+    assert not cache.slots[1].checkpoints
 
 
 def test_without_the_cache_nothing_is_reused():

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from janflask.engine import state_key
-from janflask.engine.prefix_cache import Origin
-from janflask.engine.snapshots import HEAD, MAGIC, Snapshots
+from janflask.engine.slot import Checkpoint, Origin
+from janflask.engine.snapshots import HEAD, MAGIC, Snapshot, Snapshots
 from janflask.engine.state_index import WORTHWHILE
 from janflask.files import kv_folder
 
@@ -39,8 +39,11 @@ def save(
     engine: Snapshots, conversation: str | None = "thread_1", tokens: array[int] = TOKENS, state: bytes = STATE
 ) -> bool:
     """Like the loop and its disk thread."""
-    name = engine.announce(tokens, Origin(60, conversation))
-    return engine.save(name, tokens, 60, memoryview(state))
+    return save_as(engine, Origin(60, conversation), Snapshot(tokens, state, 60))
+
+
+def save_as(engine: Snapshots, origin: Origin, snapshot: Snapshot) -> bool:
+    return engine.save(engine.announce(snapshot, origin), snapshot)
 
 
 def tokens_of(number: int) -> array[int]:
@@ -91,7 +94,7 @@ def test_one_that_went_on_takes_the_place_of_a_nameless_one(tmp_path: Path) -> N
     save(engine, None, TOKENS + array("i", [3] * WORTHWHILE))
     save(engine, None, TOKENS + array("i", [1] * 50 + [2] * 200))
     assert len(kept(tmp_path)) == 3
-    assert sorted(len(array("i", tokens)) for tokens, _ in engine.index._order) == [190, 200 + WORTHWHILE, 450]
+    assert sorted(len(tokens) // 4 for tokens in engine.index._tokens.values()) == [190, 200 + WORTHWHILE, 450]
 
 
 def test_of_a_conversation_what_is_said_no_longer_is_told(tmp_path: Path) -> None:
@@ -201,6 +204,22 @@ def test_what_belongs_to_no_conversation_goes_when_nobody_has_used_it_for_long(t
     assert sum(engine.find(tokens_of(number), 0) is not None for number in range(4)) == 3
 
 
+def test_not_each_state_that_is_written_has_all_marks_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Path] = []
+    monkeypatch.setattr("janflask.engine.snapshots.remove_old", looks.append)
+    engine = snapshots(tmp_path)
+    for number in range(5):
+        save(engine, f"thread_{number}", tokens_of(number))
+    assert len(looks) == 1
+    monkeypatch.setattr("janflask.engine.snapshots.TIDYING_PAUSE", 0.0)
+    engine._next_tidying = 0.0
+    save(engine, "thread_6", tokens_of(6))
+    save(engine, "thread_7", tokens_of(7))
+    assert len(looks) == 3
+
+
 def test_another_model_does_not_see_it(tmp_path: Path) -> None:
     saved(tmp_path)
     assert snapshots(tmp_path, "n").find(TOKENS, 0) is None
@@ -244,11 +263,11 @@ def test_the_one_used_the_longest_ago_makes_room(tmp_path: Path) -> None:
 def test_those_that_nobody_came_back_to_go_before_those_used_on_the_same_day(tmp_path: Path) -> None:
     engine = snapshots(tmp_path)
     for number, origin in enumerate([Origin(60, "thread_1"), Origin(60, went_on=True), Origin(60)]):
-        engine.save(engine.announce(tokens_of(number), origin), tokens_of(number), 60, memoryview(STATE))
+        save_as(engine, origin, Snapshot(tokens_of(number), STATE, 60))
     size = max(path.stat().st_size for path in kept(tmp_path))
     few = snapshots(tmp_path, budget=3 * size + 10)
     for number in range(3, 6):
-        assert few.save(few.announce(tokens_of(number), Origin(60)), tokens_of(number), 60, memoryview(STATE))
+        assert save_as(few, Origin(60), Snapshot(tokens_of(number), STATE, 60))
     assert [few.find(tokens_of(number), 0) is not None for number in range(6)] == [True, True, *[False] * 3, True]
 
 
@@ -402,3 +421,47 @@ def test_what_an_older_version_kept_is_removed_without_a_word(tmp_path: Path, ca
         assert snapshots(tmp_path).find(TOKENS, 0) is not None
     assert files(tmp_path) == [path]
     assert caplog.records == []
+
+
+# --- with checkpoints -------------------------------------------------------------------------------------------------
+
+
+def with_checkpoints(count: int, size: int = 10) -> Snapshot:
+    points = tuple(Checkpoint(20 * number, bytes([number]) * size) for number in range(1, count + 1))
+    return Snapshot(TOKENS, STATE, 60, points, can_trim=False)
+
+
+def uncut(root: Path) -> Snapshots:
+    return Snapshots(root, "m", "f", BUDGET, can_trim=False)
+
+
+def test_checkpoints_come_back_with_their_state(tmp_path: Path) -> None:
+    given = with_checkpoints(7)
+    assert save_as(uncut(tmp_path), Origin(60), given)
+    found = uncut(tmp_path).find(TOKENS[:150] + array("i", [1, 2]), 140 - WORTHWHILE)
+    assert found is not None
+    assert [(point.length, point.state) for point in found.checkpoints] == [
+        (point.length, point.state) for point in given.checkpoints
+    ]
+    assert found.usable(TOKENS[:150] + array("i", [1, 2])) == 140
+
+
+def test_what_no_checkpoint_reaches_is_not_read(tmp_path: Path) -> None:
+    assert save_as(uncut(tmp_path), Origin(60), with_checkpoints(3))
+    assert uncut(tmp_path).find(TOKENS[:150] + array("i", [1, 2]), 0) is None
+    assert uncut(tmp_path).find(TOKENS + array("i", [1, 2]), 0) is not None
+
+
+def test_of_large_checkpoints_the_newest_two_are_written() -> None:
+    assert with_checkpoints(7, len(STATE)).as_file().lengths == (120, 140)
+    assert with_checkpoints(7, len(STATE) // 4).as_file().lengths == (80, 100, 120, 140)
+    assert with_checkpoints(1, len(STATE)).as_file().lengths == (20,)
+
+
+def test_a_damaged_checkpoint_makes_the_file_useless(tmp_path: Path) -> None:
+    assert save_as(uncut(tmp_path), Origin(60), with_checkpoints(7))
+    (path,) = kept(tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert uncut(tmp_path).find(TOKENS + array("i", [1, 2]), 0) is None
+    assert kept(tmp_path) == []

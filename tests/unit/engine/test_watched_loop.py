@@ -158,7 +158,9 @@ def test_a_guide_that_fails_spoils_its_own_answer(make_bench, caplog):
 def test_all_constraints_are_compiled_or_the_first_refusal_is_told_once() -> None:
     asked: list[Any] = []
     told: list[Any] = []
-    compiler: Any = type("Compiler", (), {"compile": lambda self, constraint, done: asked.append((constraint, done))})()
+    compiler: Any = type(
+        "Compiler", (), {"compile": lambda self, constraint, done, owner: asked.append((constraint, done))}
+    )()
     wanted = [Constraint(kind=ConstraintKind.REGEX, text=text) for text in ("a", "b", "c")]
     compile_all(compiler, wanted, told.append)
     for constraint, done in reversed(asked):

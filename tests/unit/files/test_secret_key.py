@@ -87,7 +87,7 @@ def test_one_that_others_may_know_is_replaced_and_the_log_says_why(
 
 def test_another_users_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = key_in(tmp_path)
-    monkeypatch.setattr("janflask.files.secret_key.os.geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr("janflask.files.private.os.geteuid", lambda: os.getuid() + 1)
     assert key_in(tmp_path) != old
 
 
@@ -101,7 +101,7 @@ def test_one_that_cannot_be_read_is_replaced(tmp_path: Path, monkeypatch: pytest
         return opened(path, flags, *rest, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr("janflask.files.secret_key.os.open", refused)
+        patch.setattr("janflask.files.private.os.open", refused)
         new = key_in(tmp_path)
     assert key_in(tmp_path) == new != old
 
@@ -113,7 +113,7 @@ def test_one_that_cannot_be_read_at_the_moment_stays(tmp_path: Path, monkeypatch
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("janflask.files.secret_key.os.read", short)
+        patch.setattr("janflask.files.private.os.read", short)
         with pytest.raises(OSError, match="Input/output"):
             key_in(tmp_path)
     assert key_in(tmp_path) == key
@@ -123,7 +123,7 @@ def test_one_that_cannot_be_made_is_an_error_and_leaves_nothing(tmp_path: Path, 
     def full(file: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("janflask.files.secret_key.os.fsync", full)
+    monkeypatch.setattr("janflask.files.private.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         key_in(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -17,6 +17,7 @@ from janflask.transfer.document import decoded
 from tests.unit.services.test_portable import conversation, exported, portable
 
 MIB = 1 << 20
+MANY = 1_000_000  # values
 TEXTS = ["", "a", '"', "\\", '\\"', "\\\\", "\n\u2028é🙂", "x" * 300, "\\" * 301, '"' * 300, "é\n" * 200, "🙂" * 150]
 
 
@@ -28,7 +29,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read(data: bytes, limit: int = MIB) -> Any:
-    document, texts = long_texts.read(io.BytesIO(data), limit)
+    document, texts = long_texts.read(io.BytesIO(data), limit, MANY)
     return texts.put_back(document, "it", MIB)
 
 
@@ -66,8 +67,8 @@ def test_a_long_text_that_is_no_json(text: bytes) -> None:
 
 def test_no_document_can_name_a_place_in_a_file() -> None:
     """The word for a text is another one each time."""
-    first, _ = long_texts.read(io.BytesIO(json.dumps(["x" * 200]).encode()), MIB)
-    again, texts = long_texts.read(io.BytesIO(json.dumps([first[0], "x" * 200]).encode()), MIB)
+    first, _ = long_texts.read(io.BytesIO(json.dumps(["x" * 200]).encode()), MIB, MANY)
+    again, texts = long_texts.read(io.BytesIO(json.dumps([first[0], "x" * 200]).encode()), MIB, MANY)
     assert texts.put_back(again, "it", MIB) == [first[0], "x" * 200]
 
 
@@ -75,7 +76,7 @@ def test_what_is_held_is_limited() -> None:
     assert read(json.dumps(["x" * 99] * 10).encode(), 1100)
     with pytest.raises(RequestTooLargeError, match="JANFLASK_MAX_BODY_MB"):
         read(json.dumps(["x" * 99] * 20).encode(), 1100)
-    document, texts = long_texts.read(io.BytesIO(json.dumps(["x" * 5000] * 5).encode()), 20_000)
+    document, texts = long_texts.read(io.BytesIO(json.dumps(["x" * 5000] * 5).encode()), 20_000, MANY)
     with pytest.raises(RequestTooLargeError, match="JANFLASK_MAX_BODY_MB"):
         texts.put_back(document, "it", MIB)
     with pytest.raises(RequestTooLargeError, match=r"it has a text of 5000 bytes"):
@@ -90,7 +91,7 @@ def test_base64_in_every_spelling(piece: int, spelling: tuple[str, str], monkeyp
     monkeypatch.setattr(long_texts, "_PIECE", piece)
     content = bytes(range(256)) + b"\xfb\xef\xbe\xff" * 20
     told = base64.b64encode(content).decode().replace(*spelling)
-    document, texts = long_texts.read(io.BytesIO(f'["{told}"]'.encode()), MIB)
+    document, texts = long_texts.read(io.BytesIO(f'["{told}"]'.encode()), MIB, MANY)
     text = texts.find(document[0])
     assert isinstance(text, long_texts.LongText)
     assert b"".join(decoded(text)) == content
@@ -100,7 +101,7 @@ def test_base64_in_every_spelling(piece: int, spelling: tuple[str, str], monkeyp
     "wrong", ["AA==" + "A" * 200, "A" * 200 + "=", "A" * 199, "A" * 200 + "\\n", "é" * 200, "!" * 200]
 )
 def test_what_is_no_base64(wrong: str) -> None:
-    document, texts = long_texts.read(io.BytesIO(f'["{wrong}"]'.encode()), MIB)
+    document, texts = long_texts.read(io.BytesIO(f'["{wrong}"]'.encode()), MIB, MANY)
     with pytest.raises(ValueError):
         list(decoded(texts.find(document[0])))
 

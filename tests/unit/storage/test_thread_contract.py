@@ -73,6 +73,7 @@ def listed(store: ThreadStore) -> list[str]:
 def every_action(store: ThreadStore) -> list[Callable[[str], object]]:
     return [
         store.get,
+        store.with_message_ids,
         store.delete,
         lambda name: store.update(name, lambda found: found),
         lambda name: store.append(name, [message("x")]),

@@ -24,12 +24,14 @@ class Folders:
         self.root.mkdir()
         self.file = path / "cache" / "threads.sqlite"
         self.opened: list[str] = []
+        self.asked: list[str] = []
+        self.owners: dict[str, str | None] = {}
         self.scans = 0
         self.index = self.another()
 
     def another(self) -> ThreadIndex:
         """The index as another process has it."""
-        index = ThreadIndex(self.root, self.file, self._time_of, timeout=0.05)
+        index = ThreadIndex(self.root, self.file, self._time_of, self._owner_of, timeout=0.05)
         scan = index._scan
 
         def counted() -> object:
@@ -42,6 +44,10 @@ class Folders:
     def _time_of(self, name: str) -> int:
         self.opened.append(name)
         return int(name.split("_")[-1])
+
+    def _owner_of(self, name: str) -> str | None:
+        self.asked.append(name)
+        return self.owners.get(name, "")
 
     def add(self, name: str) -> None:
         """As another program does, long enough ago."""
@@ -291,3 +297,124 @@ def test_a_lock_that_is_held_too_long(folders: Folders) -> None:
     with folders.index.adding("jan_2", 2):
         (folders.root / "jan_2").mkdir()
     assert folders.names() == ["jan_2", "jan_1"]
+
+
+# --- whose they are ---------------------------------------------------------------------------------------------------
+
+
+def test_whose_threads_are_is_asked_once_and_by_nobody_who_wants_all(folders: Folders) -> None:
+    own = ids.new_id(ids.THREAD, 5_000)
+    for name in (own, "jan_1", "jan_2"):
+        (folders.root / name).mkdir()
+    folders.settle()
+    folders.owners = {own: "a", "jan_1": "b"}
+    assert folders.names() == [own, "jan_2", "jan_1"]
+    assert folders.asked == []
+    for index in (folders.index, folders.another()):
+        assert list(index.names(Page(limit=None, owner="a"))) == [own]
+        assert list(index.names(Page(limit=None, owner="b"))) == ["jan_1"]
+        assert (index.count("a"), index.count("c"), index.count()) == (1, 0, 3)
+    assert sorted(folders.asked) == sorted([own, "jan_1", "jan_2"])
+
+
+def test_what_is_added_and_given_needs_no_asking(folders: Folders) -> None:
+    folders.add("jan_1")
+    assert folders.names(owner="a") == []
+    folders.asked.clear()
+    with folders.index.adding("jan_2", 2, "a"):
+        (folders.root / "jan_2").mkdir()
+    with folders.index.giving("jan_1", "a"):
+        pass
+    assert folders.names(owner="a") == ["jan_2", "jan_1"]
+    with folders.index.giving("jan_1", None):
+        pass
+    assert (folders.names(owner="a"), folders.asked) == (["jan_2"], [])
+
+
+def test_a_gift_that_was_cut_off_is_looked_at_again(folders: Folders) -> None:
+    folders.add("jan_1")
+    folders.owners = {"jan_1": "a"}
+    assert folders.names(owner="a") == ["jan_1"]
+    giving = folders.index.giving("jan_1", "b")
+    giving.__enter__()
+    folders.owners = {"jan_1": "b"}
+    giving.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
+    assert (folders.names(owner="b"), folders.names(owner="a")) == (["jan_1"], [])
+
+
+def test_what_cannot_be_read_is_asked_for_each_time(folders: Folders) -> None:
+    folders.add("jan_1")
+    folders.owners = {"jan_1": None}
+    assert folders.names(owner="a") == folders.names(owner="a") == []
+    assert folders.asked == ["jan_1", "jan_1"]
+    folders.owners = {"jan_1": "a"}
+    assert folders.names(owner="a") == ["jan_1"]
+
+
+def test_many_are_asked_for_in_steps(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is passed over, and what cannot be read holds up nothing."""
+    monkeypatch.setattr("janflask.storage.thread_index._READ_AT_ONCE", 2)
+    names = [f"jan_{number}" for number in range(7, 0, -1)]
+    for name in names:
+        (folders.root / name).mkdir()
+    folders.settle()
+    folders.owners = {**dict.fromkeys(names, "a"), "jan_2": None, "jan_3": None, "jan_5": "b"}
+    assert folders.names(owner="a") == ["jan_7", "jan_6", "jan_4", "jan_1"]
+    assert (sorted(folders.asked), folders.names(owner="b")) == (sorted(names), ["jan_5"])
+
+
+def test_a_gift_while_it_is_asked_for_counts(folders: Folders) -> None:
+    folders.add("jan_1")
+    other = folders.another()
+
+    def gives(name: str) -> str:
+        with other.giving(name, "b"):
+            return "a"  # as it was read before
+
+    folders.index._owner_of = gives
+    assert folders.names(owner="a") == []
+    assert folders.names(owner="b") == ["jan_1"]
+
+
+def test_an_index_that_is_locked_refuses_no_gift(folders: Folders, caplog: pytest.LogCaptureFixture) -> None:
+    folders.add("jan_1")
+    assert folders.names(owner="a") == []
+    with sqlite3.connect(folders.file) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with folders.index.giving("jan_1", "a"):
+            folders.owners = {"jan_1": "a"}
+    assert "cannot be written" in caplog.text
+
+
+def test_a_page_of_few_among_many_reads_no_more_than_it_shows(folders: Folders) -> None:
+    """By the index on owners: no step goes over the threads of others."""
+    folders.add("jan_1")
+    assert folders.names(owner="a") == []
+    asked: list[str] = []
+    db = folders.index._file.connect()
+    db.set_trace_callback(asked.append)
+    assert folders.names(owner="a") == []
+    db.set_trace_callback(None)
+    (query,) = (
+        statement for statement in asked if statement.startswith("SELECT created, id FROM threads WHERE owner =")
+    )
+    plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}")]
+    (step,) = plan
+    assert step.startswith("SEARCH threads USING COVERING INDEX by_owner (owner=? AND (created,id)"), step
+
+
+def test_a_file_that_another_process_has_made_anew_is_used(folders: Folders) -> None:
+    """What that says of owners would not be heard else."""
+    folders.add("jan_1")
+    other = folders.another()
+    assert folders.names(owner="a") == []
+    assert list(other.names(Page(owner="a"))) == []
+    other._file.start_over(sqlite3.Error("it is broken"))
+    with other.giving("jan_1", "a"):
+        folders.owners = {"jan_1": "a"}
+    assert folders.names(owner="a") == ["jan_1"]
+    for path in folders.file.parent.iterdir():
+        path.unlink()
+    folders.owners = {"jan_1": "b"}
+    assert (folders.names(owner="a"), folders.names(owner="b")) == ([], ["jan_1"])
+    assert folders.file.exists()

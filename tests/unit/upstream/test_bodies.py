@@ -9,7 +9,7 @@ import pytest
 
 from janflask.errors import ConflictError, InvalidRequestError
 from janflask.inference.forms.constrained import of_any_object
-from janflask.inference.requests import ChatMessage, ChatRequest, CompletionRequest
+from janflask.inference.requests import ChatMessage, ChatRequest, CompletionRequest, Tool
 from janflask.inference.upstream.bodies import Bodies
 from janflask.inference.upstream.kinds import OPENAI_SAMPLING, TRAITS, asks_nothing
 from janflask.models.sampling import SamplingParams
@@ -274,6 +274,38 @@ def test_the_cache_cannot_be_forbidden_everywhere(kind: ServerKind) -> None:
     with pytest.raises(ConflictError, match=r"^parameters.cache_prompt in model.json"):
         chat(kind, {"cache_prompt": False})
     assert chat(kind, {"cache_prompt": False}, cache_prompt=True) == PLAIN
+
+
+TOOL = Tool(name="look", description=None, parameters={"type": "object", "properties": {}}, strict=False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prediction_is_sent_to_who_knows_it(kind: ServerKind) -> None:
+    told = {"prediction": {"type": "content", "content": "as before"}}
+    knows = kind in (ServerKind.OPENAI, ServerKind.JANFLASK)
+    assert chat(kind, prediction="as before") == PLAIN | (told if knows else {})
+    assert chat(kind, prediction="") == PLAIN
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"n": 2},
+        {"max_tokens": 7},
+        {"tools": (TOOL,)},
+        {"sampling": {"top_logprobs": 0}},
+        {"sampling": {"presence_penalty": 0.5}},
+        {"sampling": {"frequency_penalty": 0.5}},
+    ],
+)
+def test_openai_refuses_a_prediction_beside_some_fields(beside: dict[str, Any]) -> None:
+    assert "prediction" in chat(ServerKind.JANFLASK, prediction="as before", **beside)
+    assert chat(ServerKind.OPENAI, prediction="as before", **beside) == chat(ServerKind.OPENAI, **beside)
+
+
+def test_what_asks_for_nothing_goes_with_a_prediction() -> None:
+    sampling = {"temperature": 0.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+    assert "prediction" in chat(ServerKind.OPENAI, prediction="as before", sampling=sampling)
 
 
 @pytest.mark.parametrize("kind", KINDS)

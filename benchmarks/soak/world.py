@@ -1,0 +1,116 @@
+"""The server that is used: keys, four models in one file with room for two, a small cache, two workers."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.harness import MODEL, Server, await_health, data_dir, launched_store, model_file
+from benchmarks.soak.disturb import admin_key, make_key
+from benchmarks.soak.raw import Raw
+from benchmarks.soak.receiver import Receiver, receiving
+from benchmarks.soak.tally import Tally
+from benchmarks.soak.watch import family
+
+OTHERS = ("one", "two")  # clients ask for these, too; there is room for one of them
+SPARE = "three"  # is started and stopped
+SETTINGS: dict[str, Any] = {
+    "workers": 2,
+    "ctx_len": 1024,  # so few that all cells of the KV cache are in use soon
+    "n_parallel": 8,
+    "cpu_threads": 1,
+    "ready_models": MODEL,
+    "kv_snapshot_gb": 0.25,
+    "kv_ram_gb": 0.125,
+    "drain_timeout": 120,  # the longest answers of a busy machine
+    "durability": "os",  # the disk is not what is looked at
+    "log_format": "json",
+}
+STOP_LIMIT = 150.0  # seconds
+
+
+@dataclass
+class World:
+    """A running server, its folders, and keys."""
+
+    server: Server
+    data: Path
+    runtime: Path
+    admin: str
+    keys: list[str]
+    receiver: Receiver  # of webhooks
+
+    @property
+    def pid(self) -> int:
+        """Of the master."""
+        return self.server.process.pid
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The first one always runs."""
+        return MODEL, *OTHERS
+
+
+@contextmanager
+def serving(clients: int, budget_gb: float) -> Iterator[World]:
+    """One whose first model runs; half as many keys as clients, so that each is two clients'."""
+    with tempfile.TemporaryDirectory(prefix="janflask-soak-") as folder:
+        data, runtime = Path(folder) / "data", Path(folder) / "run"
+        _install(data)
+        admin = admin_key(data / "secrets")
+        keys = [make_key(data / "secrets", f"client {number}") for number in range(max(2, clients // 2))]
+        settings = SETTINGS | {"runtime_dir": runtime, "memory_budget_gb": budget_gb}
+        with receiving(data) as receiver, launched_store(data, **settings) as server:
+            await_health(server, "/livez")
+            world = World(server, data, runtime, admin, keys, receiver)
+            _await_ready(world)
+            yield world
+
+
+def _install(data: Path) -> None:
+    for name in (MODEL, *OTHERS, SPARE):
+        model = data / "models" / name
+        model.mkdir(parents=True)
+        described = json.loads((data_dir() / "models" / MODEL / "model.json").read_text())
+        own = {} if name == MODEL else {"n_parallel": 2}
+        described["settings"] = {"llama_model_path": model_file().name, **own}
+        described["id"] = name
+        (model / "model.json").write_text(json.dumps(described))
+        (model / model_file().name).symlink_to(model_file().resolve())
+
+
+def _await_ready(world: World) -> None:
+    raw = Raw(world.server.port, world.admin, Tally())
+    deadline = time.monotonic() + 180
+    while raw.ask("GET", "/readyz")[0] != 200:
+        if time.monotonic() > deadline or world.server.process.poll() is not None:
+            raise SystemExit(f"the server did not come up:\n{world.server.log.read_text()[-3000:]}")
+        time.sleep(0.2)
+    raw.close()
+
+
+def end(world: World) -> list[str]:
+    """SIGTERM, and what is wrong then."""
+    processes = family(psutil.Process(world.pid))
+    began = time.monotonic()
+    world.server.process.send_signal(signal.SIGTERM)
+    try:
+        code = world.server.process.wait(STOP_LIMIT)
+    except subprocess.TimeoutExpired:
+        return [f"the server did not end within {STOP_LIMIT:g} s of SIGTERM"]
+    print(f"ended within {time.monotonic() - began:.1f} s of SIGTERM", flush=True)
+    problems = [] if code == 0 else [f"the server ended with exit code {code}"]
+    _, alive = psutil.wait_procs(processes, 5)
+    problems += [f"process {each.pid} is left: {' '.join(each.cmdline())}" for each in alive]
+    left = sorted(path.name for path in world.runtime.iterdir() if path.name != "lock")
+    return problems + ([f"left in the runtime folder: {left}"] if left else [])
