@@ -13,13 +13,16 @@ quietly = $(BIN)/python -m tools.progress "$(1)" $(VENV)/logs/$(@F:.stamp-%=%).l
 # Generated C files stand beside their .pyx and must not count as sources; the kernels are written by hand.
 EXT_SOURCES := $(wildcard ext/janflask_ext/*.pyx ext/janflask_ext/*.pxd ext/janflask_ext/*.h ext/janflask_ext/*_kernels.c)
 
+# What the page is tested with; without Node its tests are skipped.
+UI_TOOLS := $(if $(shell command -v npm),ui/node_modules/.stamp)
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 # One recipe at a time, but for those of `setup-steps`, which were looked at for that.
 ifneq ($(MAKECMDGOALS),setup-steps)
 .NOTPARALLEL:
 endif
-.PHONY: help run setup setup-steps test agents bench bench-peer soak lint format docs lock clean distclean model templates window-model
+.PHONY: help run setup setup-steps test agents ui bench bench-peer soak lint format docs lock clean distclean model templates window-model
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,13 +51,19 @@ templates: $(VENV)/.stamp-venv ## fetch the chat templates and vocabularies of r
 window-model: $(VENV)/.stamp-venv ## fetch the small model with a sliding window that tests and benchmarks use
 	@$(BIN)/python -m tools.window_model
 
-test: setup model templates window-model $(VENV)/.stamp-test ## the whole test suite, real models included (ARGS="-k name" picks)
+test: setup model templates window-model $(VENV)/.stamp-test $(UI_TOOLS) ## the whole test suite, real models included (ARGS="-k name" picks)
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 agents: setup $(VENV)/.stamp-test ## drive models that call tools by the SDKs and clients of agents (1 GB is fetched once)
 	@$(BIN)/python -m tools.tool_model
 	@$(BIN)/python -m tools.agent_sdks
 	@exec $(BIN)/python -m pytest -m agents tests/e2e $(ARGS)
+
+ui: ui/node_modules/.stamp ## build the page from ui/ into janflask/page (Node 20.19 or newer)
+	@cd ui && npm run --silent check && npm run --silent build
+
+ui/node_modules/.stamp: ui/package-lock.json ui/.npmrc
+	@cd ui && npm ci --silent && touch node_modules/.stamp
 
 bench: setup model window-model $(VENV)/.stamp-test ## the benchmarks, as tables and JSON (ARGS passes options)
 	@exec $(BIN)/python -m benchmarks $(ARGS)

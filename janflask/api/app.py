@@ -35,6 +35,7 @@ from janflask.api.views import (
     inference,
     messages,
     models,
+    page,
     responses,
     runs,
     stored_chats,
@@ -81,6 +82,6 @@ def build(settings: Settings) -> Flask:
     stored = (threads, messages, runs, responses, compaction, conversations, transfer, assistants, files)
     for module in (models, inference, stored_chats, anthropic, embeddings, tokens, *stored, system):
         api.register_blueprint(module.blp)
-    app.register_blueprint(system.pages)
+    app.register_blueprint(page.blp)
     api.describe(openapi.add_webhooks)
     return app

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from flask import Response
 
-# No answer is a page, but for the documentation: whatever a browser takes it for, it loads, sends and runs nothing.
+# No answer is a page, but for two: whatever a browser takes it for, it loads, sends and runs nothing.
 NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
 # The documentation: our own script and style sheet, requests to this server, and the pictures in the style sheet.
 DOCUMENTATION = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+# The page: the same, its own icon, and no text that becomes HTML but the constant templates of its framework.
+PAGE = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types svelte-trusted-html"
 )
 POLICY = "Content-Security-Policy"
 KEEPING = "Cache-Control"

@@ -11,7 +11,7 @@ from janflask import __version__
 from janflask.api.examples import inference as examples
 from janflask.api.examples import models as examples_models
 from janflask.api.plumbing.blueprint import SECURITY_SCHEMES
-from janflask.api.views.system import ASSETS_PATH, DOCS_PATH
+from janflask.api.views.page import ASSETS_PATH, DOCS_PATH
 from janflask.schemas import models, threads
 from janflask.schemas.model_answers import ModelObjectSchema
 from janflask.schemas.thread_answers import MessageObjectSchema, ThreadObjectSchema

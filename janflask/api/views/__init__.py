@@ -9,10 +9,12 @@
 ``inference``: POST /chat/completions and /completions
 ``messages``: The messages of a thread, and the files of a message
 ``models``: Models: listed, fetched, described, changed, started, stopped, watched and deleted
+``page``: The page at ``/``, and the documentation's own files. What both are made of is open: whoever reads it knows
+    nothing
 ``responses``: Responses: what answers a conversation, stored or not
 ``runs``: Runs: what makes a thread answer
 ``stored_chats``: Chat completions that are stored: made, listed, told again, joined, changed and deleted
-``system``: The server's own pages: health, the documentation's assets, and the way there
+``system``: The server itself: its health and its metrics
 ``threads``: Threads: conversations, their assistants, and their way in and out
 ``tokens``: POST /tokenize, /detokenize, /chat/completions/input_tokens and /apply-template
 ``transfer``: Threads out of this server and into it: one as a JSON document, all as an archive

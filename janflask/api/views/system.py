@@ -1,15 +1,11 @@
-"""The server's own pages: health, the documentation's assets, and the way there."""
+"""The server itself: its health and its metrics."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from importlib.resources import files
 from typing import Any
 
-from flask import Blueprint as PlainBlueprint
-from flask import Response, redirect, request, send_from_directory, url_for
-from werkzeug.exceptions import NotFound
-from werkzeug.wrappers import Response as BaseResponse
+from flask import Response
 
 from janflask import __version__
 from janflask.access.caller import STRANGER
@@ -22,17 +18,7 @@ from janflask.api.plumbing.errors import RETRY_AFTER
 from janflask.api.plumbing.response import json_response
 from janflask.schemas.answers import HealthSchema, LivenessSchema, ReadinessSchema
 
-DOCS_PATH = "/docs"
-ASSETS_PATH = "/docs/assets/"
-_ASSETS = {  # each with the package that carries it
-    "docs.js": ("janflask", "api/static"),
-    "swagger-ui.css": ("flask_swagger_ui", "dist"),
-    "swagger-ui-bundle.js": ("flask_swagger_ui", "dist"),
-}
-_ASSETS_MAX_AGE = 86_400  # seconds
-
 blp = Blueprint("Server", __name__, description="The server itself.")
-pages = PlainBlueprint("pages", __name__, template_folder="../templates")
 
 
 @blp.route("/healthz", methods=["GET"])
@@ -115,22 +101,3 @@ def metrics() -> Response:
     """
     text, content_type = services().metrics.render(__version__)
     return Response(text, content_type=content_type)
-
-
-@pages.get("/")
-@access.is_open
-def home() -> BaseResponse:
-    """Leads to the documentation. Who asks for the head alone wants to know whether somebody is here."""
-    if request.method == "HEAD":
-        return Response()
-    return redirect(url_for("api-docs.openapi_swagger_ui"))
-
-
-@pages.get(f"{ASSETS_PATH}<name>")
-@access.is_open
-def docs_asset(name: str) -> Response:
-    """What the page is made of: our script, and Swagger UI as a package carries it. It needs no other host."""
-    if name not in _ASSETS:
-        raise NotFound
-    package, folder = _ASSETS[name]
-    return send_from_directory(str(files(package).joinpath(folder)), name, max_age=_ASSETS_MAX_AGE)

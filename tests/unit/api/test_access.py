@@ -150,10 +150,10 @@ def test_a_route_that_nobody_made_a_rule_for_is_the_administrators(locked: Locke
 
 
 def test_views_without_a_document_have_a_rule_too(app: Flask) -> None:
-    beside = {"api-docs.openapi_json", "api-docs.openapi_swagger_ui", "pages.home", "pages.docs_asset"}
+    beside = {"api-docs.openapi_json", "api-docs.openapi_swagger_ui"}
     for endpoint, view in app.view_functions.items():
         assert endpoint in beside or access.has_rule(view), endpoint
-    assert all(access.rule_of(view) is None for name, view in app.view_functions.items() if name.startswith("pages."))
+    assert all(access.rule_of(view) is None for name, view in app.view_functions.items() if name.startswith("page."))
 
 
 # --- beside the operations --------------------------------------------------------------------------------------------

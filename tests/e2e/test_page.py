@@ -1,0 +1,68 @@
+"""The page, as a person uses it: ``ui/tests`` in a real Chromium, and its built files against their source."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import browser
+
+ROOT = Path(__file__).resolve().parents[2]
+UI = ROOT / "ui"
+LIMIT = 170.0  # seconds for a file of tests
+FILES = sorted((UI / "tests").glob("*.test.js"))
+
+
+def needed(*programs: str | None) -> None:
+    """Skips the test where a program is missing; not where everything has to be there."""
+    if not all(programs) and not os.environ.get("CI"):
+        pytest.skip("needs Node and Chromium")
+
+
+def npm(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["npm", *command], cwd=UI, capture_output=True, text=True, timeout=LIMIT, check=False)
+
+
+def test_the_built_page_is_what_its_source_says(tmp_path: Path) -> None:
+    needed(shutil.which("npm"))
+    built = npm("run", "build", "--", "--outDir", str(tmp_path), "--emptyOutDir")
+    assert built.returncode == 0, built.stdout + built.stderr
+    same = filecmp.dircmp(tmp_path, ROOT / "janflask" / "page")
+    for part in (same, *same.subdirs.values()):
+        assert (part.left_only, part.right_only, part.diff_files) == ([], [], []), "run `make ui`"
+
+
+def test_the_source_has_no_type_errors() -> None:
+    needed(shutil.which("npm"))
+    checked = npm("run", "check")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_units() -> None:
+    """Those of the page's own code, without a browser."""
+    needed(shutil.which("npm"))
+    done = npm("run", "test")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("file", [pytest.param(file, id=file.name.removesuffix(".test.js")) for file in FILES])
+def test_as_a_person(file: Path, session_data_dir: Path) -> None:
+    needed(shutil.which("node"), browser.PROGRAM)
+    env = {**os.environ, "PYTHON": sys.executable, "CHROMIUM": str(browser.PROGRAM)}
+    env["JANFLASK_TEST_MODELS"] = str(session_data_dir / "models")
+    done = subprocess.run(
+        ["node", "--test", "--test-reporter=spec", str(file)],
+        cwd=UI,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-4000:]
