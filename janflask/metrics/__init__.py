@@ -3,8 +3,8 @@
 ``collector``: All that Prometheus is told, asked for at each scrape: of the files, the supervisor, the runner, and
     every engine
 ``engine_families``: What engines count, as metric families by model
-``exposition``: The text that Prometheus reads. Its library is loaded at the first scrape: who is never scraped has no
-    need of it
+``exposition``: What Prometheus reads, at each scrape. Its library is loaded at the first one: who is never scraped
+    needs none
 ``families``: Numbers as Prometheus' metric families, under vLLM's names with our prefix where vLLM has one for the same
     thing
 ``http_counts``: What a worker counts of its requests. The labels are the application's own: no client can make a new
@@ -12,6 +12,7 @@
 ``processes``: What the server's processes use, by what they are: their ids come and go, and would be ever new labels
 ``shared_counts``: Counts of one process that others can read, also when it is dead: a small file in the runtime folder,
     mapped
+``text``: Metric families as the text that every Prometheus reads, to the byte as prometheus-client writes it
 ``tracing``: Traces for OpenTelemetry, by its conventions for HTTP and for generative AI; without content
 ``webhooks``: How it stands with webhooks: asked of the spool, which counts for as long as there is an endpoint
 """

@@ -44,7 +44,7 @@ class Told:
 
 
 class Collector:
-    """``collect`` is what prometheus-client asks for, by any thread."""
+    """``collect`` is for any thread."""
 
     def __init__(
         self, runtime_dir: Path, catalog: ModelCatalog, counts: HttpCounts, webhooks: WebhookCounts, version: str
