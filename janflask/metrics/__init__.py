@@ -1,4 +1,4 @@
-"""What the server tells Prometheus: counts of its own, and a collector that asks everybody else when it is scraped.
+"""What the server tells of itself: to Prometheus when it is scraped, to who looks at it; counts of its own.
 
 ``collector``: All that Prometheus is told, asked for at each scrape: of the files, the supervisor, the runner, and
     every engine
@@ -9,6 +9,8 @@
     thing
 ``http_counts``: What a worker counts of its requests. The labels are the application's own: no client can make a new
     one
+``overview``: What is going on in the server at one moment: models, the answers they owe, memory, processes. Ids and
+    numbers only
 ``processes``: What the server's processes use, by what they are: their ids come and go, and would be ever new labels
 ``shared_counts``: Counts of one process that others can read, also when it is dead: a small file in the runtime folder,
     mapped
