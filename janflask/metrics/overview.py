@@ -98,9 +98,9 @@ class _Look:
         from janflask.metrics.processes import began, by_kind, uses  # here: few look, and psutil is for nobody else
 
         told = self._ask("supervisor", lambda: (self._supervisor.told(LIMIT), self._supervisor.budget(LIMIT)))
-        runner = self._ask("runner", lambda: (self._runner.stats(LIMIT).pid, self._runner.open_runs(LIMIT)))
         states, budget = (None, None) if told is None else told
-        runner_pid, runs = (None, []) if runner is None else runner
+        open_runs = self._ask("runner", lambda: self._runner.open_runs(LIMIT))
+        runner_pid, runs = (None, []) if open_runs is None else (open_runs.pid, open_runs.runs)
         models = self._models([] if states is None else states.states)
         stats, answers = self._loads(models)
         pids = by_kind(None if states is None else states.pid, runner_pid, ())

@@ -43,7 +43,7 @@ def _answer(
             yield RunnerStats(0, 0, 0, {}, os.getpid()) if runner is None else runner.stats()
         case GetOpenRuns():
             runner = told()
-            yield OpenRuns([] if runner is None else runner.open_runs())
+            yield OpenRuns([] if runner is None else runner.open_runs(), os.getpid())
         case _:
             yield from _carried_out(made(), question, channel)
 

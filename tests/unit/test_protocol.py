@@ -183,7 +183,7 @@ EVERY_MESSAGE: list[Message] = [
     GetBudget(),
     Budget(budget_bytes=3 << 30, total_bytes=4 << 30),
     GetOpenRuns(),
-    OpenRuns([("thread_1", "run_1")]),
+    OpenRuns([("thread_1", "run_1")], pid=7),
     GetRunnerStats(),
     RunnerStats(under_way=1, queued=2, parked=3, ended={"completed": 4}),
     StartDownload(

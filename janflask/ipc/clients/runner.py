@@ -55,9 +55,9 @@ class RunnerClient(ProcessClient):
         """How many runs there are. Raises UnavailableError."""
         return self._ask(GetRunnerStats(), RunnerStats, timeout)
 
-    def open_runs(self, timeout: float) -> list[tuple[str, str]]:
-        """Which runs are carried out now, or wait for that: thread's id and run's. Raises UnavailableError."""
-        return self._ask(GetOpenRuns(), OpenRuns, timeout).runs
+    def open_runs(self, timeout: float) -> OpenRuns:
+        """Which runs are carried out now, or wait for that. Raises UnavailableError."""
+        return self._ask(GetOpenRuns(), OpenRuns, timeout)
 
     def watch(self, thread_id: str, run_id: str) -> RunWatch:
         """How the run is, all that it has said, and what comes, until it is final."""

@@ -62,3 +62,4 @@ class OpenRuns(Message, frozen=True):
     """The runs that are carried out now, or wait for that: the ids of each one's thread and of itself."""
 
     runs: list[tuple[str, str]]
+    pid: int  # the runner's own

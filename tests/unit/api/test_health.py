@@ -28,7 +28,7 @@ class FakeRunner(Server):
         if isinstance(message, GetRunnerStats):
             connection.sendall(encode(RunnerStats(under_way=1, queued=0, parked=2, ended={"completed": 3})))
         elif isinstance(message, GetOpenRuns):
-            connection.sendall(encode(OpenRuns([("thread_1", "run_1")])))
+            connection.sendall(encode(OpenRuns([("thread_1", "run_1")], pid=4)))
 
 
 @pytest.fixture
