@@ -16,20 +16,26 @@ class Threads extends Listing {
   /** Other tabs: what one sees, all see at once. */
   #tabs = new BroadcastChannel("janflask.threads");
 
+  /** Looks at the newest ones, and tells other tabs if something was new. */
+  override async refresh(): Promise<boolean> {
+    const anew = await super.refresh();
+    if (anew) this.#tabs.postMessage("changed");
+    return anew;
+  }
+
   /** Keeps the list as it is on the server while somebody looks. Returns how to end that. */
   watch(): () => void {
-    const look = (tell: boolean) => {
-      if (document.visibilityState === "visible" && !session.refused) this.#see(tell);
-    };
-    const shown = () => look(true);
-    const told = () => look(false);
-    shown();
-    const timer = setInterval(shown, REFRESH_MS);
-    document.addEventListener("visibilitychange", shown);
+    const visible = () => document.visibilityState === "visible" && !session.refused;
+    // What fails is said by `error`.
+    const look = () => void (visible() && this.refresh().catch(() => undefined));
+    const told = () => void (visible() && super.refresh().catch(() => undefined));
+    look();
+    const timer = setInterval(look, REFRESH_MS);
+    document.addEventListener("visibilitychange", look);
     this.#tabs.addEventListener("message", told);
     return () => {
       clearInterval(timer);
-      document.removeEventListener("visibilitychange", shown);
+      document.removeEventListener("visibilitychange", look);
       this.#tabs.removeEventListener("message", told);
     };
   }
@@ -37,7 +43,7 @@ class Threads extends Listing {
   /** Looks again after something was changed here, and has other tabs look. */
   async changed(): Promise<void> {
     this.#tabs.postMessage("changed");
-    await Promise.allSettled([this.refresh(), this.found?.refresh()]); // `error` says what failed
+    await Promise.allSettled([this.refresh(), this.found?.refresh()]); // `error` says it
   }
 
   /** Gives a conversation, with all its branches, another title. Raises ApiError; then all is as before. */
@@ -48,13 +54,6 @@ class Threads extends Listing {
     } finally {
       await this.changed();
     }
-  }
-
-  #see(tell: boolean): void {
-    this.refresh().then(
-      (anew) => anew && tell && this.#tabs.postMessage("changed"),
-      () => undefined, // `error` says it
-    );
   }
 }
 

@@ -73,7 +73,7 @@ async function importFile(file: File, report: Report): Promise<void> {
 
 /** Without what some file system does not take. */
 function fileName(title: string): string {
-  const name = title.replace(/[\p{Cc}\\/:*?"<>|]+/gu, " ").trim();
+  const name = title.replace(/[\s\p{Cc}\\/:*?"<>|]+/gu, " ").trim();
   return name.slice(0, 80).trim() || "conversation";
 }
 
