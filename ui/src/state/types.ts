@@ -19,13 +19,15 @@ export interface Actions {
   branchHere(): Promise<void>;
   /** The thread's last answer goes on where it ends. */
   continue(): Promise<void>;
+  /** Gives the run that waits for them what its calls gave back, by their ids. */
+  submit(outputs: Record<string, string>): Promise<void>;
   remove(): Promise<void>;
 }
 
 export interface MessageProps {
   /** Of an answer that has no message yet: one without content, with the id it will have or "". */
   message: Message;
-  /** The run that made it, if it is known. */
+  /** The run that made it, if it is known; null at all but the last message of a run that made several. */
   run: Run | null;
   live: Live | null;
   /** null: nothing can be done now. */
