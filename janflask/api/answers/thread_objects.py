@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from janflask.services.threads import ThreadView
-from janflask.storage.items import CALL_ID, CALLS
+from janflask.storage.items import CALL_ID, CALLS, REASONING
 from janflask.storage.records import Message, Thread, ThreadAssistant
 
 
@@ -64,14 +64,16 @@ def message_object(message: Message) -> dict[str, Any]:
         "completed_at": _seconds(message.completed_ms),
         "incomplete_at": _seconds(message.incomplete_ms),
         "metadata": message.metadata,
-        **_calls(message),
+        **_beside_words(message),
     }
 
 
-def _calls(message: Message) -> dict[str, Any]:
-    """What the message wants called, or which call it is the output of, where there is such a thing."""
-    calls, answered = message.extra.get(CALLS), message.extra.get(CALL_ID)
-    told = {CALLS: calls} if isinstance(calls, list | tuple) and calls else {}
+def _beside_words(message: Message) -> dict[str, Any]:
+    """What was thought before it, what it wants called, which call it is the output of, where there is such a thing."""
+    thought, calls, answered = (message.extra.get(name) for name in (REASONING, CALLS, CALL_ID))
+    told: dict[str, Any] = {REASONING: thought} if isinstance(thought, str) and thought else {}
+    if isinstance(calls, list | tuple) and calls:
+        told[CALLS] = calls
     return {**told, CALL_ID: answered} if isinstance(answered, str) else told
 
 
