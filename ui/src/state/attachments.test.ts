@@ -16,7 +16,7 @@ test.each(["", "one", "one\n", "one\n\n", "```\nfenced\n````\n", '"quoted"'])("a
   expect(isAttached(part)).toBe(true);
   const found = fileIn(part)!;
   expect(found.name).toBe('a "name".md');
-  expect(found.text).toBe(text.endsWith("\n") ? text.slice(0, -1) : text);
+  expect(found.text).toBe(text);
 });
 
 test("a fence is longer than all that stand in the file", () => {

@@ -37,7 +37,7 @@ export function sizeOf(attached: Attached[]): number {
 /** The part of a message by which the model is shown a file. */
 export function partOf({ name, text }: Attached): TextContent {
   const fence = "`".repeat(Math.max(3, ...[...text.matchAll(/`{3,}/g)].map(([ticks]) => ticks.length + 1)));
-  const value = `File ${JSON.stringify(name)}:\n${fence}\n${text}${text.endsWith("\n") ? "" : "\n"}${fence}`;
+  const value = `File ${JSON.stringify(name)}:\n${fence}\n${text}\n${fence}`;
   return { type: "text", text: { value, annotations: [{ type: ANNOTATION, name }] } };
 }
 

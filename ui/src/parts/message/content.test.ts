@@ -38,7 +38,7 @@ test("words, files, thoughts and what no model is shown are told apart", () => {
   );
   expect(said).toEqual({
     text: "Look\nhere",
-    files: [{ name: "a.txt", text: "b" }],
+    files: [{ name: "a.txt", text: "b\n" }],
     thoughts: "Hm. So.",
     refusal: "No.",
     unshown: ["A picture"],
