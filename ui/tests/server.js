@@ -37,8 +37,11 @@ export async function freePort() {
 }
 
 export class Server {
-  /** `models`: those of the data folder; `settings`: JANFLASK_* without the prefix. */
-  static async start({ models = [REAL, SCRIPTED], settings = {} } = {}) {
+  /**
+   * `models`: those of the data folder; `settings`: JANFLASK_* without the prefix; `kind`: what the scripted model runs on
+   * (one that the server knows may be asked to go on where an answer broke off).
+   */
+  static async start({ models = [REAL, SCRIPTED], settings = {}, kind = "openai" } = {}) {
     const server = new Server();
     server.folder = await mkdtemp(path.join(os.tmpdir(), "janflask-page-"));
     server.dataDir = path.join(server.folder, "data");
@@ -46,6 +49,7 @@ export class Server {
     server.port = await freePort();
     server.url = `http://127.0.0.1:${server.port}/`;
     server.settings = settings;
+    server.kind = kind;
     await mkdir(path.join(server.dataDir, "models"), { recursive: true });
     for (const model of models) await server.#add(model);
     await server.begin();
@@ -56,7 +60,7 @@ export class Server {
     const folder = path.join(this.dataDir, "models", model);
     if (model === SCRIPTED) {
       await mkdir(folder);
-      const upstream = { base_urls: [this.script.url], model: "script", ctx_len: 32768 };
+      const upstream = { base_urls: [this.script.url], kind: this.kind, model: "script", ctx_len: 32768 };
       await writeFile(path.join(folder, "model.json"), JSON.stringify({ id: model, name: "Scripted", upstream }));
       return;
     }
@@ -131,7 +135,10 @@ export class Script {
     return script;
   }
 
-  /** The next answer: strings are text, numbers pauses (ms), objects deltas as OpenAI's (`{reasoning_content: ...}`). */
+  /**
+   * The next answer: strings are text, numbers pauses (ms), promises are waited for, objects are deltas as OpenAI's
+   * (`{reasoning_content: ...}`).
+   */
   says(...parts) {
     this.answers.unshift(parts);
     this.answers.length = Math.min(this.answers.length, 1);
@@ -141,6 +148,7 @@ export class Script {
     if (request.method === "GET") return json(response, { object: "list", data: [{ id: "script", object: "model" }] });
     let text = "";
     for await (const part of request) text += part;
+    if (!request.url.endsWith("/chat/completions")) return response.writeHead(404).end();
     const body = JSON.parse(text);
     this.asked.push(body);
     const parts = this.answers.length > 1 ? this.answers.shift() : this.answers[0];
@@ -151,6 +159,7 @@ export class Script {
     let pieces = 0;
     for (const part of parts) {
       if (typeof part === "number") await new Promise((resolve) => setTimeout(resolve, part));
+      else if (part instanceof Promise) await part;
       else {
         pieces += 1;
         send(typeof part === "string" ? { content: part } : part);
