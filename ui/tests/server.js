@@ -123,6 +123,7 @@ export class Server {
 /** An OpenAI-compatible server that says what it is told to. */
 export class Script {
   asked = [];
+  refusal = null;
   /** What the next answers are: lists of deltas; a number is a pause in milliseconds. The last one stays. */
   answers = [["It is ", "written."]];
 
@@ -144,6 +145,11 @@ export class Script {
     this.answers.length = Math.min(this.answers.length, 1);
   }
 
+  /** The next request is refused, with this message. */
+  refuses(status, message) {
+    this.refusal = { status, error: { message, type: "invalid_request_error", code: null, param: null } };
+  }
+
   async #answer(request, response) {
     if (request.method === "GET") return json(response, { object: "list", data: [{ id: "script", object: "model" }] });
     let text = "";
@@ -151,6 +157,11 @@ export class Script {
     if (!request.url.endsWith("/chat/completions")) return response.writeHead(404).end();
     const body = JSON.parse(text);
     this.asked.push(body);
+    if (this.refusal) {
+      const { status, error } = this.refusal;
+      this.refusal = null;
+      return json(response, { error }, status);
+    }
     const parts = this.answers.length > 1 ? this.answers.shift() : this.answers[0];
     response.writeHead(200, { "Content-Type": "text/event-stream" });
     const send = (delta, finish_reason = null) =>
@@ -181,8 +192,8 @@ export class Script {
 
 const CHUNK = { id: "chatcmpl-1", object: "chat.completion.chunk", created: 1, model: "script" };
 
-function json(response, content) {
-  response.writeHead(200, { "Content-Type": "application/json" });
+function json(response, content, status = 200) {
+  response.writeHead(status, { "Content-Type": "application/json" });
   response.end(JSON.stringify(content));
 }
 
