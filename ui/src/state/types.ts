@@ -17,8 +17,8 @@ export interface Actions {
   edit(text: string): Promise<void>;
   /** A new branch that ends with this message. */
   branchHere(): Promise<void>;
-  /** The thread's last answer goes on where it ends. */
-  continue(): Promise<void>;
+  /** The answer goes on where it ends; null where it is not the thread's last message. */
+  continue: (() => Promise<void>) | null;
   /** Gives the run that waits for them what its calls gave back, by their ids. */
   submit(outputs: Record<string, string>): Promise<void>;
   remove(): Promise<void>;
