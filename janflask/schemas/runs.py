@@ -18,7 +18,15 @@ from janflask.schemas.chat import ChatRequestSchema
 from janflask.schemas.constraints import ConstraintFields
 from janflask.schemas.fields import Text, Whole, between, one_of, optional_flag
 from janflask.schemas.messages import NewMessageSchema
-from janflask.schemas.objects import JsonObject, check_kept, check_object, each, metadata_field, response_format_field
+from janflask.schemas.objects import (
+    JsonObject,
+    QueryNumber,
+    check_kept,
+    check_object,
+    each,
+    metadata_field,
+    response_format_field,
+)
 from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, refusals, unless
 from janflask.schemas.thinking import ThinkingFields
 from janflask.schemas.threads import MAX_INSTRUCTIONS, NewThreadSchema, text_field
@@ -27,6 +35,7 @@ from janflask.schemas.tools import ToolSchema
 from janflask.storage.records import MessageDraft, RunDraft
 
 MAX_ADDED = 100
+MOST_BETWEEN = 2  # seconds between two events of a run
 
 _DRAFT_FIELDS = frozenset(RunDraft.__dataclass_fields__)
 _NOT_PARAMETERS = frozenset({"max_tokens", "temperature", "top_p"})  # those that a run keeps by themselves
@@ -200,6 +209,23 @@ class RunChangesSchema(Base):
     def make(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """The fields given."""
         return dict(data)
+
+
+class RunEventsQuerySchema(Base):
+    """How a run's events are told."""
+
+    reasoning = fields.Boolean(
+        load_default=False, metadata={"description": "With what the model thinks before it replies."}
+    )
+    every = QueryNumber(
+        load_default=0.0,
+        validate=between(0, MOST_BETWEEN),
+        metadata={
+            "description": "Seconds that are between two events with text: what is said meanwhile comes in one, whose "
+            "number is that of its last piece. 0: each piece by itself.",
+            "example": 0.05,
+        },
+    )
 
 
 class ToolOutputSchema(Base):

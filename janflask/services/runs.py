@@ -228,16 +228,17 @@ class RunService:
 
     # --- listening ----------------------------------------------------------------------------------------------
 
-    def watch(self, thread_id: str, run_id: str, waiter: Waiter, beat: float) -> Changes:
+    def watch(self, thread_id: str, run_id: str, waiter: Waiter, beat: float, every: float = 0) -> Changes:
         """The run now, what it has said, and what comes, until it is final or waits for the outputs of calls.
 
-        None after ``beat`` seconds of silence.
+        None after ``beat`` seconds of silence. Behind words nothing is told for ``every`` seconds, and then together
+        what came meanwhile.
 
         What was told may be told again, after a runner has gone away and another goes on. Raises UnavailableError and
         ClientDisconnectedError; the run goes on without its watchers.
         """
         _check_ids(thread_id, run_id)
-        return changes_of(self._runner, thread_id, run_id, waiter, beat)
+        return changes_of(self._runner, thread_id, run_id, waiter, beat, every)
 
     def follow(self, run: Run, waiter: Waiter, beat: float) -> Changes:
         """``watch`` for whoever made the run: if that was asked for, it is cancelled when its client leaves."""

@@ -38,6 +38,14 @@ export interface ToolCall {
   function: { name: string; arguments: string; output?: string | null };
 }
 
+/** A call as a message keeps it. */
+export interface KeptCall {
+  id: string;
+  name: string;
+  arguments: string;
+  output: string | null;
+}
+
 export interface Message {
   id: string;
   thread_id: string;
@@ -53,13 +61,15 @@ export interface Message {
   tool_call_id?: string | null;
   /** What the model thought before it. */
   reasoning_content?: string | null;
+  /** What was called before it. */
+  tool_rounds?: { message_id: string | null; calls: KeptCall[] }[];
 }
 
 export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
-  prompt_tokens_details?: { cached_tokens?: number } | null;
+  prompt_token_details?: { cached_tokens?: number } | null;
 }
 
 export type RunStatus =
@@ -88,17 +98,22 @@ export interface Run {
   usage: Usage | null;
   left_out_message_ids: string[];
   response_format?: unknown;
+  /** What the answer must look like, where another field said so: that field. */
+  form?: Record<string, unknown> | null;
   metadata: Record<string, unknown>;
   timings?: Timings | null;
 }
 
 /** What an answer took. */
 export interface Timings {
+  queue_ms?: number;
   prompt_ms: number;
+  prompt_per_second?: number;
   predicted_ms: number;
   predicted_per_second: number;
   time_to_first_token_ms?: number;
   cached_tokens?: number;
+  /** The size of the model's context. */
   context_tokens?: number;
 }
 
