@@ -19,7 +19,7 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.files import ids
-from janflask.inference.deltas import Done, Event, Finished, RefusalDelta, Started, ToolCallDelta
+from janflask.inference.deltas import Delta, Done, Event, Finished, RefusalDelta, Started, ToolCallDelta
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
 from janflask.ipc.messages.generation import FinishReason
@@ -30,7 +30,7 @@ from janflask.runner.titles import give_title
 from janflask.services import endings
 from janflask.services.compaction import told_of
 from janflask.services.endings import Ending, failed
-from janflask.services.prompts import Begun, Prompts, PromptTooLongError
+from janflask.services.prompts import Begun, Prompts, PromptTooLongError, RunPrompt
 from janflask.services.replies import owes_message, run_messages
 from janflask.storage.answers import MADE_FOR
 from janflask.storage.base import EventWriter, Repository
@@ -59,6 +59,7 @@ class Execution:
         self._prompts = Prompts(services.backends, services.models, self._tries)
         self._live = live
         self._ids = live.run.thread_id, live.run.id
+        self._first_token_ms = live.run.first_token_ms
         self._synced = time.monotonic()
         self._unsynced = False
 
@@ -157,7 +158,7 @@ class Execution:
             for batch in events:
                 for event in batch:
                     if isinstance(event, Started):
-                        self._live.update(lambda run: self._begin(run, prompt.left_out))
+                        self._live.update(lambda run: self._begin(run, prompt))
                     elif isinstance(event, ToolCallDelta):
                         calls.add(event)
                     elif isinstance(event, RefusalDelta):
@@ -166,10 +167,11 @@ class Execution:
                         finished = event
                     elif isinstance(event, Done):
                         done = event
+                self._time(batch, begun)
                 self._say(writer, batch)
                 if done is not None:
                     ending = self._ended(finished, calls, refusal, endings.usage(done, prompt))
-                    return ending if self._live.run.kind is RunKind.RUN else ending | endings.timings(done)
+                    return ending | endings.timings(self._live.run, done)
         raise EngineCrashedError("the engine ended the answer without a word", retry_after=1)
 
     def _compact(self, waiter: Waiter) -> None:
@@ -179,9 +181,9 @@ class Execution:
         if summary is not None:
             self._live.update(lambda run: replace(run, compaction=told_of(summary)))
 
-    def _begin(self, run: Run, left_out: tuple[str, ...]) -> Run:
+    def _begin(self, run: Run, prompt: RunPrompt) -> Run:
         """A model that may call functions need not say anything: its message is begun with its first word."""
-        run = replace(run, left_out=left_out)
+        run = replace(run, left_out=prompt.left_out, context_tokens=prompt.context_tokens)
         return run if run.tools else _replying(run)
 
     def _ended(self, finished: Finished, calls: Calls, refusal: str, used: Ending) -> Ending:
@@ -204,6 +206,17 @@ class Execution:
         if not begun or run.replied_ms is None:
             return messages
         return [message for message in messages if message.created_ms <= run.replied_ms]
+
+    def _time(self, batch: list[Event], begun: Begun) -> None:
+        """When the first token came is written down at the end: before it a write would take its time."""
+        run = self._live.run
+        if (
+            self._first_token_ms is None
+            and not begun
+            and not run.rounds
+            and any(isinstance(item, Delta) for item in batch)
+        ):
+            self._first_token_ms = max(0, ids.now_ms() - run.created_ms)
 
     def _say(self, writer: EventWriter, batch: list[Event]) -> None:
         deltas = [logged for event in batch if (logged := log_event(event)) is not None]
@@ -252,11 +265,12 @@ class Execution:
         return False
 
     def _write_end(self, ending: Ending) -> bool:
+        ending = {**ending, "first_token_ms": self._first_token_ms}
         if ending["status"] is RunStatus.REQUIRES_ACTION:
             ended = self._live.update(lambda run: run if run.status is RunStatus.CANCELLING else replace(run, **ending))
             if ended.status is not RunStatus.CANCELLING:
                 return True
-            ending = endings.cancelled()
+            ending = {**endings.cancelled(), "first_token_ms": self._first_token_ms}
         if self._live.run.waiting is not None:
             self._live.update(lambda run: run)  # it may have got its outputs in the moment in which it expired
         if self._needs_message(ending):

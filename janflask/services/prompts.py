@@ -56,13 +56,14 @@ class RunPrompt:
     """``request`` is to be sent; its ``max_tokens`` may be 0: nothing is left to say.
 
     ``said_tokens`` of what the engine calls the prompt are the beginning of the answer, ``thought_tokens`` of them what
-    was thought before it.
+    was thought before it. ``context_tokens`` are all that the model has, None: nobody can tell.
     """
 
     request: ChatRequest
     left_out: tuple[str, ...]
     said_tokens: int
     thought_tokens: int
+    context_tokens: int | None = None
 
 
 class Prompts:
@@ -111,7 +112,7 @@ class Prompts:
         request = _request(run, given, chat(run, window.shown), begun, rest)
         if not begun and counted is not None:
             request = replace(request, laid_out=counted.laid_out)
-        return RunPrompt(request, left_out, said, thought)
+        return RunPrompt(request, left_out, said, thought, info.ctx_len or None)
 
     def _whole(
         self, run: Run, texts: Sequence[Message], context: int, most: int | None, said: int, waiter: Waiter

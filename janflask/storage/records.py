@@ -296,6 +296,9 @@ class Run:
     cached_tokens: int | None = None
     completion_tokens: int | None = None
     reasoning_tokens: int | None = None
+    timings: Mapping[str, Any] = field(default_factory=dict)  # of all its generations, where they are known
+    first_token_ms: int | None = None  # from when it was made to its first word, thought or call
+    context_tokens: int | None = None  # that the model has in all
     kind: RunKind = RunKind.RUN
     key_id: str | None = None  # of the key that asked for it, and that its tokens count for
     # Of the other kinds:
@@ -307,7 +310,6 @@ class Run:
     refusal: str = ""  # why the answer is not what was asked for
     stop: str | None = None  # the stop string that ended the answer, where that is known
     failure: Mapping[str, Any] = field(default_factory=dict)  # the error that ended it, as processes tell it
-    timings: Mapping[str, Any] = field(default_factory=dict)  # a generation's, where they are known
     truncates: bool = True  # leaves out the oldest turns where not all fit; else it fails
     top_logprobs: int | None = None  # log-probabilities are in its log, with so many of the likeliest tokens
     compact_threshold: int | None = None  # tokens of a prompt above which what is older is summed up first
