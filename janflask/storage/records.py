@@ -246,6 +246,16 @@ class CallPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Continued:
+    """The message that a run goes on with, as it was when the run was made; its lengths are in characters."""
+
+    message_id: str
+    created_ms: int
+    text: int
+    reasoning: int = 0  # what was thought before it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A thread that is made to answer: what was asked for, and what came of it.
 
@@ -280,6 +290,7 @@ class Run:
     parallel_tool_calls: bool = True
     metadata: Mapping[str, Any] = field(default_factory=dict)
     ends_with_client: bool = False  # a stream whose client leaves cancels the run
+    continued: Continued | None = None  # its first message is there already, and gets more words
     problem: str | None = None  # why it cannot be carried out, found when it was made in what it takes over
     rounds: tuple[Round, ...] = ()
     started_ms: int | None = None
@@ -345,6 +356,7 @@ class RunDraft:
     response_format: Any = None
     form: Mapping[str, Any] = field(default_factory=dict)
     parallel_tool_calls: bool = True
+    continue_last: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     stream: bool = False
