@@ -71,6 +71,13 @@ class MessageObjectSchema(ma.Schema):
     reasoning_content = fields.String(
         metadata={"description": "What the model thought before it; left out if it did not."}
     )
+    tool_rounds = fields.List(
+        fields.Dict(),
+        metadata={
+            "description": "What was called before it, `{message_id, calls: [{id, name, arguments, output}]}` for each "
+            "round; `message_id` is that of the message said in the same turn. Left out if nothing was."
+        },
+    )
     tool_calls = fields.List(
         fields.Dict(),
         metadata={"description": "What it wants called, in the form of chat completions, if it ends with calls."},
