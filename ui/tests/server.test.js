@@ -75,6 +75,10 @@ test("an answer under way: its request, its model, and the plots", async () => {
   await model.getByText(/in use of .* promised/).waitFor();
   await until(async () => Number(await speed(model)) > 0, "tokens a second");
 
+  const processes = page.getByRole("region", { name: "Processes" });
+  for (const kind of ["engine", "renderer"]) {
+    await processes.getByRole("rowheader", { name: new RegExp(`^${kind}`) }).waitFor();
+  }
   const table = model.locator("figure", { hasText: "Answer tokens per second" });
   assert.equal(await table.getByRole("table").count(), 0, "no table is made before somebody wants it");
   await table.getByText("As a table").click();

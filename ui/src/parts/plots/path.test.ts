@@ -33,8 +33,8 @@ test("paths", () => {
       [4, 5],
     ],
   ];
-  expect(linePath(runs)).toBe("M0.0 10.0L4.0 5.0");
-  expect(areaPath(runs, 10)).toBe("M0.0 10.0L0.0 10.0L4.0 5.0V10Z");
+  expect(linePath(runs)).toBe("M0 10L4 5");
+  expect(areaPath(runs, 10)).toBe("M0 10L0 10L4 5V10Z");
 });
 
 test("a scale ends at a round number", () => {

@@ -71,5 +71,5 @@ export function rows(points: Point[], end: number, span: number, step: number): 
 }
 
 function place([x, y]: [number, number]): string {
-  return `${x.toFixed(1)} ${y.toFixed(1)}`;
+  return `${Math.round(10 * x) / 10} ${Math.round(10 * y) / 10}`;
 }
