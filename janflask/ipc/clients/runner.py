@@ -23,18 +23,20 @@ class RunWatch(Waitable):
     """A run that is watched; ``fileno()`` becomes readable when there is something new."""
 
     def receive(self) -> list[RunChanged | RunSaid] | None:
-        """What came, in order; empty while a message is not whole, None once nothing more will come.
+        """All that came, in order; empty while a message is not whole, None once nothing more will come.
 
         A run that is not final by then goes on without its runner; ask again. Raises what the runner answers.
         """
+        has_ended = False
         try:
-            self._connection.receive()
+            while self._connection.receive():
+                pass
         except EOFError:
-            return None
+            has_ended = True
         news: list[RunChanged | RunSaid] = []
         while (message := self._connection.next()) is not None:
             news.append(message if isinstance(message, RunSaid) else expected_reply(message, RunChanged))
-        return news
+        return None if has_ended and not news else news
 
 
 class RunnerClient(ProcessClient):
