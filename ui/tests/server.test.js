@@ -110,8 +110,8 @@ test("it asks once a second while it is looked at, and not while it is paused or
   await pause.click();
   await until(() => asked > atPause + 1, "looks again");
 
-  await page.getByRole("link", { name: "Models" }).first().click();
-  await page.getByRole("heading", { name: "Models", level: 1 }).waitFor();
+  await page.getByRole("link", { name: "Assistants" }).click();
+  await page.getByRole("heading", { name: "Assistants", level: 1 }).waitFor();
   const atLeave = asked;
   await otherRequests(page, 2);
   assert.equal(asked, atLeave);
