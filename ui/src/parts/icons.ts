@@ -7,7 +7,6 @@ export const ICONS = {
   models: "M12 3l8 4.5v9L12 21l-8-4.5v-9zM4 7.5l8 4.5 8-4.5M12 12v9",
   assistants: "M12 4a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM5 20c.5-3.5 3-5 7-5s6.5 1.5 7 5",
   server: "M3 12h4l3-8 4 16 3-8h4",
-  more: "M4.5 12h1M11.5 12h1M18.5 12h1",
   settings: "M4 7h8M19 7h1M4 17h1M12 17h8M15.5 4.5a2.5 2.5 0 1 0 0 5 2.5 2.5 0 0 0 0-5zM8.5 14.5a2.5 2.5 0 1 0 0 5 2.5 2.5 0 0 0 0-5z",
   rename: "M4 20l1-4L16 5l3 3L8 19zM14 7l3 3",
   export: "M12 4v11M8 11l4 4 4-4M5 20h14",
