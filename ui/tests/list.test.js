@@ -1,7 +1,9 @@
 // The list of conversations, as a person uses it.
 
 import assert from "node:assert/strict";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
+import path from "node:path";
 import { after, before, test } from "node:test";
 
 import { axe, close, launch, open, openIn } from "./browser.js";
@@ -41,7 +43,8 @@ function idOf(daysAgo, number) {
 }
 
 test("conversations stand in folders by time, the newest first, and come by themselves", async () => {
-  await server.api("POST", "threads", { id: idOf(0, 1), title: "Of today" });
+  const today = idOf(0, 1);
+  await server.api("POST", "threads", { id: today, title: "Of today" });
   await server.api("POST", "threads", { id: idOf(1, 2), title: "Of yesterday" });
   await server.api("POST", "threads", { id: idOf(400, 3), title: "Long ago" });
   const page = await open(browser, server);
@@ -56,7 +59,7 @@ test("conversations stand in folders by time, the newest first, and come by them
   await server.thread("From the API");
   await row(page, "From the API").waitFor();
   assert.deepEqual(await folder("Today").allTextContents(), ["From the API", "Of today"]);
-  await server.api("DELETE", `threads/${idOf(0, 1)}`);
+  await server.api("DELETE", `threads/${today}`);
   await row(page, "Of today").waitFor({ state: "detached" });
   await close(page);
 });
@@ -253,4 +256,35 @@ test("arrows lead through the list, and Tab past it", async () => {
   await page.keyboard.press("Tab");
   assert.equal(await page.evaluate(() => document.activeElement.textContent.trim()), "Models");
   await close(page);
+});
+
+test("of ten thousand those are drawn that are seen, and all can be reached", async () => {
+  const many = await Server.start({ models: [SCRIPTED] });
+  try {
+    for (let number = 0; number < 10_000; number++) {
+      const id = idOf(number / 24, number);
+      const folder = path.join(many.dataDir, "threads", id);
+      mkdirSync(folder, { recursive: true });
+      const time = Date.now() - (number / 24) * DAY_MS;
+      const thread = { id, object: "thread", title: `Number ${number}`, assistants: [], metadata: {} };
+      writeFileSync(path.join(folder, "thread.json"), JSON.stringify({ ...thread, created: time, updated: time }));
+    }
+    const page = await open(browser, many);
+    await row(page, "Number 0").waitFor();
+    const rows = page.getByRole("navigation").locator("li a[data-id]");
+    assert.ok((await rows.count()) <= 130, `${await rows.count()} rows are drawn at first`);
+    for (let number = 100; number <= 500; number += 100) {
+      await rows.last().scrollIntoViewIfNeeded();
+      await until(async () => (await rows.count()) > number, `more than ${number} rows`);
+    }
+    const titles = await rows.allTextContents();
+    assert.deepEqual(titles, titles.map((_, at) => `Number ${at}`));
+    await page.getByRole("searchbox").fill("Number 9999");
+    await row(page, "Number 9999").waitFor();
+    await page.keyboard.press("Escape");
+    assert.ok((await rows.count()) >= titles.length);
+    await close(page);
+  } finally {
+    await many.end();
+  }
 });

@@ -113,6 +113,7 @@ export interface Timings {
   predicted_per_second: number;
   time_to_first_token_ms: number | null;
   cached_tokens: number;
+  /** The size of the model's context. */
   context_tokens: number | null;
 }
 
@@ -127,18 +128,24 @@ export interface Model {
   settings: Values;
   parameters: Values;
   metadata: Record<string, unknown>;
-  upstream?: unknown;
+  /** Where it came from. */
+  source_url?: string | null;
+  upstream?: { kind: string; model: string; servers: { base_url: string }[] } | null;
   download?: Download | null;
   runtime?: Runtime | null;
   stats?: Record<string, number | null> | null;
   assets?: unknown[];
 }
 
+/** How far a model's download is, over all its files. Sizes in bytes. */
 export interface Download {
-  status?: string;
-  bytes?: number;
-  total?: number | null;
-  [field: string]: unknown;
+  stage: "queued" | "resolving" | "downloading" | "verifying" | "failed";
+  transferred: number;
+  total: number | null;
+  percent: number | null;
+  bytes_per_second: number;
+  eta_seconds: number | null;
+  error: string | null;
 }
 
 export interface Runtime {
@@ -157,5 +164,7 @@ export interface Assistant {
   description?: string;
   model: string;
   instructions?: string;
+  temperature?: number | null;
+  top_p?: number | null;
   [field: string]: unknown;
 }
