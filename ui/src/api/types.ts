@@ -104,17 +104,16 @@ export interface Run {
   timings?: Timings | null;
 }
 
-/** What an answer took. */
+/** Where the time of a run went that has ended by itself, or waits; null where nobody knows. */
 export interface Timings {
-  queue_ms?: number;
+  queue_ms: number;
   prompt_ms: number;
-  prompt_per_second?: number;
+  prompt_per_second: number;
   predicted_ms: number;
   predicted_per_second: number;
-  time_to_first_token_ms?: number;
-  cached_tokens?: number;
-  /** The size of the model's context. */
-  context_tokens?: number;
+  time_to_first_token_ms: number | null;
+  cached_tokens: number;
+  context_tokens: number | null;
 }
 
 export interface Model {

@@ -15,6 +15,9 @@ export const ICONS = {
   keyboard: "M3 7h18v10H3zM7 11h.01M11 11h.01M15 11h.01M8 14h8",
   key: "M8 11a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM11 12l8-8M16 7l3 3",
   check: "M5 12l5 5 9-10",
+  send: "M12 20V5M6 11l6-6 6 6",
+  stop: "M7 7h10v10H7z",
+  down: "M12 4v15M6 13l6 6 6-6",
   close: "M6 6l12 12M18 6L6 18",
 } as const;
 

@@ -46,6 +46,8 @@ export class Conversation {
   finished = $state("");
   readonly line: Line;
 
+  /** The first in line was asked before it was known how the newest run ended. */
+  #askedEarly = false;
   #path: string;
   #watchers = 0;
   #ends: AbortController | null = null;
@@ -70,7 +72,7 @@ export class Conversation {
 
   /** The model that is to answer; null: the server decides. */
   get model(): string | null {
-    return modelOf(this.thread) ?? (models.list.length > 1 ? chosenModel() : null);
+    return modelOf(this.thread) ?? (models.usable.length > 1 ? chosenModel() : null);
   }
 
   /** The run behind which the line waits until somebody says that it goes on. */
@@ -93,6 +95,7 @@ export class Conversation {
   /** Puts a question in line; it is asked when its turn has come. */
   ask(text: string, parts: Content[] = []): void {
     this.line.add(text, parts, isOpen(this.run) ? null : (this.run?.id ?? null));
+    this.#askedEarly ||= !this.known && this.line.list.length === 1;
   }
 
   /** Has the thread answered as it is. Raises ApiError. */
@@ -313,6 +316,7 @@ export class Conversation {
     ]);
     this.thread = thread;
     this.#learn(...runs);
+    if (this.#askedEarly && this.run !== null && !isOpen(this.run)) this.line.goOnBehind(this.run.id);
     this.loaded = withNewest(this.loaded, newest);
     this.known = true;
   }
