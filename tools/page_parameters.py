@@ -1,7 +1,8 @@
-"""Writes what the page knows of settings and parameters, from the server's own tables; ``make ui`` runs it.
+"""Writes what the page knows of settings, parameters and the starter model, from the server's own tables.
 
-``ui/src/parts/parameters/known.json`` has each with its group, type, meaning, range and default, in the order in which
-the page shows them. A test holds the file and the tables together: who adds a parameter gives it a group here.
+``make ui`` runs it. Below ``ui/src/parts``, ``parameters/known.json`` has each setting and parameter with its group,
+type, meaning, range and default, in the order in which the page shows them, and ``models/starter.json`` what the first
+start offers. A test holds the files and the tables together: who adds a parameter gives it a group here.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from janflask.downloads.starter import SMOLLM2
 from janflask.models.parameters import EFFORTS, MAX_TOKENS, NAMES, NO_LIMIT
 from janflask.models.sampling import SAMPLING_RANGES, SamplingParams
 from janflask.schemas.chat import ChatRequestSchema
 from janflask.schemas.models import JAN_DESCRIBED
 from janflask.settings.engine_table import Described, described
 
-TARGET = Path(__file__).resolve().parent.parent / "ui" / "src" / "parts" / "parameters" / "known.json"
+PARTS = Path(__file__).resolve().parent.parent / "ui" / "src" / "parts"
+KNOWN, STARTER = PARTS / "parameters" / "known.json", PARTS / "models" / "starter.json"
 
 PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "Answer": ("temperature", "top_p", "top_k", "min_p", "max_tokens", "stop", "seed"),
@@ -117,13 +120,26 @@ RANGES: Mapping[str, tuple[float, float]] = {
 }
 
 
-def render() -> str:
-    """The file's content."""
+def render() -> dict[Path, str]:
+    """The files and their contents."""
+    return {KNOWN: _json(_tables()), STARTER: _json(_starter())}
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def _starter() -> dict[str, Any]:
+    facts = {name: getattr(SMOLLM2, name) for name in ("id", "name", "description", "size")}
+    return {**facts, "license": SMOLLM2.metadata["license"]}
+
+
+def _tables() -> dict[str, Any]:
     fields = ChatRequestSchema().fields
     parameters = [_parameter(name, group, fields) for group, name in _grouped(PARAMETERS)]
     by_name = {setting.name: setting for setting in described()}
     settings = [_setting(name, group, by_name.get(name)) for group, name in _grouped(SETTINGS)]
-    return json.dumps({"parameters": parameters, "settings": settings}, indent=1, ensure_ascii=False) + "\n"
+    return {"parameters": parameters, "settings": settings}
 
 
 def missing() -> set[str]:
@@ -168,10 +184,11 @@ def _limits(limits: tuple[float, float] | None, choices: tuple[str, ...]) -> dic
 
 
 def main() -> int:
-    """Writes the file."""
-    TARGET.parent.mkdir(exist_ok=True)
-    TARGET.write_text(render())
-    print(f"wrote {TARGET}")
+    """Writes the files."""
+    for target, content in render().items():
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(content)
+        print(f"wrote {target}")
     return 0
 
 

@@ -94,7 +94,7 @@ class NewRunSchema(ConstraintFields, ThinkingFields, InferenceSchema):
         **ChatRequestSchema.REFUSED,
         **refusals(CONVERSATION),
         "add_generation_prompt": unless((True,), "must be true: a run gives a new message"),
-        "continue_final_message": unless((False,), "is not supported in a run, which gives a new message"),
+        "continue_final_message": unless((False,), "is not supported in a run: use `continue_last`"),
         "logprobs": unless((False, 0), "is not supported: a run tells no log-probabilities"),
         "top_logprobs": unless((), "is not supported: a run tells no log-probabilities"),
         "n": unless((1,), "must be 1: a run makes one answer"),
@@ -145,6 +145,9 @@ class NewRunSchema(ConstraintFields, ThinkingFields, InferenceSchema):
     )
     tool_choice = tool_choice_field()
     response_format = response_format_field()
+    continue_last = optional_flag(
+        "Goes on where the thread's last message ends, which must be an assistant's: it gets more words.", default=False
+    )
     parallel_tool_calls = optional_flag("False: no more than one call at a time.", default=True)
     cancel_on_disconnect = optional_flag(
         "With `stream`: a client that leaves cancels the run, which otherwise goes on.", default=False
@@ -161,6 +164,12 @@ class NewRunSchema(ConstraintFields, ThinkingFields, InferenceSchema):
         """Only a stream can be left."""
         if data.get("cancel_on_disconnect") and not data.get("stream"):
             raise ma.ValidationError("is only allowed when `stream` is true", "cancel_on_disconnect")
+
+    @ma.validates_schema
+    def check_last(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """What is added would be the last."""
+        if data.get("continue_last") and data.get("additional_messages"):
+            raise ma.ValidationError("is not allowed with additional_messages, which come last", "continue_last")
 
     @ma.post_load(pass_original=True)
     def make(self, data: dict[str, Any], original: Mapping[str, Any], **kwargs: Any) -> RunDraft:

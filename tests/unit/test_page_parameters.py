@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+
+import pytest
 
 from tools import page_parameters
 
 
 def known(name: str) -> dict[str, object]:
-    tables = json.loads(page_parameters.TARGET.read_text())
+    tables = json.loads(page_parameters.KNOWN.read_text())
     found = [item for table in tables.values() for item in table if item["name"] == name]
     assert len(found) == 1
     return dict(found[0])
 
 
-def test_the_file_is_up_to_date() -> None:
-    assert page_parameters.TARGET.read_text() == page_parameters.render(), "run `make ui`"
+@pytest.mark.parametrize(("target", "content"), page_parameters.render().items(), ids=["parameters", "starter"])
+def test_a_file_is_up_to_date(target: Path, content: str) -> None:
+    assert target.read_text() == content, "run `make ui`"
 
 
 def test_everything_that_can_be_set_has_a_group() -> None:

@@ -11,7 +11,7 @@ import path from "node:path";
 
 const ROOT = path.resolve(import.meta.dirname, "../..");
 const PYTHON = process.env.PYTHON ?? path.join(ROOT, ".venv/bin/python");
-const MODELS = process.env.JANFLASK_TEST_MODELS ?? path.join(ROOT, "data/models");
+export const MODELS = process.env.JANFLASK_TEST_MODELS ?? path.join(ROOT, "data/models");
 const LIMIT = 60_000;
 
 export const REAL = "smollm2-135m-instruct";

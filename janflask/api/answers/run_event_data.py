@@ -97,6 +97,7 @@ def _at_first(run: Run) -> Run:
         prompt_tokens=None,
         cached_tokens=None,
         completion_tokens=None,
+        timings={},
     )
 
 

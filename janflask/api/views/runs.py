@@ -99,6 +99,9 @@ def create_run(body: RunDraft, thread_id: str) -> Response:
     its assistant's. The run itself may say the latter in any field that a chat has for it (`json_schema`, `grammar`,
     `regex`, `structured_outputs`, `guided_*`): then `form` shows that field.
 
+    With `continue_last` the reply goes on where the last message ends, an assistant's: the new words become part
+    of that message.
+
     When the model calls functions the run `requires_action`, and the stream ends: submitToolOutputs has it go on.
 
     What the model could not be shown (a picture, a file attached), and what cannot be had (other tools than functions),

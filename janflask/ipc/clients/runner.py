@@ -6,7 +6,9 @@ from janflask.ipc.channel import ProcessClient, Waitable, expected_reply
 from janflask.ipc.messages.runner import (
     BeginRun,
     CancelRun,
+    GetOpenRuns,
     GetRunnerStats,
+    OpenRuns,
     RunChanged,
     RunnerStats,
     RunSaid,
@@ -54,6 +56,10 @@ class RunnerClient(ProcessClient):
     def stats(self, timeout: float) -> RunnerStats:
         """How many runs there are. Raises UnavailableError."""
         return self._ask(GetRunnerStats(), RunnerStats, timeout)
+
+    def open_runs(self, timeout: float) -> OpenRuns:
+        """Which runs are carried out now, or wait for that. Raises UnavailableError."""
+        return self._ask(GetOpenRuns(), OpenRuns, timeout)
 
     def watch(self, thread_id: str, run_id: str) -> RunWatch:
         """How the run is, all that it has said, and what comes, until it is final."""

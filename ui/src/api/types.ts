@@ -104,17 +104,17 @@ export interface Run {
   timings?: Timings | null;
 }
 
-/** What an answer took. */
+/** Where the time of a run went that has ended by itself, or waits; null where nobody knows. */
 export interface Timings {
-  queue_ms?: number;
+  queue_ms: number;
   prompt_ms: number;
-  prompt_per_second?: number;
+  prompt_per_second: number;
   predicted_ms: number;
   predicted_per_second: number;
-  time_to_first_token_ms?: number;
-  cached_tokens?: number;
+  time_to_first_token_ms: number | null;
+  cached_tokens: number;
   /** The size of the model's context. */
-  context_tokens?: number;
+  context_tokens: number | null;
 }
 
 export interface Model {
@@ -128,18 +128,24 @@ export interface Model {
   settings: Values;
   parameters: Values;
   metadata: Record<string, unknown>;
-  upstream?: unknown;
+  /** Where it came from. */
+  source_url?: string | null;
+  upstream?: { kind: string; model: string; servers: { base_url: string }[] } | null;
   download?: Download | null;
   runtime?: Runtime | null;
   stats?: Record<string, number | null> | null;
   assets?: unknown[];
 }
 
+/** How far a model's download is, over all its files. Sizes in bytes. */
 export interface Download {
-  status?: string;
-  bytes?: number;
-  total?: number | null;
-  [field: string]: unknown;
+  stage: "queued" | "resolving" | "downloading" | "verifying" | "failed";
+  transferred: number;
+  total: number | null;
+  percent: number | null;
+  bytes_per_second: number;
+  eta_seconds: number | null;
+  error: string | null;
 }
 
 export interface Runtime {
@@ -158,5 +164,7 @@ export interface Assistant {
   description?: string;
   model: string;
   instructions?: string;
+  temperature?: number | null;
+  top_p?: number | null;
   [field: string]: unknown;
 }

@@ -19,6 +19,14 @@ export const ICONS = {
   key: "M8 11a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM11 12l8-8M16 7l3 3",
   check: "M5 12l5 5 9-10",
   close: "M6 6l12 12M18 6L6 18",
+  attach: "M20 11.5L12 19.5a5 5 0 0 1-7-7l8-8a3.3 3.3 0 0 1 4.7 4.7l-8 8a1.6 1.6 0 0 1-2.3-2.3l7.2-7.2",
+  branch: "M6 4v16M6 12h7a4 4 0 0 0 4-4V5M14 8l3-3 3 3",
+  continue: "M7 5l11 7-11 7z",
+  copy: "M9 9h11v11H9zM15 9V4H4v11h5",
+  file: "M6 3h8l5 5v13H6zM14 3v5h5",
+  next: "M9 5l7 7-7 7",
+  previous: "M15 5l-7 7 7 7",
+  again: "M20 11a8 8 0 1 0-2 6M20 4v7h-7",
 } as const;
 
 export type IconName = keyof typeof ICONS;
