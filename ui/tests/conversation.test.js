@@ -98,7 +98,8 @@ test("stop: what was said stays, and one may try again", async () => {
   assert.deepEqual(await axe(page), []);
   await page.getByRole("button", { name: "Try again" }).click();
   await page.getByText("All of it.").waitFor();
-  assert.equal(await page.getByText("The answer was stopped here.").count(), 0);
+  assert.equal(await page.getByText("As far as here").count(), 0, "the new one stands in its place");
+  assert.equal((await stored(thread)).length, 2, "the old one is kept");
 });
 
 test("an answer that fails says why, in the server's words; trying again answers the same question", async () => {
