@@ -274,13 +274,14 @@ export class Conversation {
 
   /** What a message is saying; one that is new is shown from here on. */
   #answer(id: string, run: Run): Answer {
-    const { messages } = this;
-    if (!messages.some((message) => message.id === id)) {
-      this.loaded = { ...this.loaded, messages: [...messages, unsaid(run, id)] };
+    let message = this.messages.find((other) => other.id === id);
+    if (message === undefined) {
+      message = unsaid(run, id);
+      this.loaded = { ...this.loaded, messages: [...this.messages, message] };
     }
     let answer = this.live.get(id);
     if (answer === undefined) {
-      answer = new Answer();
+      answer = new Answer(wordsOf(message));
       this.live = new Map([...this.live, [id, answer]]);
     }
     return answer;
