@@ -105,6 +105,17 @@ test("the server is killed in mid-answer and started again", async () => {
   assert.deepEqual(await stored(thread), ["user: Both halves?", "assistant: First half, second half."]);
 });
 
+test("a model that does not run is started by the first question, and the page says so", async () => {
+  const thread = await server.api("POST", "threads", { model_id: REAL, parameters: { max_tokens: 8 } });
+  await server.api("PUT", `models/${REAL}/stop`);
+  page = await open(browser, server, `#/c/${thread.id}`);
+  await page.getByRole("combobox", { name: "Model" }).getByText("SmolLM2").waitFor({ state: "attached" });
+  await ask("Say something.");
+  await page.getByRole("status").getByText(/^Starting SmolLM2/).waitFor();
+  await answers().waitFor();
+  assert.equal(await page.getByText(/^Starting/).count(), 0);
+});
+
 test("a real model's answer over a SIGKILL: what is shown is what is stored", async () => {
   const parameters = { temperature: 0, max_tokens: 80 };
   const thread = await server.api("POST", "threads", { model_id: REAL, parameters });

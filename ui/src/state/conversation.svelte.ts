@@ -17,6 +17,7 @@ import { endedBadly, isOpen, isUnderWay, unsaid, withNewest, withOlder, wordsOf,
 import { threads } from "./threads.svelte";
 
 const PAGE = 50;
+const OLDER = 25; // rendered in one go
 const NEWEST = 10; // of those that are loaded, when something came
 const MOST_LOADED = 200; // at the end
 const POLL_MS = 3000;
@@ -125,7 +126,7 @@ export class Conversation {
   async older(): Promise<(() => void) | null> {
     const [first] = this.messages;
     if (first === undefined || !this.loaded.hasOlder) return null;
-    const older = await this.#page(PAGE, first.id);
+    const older = await this.#page(OLDER, first.id);
     await this.#learnRunsSince(older.messages[0]);
     return () => {
       this.loaded = withOlder(this.loaded, older);
