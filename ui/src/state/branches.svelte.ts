@@ -3,7 +3,8 @@
 import { call } from "../api/client";
 import type { Message, Thread } from "../api/types";
 import { place } from "./route.svelte";
-import { rootOf, shownOf, versionsAt, type Versions } from "./versions";
+import { family, rootId, shownId } from "./threads.svelte";
+import { versionsAt, type Versions } from "./versions";
 
 class Branches {
   #shown = $state.raw<string | null>(null);
@@ -19,12 +20,12 @@ class Branches {
       this.#shown = thread.id;
       if (!this.#family.has(thread.id)) this.#family = new Map();
     }
-    const root = rootOf(thread);
-    const found = await familyOf(root);
+    const root = rootId(thread);
+    const found = await family(thread);
     if (this.#shown !== thread.id) return;
     this.#family = new Map([[thread.id, thread], ...found.map((member): [string, Thread] => [member.id, member])]);
     const first = this.#family.get(root);
-    if (this.#family.size > 1 && first !== undefined && shownOf(first) !== thread.id) await keepShown(root, thread.id);
+    if (this.#family.size > 1 && first !== undefined && shownId(first) !== thread.id) await keepShown(root, thread.id);
   }
 
   /** The versions of what follows the message `after`; null if there is one only. */
@@ -68,10 +69,6 @@ export function startOf(messages: Message[], message: Message): Message {
   let index = messages.findIndex((other) => other.id === message.id);
   while (index > 0 && message.run_id && messages[index - 1]!.run_id === message.run_id) index -= 1;
   return messages[index] ?? message;
-}
-
-async function familyOf(root: string): Promise<Thread[]> {
-  return call<Thread[]>("GET", "threads", { query: { branches_of: root } });
 }
 
 /** So the list leads to it, on any device. */

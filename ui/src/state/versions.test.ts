@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 
 import type { Thread } from "../api/types";
-import { rootOf, shownOf, versionsAt } from "./versions";
+import { versionsAt } from "./versions";
 
 let made = 0;
 
@@ -64,10 +64,4 @@ test("metadata that lead in a circle, or are no words, end", () => {
   const all = family(branch("b", "c", "x"), branch("c", "b", "y"), thread("d", { branch_root: 1, branch_after: "q1" }));
   expect(versionsAt(all, "b", "z")).toBeNull();
   expect(versionsAt(all, "d", "q1")).toBeNull();
-});
-
-test("a list leads to the branch that was looked at last", () => {
-  expect(shownOf(thread("root"))).toBe("root");
-  expect(shownOf(thread("root", { branch_shown: "b" }))).toBe("b");
-  expect(rootOf(branch("b", "root", "q1"))).toBe("root");
 });

@@ -8,16 +8,6 @@ export interface Versions {
   index: number;
 }
 
-/** The thread that a family is listed by. */
-export function rootOf(thread: Thread): string {
-  return word(thread, "branch_root") ?? thread.id;
-}
-
-/** The thread that a link to this one leads to: the branch of its family that was looked at last. */
-export function shownOf(thread: Thread): string {
-  return word(thread, "branch_shown") ?? thread.id;
-}
-
 /**
  * The versions of what follows the message `after` ("" for the beginning) of the thread `shown`, which has that message.
  * null: there is only one.
