@@ -45,6 +45,20 @@ function tokens(text) {
   return pieces.flatMap((piece, i) => (i % 40 === 39 ? [piece, 20] : [piece]));
 }
 
+/** In the page: keeps every state that a text is drawn in, and what elements said that were taken out of it. */
+function watch() {
+  globalThis.seen = { texts: [], removed: [] };
+  const observer = new MutationObserver((changes) => {
+    const shown = [...document.querySelectorAll(".markdown")].at(-1);
+    if (shown !== undefined) seen.texts.push(shown.innerText);
+    for (const { target, removedNodes } of changes) {
+      const inText = (target.nodeType === Node.TEXT_NODE ? target.parentElement : target)?.closest(".markdown");
+      for (const node of removedNodes) if (inText && node.nodeType === Node.ELEMENT_NODE) seen.removed.push(node.textContent);
+    }
+  });
+  observer.observe(document.body, { childList: true, characterData: true, subtree: true });
+}
+
 const SENTENCE = "The *quick* brown fox jumps over the `lazy` dog, **and** so on. ";
 const TEXTS = {
   "one paragraph": SENTENCE.repeat(400),
@@ -61,3 +75,33 @@ for (const [name, text] of Object.entries(TEXTS)) {
     await close(page);
   });
 }
+
+test("what is written stays where it is, and what is not closed yet looks as if it were", async () => {
+  const text = `A **bold word**, \`code\`, [a link](https://example.com/a/long/address) and ~~no~~ more.
+
+- one **thing**
+- two
+
+| a | b |
+|---|---|
+| c | d |
+
+\`\`\`text
+let it be
+\`\`\`
+
+The `;
+  // A pause after each character: all states are drawn.
+  server.script.says(...[...text].flatMap((char) => [char, 20]), "end.");
+  const page = await open(browser, server);
+  await page.evaluate(watch);
+  await page.getByRole("textbox", { name: "Message" }).fill("Go on.");
+  await page.keyboard.press("Enter");
+  await page.getByText("The end.").waitFor();
+  const { texts, removed } = await page.evaluate(() => globalThis.seen);
+  assert.ok(texts.length > 50, `${texts.length} states`);
+  for (const shown of texts) assert.doesNotMatch(shown, /\*|`|\]\(|example|~~|\|/);
+  // What a first character is may show with the next one: "-" is a list when a space follows.
+  assert.deepEqual(removed.filter((said) => said.length > 2), []);
+  await close(page);
+});
