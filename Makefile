@@ -59,7 +59,8 @@ agents: setup $(VENV)/.stamp-test ## drive models that call tools by the SDKs an
 	@$(BIN)/python -m tools.agent_sdks
 	@exec $(BIN)/python -m pytest -m agents tests/e2e $(ARGS)
 
-ui: ui/node_modules/.stamp ## build the page from ui/ into janflask/page (Node 20.19 or newer)
+ui: ui/node_modules/.stamp $(VENV)/.stamp-runtime ## build the page from ui/ into janflask/page (Node 20.19 or newer)
+	@$(BIN)/python -m tools.page_parameters
 	@cd ui && npm run --silent check && npm run --silent build
 
 ui/node_modules/.stamp: ui/package-lock.json ui/.npmrc

@@ -11,6 +11,7 @@ from janflask.inference.upstream.pools import UpstreamPools
 from janflask.ipc.clients.supervisor import SupervisorClient
 from janflask.metrics.exposition import Exposition
 from janflask.metrics.http_counts import HttpCounts
+from janflask.metrics.overview import Observer
 from janflask.metrics.tracing import Tracing, tracing
 from janflask.models.catalog import ModelCatalog
 from janflask.services.answers import AnswerService
@@ -61,6 +62,7 @@ class Services:
     health: HealthService
     http_counts: HttpCounts
     metrics: Exposition
+    observer: Observer
     traces: Tracing | None
 
     @classmethod
@@ -122,5 +124,6 @@ class Services:
             health=HealthService(runtime_dir),
             http_counts=http_counts,
             metrics=Exposition(settings, runtime_dir, catalog, http_counts),
+            observer=Observer(runtime_dir, catalog),
             traces=traces,
         )

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from janflask.access.caller import ANYBODY, asking, working_for
+from janflask.downloads.starter import SMOLLM2
 from janflask.ipc.request_id import CURRENT
 from tests.models.tiny import TinyModels, write_all
 from tools import tool_model
 from tools.llama_templates import ensure
-from tools.starter_model import SMOLLM2, model_json, write_json
+from tools.starter_model import model_json, write_json
 from tools.window_model import GEMMA
 
 ROOT = Path(__file__).resolve().parent.parent

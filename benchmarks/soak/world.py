@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ OTHERS = ("one", "two")  # clients ask for these, too; there is room for one of 
 SPARE = "three"  # is started and stopped
 SETTINGS: dict[str, Any] = {
     "workers": 2,
-    "ctx_len": 1024,  # so few that all cells of the KV cache are in use soon
+    "ctx_len": 1024,
     "n_parallel": 8,
     "cpu_threads": 1,
     "ready_models": MODEL,
@@ -96,6 +97,20 @@ def _await_ready(world: World) -> None:
         if time.monotonic() > deadline or world.server.process.poll() is not None:
             raise SystemExit(f"the server did not come up:\n{world.server.log.read_text()[-3000:]}")
         time.sleep(0.2)
+    raw.close()
+
+
+def fill(world: World) -> None:
+    """Uses every cell of the first model's KV cache, and the RAM for states: what is used first is no growth."""
+    rounds = 3  # further prompts than slots: the states of those that were there are kept
+    with ThreadPoolExecutor(SETTINGS["n_parallel"]) as pool:
+        list(pool.map(lambda number: _long_prompt(world, number), range(rounds * SETTINGS["n_parallel"])))
+
+
+def _long_prompt(world: World, number: int) -> None:
+    raw = Raw(world.server.port, world.admin, Tally())
+    prompt = [(number * 7919 + token * 31) % 40_000 + 100 for token in range(SETTINGS["ctx_len"] - 64)]
+    raw.expect(200, "POST", "/v1/completions", {"model": MODEL, "prompt": prompt, "max_tokens": 60, "ignore_eos": True})
     raw.close()
 
 

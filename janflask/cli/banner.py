@@ -16,7 +16,7 @@ QUESTION = "Why is the sky blue?"
 
 
 def welcome(settings: Settings, url: str | None = None) -> str:
-    """A few lines with a request to paste, the chat command and the documentation's address.
+    """A few lines with the page's address, a request to paste, the chat command and the documentation's address.
 
     ``url`` is the server's address where it differs from the settings, as it does with port 0.
     """
@@ -27,6 +27,7 @@ def welcome(settings: Settings, url: str | None = None) -> str:
         lines += [
             f"There is no model in {settings.models_dir} yet. Fetch one, make one of a GGUF file here, or name another",
             "server that runs one:",
+            f"In a browser   {url}/",
             f"Fetch          {_command()} models pull hf:ORG/REPO:Q4_K_M",
             f"Import         {_command()} models import FILE.gguf",
             f"Elsewhere      {_command()} models add-upstream http://HOST:PORT/v1",
@@ -38,6 +39,7 @@ def welcome(settings: Settings, url: str | None = None) -> str:
         trusted = f" --cacert {_shown(public_path(settings))}" if settings.tls_self_signed else ""
         curl = f"curl -N{trusted} {url}/v1/chat/completions{key}"
         lines += [
+            f"In a browser   {url}/",
             f"Ask something  {curl} -H 'Content-Type: application/json' -d '{body}'",
             f"Chat           {_command()} chat {model_id}",
         ]

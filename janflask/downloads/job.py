@@ -22,6 +22,7 @@ from janflask.downloads.fetch import RemoteFile
 from janflask.downloads.names import FOLDER
 from janflask.downloads.part import Part, disk_errors, write_json
 from janflask.downloads.safety import check_url
+from janflask.downloads.starter import known_starter
 from janflask.errors import JanflaskError, SourceError, SourceUnavailableError
 from janflask.files.disk import opened_folder
 from janflask.files.locks import try_lock
@@ -67,7 +68,8 @@ def check_files(files: tuple[RemoteFile, ...]) -> None:
             raise SourceError(f"{file.name} has {file.size} bytes at its source")
         if file.sha256 is not None and _SHA256.fullmatch(file.sha256) is None:
             raise SourceError(f"the sha256 of {file.name} is not 64 hexadecimal digits")
-        check_url(file.url)
+        if known_starter(file.url) is None:
+            check_url(file.url)
 
 
 class JobFolder:

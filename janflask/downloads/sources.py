@@ -5,6 +5,8 @@
 - ``hf:org/repo:Q4_K_M``: the model whose name carries that quantization.
 - ``hf:org/repo``, or the repository's page: its only model, or the one in ``Q4_K_M``.
 
+- ``starter``, or its package URL: the starter model.
+
 ``@revision`` may follow the repository or stand at the end of a ``hf:`` source. A part of a split model
 (``-00001-of-00003.gguf``) stands for all of it. A projector (``mmproj``) in the same folder of a repository, or else at
 its top, comes along: of several one in f16, then bf16, f32, q8_0. All files are of one commit.
@@ -15,7 +17,7 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -35,6 +37,7 @@ from janflask.downloads.names import (
     stem_of,
 )
 from janflask.downloads.safety import MAX_URL, check_url, origin_of
+from janflask.downloads.starter import Starter, known_starter
 from janflask.errors import InvalidRequestError, SourceError
 
 DEFAULT_QUANTIZATION = "Q4_K_M"
@@ -58,6 +61,15 @@ class Resolved:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a source says of how its model is called and used, where a request says nothing."""
+
+    name: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Source(ABC):
     """A place that a model can be fetched from. ``source_url`` is what the user wrote."""
 
@@ -72,6 +84,10 @@ class Source(ABC):
     @abstractmethod
     def default_id(self) -> str:
         """A legal model id, from the source's own name."""
+
+    @property
+    def defaults(self) -> Defaults:
+        return Defaults()
 
     @abstractmethod
     def resolve(self, hub: Hub, sha256: str | None = None) -> Resolved:
@@ -89,6 +105,9 @@ def parse(text: str, hub: Hub | None = None) -> Source:
     text = text.strip()
     if len(text) > MAX_URL:
         raise _invalid(f"a source has at most {MAX_URL} characters")
+    starter = known_starter(text)
+    if starter is not None:
+        return StarterSource(starter.source, starter)
     if text[:3].lower() == "hf:":
         return _parse_hf(text)
     if "://" not in text:
@@ -98,6 +117,36 @@ def parse(text: str, hub: Hub | None = None) -> Source:
         )
     parts = check_url(text)
     return _parse_page(text, parts, hub or Hub.from_env(os.environ)) or _parse_url(text, parts)
+
+
+# --- the starter model ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StarterSource(Source):
+    """The model that a new server begins with, in its package."""
+
+    source_url: str
+    starter: Starter
+
+    @property
+    def key(self) -> str:
+        return self.starter.source
+
+    @property
+    def default_id(self) -> str:
+        return self.starter.id
+
+    @property
+    def defaults(self) -> Defaults:
+        return Defaults(self.starter.name, self.starter.settings, self.starter.parameters)
+
+    def resolve(self, hub: Hub, sha256: str | None = None) -> Resolved:
+        """Asks nobody: the file is known."""
+        file = RemoteFile(self.starter.source, self.starter.filename, self.starter.size, self.starter.sha256)
+        if sha256 and sha256.lower() != file.sha256:
+            raise SourceError(f"{file.name} has the sha256 {file.sha256}: it is another file", param="sha256")
+        return Resolved((file,), metadata=dict(self.starter.metadata))
 
 
 # --- a plain URL ------------------------------------------------------------------------------------------------------

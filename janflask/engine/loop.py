@@ -31,7 +31,7 @@ from janflask.engine.snapshots import Snapshots
 from janflask.engine.step_costs import StepCosts
 from janflask.engine.worker import Worker
 from janflask.errors import EngineError, JanflaskError, UnavailableError
-from janflask.models.engine_info import EngineStats
+from janflask.models.engine_info import EngineStats, OpenAnswer
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +158,11 @@ class Loop(Worker):
             drafted_tokens=self.drafting.drafted,
             accepted_tokens=self.drafting.accepted,
         )
+
+    def open_answers(self) -> list[OpenAnswer]:
+        """Those it computes, then those that wait; what was submitted since the last step is not among them."""
+        now = self.clock()
+        return [s.told(now) for s in (*self.scheduler.running, *self.scheduler.waiting)]
 
     # --- at rest, from its own thread ---------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from janflask.engine.slot import Origin
 from janflask.engine.snapshots import Snapshot
 from janflask.errors import JanflaskError
 from janflask.ipc.messages.generation import FinishReason
+from janflask.models.engine_info import OpenAnswer
 from janflask.parsing.deltas import TokenLogprob
 
 
@@ -121,6 +122,23 @@ class Sequence:
 
     def is_exhausted(self) -> bool:
         return self.max_tokens is not None and self.n_generated >= self.max_tokens
+
+    def told(self, now: float) -> OpenAnswer:
+        """For who wants to know what the engine does; each number is right, together they may be one step apart."""
+        first, last = self.first_token, self.last_token
+        seconds = last - first if first is not None and last is not None else 0.0
+        is_in_prompt = first is None or self.is_prefilling
+        return OpenAnswer(
+            request_id=self.request_id,
+            conversation=self.conversation,
+            state="waiting" if self.slot is None else "prompt" if is_in_prompt else "answering",
+            age_seconds=max(0.0, now - self.arrived),
+            prompt_tokens=self.n_prompt,
+            cached_tokens=self.n_cached,
+            computed_tokens=max(0, min(self.n_computed, self.n_prompt) - self.n_cached),
+            answer_tokens=self.n_generated,
+            tokens_per_second=(self.n_generated - 1) / seconds if seconds > 0 else 0.0,
+        )
 
     def as_extra(self) -> dict[str, Any]:
         """For a log line."""

@@ -41,9 +41,11 @@ from janflask.ipc.messages.engine import (
     Embed,
     Finished,
     Generate,
+    GetLoad,
     GetMetrics,
     GetSpecials,
     GetStats,
+    Load,
     Metrics,
     Specials,
     Started,
@@ -160,6 +162,8 @@ class EngineServer(SocketServer):
             connection.send(Stats(self._stats()))
         elif isinstance(message, GetMetrics):
             connection.send(self._metrics())
+        elif isinstance(message, GetLoad):
+            connection.send(Load(self._stats(), [] if self.loop is None else self.loop.open_answers()))
         elif isinstance(message, GetSpecials):
             connection.send(self.model.specials)
         elif isinstance(message, Generate):

@@ -27,6 +27,7 @@ class BackendInfo:
 
     ctx_len: int | None  # tokens of prompt and answer together; None: nobody can tell
     continues: bool = True  # whether an answer that was begun can be continued
+    continues_thoughts: bool = True  # and one of which nothing is there but what was thought before it
 
 
 @dataclass(frozen=True, slots=True)

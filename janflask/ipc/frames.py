@@ -17,18 +17,19 @@ Conversations (the side that connected speaks first):
 to an engine    ``Generate`` -> ``Started`` | ``ErrorReply``, then ``Echo``*, ``Chunk``*, a ``Finished`` per choice,
                 ``Done``
                 (or an ``ErrorReply`` at any point). One connection is one generation: closing it cancels.
-                ``GetStats`` -> ``Stats``, ``GetMetrics`` -> ``Metrics``,
+                ``GetStats`` -> ``Stats``, ``GetMetrics`` -> ``Metrics``, ``GetLoad`` -> ``Load``,
                 ``Tokenize`` -> ``Tokens`` | ``ErrorReply``, ``Detokenize`` -> ``Text`` |
                 ``ErrorReply``, ``Embed`` -> ``Embeddings`` | ``ErrorReply``, ``GetSpecials`` -> ``Specials``, any
                 number of times.
 to supervisor   ``StartModel`` -> ``State`` (once it runs) | ``ErrorReply``;  ``StopModel`` -> ``State``;
-                ``GetStates`` -> ``States``;  ``GetAwaited`` -> ``AwaitedModels``;
+                ``GetStates`` -> ``States``;  ``GetBudget`` -> ``Budget``;  ``GetAwaited`` -> ``AwaitedModels``;
                 ``StartDownload``, ``CancelDownload`` -> ``State`` | ``ErrorReply``;
                 ``WatchModel`` -> ``State`` at each change, until the model settles. One request a connection.
 to the runner   ``BeginRun``, ``CancelRun`` -> ``RunChanged`` | ``ErrorReply``;  ``WatchRun`` -> ``RunChanged``, then
                 ``RunSaid`` for the events in its log, and both as they come: each event behind the ``RunChanged`` that
                 it follows from. End of stream after a ``RunChanged`` that is final and all events; an earlier one means
-                that the runner is gone. ``GetRunnerStats`` -> ``RunnerStats``. One request a connection.
+                that the runner is gone. ``GetRunnerStats`` -> ``RunnerStats``;  ``GetOpenRuns`` -> ``OpenRuns``.
+                One request a connection.
 engine's birth  on a socket pair that the supervisor made: a spare one says ``Progress`` when it has loaded its code;
                 ``Launch`` -> ``Progress``*, ``Ready`` | ``ErrorReply``;
                 later ``Shutdown``, or ``Retire`` -> ``Retired``; ``Retuned`` whenever knobs have changed. End of stream
@@ -101,6 +102,12 @@ _KINDS: dict[int, str] = {
     42: "runner.RunnerStats",
     43: "engine.GetMetrics",
     44: "engine.Metrics",
+    50: "engine.GetLoad",
+    51: "engine.Load",
+    52: "supervisor.GetBudget",
+    53: "supervisor.Budget",
+    54: "runner.GetOpenRuns",
+    55: "runner.OpenRuns",
 }
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -1,17 +1,20 @@
-"""What the server tells Prometheus: counts of its own, and a collector that asks everybody else when it is scraped.
+"""What the server tells of itself: to Prometheus when it is scraped, to who looks at it; counts of its own.
 
 ``collector``: All that Prometheus is told, asked for at each scrape: of the files, the supervisor, the runner, and
     every engine
 ``engine_families``: What engines count, as metric families by model
-``exposition``: The text that Prometheus reads. Its library is loaded at the first scrape: who is never scraped has no
-    need of it
+``exposition``: What Prometheus reads, at each scrape. Its library is loaded at the first one: who is never scraped
+    needs none
 ``families``: Numbers as Prometheus' metric families, under vLLM's names with our prefix where vLLM has one for the same
     thing
 ``http_counts``: What a worker counts of its requests. The labels are the application's own: no client can make a new
     one
+``overview``: What is going on in the server at one moment: models, the answers they owe, memory, processes. Ids and
+    numbers only
 ``processes``: What the server's processes use, by what they are: their ids come and go, and would be ever new labels
 ``shared_counts``: Counts of one process that others can read, also when it is dead: a small file in the runtime folder,
     mapped
+``text``: Metric families as the text that every Prometheus reads, to the byte as prometheus-client writes it
 ``tracing``: Traces for OpenTelemetry, by its conventions for HTTP and for generative AI; without content
 ``webhooks``: How it stands with webhooks: asked of the spool, which counts for as long as there is an endpoint
 """

@@ -5,7 +5,6 @@ Each has a limit. What does not answer is left out, and counted (``scrape_failur
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from janflask.ipc.messages.runner import RunnerStats
 from janflask.metrics.engine_families import engine_families
 from janflask.metrics.families import counter, gauge, histogram
 from janflask.metrics.http_counts import BOUNDS, HttpCounts, Requests, requests
-from janflask.metrics.processes import children, process_families
+from janflask.metrics.processes import by_kind, process_families
 from janflask.metrics.webhooks import WebhookCounts, webhook_families
 from janflask.models.catalog import ModelCatalog
 from janflask.models.state import ModelState, ModelStatus
@@ -44,7 +43,7 @@ class Told:
 
 
 class Collector:
-    """``collect`` is what prometheus-client asks for, by any thread."""
+    """``collect`` is for any thread."""
 
     def __init__(
         self, runtime_dir: Path, catalog: ModelCatalog, counts: HttpCounts, webhooks: WebhookCounts, version: str
@@ -65,7 +64,9 @@ class Collector:
         yield from _run_families(told.runner)
         yield from _request_families(told.requests)
         yield from webhook_families(self._or_none("webhooks", self._webhooks.read) or {})
-        yield from process_families(self._pids(told), told.states)
+        runner = None if told.runner is None else told.runner.pid
+        pids = by_kind(told.supervisor_pid, runner, told.requests.pids)
+        yield from process_families(pids, told.states)
 
     def _ask(self) -> Told:
         states = self._or_none("supervisor", lambda: self._supervisor.told(LIMIT))
@@ -107,19 +108,6 @@ class Collector:
                 status = ModelStatus.DOWNLOADED if card.present else ModelStatus.NOT_DOWNLOADED
                 known[card.id] = ModelState(model_id=card.id, status=status)
         return known
-
-    @staticmethod
-    def _pids(told: Told) -> dict[str, list[int]]:
-        pids = {"worker": list(told.requests.pids) or [os.getpid()], "master": [os.getppid()]}
-        if told.supervisor_pid:
-            pids["supervisor"] = [told.supervisor_pid]
-        if told.runner is not None and told.runner.pid:
-            pids["runner"] = [told.runner.pid]
-        beside = {pid for kind in ("supervisor", "runner") for pid in pids.get(kind, ())}
-        forked = children(os.getppid())
-        if told.supervisor_pid in forked:  # it is gunicorn's master: who has had no request yet is a worker, too
-            pids["worker"] = [pid for pid in forked if pid not in beside]
-        return pids
 
 
 def _model_families(states: Mapping[str, ModelState]) -> Iterator[Metric]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -36,6 +37,20 @@ def process_families(pids: Mapping[str, Sequence[int]], states: Mapping[str, Mod
     yield gauge("process_open_fds", "Open files and sockets, of all of a kind together.", labels, descriptors)
 
 
+def by_kind(supervisor: int | None, runner: int | None, counting: Sequence[int]) -> dict[str, list[int]]:
+    """The ids of the server's processes without its engines, as this worker sees them.
+
+    ``counting``: of the workers that count requests; who has had none yet is found as a child of gunicorn's master.
+    """
+    pids = {"worker": list(counting) or [os.getpid()], "master": [os.getppid()]}
+    beside = {kind: [pid] for kind, pid in (("supervisor", supervisor), ("runner", runner)) if pid}
+    forked = children(os.getppid())
+    if supervisor in forked:  # it is gunicorn's master
+        known = [pid for each in beside.values() for pid in each]
+        pids["worker"] = [pid for pid in forked if pid not in known]
+    return pids | beside
+
+
 def children(pid: int) -> list[int]:
     """The processes that the main thread of another one has made; none where the system does not tell."""
     try:
@@ -44,9 +59,41 @@ def children(pid: int) -> list[int]:
         return []
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessUse:
+    """What one process uses."""
+
+    kind: str
+    pid: int
+    rss_bytes: int
+    cpu_seconds: float  # of all cores, since it began
+
+
+def uses(pids: Mapping[str, Sequence[int]]) -> list[ProcessUse]:
+    """Of each process that is there, by kind."""
+    found = []
+    for kind, each in pids.items():
+        for pid in each:
+            try:
+                process = _process(pid)
+                times = process.cpu_times()
+                found.append(ProcessUse(kind, pid, process.memory_info().rss, times.user + times.system))
+            except psutil.Error:  # it has just gone, or is not ours to look at
+                continue
+    return found
+
+
+def began(pid: int) -> float | None:
+    """When a process did, in seconds since the epoch; None if it is gone."""
+    try:
+        return _process(pid).create_time()
+    except psutil.Error:
+        return None
+
+
 @lru_cache(maxsize=256)
 def _process(pid: int) -> psutil.Process:
-    """Made once: making it asks the system when it began, which is slow. What ``_use`` asks goes by the id alone."""
+    """Made once: making it asks the system when it began, which is slow. What is asked here goes by the id alone."""
     return psutil.Process(pid)
 
 

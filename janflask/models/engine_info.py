@@ -76,3 +76,18 @@ class EngineStats:
     mask_seconds: float = 0.0  # that everybody's answers were held up by constraints, since start
     states_restored: int = 0  # KV states and checkpoints that were taken up instead of computing, since start
     states_refused: int = 0  # ... that llama.cpp did not take or hand out: their tokens were computed; since start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAnswer:
+    """An answer that an engine owes somebody, as it is at one moment: each choice of a request is one."""
+
+    request_id: str | None  # of who asks for it
+    conversation: str | None  # which one it goes on with
+    state: str  # "waiting" for a place, in its "prompt", "answering"
+    age_seconds: float
+    prompt_tokens: int
+    cached_tokens: int  # of the prompt, those taken from the prefix cache
+    computed_tokens: int  # of the prompt, those computed so far
+    answer_tokens: int
+    tokens_per_second: float  # since its first token

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 from janflask.access.caller import working_for
 from janflask.container import Services
 from janflask.errors import (
     ClientDisconnectedError,
+    ConflictError,
     EngineCrashedError,
     EngineError,
     JanflaskError,
@@ -19,7 +22,7 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.files import ids
-from janflask.inference.deltas import Done, Event, Finished, RefusalDelta, Started, ToolCallDelta
+from janflask.inference.deltas import Delta, Done, Event, Finished, RefusalDelta, Started, ToolCallDelta
 from janflask.inference.tries import Tries
 from janflask.inference.waiting import Waiter
 from janflask.ipc.messages.generation import FinishReason
@@ -29,15 +32,16 @@ from janflask.runner.live import Halt, LiveRun
 from janflask.runner.titles import give_title
 from janflask.services import endings
 from janflask.services.compaction import told_of
+from janflask.services.continuing import begun_in, continued, grown, is_continued
 from janflask.services.endings import Ending, failed
-from janflask.services.prompts import Begun, Prompts, PromptTooLongError
+from janflask.services.prompts import Begun, Prompts, PromptTooLongError, RunPrompt
 from janflask.services.replies import owes_message, run_messages
 from janflask.storage.answers import MADE_FOR
 from janflask.storage.base import EventWriter, Repository
 from janflask.storage.items import is_summary
 from janflask.storage.jan import message_from_json, raw_message
 from janflask.storage.records import Message, Run, RunKind, RunStatus
-from janflask.storage.run_log import TextEvent
+from janflask.storage.run_log import ReasoningEvent, TextEvent
 
 SYNC_INTERVAL = 1.0  # seconds after which a power cut takes nothing of a reply any more
 PAUSE = 0.5  # seconds between two looks at a queue that is full, and between two tries to write down an end
@@ -59,6 +63,7 @@ class Execution:
         self._prompts = Prompts(services.backends, services.models, self._tries)
         self._live = live
         self._ids = live.run.thread_id, live.run.id
+        self._first_token_ms = live.run.first_token_ms
         self._synced = time.monotonic()
         self._unsynced = False
 
@@ -144,7 +149,8 @@ class Execution:
                 self._tries.again(error, waiter)
 
     def _generate(self, writer: EventWriter, waiter: Waiter) -> Ending:
-        begun = Begun(self._live.text, self._live.reasoning)
+        is_new = not (self._live.text or self._live.reasoning or self._live.run.rounds)
+        begun = self._begun()
         if self._live.run.compact_threshold is not None and not self._live.run.compaction and not begun:
             self._compact(waiter)
         prompt = self._prompts.of(self._live.run, self._messages(begun), begun, waiter)
@@ -157,7 +163,8 @@ class Execution:
             for batch in events:
                 for event in batch:
                     if isinstance(event, Started):
-                        self._live.update(lambda run: self._begin(run, prompt.left_out))
+                        self._live.update(lambda run: self._begin(run, prompt))
+                        self._take_over(writer, begun)
                     elif isinstance(event, ToolCallDelta):
                         calls.add(event)
                     elif isinstance(event, RefusalDelta):
@@ -166,11 +173,33 @@ class Execution:
                         finished = event
                     elif isinstance(event, Done):
                         done = event
+                if is_new and self._first_token_ms is None:
+                    self._time(batch)
                 self._say(writer, batch)
                 if done is not None:
                     ending = self._ended(finished, calls, refusal, endings.usage(done, prompt))
-                    return ending if self._live.run.kind is RunKind.RUN else ending | endings.timings(done)
+                    return ending | endings.timings(self._live.run, done)
         raise EngineCrashedError("the engine ended the answer without a word", retry_after=1)
+
+    def _begun(self) -> Begun:
+        """What the answer goes on behind: what it has said, or what was there before it."""
+        begun, run = Begun(self._live.text, self._live.reasoning), self._live.run
+        if begun or run.continued is None or run.rounds:
+            return begun
+        message = self._threads.get_message(run.thread_id, run.message_id)
+        if continued(message) != run.continued:
+            raise ConflictError(
+                f"message {message.id} was changed before the run could go on with it: make another run"
+            )
+        return begun_in(message)
+
+    def _take_over(self, writer: EventWriter, begun: Begun) -> None:
+        """What was there before the run is its first words, in one write: so its log has all of the message."""
+        run = self._live.run
+        if run.continued is not None and not run.rounds and not self._live.text and not self._live.reasoning:
+            thought = [ReasoningEvent(begun.reasoning)] if begun.reasoning else []
+            self._live.add(writer, [*thought, *([TextEvent(begun.text)] if begun.text else [])])
+            self._unsynced = True
 
     def _compact(self, waiter: Waiter) -> None:
         """What is older is summed up, once, if the prompt is longer than the run has it."""
@@ -179,10 +208,10 @@ class Execution:
         if summary is not None:
             self._live.update(lambda run: replace(run, compaction=told_of(summary)))
 
-    def _begin(self, run: Run, left_out: tuple[str, ...]) -> Run:
+    def _begin(self, run: Run, prompt: RunPrompt) -> Run:
         """A model that may call functions need not say anything: its message is begun with its first word."""
-        run = replace(run, left_out=left_out)
-        return run if run.tools else _replying(run)
+        run = replace(run, left_out=prompt.left_out, context_tokens=prompt.context_tokens)
+        return run if run.tools and run.continued is None else _replying(run)
 
     def _ended(self, finished: Finished, calls: Calls, refusal: str, used: Ending) -> Ending:
         run, wanted = self._live.run, calls.whole()
@@ -199,11 +228,16 @@ class Execution:
         messages = [
             message
             for message in self._threads.all_messages(run.thread_id)
-            if message.run_id != run.id or is_summary(message)
+            if (message.run_id != run.id or is_summary(message)) and not is_continued(run, message.id)
         ]
         if not begun or run.replied_ms is None:
             return messages
         return [message for message in messages if message.created_ms <= run.replied_ms]
+
+    def _time(self, batch: list[Event]) -> None:
+        """When the first token came is written down at the end: before it a write would take its time."""
+        if any(isinstance(event, Delta) for event in batch):
+            self._first_token_ms = max(0, ids.now_ms() - self._live.run.created_ms)
 
     def _say(self, writer: EventWriter, batch: list[Event]) -> None:
         deltas = [logged for event in batch if (logged := log_event(event)) is not None]
@@ -232,7 +266,8 @@ class Execution:
         run = self._live.run
         if run.message_id not in self._threads.message_ids(run.thread_id):
             return None
-        return endings.ending_of(self._threads.get_message(run.thread_id, run.message_id))
+        message = self._threads.get_message(run.thread_id, run.message_id)
+        return None if is_continued(run, message.id) and message.run_id != run.id else endings.ending_of(message)
 
     def _end(self, ending: Ending) -> bool:
         """Whether the run waits now. What a store refuses for long is left to a next start.
@@ -252,11 +287,12 @@ class Execution:
         return False
 
     def _write_end(self, ending: Ending) -> bool:
+        ending = {**ending, "first_token_ms": self._first_token_ms}
         if ending["status"] is RunStatus.REQUIRES_ACTION:
             ended = self._live.update(lambda run: run if run.status is RunStatus.CANCELLING else replace(run, **ending))
             if ended.status is not RunStatus.CANCELLING:
                 return True
-            ending = endings.cancelled()
+            ending = {**endings.cancelled(), "first_token_ms": self._first_token_ms}
         if self._live.run.waiting is not None:
             self._live.update(lambda run: run)  # it may have got its outputs in the moment in which it expired
         if self._needs_message(ending):
@@ -265,14 +301,21 @@ class Execution:
         if not has_said:
             self._take_input_back()
         final = replace(self._live.run, **ending)
-        stored = set(self._threads.message_ids(final.thread_id))
-        messages = run_messages(final, self._live.text, self._live.reasoning) if has_said else []
-        if new := [message for message in messages if message.id not in stored]:
-            self._threads.append(final.thread_id, new)
+        if has_said:
+            self._store(run_messages(final, self._live.text, self._live.reasoning), final)
         if final.status in _ANSWERED and self._services.settings.thread_titles:
             give_title(self._threads, final.thread_id)
         self._live.close(ending)
         return False
+
+    def _store(self, messages: Sequence[Message], run: Run) -> None:
+        """Each once, however often this begins."""
+        stored = set(self._threads.message_ids(run.thread_id))
+        for message in messages:
+            if message.id in stored and is_continued(run, message.id):
+                self._threads.update_message(run.thread_id, message.id, partial(grown, reply=message, run=run))
+        if new := [message for message in messages if message.id not in stored]:
+            self._threads.append(run.thread_id, new)
 
     def _has_said(self, ending: Ending) -> bool:
         """False for an answer by itself that broke off without a word."""

@@ -113,6 +113,11 @@ class Runner:
             waiting = len(self._lives) - begun
             return RunnerStats(begun, waiting, len(self._parked), dict(self._ended), os.getpid())
 
+    def open_runs(self) -> list[Key]:
+        """Those that are carried out now, or wait for a thread."""
+        with self._lock:
+            return list(self._lives)
+
     def recover(self) -> None:
         """Goes on with every run that was left in the middle."""
         for thread_id, run_id in list(self._runs.all_open()):

@@ -35,13 +35,17 @@ def runner_server(
 def _answer(
     made: Callable[[], Runner], told: Callable[[], Runner | None], question: Message, channel: Channel
 ) -> Iterator[Message | None]:
-    from janflask.ipc.messages.runner import GetRunnerStats, RunnerStats  # here: see ``loading``
+    from janflask.ipc.messages.runner import GetOpenRuns, GetRunnerStats, OpenRuns, RunnerStats  # see ``loading``
 
-    if not isinstance(question, GetRunnerStats):
-        yield from _carried_out(made(), question, channel)
-        return
-    runner = told()
-    yield RunnerStats(0, 0, 0, {}, os.getpid()) if runner is None else runner.stats()
+    match question:
+        case GetRunnerStats():
+            runner = told()
+            yield RunnerStats(0, 0, 0, {}, os.getpid()) if runner is None else runner.stats()
+        case GetOpenRuns():
+            runner = told()
+            yield OpenRuns([] if runner is None else runner.open_runs(), os.getpid())
+        case _:
+            yield from _carried_out(made(), question, channel)
 
 
 def _carried_out(runner: Runner, question: Message, channel: Channel) -> Iterator[Message | None]:

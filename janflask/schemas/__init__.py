@@ -33,6 +33,7 @@
 ``run_answers``: Runs and their steps as they are answered, for the OpenAPI document. They are built as plain objects
 ``runs``: The bodies of requests that make or change runs
 ``sampling``: What a chat and a completion request have in common: how much to generate and how to choose tokens
+``server_answers``: What is told of the server, as the OpenAPI document describes it
 ``stored``: What the answers about threads, messages, assistants and files share, for the OpenAPI document
 ``stored_chat_answers``: Stored chats and their messages as they are answered, for the OpenAPI document. They are built
     as plain objects

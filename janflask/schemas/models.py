@@ -94,7 +94,8 @@ class NewModelSchema(Base):
         validate=validate.Length(1, MAX_SOURCE, error=f"must have 1 to {MAX_SOURCE} characters"),
         metadata={
             "description": "Where it is: the http(s) URL of a GGUF file, a huggingface.co page of one, "
-            "`hf:org/repo/file.gguf`, or `hf:org/repo:Q4_K_M`, which picks the file of that quantization.",
+            "`hf:org/repo/file.gguf`, or `hf:org/repo:Q4_K_M`, which picks the file of that quantization; "
+            "or `starter`, a very small model to begin with.",
             "example": "hf:org/repo:Q4_K_M",
         },
     )

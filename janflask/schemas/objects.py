@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ MAX_DEPTH = 32  # of an object in an object
 MAX_OBJECT_BYTES = 64 << 10  # as JSON in UTF-8
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
+
+_NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
 
 
 def depth(value: object) -> int:
@@ -94,6 +97,16 @@ class QueryWhole(fields.Integer):
             shown = repr(value[:40]) if isinstance(value, str) else kind(value)
             raise ma.ValidationError(f"must be a whole number, not {shown}")
         return int(value)
+
+
+class QueryNumber(fields.Float):
+    """A number in a query, where everything is text, as JSON writes it."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> float:
+        if not isinstance(value, str) or not _NUMBER.fullmatch(value):
+            shown = repr(value[:40]) if isinstance(value, str) else kind(value)
+            raise ma.ValidationError(f"must be a number such as 0.05, not {shown}")
+        return float(value)
 
 
 class PageQuerySchema(Base):

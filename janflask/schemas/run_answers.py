@@ -25,6 +25,10 @@ def _number(description: str) -> fields.Float:
     return fields.Float(required=True, metadata={"description": description, "nullable": True})
 
 
+def _milliseconds(description: str) -> fields.Float:
+    return fields.Float(required=True, metadata={"description": f"{description}, in milliseconds."})
+
+
 class _OutcomeSchema(ma.Schema):
     """What became of a run or a step."""
 
@@ -34,6 +38,33 @@ class _OutcomeSchema(ma.Schema):
     completed_at = _moment("When it ended with an answer")
     metadata = _object("What a client stored with it.")
     usage = _object("The tokens it took; null until it has ended.", nullable=True)
+
+
+class RunTimingsSchema(ma.Schema):
+    """Where the time of a run went, all of its rounds together; of the last piece of an answer that broke off."""
+
+    queue_ms = _milliseconds("Waiting for a place in the engine")
+    prompt_ms = _milliseconds("Computing the prompt, without what was cached of it")
+    prompt_per_second = fields.Float(required=True)
+    predicted_ms = _milliseconds("Making the answer")
+    predicted_per_second = fields.Float(required=True)
+    time_to_first_token_ms = fields.Integer(
+        required=True,
+        metadata={
+            "description": "From the run's making to its first word, thought or call, with all that it waited for.",
+            "nullable": True,
+        },
+    )
+    cached_tokens = fields.Integer(
+        required=True, metadata={"description": "Of the prompt, those that were not computed again."}
+    )
+    context_tokens = fields.Integer(
+        required=True,
+        metadata={
+            "description": "That the model has for prompt and answer; null if it does not say.",
+            "nullable": True,
+        },
+    )
 
 
 class RunObjectSchema(_OutcomeSchema):
@@ -68,6 +99,12 @@ class RunObjectSchema(_OutcomeSchema):
     )
     tool_choice = fields.Raw(required=True)
     parallel_tool_calls = fields.Boolean(required=True)
+    timings = fields.Nested(
+        RunTimingsSchema,
+        required=True,
+        allow_none=True,
+        metadata={"description": "Null until a round has ended, and where nobody knows."},
+    )
     left_out_message_ids = fields.List(
         fields.String(),
         required=True,

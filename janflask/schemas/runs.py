@@ -18,7 +18,15 @@ from janflask.schemas.chat import ChatRequestSchema
 from janflask.schemas.constraints import ConstraintFields
 from janflask.schemas.fields import Text, Whole, between, one_of, optional_flag
 from janflask.schemas.messages import NewMessageSchema
-from janflask.schemas.objects import JsonObject, check_kept, check_object, each, metadata_field, response_format_field
+from janflask.schemas.objects import (
+    JsonObject,
+    QueryNumber,
+    check_kept,
+    check_object,
+    each,
+    metadata_field,
+    response_format_field,
+)
 from janflask.schemas.sampling import MAX_TOKENS, Base, InferenceSchema, Reason, refusals, unless
 from janflask.schemas.thinking import ThinkingFields
 from janflask.schemas.threads import MAX_INSTRUCTIONS, NewThreadSchema, text_field
@@ -27,6 +35,7 @@ from janflask.schemas.tools import ToolSchema
 from janflask.storage.records import MessageDraft, RunDraft
 
 MAX_ADDED = 100
+MOST_BETWEEN = 2  # seconds between two events of a run
 
 _DRAFT_FIELDS = frozenset(RunDraft.__dataclass_fields__)
 _NOT_PARAMETERS = frozenset({"max_tokens", "temperature", "top_p"})  # those that a run keeps by themselves
@@ -85,7 +94,7 @@ class NewRunSchema(ConstraintFields, ThinkingFields, InferenceSchema):
         **ChatRequestSchema.REFUSED,
         **refusals(CONVERSATION),
         "add_generation_prompt": unless((True,), "must be true: a run gives a new message"),
-        "continue_final_message": unless((False,), "is not supported in a run, which gives a new message"),
+        "continue_final_message": unless((False,), "is not supported in a run: use `continue_last`"),
         "logprobs": unless((False, 0), "is not supported: a run tells no log-probabilities"),
         "top_logprobs": unless((), "is not supported: a run tells no log-probabilities"),
         "n": unless((1,), "must be 1: a run makes one answer"),
@@ -136,6 +145,9 @@ class NewRunSchema(ConstraintFields, ThinkingFields, InferenceSchema):
     )
     tool_choice = tool_choice_field()
     response_format = response_format_field()
+    continue_last = optional_flag(
+        "Goes on where the thread's last message ends, which must be an assistant's: it gets more words.", default=False
+    )
     parallel_tool_calls = optional_flag("False: no more than one call at a time.", default=True)
     cancel_on_disconnect = optional_flag(
         "With `stream`: a client that leaves cancels the run, which otherwise goes on.", default=False
@@ -152,6 +164,12 @@ class NewRunSchema(ConstraintFields, ThinkingFields, InferenceSchema):
         """Only a stream can be left."""
         if data.get("cancel_on_disconnect") and not data.get("stream"):
             raise ma.ValidationError("is only allowed when `stream` is true", "cancel_on_disconnect")
+
+    @ma.validates_schema
+    def check_last(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """What is added would be the last."""
+        if data.get("continue_last") and data.get("additional_messages"):
+            raise ma.ValidationError("is not allowed with additional_messages, which come last", "continue_last")
 
     @ma.post_load(pass_original=True)
     def make(self, data: dict[str, Any], original: Mapping[str, Any], **kwargs: Any) -> RunDraft:
@@ -200,6 +218,23 @@ class RunChangesSchema(Base):
     def make(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """The fields given."""
         return dict(data)
+
+
+class RunEventsQuerySchema(Base):
+    """How a run's events are told."""
+
+    reasoning = fields.Boolean(
+        load_default=False, metadata={"description": "With what the model thinks before it replies."}
+    )
+    every = QueryNumber(
+        load_default=0.0,
+        validate=between(0, MOST_BETWEEN),
+        metadata={
+            "description": "Seconds that are between two events with text: what is said meanwhile comes in one, whose "
+            "number is that of its last piece. 0: each piece by itself.",
+            "example": 0.05,
+        },
+    )
 
 
 class ToolOutputSchema(Base):

@@ -68,6 +68,16 @@ class MessageObjectSchema(ma.Schema):
     completed_at = time(nullable=True)
     incomplete_at = time(nullable=True)
     metadata = _object("Its sender's own.")
+    reasoning_content = fields.String(
+        metadata={"description": "What the model thought before it; left out if it did not."}
+    )
+    tool_rounds = fields.List(
+        fields.Dict(),
+        metadata={
+            "description": "What was called before it, `{message_id, calls: [{id, name, arguments, output}]}` for each "
+            "round; `message_id` is that of the message said in the same turn. Left out if nothing was."
+        },
+    )
     tool_calls = fields.List(
         fields.Dict(),
         metadata={"description": "What it wants called, in the form of chat completions, if it ends with calls."},

@@ -179,6 +179,26 @@ class ThreadListQuerySchema(PageQuerySchema):
         validate=validate.Length(max=MAX_QUERY, error="must have at most {max} characters"),
         metadata={"description": "Only threads whose title or messages have every one of these words, case apart."},
     )
+    branches_of = Text(
+        load_default=None, metadata={"description": "A thread's id: only that one, and those that are its branches."}
+    )
+    branches = fields.Boolean(
+        load_default=True,
+        metadata={
+            "description": "With `false` a thread stands for its branches: they are left out, and `q` finds it by "
+            "their words, too."
+        },
+    )
+
+
+class ThreadBranchSchema(Base):
+    """Where a branch leaves the thread."""
+
+    before = Text(
+        load_default=None,
+        allow_none=True,
+        metadata={"description": "A message's id: the branch has all before it. By default it has all messages."},
+    )
 
 
 # Bodies that stand inside of others' lists.

@@ -16,6 +16,7 @@
 ``compaction``: Compaction: the model sums up the older part of a conversation, and the summary stands for it from then
     on
 ``comparisons``: A response is compared with a stored one that its prompt should have begun like
+``continuing``: A thread's last message that gets more words: whether it can, and what it is then
 ``downloads``: Downloads of models: checked here, fetched in the supervisor's care
 ``endings``: How runs end, and how they come to wait: the fields of a run that this sets
 ``files``: Uploaded files: received in pieces, described, handed out, and deleted only when nobody holds them

@@ -105,9 +105,11 @@ def usage(done: Done, prompt: RunPrompt) -> Ending:
     }
 
 
-def timings(done: Done) -> Ending:
-    """Where the time of an answer went; of its last piece, where an engine died under it."""
-    return {"timings": msgspec.to_builtins(done.timings)}
+def timings(run: Run, done: Done) -> Ending:
+    """Where the time of all rounds went; of an answer's last piece, where an engine died under it."""
+    before = run.timings if run.rounds else {}
+    spent: dict[str, float] = msgspec.to_builtins(done.timings)
+    return {"timings": {name: value + before.get(name, 0) for name, value in spent.items()}}
 
 
 def total(run: Run, used: Ending) -> Ending:

@@ -12,11 +12,12 @@ import msgspec
 
 from janflask.errors import InvalidRequestError, NotFoundError, RequestTooLargeError, StoreDamagedError
 from janflask.files import ids
+from janflask.services.continuing import grown, is_continued
 from janflask.services.replies import run_messages
 from janflask.settings import Settings
 from janflask.storage.base import Page, Repository, Slice
 from janflask.storage.paging import cut
-from janflask.storage.records import Message, MessageDraft
+from janflask.storage.records import Message, MessageDraft, Run
 from janflask.storage.run_log import of_round, reasoning_of, texts_of
 
 log = logging.getLogger(__name__)
@@ -116,12 +117,19 @@ class MessageService:
         """A message, and whether it is stored: a reply that is being given isn't."""
         _check_ids(thread_id, message_id)
         try:
-            return self._threads.get_message(thread_id, message_id), True
+            message = self._threads.get_message(thread_id, message_id)
         except NotFoundError:
             for reply in self._replies(thread_id):
                 if reply.id == message_id:
                     return reply, False
             raise
+        newer = message if message.role != "assistant" else self._newer(thread_id, message)
+        return newer, newer is message
+
+    def _newer(self, thread_id: str, message: Message) -> Message:
+        """The message as a run leaves it that goes on with it just now."""
+        replies = (reply for reply in self._replies(thread_id) if reply.id == message.id)
+        return next((reply for reply in replies if reply.run_id != message.run_id), message)
 
     def _replies(self, thread_id: str) -> Sequence[Message]:
         """What the thread's run has said so far: its messages are stored when the run has ended."""
@@ -136,14 +144,24 @@ class MessageService:
         except StoreDamagedError as error:  # the messages are there all the same
             log.error("what run %s has said is not listed: %s", run_id, error.message)
             return []
-        return run_messages(run, "".join(texts_of(events)), reasoning_of(events))
+        replies = run_messages(run, "".join(texts_of(events)), reasoning_of(events))
+        return [self._whole(run, reply) if is_continued(run, reply.id) else reply for reply in replies]
+
+    def _whole(self, run: Run, reply: Message) -> Message:
+        """With what was there before the run."""
+        try:
+            return grown(self._threads.get_message(run.thread_id, reply.id), reply, run)
+        except (NotFoundError, StoreDamagedError):
+            return reply
 
     def _readable(self, thread_id: str, replies: Mapping[str, Message], message_id: str) -> Message | None:
         """One of the thread's messages or of ``replies``; None for what cannot be read or is gone."""
+        reply = replies.get(message_id)
         try:
-            return self._threads.get_message(thread_id, message_id)
+            message = self._threads.get_message(thread_id, message_id)
         except (NotFoundError, StoreDamagedError):
-            return replies.get(message_id)
+            return reply
+        return message if reply is None or reply.run_id == message.run_id else reply
 
     def files(self, thread_id: str, message_id: str, page: Page) -> tuple[Message, Slice[str]]:
         """The message and a page of the ids of its files, which are in the order in which it names them."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from janflask.errors import ConflictError, ContextLengthExceededError, InvalidRequestError, TemplateGivenUpError
 from janflask.inference import leftovers
-from janflask.inference.backend import Counted
+from janflask.inference.backend import BackendInfo, Counted
 from janflask.inference.backends import Backends
 from janflask.inference.calls.functions import tools_of
 from janflask.inference.forms.answer_forms import constraint_of
@@ -38,7 +38,7 @@ _SAMPLING = frozenset(item.name for item in fields(SamplingParams))
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """What an answer that broke off had said, and thought before that."""
+    """What an answer that is gone on with had said, and thought before that."""
 
     text: str = ""
     reasoning: str = ""
@@ -55,14 +55,34 @@ class PromptTooLongError(ContextLengthExceededError):
 class RunPrompt:
     """``request`` is to be sent; its ``max_tokens`` may be 0: nothing is left to say.
 
-    ``said_tokens`` of what the engine calls the prompt are the beginning of the answer, ``thought_tokens`` of them what
-    was thought before it.
+    ``said_tokens`` of what the engine calls the prompt are what the run itself has said so far, ``thought_tokens`` of
+    them what was thought before it. ``context_tokens`` are all that the model has, None: nobody can tell.
     """
 
     request: ChatRequest
     left_out: tuple[str, ...]
     said_tokens: int
     thought_tokens: int
+    context_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Space:
+    """Tokens: the whole context, the most that the answer may have, what it has said, and what was there before it."""
+
+    context: int
+    most: int | None
+    said: int
+    before: int
+
+    @property
+    def free(self) -> int:
+        """What prompt and answer share."""
+        return self.context - self.before
+
+    def exceeded(self, prompt: int, advice: str, param: str) -> ContextLengthExceededError:
+        """That they do not fit."""
+        return ContextLengthExceededError.of(prompt + self.said + self.before, self.context, advice, param=param)
 
 
 class Prompts:
@@ -92,29 +112,27 @@ class Prompts:
             raise InvalidRequestError("the thread has no message that could be answered: add one", param="thread_id")
         # First of all that asks the model: one that does not run is started with the run's settings.
         info = self._backends.of(run.model).info(waiter, overrides=run.settings)
-        if begun.text and not info.continues:
-            raise ConflictError(
-                f"the answer broke off, and what runs {run.model} cannot continue one that was begun: make another run"
-            )
-        thought = self._count(run, begun.reasoning, waiter)
-        said = thought + self._count(run, begun.text, waiter)
-        context = info.ctx_len or UNKNOWN
+        _check_continues(run, begun, info)
+        thought, said = self._lengths(run, begun, waiter)
+        thought_before, said_before = self._lengths(run, _before(run, begun), waiter)
+        thought, said = max(0, thought - thought_before), max(0, said - said_before)
+        space = _Space(info.ctx_len or UNKNOWN, limit, said, said_before)
         choose = self._window if run.truncates else self._whole
-        window, counted = choose(run, texts, context, limit, said, waiter)
+        window, counted = choose(run, texts, space, waiter)
         found = leftovers.of_messages(window.shown, {}, without_tools=run.tool_choice == leftovers.NO_TOOLS)
         leftovers.refuse(found, param="messages")
         out = set(window.left_out)
         left_out = tuple(message.id for message in messages if message.is_error or message.id in out)
         rest = most
         if limit is not None:  # some upstreams refuse more than fits, rather than stop there
-            rest = max(0, min(limit, context - (counted.tokens if counted else 0)) - said)
+            rest = max(0, min(limit, space.free - (counted.tokens if counted else 0)) - said)
         request = _request(run, given, chat(run, window.shown), begun, rest)
         if not begun and counted is not None:
             request = replace(request, laid_out=counted.laid_out)
-        return RunPrompt(request, left_out, said, thought)
+        return RunPrompt(request, left_out, said, thought, info.ctx_len or None)
 
     def _whole(
-        self, run: Run, texts: Sequence[Message], context: int, most: int | None, said: int, waiter: Waiter
+        self, run: Run, texts: Sequence[Message], space: _Space, waiter: Waiter
     ) -> tuple[Window, Counted | None]:
         """All of ``texts``. Raises ContextLengthExceededError when they leave no room for a token."""
         turns = chat(run, texts)
@@ -125,17 +143,17 @@ class Prompts:
                 param="input",
             )
         counted = self._lay_out(run, turns, waiter)
-        if counted.tokens + said >= context:
-            raise ContextLengthExceededError.of(counted.tokens + said, context, _ALL_TOO_LONG, param="input")
+        if counted.tokens + space.said >= space.free:
+            raise space.exceeded(counted.tokens, _ALL_TOO_LONG, param="input")
         return Window(tuple(texts)), counted
 
     def _window(
-        self, run: Run, texts: Sequence[Message], context: int, most: int | None, said: int, waiter: Waiter
+        self, run: Run, texts: Sequence[Message], space: _Space, waiter: Waiter
     ) -> tuple[Window, Counted | None]:
         """What of ``texts`` is shown, and its prompt unless that is too long to be laid out."""
         tried: dict[int, Counted] = {}  # by how many messages, always the newest ones
-        room = min(most, context // 2) if most else min(LEAST_ROOM, context // 4)
-        limit = context - max(room, said + 1)
+        room = min(space.most, space.free // 2) if space.most else min(LEAST_ROOM, space.free // 4)
+        limit = space.free - max(room, space.said + 1)
 
         def fits(within: int, part: Sequence[Message]) -> bool:
             turns = chat(run, part)
@@ -160,8 +178,8 @@ class Prompts:
         newest = fitting(texts, lambda part: True, most=1)
         counted = tried.get(len(newest.shown))
         length = self._length(run, chat(run, newest.shown), waiter) if counted is None else counted.tokens
-        if length + said >= context:
-            raise ContextLengthExceededError.of(length + said, context, _TOO_LONG, param="messages")
+        if length + space.said >= space.free:
+            raise space.exceeded(length, _TOO_LONG, param="messages")
         return newest, counted
 
     def _length(self, run: Run, turns: tuple[ChatMessage, ...], waiter: Waiter) -> int:
@@ -169,6 +187,11 @@ class Prompts:
         if is_too_long(turns):
             return sum(self._count(run, part, waiter) for turn in turns for part in pieces(turn.text))
         return self._lay_out(run, turns, waiter).tokens
+
+    def _lengths(self, run: Run, begun: Begun, waiter: Waiter) -> tuple[int, int]:
+        """Tokens of what was thought, and of all that was said with it."""
+        thought = self._count(run, begun.reasoning, waiter)
+        return thought, thought + self._count(run, begun.text, waiter)
 
     def _lay_out(self, run: Run, turns: tuple[ChatMessage, ...], waiter: Waiter) -> Counted:
         kwargs = run_parameters(run)["chat_template_kwargs"]
@@ -182,6 +205,21 @@ class Prompts:
             return 0
         request = TokenizeRequest(model=run.model, content=text, parse_special=False)
         return self._backends.of(run.model).count(request, waiter, self._tries).tokens
+
+
+def _check_continues(run: Run, begun: Begun, info: BackendInfo) -> None:
+    """Raises ConflictError for a model that would begin anew."""
+    if begun.text and not info.continues:
+        raise ConflictError(f"what runs {run.model} cannot continue an answer that was begun: make another run")
+    if run.continued is not None and begun and not begun.text and not info.continues_thoughts:
+        raise ConflictError(f"what runs {run.model} cannot continue thoughts: make another run")
+
+
+def _before(run: Run, begun: Begun) -> Begun:
+    """What of it the run did not say itself: it is a part of the prompt."""
+    if run.continued is None or run.rounds:
+        return Begun()
+    return Begun(begun.text[: run.continued.text], begun.reasoning[: run.continued.reasoning])
 
 
 def is_too_long(turns: Sequence[ChatMessage]) -> bool:

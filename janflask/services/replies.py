@@ -53,7 +53,7 @@ def reply_message(run: Run, text: str, reasoning: str = "", since: Sequence[Roun
     ended = ended_ms(run)
     return Message(
         id=run.message_id,
-        created_ms=run.replied_ms or run.created_ms,
+        created_ms=_created_ms(run, run.message_id, run.replied_ms or run.created_ms),
         **said,
         status=status,
         incomplete_details=None if reason is None else {"reason": reason},
@@ -66,10 +66,15 @@ def round_message(run: Run, past: Round, since: Sequence[Round] = ()) -> Message
     """What a round said before its calls."""
     return Message(
         id=past.message_id,
-        created_ms=past.replied_ms or past.ended_ms,
+        created_ms=_created_ms(run, past.message_id, past.replied_ms or past.ended_ms),
         **_said(run, past.text, past.reasoning, since),
         completed_ms=past.ended_ms,
     )
+
+
+def _created_ms(run: Run, message_id: str, begun_ms: int) -> int:
+    continued = run.continued
+    return begun_ms if continued is None or continued.message_id != message_id else continued.created_ms
 
 
 def refusal_of(message: Message) -> str:

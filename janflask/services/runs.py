@@ -20,6 +20,7 @@ from janflask.inference.waiting import Waiter
 from janflask.inference.window import conversation, fitting
 from janflask.ipc.clients.runner import RunnerClient
 from janflask.services.assistants import AssistantService
+from janflask.services.continuing import continued
 from janflask.services.inherited import inherited
 from janflask.services.messages import MessageService, check_thread_id
 from janflask.services.models import ModelService
@@ -83,8 +84,9 @@ class RunService:
         self.check_free(thread_id)
         run = self._run(thread, draft)
         added = self._added(thread_id, draft)
-        _refuse_leftovers(run, self._threads.all_messages(thread_id), added)
-        return self._stored(run, added)
+        stored = list(self._threads.all_messages(thread_id))
+        _refuse_leftovers(run, stored, added)
+        return self._stored(_continuing(run, draft, stored), added)
 
     def create_with_thread(self, draft: RunDraft) -> Run:
         """A new thread and its run. Raises what ``create`` and ThreadService.create do; then there is no thread."""
@@ -92,6 +94,7 @@ class RunService:
         run = self._run(thread, draft)
         placed = {f"thread.{where}": item for where, item in messages.items()} | self._added(thread.id, draft)
         _refuse_leftovers(run, (), placed)
+        run = _continuing(run, draft, list(messages.values()))
         self._thread_service.add(thread, placed)
         try:
             return self._stored(run, {})
@@ -107,11 +110,18 @@ class RunService:
     def _stored(self, run: Run, added: Mapping[str, Message]) -> Run:
         if added:
             self._messages.add(run.thread_id, added)
-        if not self._store.create(run):
+        if not self._store.create(run, lambda: self._may_go_on(run)):
             self._take_back(added.values())
             self.check_free(run.thread_id)
             raise _busy(run.thread_id, "another one")
         return begun(self._runner, run)
+
+    def _may_go_on(self, run: Run) -> bool:
+        """Whether what it goes on with is as it was when it was looked at."""
+        if run.continued is None:
+            return True
+        last = self._threads.message_ids(run.thread_id)[-1:]
+        return bool(last) and continued(self._threads.get_message(run.thread_id, last[0])) == run.continued
 
     def check_free(self, thread_id: str) -> None:
         """Raises InvalidRequestError while a run of the thread is under way."""
@@ -228,16 +238,17 @@ class RunService:
 
     # --- listening ----------------------------------------------------------------------------------------------
 
-    def watch(self, thread_id: str, run_id: str, waiter: Waiter, beat: float) -> Changes:
+    def watch(self, thread_id: str, run_id: str, waiter: Waiter, beat: float, every: float = 0) -> Changes:
         """The run now, what it has said, and what comes, until it is final or waits for the outputs of calls.
 
-        None after ``beat`` seconds of silence.
+        None after ``beat`` seconds of silence. Behind words nothing is told for ``every`` seconds, and then together
+        what came meanwhile.
 
         What was told may be told again, after a runner has gone away and another goes on. Raises UnavailableError and
         ClientDisconnectedError; the run goes on without its watchers.
         """
         _check_ids(thread_id, run_id)
-        return changes_of(self._runner, thread_id, run_id, waiter, beat)
+        return changes_of(self._runner, thread_id, run_id, waiter, beat, every)
 
     def follow(self, run: Run, waiter: Waiter, beat: float) -> Changes:
         """``watch`` for whoever made the run: if that was asked for, it is cancelled when its client leaves."""
@@ -253,6 +264,14 @@ class RunService:
             self.cancel(run.thread_id, run.id)
         except JanflaskError as error:
             log.info("run %s is not cancelled though its client left: %s", run.id, error.message)
+
+
+def _continuing(run: Run, draft: RunDraft, messages: Sequence[Message]) -> Run:
+    """The run, which goes on with the last of ``messages`` if that was asked for. Raises InvalidRequestError."""
+    if not draft.continue_last:
+        return run
+    last = continued(messages[-1] if messages else None)
+    return replace(run, continued=last, message_id=last.message_id)
 
 
 def _own_parameters(draft: RunDraft) -> dict[str, Any]:

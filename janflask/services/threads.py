@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from janflask.services.assistants import AssistantService
 from janflask.services.messages import MessageService, check_thread_id
 from janflask.services.overrides import checked_settings
 from janflask.settings import Settings
+from janflask.storage import branches
 from janflask.storage.base import Page, Repository, Slice
 from janflask.storage.records import (
     DEFAULT_ASSISTANT,
@@ -46,6 +48,7 @@ class ThreadService:
     ) -> None:
         self._settings = settings
         self._threads = repository.threads
+        self._files = repository.files
         self._assistants = assistants
         self._messages = messages
 
@@ -77,6 +80,36 @@ class ThreadService:
             stored = self._threads.create(thread, tuple(messages.values()))
         return ThreadView(stored, [message.id for message in messages.values()])
 
+    def branch(self, thread_id: str, before: str | None) -> ThreadView:
+        """A new thread with this one's messages before that one, or all of them, by their ids: in one step.
+
+        Of a reply that is being given all others are before it. Raises InvalidRequestError for a message that is not
+        there.
+        """
+        check_thread_id(thread_id)
+        thread, messages = self._threads.get(thread_id), self._before(thread_id, before)
+        made = branches.branch(thread, messages[-1].id if messages else "")
+        with ExitStack() as stack:
+            if held := self._messages.known_files(messages):
+                stack.enter_context(self._files.holding(held, made.id))
+            names = [file.name for file in self._threads.files(thread_id)]
+            own = [(name, stack.enter_context(self._threads.open_file(thread_id, name))) for name in names]
+            stored = self._threads.create(made, messages, own)
+        return ThreadView(stored, [message.id for message in messages])
+
+    def _before(self, thread_id: str, message_id: str | None) -> Sequence[Message]:
+        messages: list[Message] = []
+        for message in self._threads.all_messages(thread_id):
+            if message.id == message_id:
+                return messages
+            messages.append(message)
+        if message_id is not None:
+            try:
+                self._messages.get(thread_id, message_id)
+            except NotFoundError:
+                raise _invalid(f"the thread has no message {message_id[:128]!r}", "before") from None
+        return messages
+
     def get(self, thread_id: str) -> ThreadView:
         """One thread."""
         check_thread_id(thread_id)
@@ -87,9 +120,9 @@ class ThreadService:
         check_thread_id(thread_id)
         return self._threads.get(thread_id), self._threads.all_messages(thread_id)
 
-    def count(self) -> int:
-        """How many threads there are."""
-        return self._threads.count()
+    def count(self, page: Page) -> int:
+        """How many threads the page is cut from."""
+        return self._threads.count(_of_threads(page))
 
     def all(self) -> Iterator[Thread]:
         """Every thread, newest first, read while they are asked for."""
@@ -100,7 +133,7 @@ class ThreadService:
 
         Cursors may name them as conversations.
         """
-        page = replace(page, after=_thread_id(page.after), before=_thread_id(page.before))
+        page = _of_threads(page)
         return self._threads.search(query, page) if query else self._threads.list(page)
 
     def modify(self, thread_id: str, draft: ThreadDraft) -> ThreadView:
@@ -247,8 +280,11 @@ def _entry(assistant: Assistant) -> ThreadAssistant:
     )
 
 
-def _thread_id(name: str | None) -> str | None:
-    return None if name is None else ids.thread_id(name)
+def _of_threads(page: Page) -> Page:
+    after, before, family = (
+        None if name is None else ids.thread_id(name) for name in (page.after, page.before, page.family)
+    )
+    return replace(page, after=after, before=before, family=family)
 
 
 def _new_id(name: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
-from janflask.settings.fields import boolean, choice, integer, number, or_auto, seconds, setting
+from janflask.settings.fields import Choice, Integer, Number, OrAuto, boolean, seconds, setting
 
 MAX_PATH = 4096  # characters
 
@@ -39,6 +39,9 @@ CACHE_TYPES: Mapping[str, CacheType] = {
 }
 
 
+_CACHE_TYPE = Choice(tuple(CACHE_TYPES))
+
+
 def _file(text: str) -> str | None:
     if "\0" in text or len(text) > MAX_PATH:
         raise ValueError("must be a file's path")
@@ -51,26 +54,26 @@ class EngineDefaults:
 
     ctx_len: int | None = setting(
         None,
-        or_auto(integer(16, 1 << 24)),
+        OrAuto(Integer(16, 1 << 24)),
         "tokens of one conversation",
         auto="what the model was trained for, as far as memory allows",
     )
     n_parallel: int | None = setting(
-        None, or_auto(integer(1, 256)), "sequences generated at once", auto="8, fewer if memory says so"
+        None, OrAuto(Integer(1, 256)), "sequences generated at once", auto="8, fewer if memory says so"
     )
     cpu_threads: int | None = setting(
         None,
-        or_auto(integer(1, 1024)),
+        OrAuto(Integer(1, 1024)),
         "CPU threads of an engine",
         auto="the physical cores, fewer if that is quicker",
     )
-    ngl: int = setting(-1, integer(-1, 100000), "layers on the GPU; -1: as many as this build can place there")
-    flash_attn: bool | None = setting(None, or_auto(boolean), "flash attention", auto="guessed, then measured")
+    ngl: int = setting(-1, Integer(-1, 100000), "layers on the GPU; -1: as many as this build can place there")
+    flash_attn: bool | None = setting(None, OrAuto(boolean), "flash attention", auto="guessed, then measured")
     kv_unified: bool | None = setting(
-        None, or_auto(boolean), "one KV buffer for all sequences", auto="where they have to share cells"
+        None, OrAuto(boolean), "one KV buffer for all sequences", auto="where they have to share cells"
     )
     slice_size: int | None = setting(
-        None, or_auto(integer(1, 8192)), "prompt tokens of a step that also generates", auto="guessed, then measured"
+        None, OrAuto(Integer(1, 8192)), "prompt tokens of a step that also generates", auto="guessed, then measured"
     )
     reproducible: bool = setting(
         False,
@@ -78,11 +81,11 @@ class EngineDefaults:
         "the same seed gives the same text alone and beside others, before and after a restart; slower",
     )
     kv_cells: int | None = setting(
-        None, or_auto(integer(16, 1 << 28)), "tokens in the KV cache over all sequences", auto="n_parallel * ctx_len"
+        None, OrAuto(Integer(16, 1 << 28)), "tokens in the KV cache over all sequences", auto="n_parallel * ctx_len"
     )
     drafts: int | None = setting(
         None,
-        or_auto(integer(0, 64)),
+        OrAuto(Integer(0, 64)),
         "tokens of an answer that are guessed ahead and computed at once, at most; 0: none",
         auto="16, of which a step computes as many as change no bit",
     )
@@ -90,7 +93,7 @@ class EngineDefaults:
     use_extra_bufts: bool = setting(
         True, boolean, "repacked CPU weights of llama.cpp (AMX and others); our Q4_1 kernel"
     )
-    queue_limit: int = setting(64, integer(0, 100000), "requests that may wait for a model; the next one gets 429")
+    queue_limit: int = setting(64, Integer(0, 100000), "requests that may wait for a model; the next one gets 429")
     start_timeout: float = setting(
         600.0, seconds, "longest time for loading a model and proving that it works, in seconds"
     )
@@ -100,30 +103,30 @@ class EngineDefaults:
 class EngineSettings(EngineDefaults):
     """What one engine is started with. None means: derived from model and machine, or measured."""
 
-    cache_type_k: str = setting("f16", choice(*CACHE_TYPES), f"type of the cached keys: {', '.join(CACHE_TYPES)}")
-    cache_type_v: str = setting("f16", choice(*CACHE_TYPES), f"type of the cached values: {', '.join(CACHE_TYPES)}")
+    cache_type_k: str = setting("f16", _CACHE_TYPE, f"type of the cached keys: {', '.join(CACHE_TYPES)}")
+    cache_type_v: str = setting("f16", _CACHE_TYPE, f"type of the cached values: {', '.join(CACHE_TYPES)}")
     mmap: bool = setting(True, boolean, "weights stay in the page cache, shared with whoever reads the file")
     mlock: bool = setting(False, boolean, "weights are kept from being swapped out")
     rope_freq_base: float | None = setting(
-        None, or_auto(number(1, 1e10)), "base frequency of the rotary positions", auto="the file's"
+        None, OrAuto(Number(1, 1e10)), "base frequency of the rotary positions", auto="the file's"
     )
     rope_freq_scale: float | None = setting(
-        None, or_auto(number(1e-4, 100)), "scale of the rotary positions' frequencies", auto="the file's"
+        None, OrAuto(Number(1e-4, 100)), "scale of the rotary positions' frequencies", auto="the file's"
     )
     rope_scaling: str | None = setting(
         None,
-        or_auto(choice("none", "linear", "yarn")),
+        OrAuto(Choice(("none", "linear", "yarn"))),
         "how rotary positions are scaled: none, linear or yarn",
         auto="the file's",
     )
     lora: str | None = setting(None, _file, "a GGUF file, an adapter for the weights", auto="none", names_file=True)
-    lora_scale: float = setting(1.0, number(-100, 100), "how strongly the adapter works")
+    lora_scale: float = setting(1.0, Number(-100, 100), "how strongly the adapter works")
     mmproj: str | None = setting(
         None, _file, "a GGUF file, the projector for images, which are not served yet", auto="none", names_file=True
     )
     embedding: bool | None = setting(
         None,
-        or_auto(boolean),
+        OrAuto(boolean),
         "serve embeddings; a model that generates text serves them beside it",
         auto="what the file is made for",
     )
@@ -144,6 +147,8 @@ class Described:
     auto: str | None
     names_file: bool
     in_environment: bool
+    range: tuple[float, float] | None  # the least and the greatest value, of a number that has these
+    choices: tuple[str, ...]  # the words that it may be; none: any
 
 
 def described() -> Iterator[Described]:
@@ -152,6 +157,7 @@ def described() -> Iterator[Described]:
     for item in fields(EngineSettings):
         (kind,) = set(get_args(types[item.name]) or (types[item.name],)) - {NoneType}
         about = item.metadata
+        parse = about["parse"].parse if isinstance(about["parse"], OrAuto) else about["parse"]
         yield Described(
             name=item.name,
             json_type=_JSON[kind],
@@ -160,4 +166,6 @@ def described() -> Iterator[Described]:
             auto=about["auto"],
             names_file=about["names_file"],
             in_environment=item.name in of_server,
+            range=(parse.low, parse.high) if isinstance(parse, Integer | Number) else None,
+            choices=parse.words if isinstance(parse, Choice) else (),
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -26,34 +26,38 @@ def setting(
     return field(default=default, metadata={"parse": parse, "help": help, "auto": auto, "names_file": names_file})
 
 
-def integer(low: int, high: int) -> Callable[[str], int]:
+@dataclass(frozen=True, slots=True)
+class Integer:
     """A parser for whole numbers between the two, which are themselves right."""
 
-    def parse(text: str) -> int:
+    low: int
+    high: int
+
+    def __call__(self, text: str) -> int:
         try:
             value = int(text)
         except ValueError:
-            raise ValueError(f"must be a whole number from {low} to {high}") from None
-        if not low <= value <= high:
-            raise ValueError(f"must be from {low} to {high}")
+            raise ValueError(f"must be a whole number from {self.low} to {self.high}") from None
+        if not self.low <= value <= self.high:
+            raise ValueError(f"must be from {self.low} to {self.high}")
         return value
 
-    return parse
 
-
-def number(low: float, high: float) -> Callable[[str], float]:
+@dataclass(frozen=True, slots=True)
+class Number:
     """A parser for numbers between the two, which are themselves right."""
 
-    def parse(text: str) -> float:
+    low: float
+    high: float
+
+    def __call__(self, text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not low <= value <= high:
-            raise ValueError(f"must be a number from {low:g} to {high:g}")
+        if not self.low <= value <= self.high:
+            raise ValueError(f"must be a number from {self.low:g} to {self.high:g}")
         return value
-
-    return parse
 
 
 def seconds(text: str) -> float:
@@ -96,21 +100,23 @@ def boolean(text: str) -> bool:
     return words[text.strip().lower()]
 
 
-def choice(*words: str) -> Callable[[str], str]:
-    """A parser that takes one of ``words``."""
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A parser that takes one of ``words``, however they are capitalised."""
 
-    def parse(text: str) -> str:
-        if text.strip().lower() not in words:
-            raise ValueError(f"must be one of {', '.join(words)}")
+    words: tuple[str, ...]
+
+    def __call__(self, text: str) -> str:
+        if text.strip().lower() not in self.words:
+            raise ValueError(f"must be one of {', '.join(self.words)}")
         return text.strip().lower()
 
-    return parse
 
-
-def or_auto(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+@dataclass(frozen=True, slots=True)
+class OrAuto:
     """``parse``, but for "auto" and nothing at all, which are None."""
 
-    def parse_or_auto(text: str) -> Any:
-        return None if text.strip().lower() in ("", "auto") else parse(text)
+    parse: Callable[[str], Any]
 
-    return parse_or_auto
+    def __call__(self, text: str) -> Any:
+        return None if text.strip().lower() in ("", "auto") else self.parse(text)

@@ -15,12 +15,12 @@ from typing import Any
 from janflask.errors import SettingsError
 from janflask.settings.engine_table import EngineDefaults
 from janflask.settings.fields import (
+    Choice,
+    Integer,
+    OrAuto,
     boolean,
-    choice,
     gigabytes,
     gigabytes_or_none,
-    integer,
-    or_auto,
     seconds,
     seconds_or_never,
     setting,
@@ -101,7 +101,7 @@ class Settings(EngineDefaults):
 
     # the server
     host: str = setting("127.0.0.1", _host, "address to listen on")
-    port: int = setting(1337, integer(0, 65535), "port to listen on; 0 takes a free one")
+    port: int = setting(1337, Integer(0, 65535), "port to listen on; 0 takes a free one")
     data_dir: Path = setting(
         Path("data"),
         _path,
@@ -110,16 +110,16 @@ class Settings(EngineDefaults):
     )
     runtime_dir: Path | None = setting(
         None,
-        or_auto(_path),
+        OrAuto(_path),
         "private folder (0700) for the sockets between processes",
         auto="a fresh one each time",
     )
-    workers: int = setting(1, integer(1, 64), "gunicorn worker processes")
-    threads: int = setting(64, integer(1, 1024), "threads of a worker; each open stream holds one")
+    workers: int = setting(1, Integer(1, 64), "gunicorn worker processes")
+    threads: int = setting(64, Integer(1, 1024), "threads of a worker; each open stream holds one")
     log_format: str = setting(
-        "text", choice("text", "json"), "how the log is written: lines for people, or a JSON object a line"
+        "text", Choice(("text", "json")), "how the log is written: lines for people, or a JSON object a line"
     )
-    log_level: str = setting("info", choice("debug", "info", "warning", "error"), "how much is logged")
+    log_level: str = setting("info", Choice(("debug", "info", "warning", "error")), "how much is logged")
     log_prompts: bool = setting(False, boolean, "what models are asked and what they answer is written to the log")
     allowed_hosts: tuple[str, ...] = setting(
         (),
@@ -155,19 +155,19 @@ class Settings(EngineDefaults):
         "the server may be reached from other machines though there are no keys: whoever reaches it may do everything",
     )
     tls_cert: Path | None = setting(
-        None, or_auto(_file), "file with the server's certificate in PEM, with which it speaks HTTPS", auto="plain HTTP"
+        None, OrAuto(_file), "file with the server's certificate in PEM, with which it speaks HTTPS", auto="plain HTTP"
     )
     tls_key: Path | None = setting(
-        None, or_auto(_file), "file with the certificate's key in PEM", auto="it is in the certificate's file"
+        None, OrAuto(_file), "file with the certificate's key in PEM", auto="it is in the certificate's file"
     )
-    tls_min_version: str = setting("1.2", choice("1.2", "1.3"), "lowest version of TLS that is spoken")
+    tls_min_version: str = setting("1.2", Choice(("1.2", "1.3")), "lowest version of TLS that is spoken")
     tls_self_signed: bool = setting(
         False, boolean, "the server speaks HTTPS with a certificate that it makes itself, and renews"
     )
-    max_body_mb: int = setting(32, integer(1, 4096), "largest request body in MiB (413 above it)")
+    max_body_mb: int = setting(32, Integer(1, 4096), "largest request body in MiB (413 above it)")
     max_json_items: int = setting(
         1_100_000,
-        integer(1000, 1 << 30),
+        Integer(1000, 1 << 30),
         "most values in a JSON body, those inside of others too: each takes memory (400 above it)",
     )
     header_timeout: float = setting(20.0, seconds, "seconds that a request's line and headers may take (408 after it)")
@@ -176,7 +176,7 @@ class Settings(EngineDefaults):
     )
     client_connections: int = setting(
         100,
-        integer(0, 1 << 20),
+        Integer(0, 1 << 20),
         "connections that one address may have open with a worker, this machine and trusted proxies apart (429 above "
         "it); 0: any number",
     )
@@ -184,12 +184,12 @@ class Settings(EngineDefaults):
     # the store
     durability: str = setting(
         "disk",
-        choice("disk", "os"),
+        Choice(("disk", "os")),
         "what an acknowledged write survives; disk: a power cut, os: an end of the server only, but writes are faster",
     )
     lock_timeout: float = setting(5.0, seconds, "longest wait for another writer of the same thread (503 after it)")
-    max_message_mb: int = setting(4, integer(1, 1024), "largest message in MiB (413 above it)")
-    max_upload_mb: int = setting(512, integer(1, 1 << 20), "largest uploaded file in MiB (413 above it)")
+    max_message_mb: int = setting(4, Integer(1, 1024), "largest message in MiB (413 above it)")
+    max_upload_mb: int = setting(512, Integer(1, 1 << 20), "largest uploaded file in MiB (413 above it)")
     data_quota_gb: float = setting(
         0.0,
         gigabytes_or_none,
@@ -202,11 +202,11 @@ class Settings(EngineDefaults):
     allow_private_sources: bool = setting(
         False, boolean, "models may be fetched from loopback and private addresses, not only from the internet"
     )
-    download_slots: int = setting(2, integer(1, 64), "downloads at once; further ones wait")
-    max_model_gb: int = setting(1024, integer(1, 1 << 20), "largest file that is downloaded, in GiB")
+    download_slots: int = setting(2, Integer(1, 64), "downloads at once; further ones wait")
+    max_model_gb: int = setting(1024, Integer(1, 1 << 20), "largest file that is downloaded, in GiB")
     memory_budget_gb: float | None = setting(
         None,
-        or_auto(gigabytes),
+        OrAuto(gigabytes),
         "GiB that the running models may take together",
         auto="80 % of the RAM, or of the VRAM",
     )

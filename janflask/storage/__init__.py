@@ -2,6 +2,8 @@
 
 ``answers``: What a client wants of an answer that is asked for by itself: a response, or a chat completion
 ``base``: The repository's protocol. ``tests/unit/storage`` has one suite for every implementation
+``branches``: Branches: threads that begin as another one does, and the families that they make, told by their
+    ``metadata``
 ``changes``: Which changes of messages and runs are told by webhooks
 ``file_assistants``: Assistants on disk: ``assistants/<id>/assistant.json``, as Jan has them
 ``file_runs``: Runs on disk: ``threads/<id>/runs/<run id>.json``, and a run's event log in ``<run id>.reply``
@@ -52,8 +54,8 @@ from janflask.files.locks import FolderLocks
 from janflask.settings import Settings
 from janflask.storage.base import Repository
 
-# Of the third form: a server of an earlier version that still runs keeps its own.
-THREADS_INDEX = "threads-3.sqlite"
+# Of the fourth form: a server of an earlier version that still runs keeps its own.
+THREADS_INDEX = "threads-4.sqlite"
 
 
 def open_repository(settings: Settings) -> Repository:

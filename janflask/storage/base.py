@@ -37,6 +37,9 @@ class Page:
     which still tells its place after its object was deleted.
 
     ``owner`` leaves out what is not that key's; None: nothing. Of assistants those that are nobody's stay.
+
+    Of threads (``storage.branches``): ``family`` leaves out all but that one and its branches. Without ``branches``
+    those are left out whose first thread is in the list, and stands for them there.
     """
 
     limit: int | None = 20
@@ -44,6 +47,11 @@ class Page:
     after: str | None = None
     before: str | None = None
     owner: str | None = None
+    family: str | None = None
+    branches: bool = True
+
+
+EVERYTHING = Page(limit=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +88,8 @@ class ThreadStore(Protocol):
     def list(self, page: Page) -> Slice[Thread]:
         """A thread that cannot be read is left out, and logged."""
 
-    def count(self, owner: str | None = None) -> int:
-        """How many threads there are, or that key has."""
+    def count(self, page: Page = EVERYTHING) -> int:
+        """How many threads the page is cut from; its cursors and its limit don't count."""
 
     def ids(self, page: Page) -> Iterator[str]:
         """Those between the page's cursors, in its order, readable or not; ``limit`` is the caller's to keep."""
@@ -93,7 +101,10 @@ class ThreadStore(Protocol):
         """
 
     def search(self, query: str, page: Page) -> Slice[Thread]:
-        """The threads that have every word of ``query``, in the title or in a message's text, case apart."""
+        """The threads that have every word of ``query``, in the title or in a message's text, case apart.
+
+        One that stands for its branches (a page without ``branches``) is found by the words of any of them, too.
+        """
 
     def update(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,16 +13,25 @@ from janflask.files import ids
 from janflask.files.disk import Disk, read_plain, translated
 from janflask.files.locks import FolderLocks
 from janflask.storage import folders, message_log, thread_files
-from janflask.storage.base import Page, Slice
+from janflask.storage.base import EVERYTHING, Page, Slice
+from janflask.storage.branches import root_in, root_of
 from janflask.storage.changes import message_changes
-from janflask.storage.jan import MESSAGES_FILE, THREAD_FILE, decode_object, encode_thread, owner_in, thread_from_json
+from janflask.storage.jan import (
+    MESSAGES_FILE,
+    THREAD_FILE,
+    decode_object,
+    encode_thread,
+    given,
+    owner_in,
+    thread_from_json,
+)
 from janflask.storage.lru import Recent
 from janflask.storage.message_log import Log, Signature, is_settled, signature_at
 from janflask.storage.paging import cut_in_order
 from janflask.storage.records import Message, Thread, ThreadFile
 from janflask.storage.search import Words
 from janflask.storage.thread_folders import ThreadFolders
-from janflask.storage.thread_index import ThreadIndex
+from janflask.storage.thread_index import Facts, ThreadIndex
 from janflask.storage.thread_messages import ThreadMessages, encoded
 from janflask.webhooks.events import of_thread
 from janflask.webhooks.outbox import Telling, untold
@@ -45,7 +55,7 @@ class FileThreadStore(ThreadMessages):
     def __init__(self, root: Path, index_file: Path, disk: Disk, locks: FolderLocks, telling: Telling = untold) -> None:
         super().__init__(ThreadFolders(root, locks), disk, telling)
         self._root = root
-        self._index = ThreadIndex(root, index_file, self._creation_of, self._owner_of, locks.timeout)
+        self._index = ThreadIndex(root, index_file, self._creation_of, self._facts_of, locks.timeout)
         self._views: Recent[_View] = Recent(_THREADS_KEPT)
         self._owners: Recent[tuple[Signature, str | None]] = Recent(_OWNERS_KEPT)
         self._listed = folders.Readable(root, THREAD_FILE, "thread")
@@ -63,7 +73,7 @@ class FileThreadStore(ThreadMessages):
             self._disk.sync(fd)
             with (
                 self._telling(of_thread("created", thread.id), alone=True),
-                self._index.adding(thread.id, thread.created_ms, thread.owner),
+                self._index.adding(thread.id, thread.created_ms, _facts(thread)),
             ):
                 self._disk.place(self._root, staged, thread.id)
             try:
@@ -94,12 +104,7 @@ class FileThreadStore(ThreadMessages):
         known = self._owners.get(thread_id)
         if known is not None and signature_at(self._folders.path(thread_id, THREAD_FILE)) == known[0]:
             return known[1]
-        with self._folders.opened(thread_id) as fd:
-            data, stat = read_plain(fd, THREAD_FILE, MAX_THREAD_FILE, f"thread {thread_id}")
-        owner = owner_in(decode_object(data, f"{THREAD_FILE} of thread {thread_id}"))
-        if is_settled(stat):
-            self._owners.put(thread_id, (message_log.signature(stat), owner))
-        return owner
+        return self._told(thread_id).owner
 
     def give(self, thread_id: str, owner: str | None) -> None:
         """See ``ThreadStore``."""
@@ -107,16 +112,17 @@ class FileThreadStore(ThreadMessages):
             data, stat = read_plain(fd, THREAD_FILE, MAX_THREAD_FILE, f"thread {thread_id}")
             raw = decode_object(data, f"{THREAD_FILE} of thread {thread_id}")
             thread = thread_from_json(raw, thread_id, int(stat.st_mtime_ns // 1_000_000))
-            with self._index.giving(thread_id, owner):
-                self._disk.replace(fd, THREAD_FILE, encode_thread(dataclasses.replace(thread, owner=owner)))
+            changed = dataclasses.replace(thread, owner=owner)
+            with self._index.noting(thread_id, _facts(changed)):
+                self._disk.replace(fd, THREAD_FILE, encode_thread(changed))
 
     def list(self, page: Page) -> Slice[Thread]:
         """See ``ThreadStore``."""
         return self._chosen(page, self._readable)
 
-    def count(self, owner: str | None = None) -> int:
+    def count(self, page: Page = EVERYTHING) -> int:
         """See ``ThreadStore``."""
-        return self._index.count(owner)
+        return self._index.count(page)
 
     def ids(self, page: Page) -> Iterator[str]:
         """See ``ThreadStore``."""
@@ -129,7 +135,15 @@ class FileThreadStore(ThreadMessages):
     def search(self, query: str, page: Page) -> Slice[Thread]:
         """See ``ThreadStore``."""
         words = Words(query)
-        return self._chosen(page, lambda name: self._matching(name, words))
+        hidden = {} if page.branches else self._index.branches(page.owner)
+
+        def matching(name: str) -> Thread | None:
+            thread = self._readable(name)
+            if thread is None or any(self._has(one, words) for one in (name, *hidden.get(name, ()))):
+                return thread
+            return None
+
+        return self._chosen(page, matching)
 
     def update(
         self,
@@ -144,15 +158,17 @@ class FileThreadStore(ThreadMessages):
             changed = change(copy.deepcopy(before))
             changed = dataclasses.replace(changed, id=thread_id, owner=before.owner, updated_ms=ids.now_ms())
             told = [of_thread("updated", thread_id)]
+            facts = _facts(changed)
+            noted = nullcontext() if facts == _facts(before) else self._index.noting(thread_id, facts)
             if messages is None:
-                with self._telling(*told):
+                with self._telling(*told), noted:
                     self._disk.replace(fd, THREAD_FILE, encode_thread(changed))
             else:
                 message_log.mend(self._disk, fd, thread_id)
                 present = tuple(self.all_messages(thread_id))
                 wanted = messages(present)
                 data = encoded(wanted, thread_id)
-                with self._telling(*told, *message_changes(thread_id, present, wanted)):
+                with self._telling(*told, *message_changes(thread_id, present, wanted)), noted:
                     self._disk.replace_both(fd, (MESSAGES_FILE, data), (THREAD_FILE, encode_thread(changed)))
             return self._read(fd, thread_id)
 
@@ -209,15 +225,16 @@ class FileThreadStore(ThreadMessages):
     def _readable(self, thread_id: str) -> Thread | None:
         return self._listed.get(thread_id, self.get)
 
-    def _matching(self, thread_id: str, words: Words) -> Thread | None:
+    def _has(self, thread_id: str, words: Words) -> bool:
+        """Whether all of the words are in its title and its messages."""
         thread = self._readable(thread_id)
         if thread is None or not words.missing(thread.title):
-            return thread
-        return self._listed.get(thread_id, lambda _: self._with_words(thread, words))
+            return thread is not None
+        return self._listed.get(thread_id, lambda _: self._missing(thread, words)) == frozenset()
 
-    def _with_words(self, thread: Thread, words: Words) -> Thread | None:
+    def _missing(self, thread: Thread, words: Words) -> frozenset[str]:
         with self._folders.opened(thread.id) as fd, message_log.opened(fd, thread.id) as messages:
-            return None if words.missing(thread.title, messages) else thread
+            return words.missing(thread.title, messages)
 
     def _chosen(self, page: Page, load: Callable[[str], Thread | None]) -> Slice[Thread]:
         return cut_in_order(self._found(page, load), page)
@@ -225,18 +242,33 @@ class FileThreadStore(ThreadMessages):
     def _found(self, page: Page, load: Callable[[str], Thread | None]) -> Iterator[Thread]:
         """What ``load`` gives for the threads between the page's cursors."""
         names = self._index.names(page)
-        return (found for name in names if (found := load(name)) is not None and self._is_of(found, page.owner))
+        return (found for name in names if (found := load(name)) is not None and self._belongs(found, page))
 
-    def _is_of(self, thread: Thread, owner: str | None) -> bool:
-        """Whether it is still whose the index says; another program may have written its file anew."""
-        if owner in (None, thread.owner):
-            return True
-        self._index.doubt(thread.id)
-        return False
+    def _belongs(self, thread: Thread, page: Page) -> bool:
+        """Whether the thread is still what the index says; another program may have written its file anew."""
+        root = root_of(thread)
+        is_on = page.owner in (None, thread.owner) and page.family in (None, thread.id, root)
+        is_on = is_on and (page.branches or root is None or not self._index.stands_for(root, page.owner))
+        if not is_on:
+            self._index.doubt(thread.id)
+        return is_on
 
-    def _owner_of(self, thread_id: str) -> str | None:
-        """Whose a thread is, "" for nobody's; None as long as it cannot be read."""
-        return self._listed.get(thread_id, lambda name: self.owner(name) or "")
+    def _facts_of(self, thread_id: str) -> Facts | None:
+        """What a thread's file says; None as long as it cannot be read."""
+        return self._listed.get(thread_id, self._told)
+
+    def _told(self, thread_id: str) -> Facts:
+        with self._folders.opened(thread_id) as fd:
+            data, stat = read_plain(fd, THREAD_FILE, MAX_THREAD_FILE, f"thread {thread_id}")
+        raw = decode_object(data, f"{THREAD_FILE} of thread {thread_id}")
+        facts = Facts(owner_in(raw), root_in(given(raw, "metadata", dict), thread_id))
+        if is_settled(stat):
+            self._owners.put(thread_id, (message_log.signature(stat), facts.owner))
+        return facts
+
+
+def _facts(thread: Thread) -> Facts:
+    return Facts(thread.owner, root_of(thread))
 
 
 def _last(messages: Log) -> Message | None:

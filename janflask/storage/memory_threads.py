@@ -11,7 +11,8 @@ from typing import BinaryIO
 
 from janflask.errors import ConflictError, NotFoundError
 from janflask.files import ids
-from janflask.storage.base import Page, Slice
+from janflask.storage.base import EVERYTHING, Page, Slice
+from janflask.storage.branches import root_of
 from janflask.storage.folders import check_new_id
 from janflask.storage.paging import Key, cut
 from janflask.storage.records import Message, Thread, ThreadFile
@@ -78,17 +79,15 @@ class MemoryThreadStore:
 
     def list(self, page: Page) -> Slice[Thread]:
         with self._lock:
-            return cut(self._keys(page.owner), page, self.get)
+            return cut(self._keys(page), page, self.get)
 
-    def count(self, owner: str | None = None) -> int:
+    def count(self, page: Page = EVERYTHING) -> int:
         with self._lock:
-            return len(self._keys(owner))
+            return len(self._keys(page))
 
     def ids(self, page: Page) -> Iterator[str]:
         with self._lock:
-            found: Sequence[str] = cut(
-                self._keys(page.owner), replace(page, limit=None), lambda thread_id: thread_id
-            ).items
+            found: Sequence[str] = cut(self._keys(page), replace(page, limit=None), lambda thread_id: thread_id).items
         is_backwards = page.before is not None and page.after is None
         return iter(found[::-1] if is_backwards else found)
 
@@ -98,9 +97,7 @@ class MemoryThreadStore:
     def search(self, query: str, page: Page) -> Slice[Thread]:
         words = folded(query).split()
         with self._lock:
-            return cut(
-                self._keys(page.owner), page, lambda key: self.get(key) if self._find(key).matches(words) else None
-            )
+            return cut(self._keys(page), page, lambda key: self.get(key) if self._matches(key, words, page) else None)
 
     def update(
         self,
@@ -171,9 +168,23 @@ class MemoryThreadStore:
             raise NotFoundError(f"thread {thread_id} has no file {name[:200]!r}")
         return io.BytesIO(content)
 
-    def _keys(self, owner: str | None) -> Sequence[Key]:
-        threads = (value.thread for value in self._conversations.values())
-        return sorted((thread.created_ms, thread.id) for thread in threads if owner in (None, thread.owner))
+    def _keys(self, page: Page) -> Sequence[Key]:
+        threads = self._of(page.owner)
+        kept = list(threads.values())
+        if page.family is not None:
+            kept = [thread for thread in kept if page.family in (thread.id, root_of(thread))]
+        if not page.branches:
+            first = {thread.id for thread in threads.values() if root_of(thread) is None}
+            kept = [thread for thread in kept if root_of(thread) not in first]
+        return sorted((thread.created_ms, thread.id) for thread in kept)
+
+    def _of(self, owner: str | None) -> dict[str, Thread]:
+        threads = {name: conversation.thread for name, conversation in self._conversations.items()}
+        return {name: thread for name, thread in threads.items() if owner in (None, thread.owner)}
+
+    def _matches(self, thread_id: str, words: Sequence[str], page: Page) -> bool:
+        hidden = [] if page.branches else [one.id for one in self._of(page.owner).values() if root_of(one) == thread_id]
+        return any(self._find(name).matches(words) for name in (thread_id, *hidden))
 
     def _find(self, thread_id: str) -> _Conversation:
         conversation = self._conversations.get(thread_id)

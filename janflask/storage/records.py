@@ -246,6 +246,16 @@ class CallPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Continued:
+    """The message that a run goes on with, as it was when the run was made; its lengths are in characters."""
+
+    message_id: str
+    created_ms: int
+    text: int
+    reasoning: int = 0  # what was thought before it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A thread that is made to answer: what was asked for, and what came of it.
 
@@ -280,6 +290,7 @@ class Run:
     parallel_tool_calls: bool = True
     metadata: Mapping[str, Any] = field(default_factory=dict)
     ends_with_client: bool = False  # a stream whose client leaves cancels the run
+    continued: Continued | None = None  # its first message is there already, and gets more words
     problem: str | None = None  # why it cannot be carried out, found when it was made in what it takes over
     rounds: tuple[Round, ...] = ()
     started_ms: int | None = None
@@ -296,6 +307,9 @@ class Run:
     cached_tokens: int | None = None
     completion_tokens: int | None = None
     reasoning_tokens: int | None = None
+    timings: Mapping[str, Any] = field(default_factory=dict)  # of all its generations, where they are known
+    first_token_ms: int | None = None  # from when it was made to its first word, thought or call
+    context_tokens: int | None = None  # that the model has in all
     kind: RunKind = RunKind.RUN
     key_id: str | None = None  # of the key that asked for it, and that its tokens count for
     # Of the other kinds:
@@ -307,7 +321,6 @@ class Run:
     refusal: str = ""  # why the answer is not what was asked for
     stop: str | None = None  # the stop string that ended the answer, where that is known
     failure: Mapping[str, Any] = field(default_factory=dict)  # the error that ended it, as processes tell it
-    timings: Mapping[str, Any] = field(default_factory=dict)  # a generation's, where they are known
     truncates: bool = True  # leaves out the oldest turns where not all fit; else it fails
     top_logprobs: int | None = None  # log-probabilities are in its log, with so many of the likeliest tokens
     compact_threshold: int | None = None  # tokens of a prompt above which what is older is summed up first
@@ -343,6 +356,7 @@ class RunDraft:
     response_format: Any = None
     form: Mapping[str, Any] = field(default_factory=dict)
     parallel_tool_calls: bool = True
+    continue_last: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     stream: bool = False

@@ -6,8 +6,8 @@ folder's time of change differs and its names are read again. Our own ids tell t
 thread's ``thread.json`` must be opened for it, once. One that cannot be read, such as a thread that is still being
 copied here, has no place yet; every listing tries again.
 
-Whose a thread is stands in its ``thread.json``. That is read when somebody's own threads are first asked for, and kept
-here; whoever reads a thread that is another's meanwhile says so (``doubt``).
+Whose a thread is stands in its ``thread.json``, and so does the family that it is a branch of. Both are read when a
+list is first cut by one of them, and kept here; whoever reads a thread that says otherwise meanwhile tells (``doubt``).
 """
 
 from __future__ import annotations
@@ -18,23 +18,26 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from janflask.errors import StoreBusyError
 from janflask.files import ids
-from janflask.storage.base import Page
+from janflask.storage.base import EVERYTHING, Page
 from janflask.storage.index_file import IndexFile
 from janflask.storage.paging import time_of_gone
 
 log = logging.getLogger(__name__)
 
-_SCHEMA_VERSION = 3
+_SCHEMA_VERSION = 4
+# ``owner`` is NULL as long as the thread's file was not read, "" for nobody; then ``root`` is NULL for no branch.
 _SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS threads (id TEXT PRIMARY KEY, created INTEGER NOT NULL, owner TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS threads (id TEXT PRIMARY KEY, created INTEGER NOT NULL, owner TEXT, root TEXT) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_time ON threads (created, id);
 CREATE INDEX IF NOT EXISTS by_owner ON threads (owner, created, id);
+CREATE INDEX IF NOT EXISTS by_root ON threads (root) WHERE root IS NOT NULL;
 CREATE TABLE IF NOT EXISTS unread (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS agreed (inode INTEGER, changed INTEGER, links INTEGER, checked INTEGER);
 PRAGMA user_version = {_SCHEMA_VERSION};
@@ -43,18 +46,30 @@ _RACY = 100_000_000  # ns; a folder changed so shortly before we read it may cha
 _TRUSTED_FOR = 600_000_000_000  # ns after which the names are read again in any case
 _TABLES = ("threads", "unread")
 _BATCH = 200  # names fetched at once where all are wanted
-_READ_AT_ONCE = 500  # threads of which the owner is read before it is written down
+_READ_AT_ONCE = 500  # threads of which the file is read before what it says is written down
+# Only what is itself in the list stands for its branches there: so that none of a family is ever out of sight.
+_STANDS_FOR_IT = "first.id = threads.root AND first.root IS NULL AND first.owner IS NOT NULL"
 
-
+_Values = tuple[object, ...]
 _Folder = tuple[int, int, int]  # the threads folder's inode, time of change in ns, and number of links
 _NOTHING: _Folder = -1, -1, -1
+
+
+class Facts(NamedTuple):
+    """What a thread's file says that lists are cut by: whose it is, and the first thread if it is a branch."""
+
+    owner: str | None = None
+    root: str | None = None
+
+
+_NOBODYS = Facts()
 
 
 class ThreadIndex:
     """``file`` is where the index is.
 
-    ``time_of`` tells the creation (ms) of a folder whose name does not, and ``owner_of`` whose a thread is, "" for
-    nobody's; None as long as it cannot be read.
+    ``time_of`` tells the creation (ms) of a folder whose name does not, and ``facts_of`` what a thread's file says;
+    None as long as it cannot be read.
     """
 
     def __init__(
@@ -62,13 +77,13 @@ class ThreadIndex:
         root: Path,
         file: Path,
         time_of: Callable[[str], int | None],
-        owner_of: Callable[[str], str | None],
+        facts_of: Callable[[str], Facts | None],
         timeout: float,
     ) -> None:
         self._root = root
         self._file = IndexFile(file, _SCHEMA, _SCHEMA_VERSION, timeout)
         self._time_of = time_of
-        self._owner_of = owner_of
+        self._facts_of = facts_of
         self._timeout = timeout
         self._lock = threading.RLock()
 
@@ -77,36 +92,52 @@ class ThreadIndex:
 
         Raises InvalidRequestError for a cursor that is no thread's.
         """
-        self._prepare(page.owner)
+        self._prepare(page)
         with self._lock:
             after, before = (self._place(getattr(page, name), name, page.owner) for name in ("after", "before"))
         backwards = page.before is not None and page.after is None
         newest_first = (page.order == "desc") != backwards
         low, high = (before, after) if page.order == "desc" else (after, before)
-        return self._between(low, high, newest_first, page.owner)
+        return self._between(low, high, newest_first, page)
 
-    def count(self, owner: str | None = None) -> int:
-        """How many threads there are, or that owner has; what cannot be read and has a foreign id is none."""
-        self._prepare(owner)
-        where, values = _owned_by(owner)
+    def count(self, page: Page = EVERYTHING) -> int:
+        """How many threads the page is cut from; what cannot be read and has a foreign id is none."""
+        self._prepare(page)
+        where, values = _wanted(page)
         return int(self._rows(f"SELECT count(*) FROM threads WHERE {where}", values)[0][0])  # noqa: S608
 
+    def branches(self, owner: str | None = None) -> Mapping[str, Sequence[str]]:
+        """The branches (of that owner) of each first thread that has some, whether it is there or not."""
+        page = Page(owner=owner, branches=False)
+        self._prepare(page)
+        where, values = _owned_by(page.owner)
+        found: dict[str, list[str]] = defaultdict(list)
+        for root, name in self._rows(f"SELECT root, id FROM threads WHERE root IS NOT NULL AND {where}", values):  # noqa: S608
+            found[root].append(name)
+        return found
+
+    def stands_for(self, root: str, owner: str | None = None) -> bool:
+        """Whether that thread (of that owner) stands for its branches in a list without these."""
+        where, values = _owned_by(owner)
+        query = f"SELECT 1 FROM threads WHERE id = ? AND root IS NULL AND owner IS NOT NULL AND {where}"  # noqa: S608
+        return bool(self._rows(query, (root, *values)))
+
     @contextlib.contextmanager
-    def adding(self, thread_id: str, created_ms: int, owner: str | None = None) -> Iterator[None]:
+    def adding(self, thread_id: str, created_ms: int, facts: Facts = _NOBODYS) -> Iterator[None]:
         """The block makes the thread's folder; no other process of ours changes the threads folder meanwhile."""
-        row = thread_id, created_ms, owner or ""
-        with self._changing(("INSERT OR REPLACE INTO threads VALUES (?, ?, ?)", row)):
+        row = thread_id, created_ms, facts.owner or "", facts.root
+        with self._changing(("INSERT OR REPLACE INTO threads VALUES (?, ?, ?, ?)", row)):
             yield
 
     @contextlib.contextmanager
-    def giving(self, thread_id: str, owner: str | None) -> Iterator[None]:
-        """The block writes down whose the thread is now. An end in the middle of it leaves that to be read again."""
+    def noting(self, thread_id: str, facts: Facts) -> Iterator[None]:
+        """The block writes these into the thread's file. An end in the middle of it leaves them to be read again."""
         self.doubt(thread_id)
         yield
-        self._write("UPDATE threads SET owner = ? WHERE id = ?", [(owner or "", thread_id)])
+        self._write("UPDATE threads SET owner = ?, root = ? WHERE id = ?", [(facts.owner or "", facts.root, thread_id)])
 
     def doubt(self, thread_id: str) -> None:
-        """Whose the thread is has to be read again."""
+        """What the thread's file says has to be read again."""
         self._write("UPDATE threads SET owner = NULL WHERE id = ?", [(thread_id,)])
 
     @contextlib.contextmanager
@@ -118,10 +149,10 @@ class ThreadIndex:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def _between(
-        self, low: tuple[int, str] | None, high: tuple[int, str] | None, newest_first: bool, owner: str | None
+        self, low: tuple[int, str] | None, high: tuple[int, str] | None, newest_first: bool, page: Page
     ) -> Iterator[str]:
         order = "DESC" if newest_first else "ASC"
-        where, values = _owned_by(owner)
+        where, values = _wanted(page)
         query = (
             f"SELECT created, id FROM threads WHERE {where} AND (created, id) > (?, ?) "  # noqa: S608
             f"AND (created, id) < (?, ?) ORDER BY created {order}, id {order} LIMIT {_BATCH}"
@@ -144,7 +175,7 @@ class ThreadIndex:
         rows = self._rows(f"SELECT created FROM threads WHERE {where} AND id = ?", (*values, cursor))  # noqa: S608
         return (rows[0][0] if rows else time_of_gone(cursor, field)), cursor
 
-    def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[Any]:
+    def _rows(self, query: str, values: _Values = ()) -> list[Any]:
         with self._lock:
             try:
                 return self._file.connect().execute(query, values).fetchall()
@@ -153,12 +184,12 @@ class ThreadIndex:
 
     # --- agreeing with the folder -----------------------------------------------------------------------------------
 
-    def _prepare(self, owner: str | None) -> None:
-        """Agrees with the folder, and where it matters whose threads are, with what they say."""
+    def _prepare(self, page: Page) -> None:
+        """Agrees with the folder, and where the page is cut by what threads' files say, with these."""
         with self._lock:
             self._agree_now()
-        if owner is not None:
-            self._find_owners()
+        if page.owner is not None or page.family is not None or not page.branches:
+            self._find_facts()
 
     def _agree_now(self) -> None:
         try:
@@ -169,21 +200,22 @@ class ThreadIndex:
         except sqlite3.Error as error:
             self._refresh(self._file.start_over(error))
 
-    def _find_owners(self) -> None:
+    def _find_facts(self) -> None:
         """Reads those that are not known, and keeps nobody waiting meanwhile: they may be all that there are."""
         query = (
             "SELECT created, id FROM threads WHERE owner IS NULL AND (created, id) > (?, ?) "
             "ORDER BY created, id LIMIT ?"
         )
-        last: tuple[object, ...] = (-1, "")
+        last: _Values = (-1, "")
         while rows := self._rows(query, (*last, _READ_AT_ONCE)):
-            found = [(owner, name) for _, name in rows if (owner := self._owner_of(name)) is not None]
-            # Unless somebody has said meanwhile whose it is now.
-            self._write("UPDATE threads SET owner = ? WHERE id = ? AND owner IS NULL", found)
+            read = ((name, self._facts_of(name)) for _, name in rows)
+            found = [(facts.owner or "", facts.root, name) for name, facts in read if facts is not None]
+            # Unless somebody has said meanwhile what they are now.
+            self._write("UPDATE threads SET owner = ?, root = ? WHERE id = ? AND owner IS NULL", found)
             last = rows[-1]
 
-    def _write(self, statement: str, values: Sequence[tuple[object, ...]]) -> None:
-        """In one step. Whose a thread is stands in its file: that this cannot be written is no failure."""
+    def _write(self, statement: str, values: Sequence[_Values]) -> None:
+        """In one step. What is known of a thread stands in its file: that this cannot be written is no failure."""
         if not values:
             return
         with self._lock:
@@ -216,7 +248,9 @@ class ThreadIndex:
         found = [(name, created) for name in unread if (created := self._time_of(name)) is not None]
         for name, created in found:
             # Unless another process, which removed it meanwhile, has taken it out.
-            db.execute("INSERT OR REPLACE INTO threads SELECT id, ?, NULL FROM unread WHERE id = ?", (created, name))
+            db.execute(
+                "INSERT OR REPLACE INTO threads SELECT id, ?, NULL, NULL FROM unread WHERE id = ?", (created, name)
+            )
             db.execute("DELETE FROM unread WHERE id = ?", (name,))
 
     def _refresh(self, db: sqlite3.Connection) -> sqlite3.Connection:
@@ -236,7 +270,8 @@ class ThreadIndex:
         known = {row[0] for row in db.execute("SELECT id FROM threads")}
         db.executemany("DELETE FROM threads WHERE id = ?", ((name,) for name in known - there))
         new = {name: self._created(name) for name in there - known}
-        db.executemany("INSERT INTO threads VALUES (?, ?, NULL)", (item for item in new.items() if item[1] is not None))
+        placed = ((name, created) for name, created in new.items() if created is not None)
+        db.executemany("INSERT INTO threads VALUES (?, ?, NULL, NULL)", placed)
         db.execute("DELETE FROM unread")
         db.executemany("INSERT INTO unread VALUES (?)", ((name,) for name, created in new.items() if created is None))
         # Read too soon after a change: another in the same tick would not show. Agree on nothing then, and look again.
@@ -261,7 +296,7 @@ class ThreadIndex:
         db.execute("INSERT INTO agreed VALUES (?, ?, ?, ?)", (*folder, time.time_ns()))
 
     @contextlib.contextmanager
-    def _changing(self, *statements: tuple[str, tuple[object, ...]]) -> Iterator[None]:
+    def _changing(self, *statements: tuple[str, _Values]) -> Iterator[None]:
         """The block, and then the statements (with their values) if the block succeeded.
 
         A thread is never refused because of its index: where that cannot be written, or where another program may have
@@ -318,9 +353,22 @@ class ThreadIndex:
                 self._end(db, "ROLLBACK")
 
 
-def _owned_by(owner: str | None) -> tuple[str, tuple[str, ...]]:
-    """The condition of a query, and what it is asked with."""
-    return ("TRUE", ()) if owner is None else ("owner = ?", (owner,))
+def _wanted(page: Page) -> tuple[str, _Values]:
+    """The condition of a query for the threads that the page is cut from, and what it is asked with."""
+    where, values = _owned_by(page.owner)
+    if page.family is not None:
+        where += " AND id IN (SELECT ? UNION ALL SELECT id FROM threads WHERE root = ?)"
+        values += page.family, page.family
+    if not page.branches:
+        same, its = _owned_by(page.owner, "first.")
+        known = f"SELECT 1 FROM threads AS first WHERE {_STANDS_FOR_IT} AND {same}"  # noqa: S608
+        where += f" AND (root IS NULL OR NOT EXISTS ({known}))"
+        values += its
+    return where, values
+
+
+def _owned_by(owner: str | None, table: str = "") -> tuple[str, _Values]:
+    return ("TRUE", ()) if owner is None else (f"{table}owner = ?", (owner,))
 
 
 def _is_one_step(before: _Folder, after: _Folder) -> bool:

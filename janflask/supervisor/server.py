@@ -12,6 +12,7 @@ from janflask.ipc.messages.supervisor import (
     AwaitedModels,
     CancelDownload,
     GetAwaited,
+    GetBudget,
     GetStates,
     StartDownload,
     StartModel,
@@ -37,6 +38,8 @@ def _answer(supervisor: Supervisor, question: Message) -> Iterator[Message | Non
             yield State(supervisor.stop(model_id))
         case GetStates():
             yield States(supervisor.states(), os.getpid())
+        case GetBudget():
+            yield supervisor.budget()
         case GetAwaited():
             yield AwaitedModels(supervisor.awaited())
         case WatchModel(model_id):

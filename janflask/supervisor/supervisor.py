@@ -28,7 +28,7 @@ from janflask.errors import (
     UnavailableError,
 )
 from janflask.ipc.messages.launch import EngineSpec
-from janflask.ipc.messages.supervisor import Awaited
+from janflask.ipc.messages.supervisor import Awaited, Budget
 from janflask.models.catalog import ModelCatalog
 from janflask.models.engine_settings import engine_settings
 from janflask.models.memory_estimate import GIB
@@ -80,6 +80,7 @@ class Supervisor:
         self._downloads = Fetching(settings, self._catalog)
         self._numbers = itertools.count(1)
         limits = machine_memory.limits(settings)
+        self._budget = Budget(limits.total, machine_memory.usable_ram())
         self._demands = Demands(limits.vram > 0, int(settings.kv_ram_gb * GIB))
         budget = MemoryBudget(limits, self._used if settings.admit_by_use else None)
         self._room = Room(budget, self._all, patience)
@@ -135,6 +136,10 @@ class Supervisor:
             return states[card.id]
         status = ModelStatus.DOWNLOADED if card.present else ModelStatus.NOT_DOWNLOADED
         return ModelState(model_id=card.id, status=status)
+
+    def budget(self) -> Budget:
+        """What memory there is for models; it stays the same."""
+        return self._budget
 
     def awaited(self) -> list[Awaited]:
         """The models that have to run before the server is ready, and do not."""

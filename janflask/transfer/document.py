@@ -30,6 +30,7 @@ from janflask.errors import (
     StoreDamagedError,
 )
 from janflask.files import ids
+from janflask.storage import branches
 from janflask.storage.base import Repository
 from janflask.storage.jan import message_from_json, message_to_json, millis, thread_from_json, thread_to_json
 from janflask.storage.records import Message, StoredFile, Thread
@@ -148,7 +149,9 @@ def read(document: Mapping[str, Any], texts: LongTexts, *, max_message: int, max
     _check_references(messages, {file.stored.id for file in files} | missing)
     thread = thread_from_json(raw_thread, raw_thread.get("id") or "", ids.now_ms())
     thread_files = _thread_files(document.get("thread_files") or (), texts, max_file)
-    return PortableThread(replace(thread, owner=None), tuple(messages), files, thread_files)
+    # It comes under a new id: as a branch it would be hidden behind a thread that does not know of it.
+    thread = replace(branches.alone(thread), owner=None)
+    return PortableThread(thread, tuple(messages), files, thread_files)
 
 
 def decoded(content: Content) -> Iterator[bytes]:

@@ -23,7 +23,7 @@ from janflask.errors import (
 )
 from janflask.files import ids
 from janflask.models.json_bodies import is_deeper
-from janflask.storage import odd_values
+from janflask.storage import branches, odd_values
 from janflask.storage.base import FileStore, Repository
 from janflask.storage.file_uploads import CONTENT_FILE, DESCRIPTION_FILE, file_from_json
 from janflask.storage.jan import (
@@ -196,7 +196,8 @@ class Importer:
         def store(new_id: str) -> None:
             with self._repository.files.holding(sorted(held), new_id):
                 contents = [(file, self._file(place)) for file, place in files]
-                self._repository.threads.create(replace(thread, id=new_id), messages, contents)
+                renamed = thread if new_id == name else branches.alone(thread)
+                self._repository.threads.create(replace(renamed, id=new_id), messages, contents)
 
         other_id = ids.new_id(ids.THREAD, thread.created_ms)
         new_id = self._stored(name if is_free else other_id, other_id, store)

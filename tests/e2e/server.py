@@ -19,8 +19,8 @@ import httpx
 import openai
 import psutil
 
+from janflask.downloads.starter import SMOLLM2
 from tests.integration.waiting import free_port
-from tools.starter_model import SMOLLM2
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 60.0  # seconds that anything here may take on a slow and busy machine

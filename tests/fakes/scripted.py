@@ -22,9 +22,11 @@ from janflask.ipc.messages.engine import (
     Embeddings,
     Finished,
     Generate,
+    GetLoad,
     GetMetrics,
     GetSpecials,
     GetStats,
+    Load,
     Metrics,
     Specials,
     Started,
@@ -38,8 +40,10 @@ from janflask.ipc.messages.generation import GenerateRequest, Timings, Usage
 from janflask.ipc.messages.supervisor import (
     Awaited,
     AwaitedModels,
+    Budget,
     CancelDownload,
     GetAwaited,
+    GetBudget,
     GetStates,
     StartDownload,
     StartModel,
@@ -49,7 +53,7 @@ from janflask.ipc.messages.supervisor import (
     WatchModel,
 )
 from janflask.ipc.sockets import SUPERVISOR_SOCKET
-from janflask.models.engine_info import EngineInfo, EngineStats, Knobs
+from janflask.models.engine_info import EngineInfo, EngineStats, Knobs, OpenAnswer
 from janflask.models.latencies import LATENCIES, Counted
 from janflask.models.state import DownloadRequest, DownloadState, ModelState, ModelStatus
 
@@ -213,13 +217,16 @@ class ScriptedEngine(Server):
         self.asked_for_specials = 0
         self.specials = Specials(("<s>", "</s>"), ("<tool_call>", "\n\n"))
         self.refusal: JanflaskError | None = None  # of whatever is to be tokenized or embedded
-        self.is_mute = False  # it says nothing of its metrics
+        self.owed: list[OpenAnswer] = []  # what it says that it has to do
+        self.is_mute = False  # it says nothing of its metrics and of what it has to do
 
     def answer(self, connection: socket.socket, message: Message) -> None:
         if isinstance(message, GetStats):
             connection.sendall(encode(Stats(STATS)))
         elif isinstance(message, GetMetrics) and not self.is_mute:
             connection.sendall(encode(Metrics(STATS, COUNTED, {"stop": 2, "error": 1})))
+        elif isinstance(message, GetLoad) and not self.is_mute:
+            connection.sendall(encode(Load(STATS, self.owed)))
         elif isinstance(message, GetSpecials):
             self.asked_for_specials += 1
             connection.sendall(encode(self.specials))
@@ -303,6 +310,8 @@ class ScriptedSupervisor(Server):
         if isinstance(message, GetStates):
             self.asked += 1
             connection.sendall(encode(States(list(self.states.values()))))
+        elif isinstance(message, GetBudget):
+            connection.sendall(encode(Budget(budget_bytes=3 << 30, total_bytes=4 << 30)))
         elif isinstance(message, GetAwaited):
             connection.sendall(encode(AwaitedModels(self.awaited)))
         elif isinstance(message, StopModel):

@@ -22,16 +22,19 @@ from typing import Any, cast
 import msgspec
 
 from janflask.errors import EngineError
+from janflask.files import ids
 from janflask.inference.deltas import ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from janflask.inference.requests import ChatRequest
 from janflask.inference.waiting import Waiter
 from janflask.runner import execution
 from janflask.runner.live import Change, LiveRun
+from janflask.services.continuing import continued, grown, is_continued
 from janflask.services.replies import run_messages
 from janflask.storage import open_repository
 from janflask.storage.base import Page
+from janflask.storage.items import REASONING
 from janflask.storage.jan import raw_message
-from janflask.storage.records import Run, RunKind, RunStatus
+from janflask.storage.records import Message, Run, RunKind, RunStatus, text_part
 from janflask.storage.run_log import (
     LifecycleEvent,
     LogEvent,
@@ -134,9 +137,30 @@ def fill(folder: Path, kind: str) -> None:
     world = World(folder)
     thread_id = world.thread("hi")
     run = world.run(thread_id, lasts=3600, **(answer(thread_id) if kind in ANSWERS else {}))  # for all of its deaths
+    if kind in CONTINUED:
+        broken_off = begun_before(thread_id, ids.new_id(ids.MESSAGE), run.created_ms)
+        world.repository.threads.append(thread_id, [broken_off])
+        run = world.repository.runs.update(
+            thread_id, run.id, lambda run: replace(run, message_id=broken_off.id, continued=continued(broken_off))
+        )
     world.repository.runs.update(run.thread_id, run.id, change)
     if old:
         world.log(run).write_text("".join(json.dumps(piece) + "\n" for piece in old))
+
+
+def begun_before(thread_id: str, message_id: str, created_ms: int) -> Message:
+    """An answer that broke off."""
+    return Message(
+        id=message_id,
+        thread_id=thread_id,
+        created_ms=created_ms,
+        role="assistant",
+        content=(text_part("Well, "),),
+        run_id="run_before",
+        status="incomplete",
+        metadata={"mine": 1},
+        extra={REASONING: "So"},
+    )
 
 
 def as_it_is(run: Run) -> Run:
@@ -179,11 +203,16 @@ KINDS: dict[str, Kind] = {
     "an answer that is cancelled": (as_it_is, [], left),
     "an answer that fails before its first word": (as_it_is, [], lambda world, run: failing(EngineError("no luck"))),
     "an answer that is cancelled before it begins": (cancelling, [], lambda world, run: thinking),
+    "goes on with a message": (as_it_is, [], lambda world, run: thinking),
+    "goes on with a message, in rounds": (with_functions, [], lambda world, run: in_rounds),
+    "goes on with a message, cancelled": (as_it_is, [], left),
+    "goes on with a message, and fails": (as_it_is, [], lambda world, run: failing(EngineError("out of luck"))),
     "begun by an earlier version": (replying, ["The ", "sea"], lambda world, run: saying(" is", " wide")),
 }
 
 
 ANSWERS = frozenset(kind for kind in KINDS if kind.startswith("an answer"))
+CONTINUED = frozenset(kind for kind in KINDS if kind.startswith("goes on"))
 
 
 def tell_everything(pipe: socket.socket) -> None:
@@ -238,14 +267,17 @@ def check(folder: Path, told: list[LogEvent]) -> None:
     assert data.startswith(b'"') or data == encode_events(after), "every line is an event of its own"
     stored = list(world.repository.threads.all_messages(run.thread_id))
     brought = [message.id for message in stored if not message.run_id][1:]
-    messages = [message for message in stored if message.run_id]
+    messages = [message for message in stored if message.run_id == run.id]
     assert list(final.input_ids) == brought, f"{final.input_ids}, and the thread has {brought}"
     assert len(brought) == (2 if run.kind is RunKind.RESPONSE and messages else 0)
     assert len(final.input) == (2 if run.kind is RunKind.RESPONSE and not messages else 0)
     newest = of_round(after, len(final.rounds))
     text, reasoning = "".join(texts_of(newest)), reasoning_of(newest)
     is_nothing = run.kind is RunKind.RESPONSE and not messages and not text and not reasoning
-    assert is_nothing or messages == run_messages(final, text, reasoning)
+    assert is_nothing or messages == [as_stored(final, reply) for reply in run_messages(final, text, reasoning)]
+    if run.continued is not None:
+        assert [message.id for message in stored].count(run.continued.message_id) == 1
+        assert text.startswith("Well, ") or final.rounds or not messages
     for number, past in enumerate(final.rounds):
         said = of_round(after, number)
         assert ("".join(texts_of(said)), reasoning_of(said)) == (past.text, past.reasoning)
@@ -253,6 +285,13 @@ def check(folder: Path, told: list[LogEvent]) -> None:
     world.new_runner()
     assert list(watch(world.runner, run)) == [final, (1, after)]
     world.runner.close()
+
+
+def as_stored(run: Run, reply: Message) -> Message:
+    """A reply, which may go on with a message that was there."""
+    if not is_continued(run, reply.id):
+        return reply
+    return grown(begun_before(reply.thread_id, reply.id, reply.created_ms), reply, run)
 
 
 def due(events: Iterable[LogEvent]) -> list[tuple[Any, ...]]:

@@ -24,10 +24,11 @@ from janflask.ipc.clients.engine import (
     engine_stats,
     engine_text,
     engine_tokens,
+    engines_loads,
     open_generation,
 )
 from janflask.ipc.frames import Message
-from janflask.ipc.messages.engine import Chunk, Done, Echo, Finished, Specials, Started, Tokenize, Tokens
+from janflask.ipc.messages.engine import Chunk, Done, Echo, Finished, Load, Specials, Started, Tokenize, Tokens
 from janflask.ipc.messages.generation import GenerateRequest
 from janflask.models.engine_info import EngineStats
 from janflask.models.sampling import SamplingParams
@@ -297,6 +298,9 @@ def test_a_waiting_request_is_cancelled_too(engine):
     running = [open_generation(engine.path, greedy(f"{i} runs", max_tokens=3)) for i in range(2)]
     waiting = open_generation(engine.path, greedy("waits", max_tokens=3))
     engine.wait_for(lambda: sum(c.unfinished for c in engine.server._connections) == 3, "queueing")
+    load = engines_loads({"tiny": engine.path}, LIMIT)["tiny"]
+    assert isinstance(load, Load), "it answers while the loop computes"
+    assert len(load.answers) <= 3
     waiting.close()
     engine.context.gate.set()
     for generation in running:

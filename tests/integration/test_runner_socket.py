@@ -68,9 +68,11 @@ def test_a_run_that_hangs_is_cancelled_from_elsewhere() -> None:
     with serving(world) as client:
         client.begin(run.thread_id, run.id, LIMIT)
         world.saying(run, "x")
+        assert client.open_runs(LIMIT).runs == [(run.thread_id, run.id)]
         assert client.cancel(run.thread_id, run.id, LIMIT).status is RunStatus.CANCELLING
         assert all_news(client, run.thread_id, run.id)[-1] is not None
         assert world.repository.runs.get(run.thread_id, run.id).status is RunStatus.CANCELLED
+        assert client.open_runs(LIMIT).runs == []
         with pytest.raises(JanflaskError, match="Cannot cancel") as caught:
             client.cancel(run.thread_id, run.id, LIMIT)
         assert caught.value.status == 400

@@ -29,6 +29,12 @@ def test_three_hundred_rounds_of_sigkill(tmp_path: Path) -> None:
     assert said["read"] > ROUNDS, "the readers did read"
 
 
+def test_a_branch_of_a_long_thread_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    said = run_program("branch_deaths", tmp_path)
+    assert said["deaths"] >= 10, said
+    assert 0 < said["there"] < said["deaths"], said
+
+
 def test_death_at_every_system_call(tmp_path: Path) -> None:
     said = run_program("store_deaths", tmp_path)
     assert set(said) == set(OPERATIONS)

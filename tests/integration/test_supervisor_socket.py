@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
+import psutil
 import pytest
 
 from janflask.errors import (
@@ -40,6 +41,14 @@ def test_questions_over_the_socket(world: World) -> None:
             "bad": ModelStatus.FAILED,
         }
         assert client.stop("m", LIMIT).status is ModelStatus.STOPPED
+
+
+def test_it_tells_what_memory_there_is(world: World) -> None:
+    world.model("m")
+    with serving(world.supervisor(JANFLASK_MEMORY_BUDGET_GB="0.5"), world.runtime_dir) as client:
+        told = client.budget(LIMIT)
+    assert told.budget_bytes == 1 << 29
+    assert 0 < told.total_bytes <= psutil.virtual_memory().total
 
 
 @pytest.mark.parametrize(

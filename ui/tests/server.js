@@ -11,7 +11,7 @@ import path from "node:path";
 
 const ROOT = path.resolve(import.meta.dirname, "../..");
 const PYTHON = process.env.PYTHON ?? path.join(ROOT, ".venv/bin/python");
-const MODELS = process.env.JANFLASK_TEST_MODELS ?? path.join(ROOT, "data/models");
+export const MODELS = process.env.JANFLASK_TEST_MODELS ?? path.join(ROOT, "data/models");
 const LIMIT = 60_000;
 
 export const REAL = "smollm2-135m-instruct";
@@ -37,8 +37,11 @@ export async function freePort() {
 }
 
 export class Server {
-  /** `models`: those of the data folder; `settings`: JANFLASK_* without the prefix. */
-  static async start({ models = [REAL, SCRIPTED], settings = {} } = {}) {
+  /**
+   * `models`: those of the data folder; `settings`: JANFLASK_* without the prefix; `kind`: what the scripted model runs on
+   * (one that the server knows may be asked to go on where an answer broke off).
+   */
+  static async start({ models = [REAL, SCRIPTED], settings = {}, kind = "openai" } = {}) {
     const server = new Server();
     server.folder = await mkdtemp(path.join(os.tmpdir(), "janflask-page-"));
     server.dataDir = path.join(server.folder, "data");
@@ -46,6 +49,7 @@ export class Server {
     server.port = await freePort();
     server.url = `http://127.0.0.1:${server.port}/`;
     server.settings = settings;
+    server.kind = kind;
     await mkdir(path.join(server.dataDir, "models"), { recursive: true });
     for (const model of models) await server.#add(model);
     await server.begin();
@@ -56,7 +60,7 @@ export class Server {
     const folder = path.join(this.dataDir, "models", model);
     if (model === SCRIPTED) {
       await mkdir(folder);
-      const upstream = { base_urls: [this.script.url], model: "script", ctx_len: 32768 };
+      const upstream = { base_urls: [this.script.url], kind: this.kind, model: "script", ctx_len: 32768 };
       await writeFile(path.join(folder, "model.json"), JSON.stringify({ id: model, name: "Scripted", upstream }));
       return;
     }
@@ -119,6 +123,7 @@ export class Server {
 /** An OpenAI-compatible server that says what it is told to. */
 export class Script {
   asked = [];
+  refusal = null;
   /** What the next answers are: lists of deltas; a number is a pause in milliseconds. The last one stays. */
   answers = [["It is ", "written."]];
 
@@ -131,18 +136,32 @@ export class Script {
     return script;
   }
 
-  /** The next answer: strings are text, numbers pauses (ms), objects deltas as OpenAI's (`{reasoning_content: ...}`). */
+  /**
+   * The next answer: strings are text, numbers pauses (ms), promises are waited for, objects are deltas as OpenAI's
+   * (`{reasoning_content: ...}`).
+   */
   says(...parts) {
     this.answers.unshift(parts);
     this.answers.length = Math.min(this.answers.length, 1);
+  }
+
+  /** The next request is refused, with this message. */
+  refuses(status, message) {
+    this.refusal = { status, error: { message, type: "invalid_request_error", code: null, param: null } };
   }
 
   async #answer(request, response) {
     if (request.method === "GET") return json(response, { object: "list", data: [{ id: "script", object: "model" }] });
     let text = "";
     for await (const part of request) text += part;
+    if (!request.url.endsWith("/chat/completions")) return response.writeHead(404).end();
     const body = JSON.parse(text);
     this.asked.push(body);
+    if (this.refusal) {
+      const { status, error } = this.refusal;
+      this.refusal = null;
+      return json(response, { error }, status);
+    }
     const parts = this.answers.length > 1 ? this.answers.shift() : this.answers[0];
     response.writeHead(200, { "Content-Type": "text/event-stream" });
     const send = (delta, finish_reason = null) =>
@@ -151,6 +170,7 @@ export class Script {
     let pieces = 0;
     for (const part of parts) {
       if (typeof part === "number") await new Promise((resolve) => setTimeout(resolve, part));
+      else if (part instanceof Promise) await part;
       else {
         pieces += 1;
         send(typeof part === "string" ? { content: part } : part);
@@ -172,8 +192,8 @@ export class Script {
 
 const CHUNK = { id: "chatcmpl-1", object: "chat.completion.chunk", created: 1, model: "script" };
 
-function json(response, content) {
-  response.writeHead(200, { "Content-Type": "application/json" });
+function json(response, content, status = 200) {
+  response.writeHead(status, { "Content-Type": "application/json" });
   response.end(JSON.stringify(content));
 }
 

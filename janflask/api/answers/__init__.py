@@ -29,6 +29,7 @@
     and whenever
 ``run_objects``: Runs as the API shows them, in the shape of OpenAI's
 ``run_stream``: A run's events as server-sent events, from the start or from where a client was cut off
+``server_object``: The server as the API shows it: what is going on in it at one moment
 ``step_objects``: The steps of runs as the API shows them, in the shape of OpenAI's: the making of messages, and calls
 ``stored_chats``: Stored chats as the API shows them, and their streams
 ``thread_objects``: Threads and messages as the API shows them

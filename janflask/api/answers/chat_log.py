@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
+from janflask.api.answers.run_objects import timings_of
 from janflask.errors import EngineError, JanflaskError, ModelStoppedError, TimeoutExceededError
 from janflask.inference.deltas import (
     Delta,
@@ -42,8 +43,6 @@ _REPLYING = "message.in_progress"  # the backend has taken the request
 _NO_TIMINGS = Timings(cache_n=0, prompt_n=0, prompt_ms=0, predicted_n=0, predicted_ms=0, queue_ms=0)
 _ERRORS = range(400, 600)  # HTTP statuses
 _UNKNOWN = -1  # the id of a token: a log does not tell it
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +134,7 @@ def _ending(run: Run) -> list[Event]:
 
 def error_of(run: Run) -> JanflaskError:
     """What ended a run that has no answer."""
-    reply = _understood(run.failure, ErrorReply)
+    reply = _failure(run)
     if reply is not None and reply.status in _ERRORS:
         error = reply.to_error()
         error.param = "messages" if error.param == "input" else error.param  # a response's name for them
@@ -163,16 +162,16 @@ def _usage(run: Run) -> Usage:
 
 def is_timed(run: Run) -> bool:
     """Whether it is known where its time went."""
-    return _understood(run.timings, Timings) is not None
+    return timings_of(run) is not None
 
 
 def _timings(run: Run) -> Timings:
-    return _understood(run.timings, Timings) or _NO_TIMINGS
+    return timings_of(run) or _NO_TIMINGS
 
 
-def _understood(raw: Mapping[str, Any], kind: type[T]) -> T | None:
+def _failure(run: Run) -> ErrorReply | None:
     """None for what is missing, and for what a hand has made of it: the answer can be told without."""
     try:
-        return msgspec.convert(raw, kind)
+        return msgspec.convert(run.failure, ErrorReply)
     except msgspec.ValidationError:
         return None

@@ -38,7 +38,7 @@ def single_model(model: Model) -> dict[str, Any]:
         **common,
         "state": ONE_STATE[model.state.status],
         "metadata": common["metadata"] if info is None else {**common["metadata"], **_metadata(info)},
-        "runtime": None if info is None else _runtime(info, model.state),
+        "runtime": None if info is None else runtime(info, model.state),
         "stats": None if model.stats is None else asdict(model.stats),
     }
 
@@ -107,7 +107,8 @@ def _metadata(info: EngineInfo) -> dict[str, Any]:
     }
 
 
-def _runtime(info: EngineInfo, state: ModelState) -> dict[str, Any]:
+def runtime(info: EngineInfo, state: ModelState) -> dict[str, Any]:
+    """How a model runs."""
     return {
         "ctx_len": info.ctx_len,
         "n_parallel": info.n_parallel,

@@ -24,10 +24,10 @@ from janflask.storage.run_log import WAITING, LifecycleEvent, ToolCallEvent
 Data = dict[str, Any]
 
 
-def lifecycle_data(run: Run, event: LifecycleEvent, texts: list[str]) -> Data | None:
+def lifecycle_data(run: Run, event: LifecycleEvent, texts: list[str], thoughts: list[str]) -> Data | None:
     """The data of an event of ``run``, which has come at least so far.
 
-    ``texts`` are what the event's round had said before. None for an event that is not known.
+    ``texts`` and ``thoughts`` are what the event's round had said before. None for an event that is not known.
     """
     name = event.event
     if name == WAITING and event.round >= len(run.rounds):
@@ -40,7 +40,7 @@ def lifecycle_data(run: Run, event: LifecycleEvent, texts: list[str]) -> Data | 
         step = _step(run, past, event.calls)
         return begun_step(step) if change in _BEGINNINGS else step
     if kind == "message" and change in _MESSAGES:
-        return _message(run, past, "".join(texts), is_begun=change in _BEGINNINGS)
+        return _message(run, past, "".join(texts), "".join(thoughts), is_begun=change in _BEGINNINGS)
     return None
 
 
@@ -70,9 +70,9 @@ def _step(run: Run, past: Round | None, calls: bool) -> Step:
     return calls_step(run, past) if calls else round_message_step(run, past)
 
 
-def _message(run: Run, past: Round | None, text: str, *, is_begun: bool) -> Data:
+def _message(run: Run, past: Round | None, text: str, thought: str, *, is_begun: bool) -> Data:
     if not is_begun:
-        return message_object(reply_message(run, text) if past is None else round_message(run, past))
+        return message_object(reply_message(run, text, thought) if past is None else round_message(run, past))
     begun = run if past is None else replace(run, message_id=past.message_id, replied_ms=past.replied_ms)
     return {**message_object(reply_message(_under_way(begun, RunStatus.IN_PROGRESS), "")), "content": []}
 
@@ -97,6 +97,7 @@ def _at_first(run: Run) -> Run:
         prompt_tokens=None,
         cached_tokens=None,
         completion_tokens=None,
+        timings={},
     )
 
 

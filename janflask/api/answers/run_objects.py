@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
+from janflask.ipc.messages.generation import Timings
 from janflask.storage.records import Run, RunStatus
 from janflask.storage.rounds import Call
 
@@ -33,6 +36,7 @@ def run_object(run: Run) -> dict[str, Any]:
         "tools": run.tools,
         "metadata": run.metadata,
         "usage": _usage(run),
+        "timings": _timings(run),
         "temperature": run.temperature,
         "top_p": run.top_p,
         "max_prompt_tokens": run.max_prompt_tokens,
@@ -66,6 +70,32 @@ def _usage(run: Run) -> dict[str, Any] | None:
     if run.prompt_tokens is None or run.completion_tokens is None:
         return None
     return usage_object(run.prompt_tokens, run.completion_tokens, run.cached_tokens or 0)
+
+
+def timings_of(run: Run) -> Timings | None:
+    """Where its time went; None where nobody knows, or a hand has made something else of it."""
+    try:
+        return msgspec.convert(run.timings, Timings)
+    except msgspec.ValidationError:
+        return None
+
+
+def _timings(run: Run) -> dict[str, Any] | None:
+    """Of all its rounds together; null before the first has ended."""
+    spent = timings_of(run)
+    if spent is None:
+        return None
+    cached = sum(past.cached_tokens for past in run.rounds) if run.cached_tokens is None else run.cached_tokens
+    return {
+        "queue_ms": round(spent.queue_ms, 3),
+        "prompt_ms": round(spent.prompt_ms, 3),
+        "prompt_per_second": round(spent.prompt_per_second, 3),
+        "predicted_ms": round(spent.predicted_ms, 3),
+        "predicted_per_second": round(spent.predicted_per_second, 3),
+        "time_to_first_token_ms": run.first_token_ms,
+        "cached_tokens": cached,
+        "context_tokens": run.context_tokens,
+    }
 
 
 def usage_object(prompt: int, completion: int, cached: int) -> dict[str, Any]:

@@ -15,16 +15,14 @@ from janflask.services.run_changes import Change, Changes
 DONE = b"event: done\ndata: [DONE]\n\n"
 
 
-def run_stream(changes: Changes, after: int = 0, first_round: int = 0) -> Response:
-    """The events behind number ``after`` and of the rounds from ``first_round`` on, and ``done`` at the end.
+def run_stream(changes: Changes, writer: RunEventWriter) -> Response:
+    """The events that ``writer`` tells, and ``done`` at the end.
 
     The first change is waited for here: what is wrong from the start is raised and becomes a true HTTP status. An
     `error` has no number: it is not the run's but this stream's, and a client that comes back goes on where it was.
     """
     first = next(changes)
-    return event_stream(
-        _lines(chain([first], changes), RunEventWriter(after, first_round)), changes.close, error_name=b"error"
-    )
+    return event_stream(_lines(chain([first], changes), writer), changes.close, error_name=b"error")
 
 
 def _lines(changes: Iterator[Change], writer: RunEventWriter) -> Iterator[bytes]:

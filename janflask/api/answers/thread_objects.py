@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from janflask.services.threads import ThreadView
-from janflask.storage.items import CALL_ID, CALLS
+from janflask.storage.items import CALL_ID, CALLS, REASONING
 from janflask.storage.records import Message, Thread, ThreadAssistant
+from janflask.storage.rounds import FIELD, read_kept
 
 
 def thread_object(thread: Thread) -> dict[str, Any]:
@@ -64,15 +67,27 @@ def message_object(message: Message) -> dict[str, Any]:
         "completed_at": _seconds(message.completed_ms),
         "incomplete_at": _seconds(message.incomplete_ms),
         "metadata": message.metadata,
-        **_calls(message),
+        **_beside_words(message),
     }
 
 
-def _calls(message: Message) -> dict[str, Any]:
-    """What the message wants called, or which call it is the output of, where there is such a thing."""
-    calls, answered = message.extra.get(CALLS), message.extra.get(CALL_ID)
-    told = {CALLS: calls} if isinstance(calls, list | tuple) and calls else {}
+def _beside_words(message: Message) -> dict[str, Any]:
+    """What was thought and called before it, what it wants called, which call it answers, where there is any."""
+    thought, calls, answered = (message.extra.get(name) for name in (REASONING, CALLS, CALL_ID))
+    told: dict[str, Any] = {REASONING: thought} if isinstance(thought, str) and thought else {}
+    if rounds := _rounds(message):
+        told[FIELD] = rounds
+    if isinstance(calls, list | tuple) and calls:
+        told[CALLS] = calls
     return {**told, CALL_ID: answered} if isinstance(answered, str) else told
+
+
+def _rounds(message: Message) -> list[dict[str, Any]]:
+    """The calls before it with their outputs; of those that nobody can read none."""
+    try:
+        return [msgspec.to_builtins(item) for item in read_kept(message.extra)]
+    except ValueError:
+        return []
 
 
 def message_file_object(message: Message, file_id: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@
 ``models``: Examples of models for the OpenAPI document, as in ``examples``
 ``responses``: Examples of responses for the OpenAPI document
 ``runs``: Examples of runs for the OpenAPI document
+``server``: The server, as it is looked at
 ``store``: Examples of assistants and files for the OpenAPI document
 ``stored_chats``: Examples of stored chats for the OpenAPI document
 """

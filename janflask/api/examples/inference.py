@@ -222,6 +222,13 @@ _LISTED_THREAD: dict[str, Any] = {
 THREAD_LIST = [_LISTED_THREAD]
 THREAD: dict[str, Any] = {**_LISTED_THREAD, "messages": [MESSAGE_ID]}
 WHOLE_THREAD: dict[str, Any] = {**_LISTED_THREAD, "messages": [MESSAGE]}
+THREAD_BRANCH_REQUEST = {"before": MESSAGE_ID}
+THREAD_BRANCH: dict[str, Any] = {
+    **_LISTED_THREAD,
+    "id": "thread_abc456",
+    "metadata": {"topic": "AI", "branch_root": THREAD_ID, "branch_parent": THREAD_ID, "branch_after": ""},
+    "messages": [],
+}
 THREAD_DELETED = {"id": THREAD_ID, "object": "thread.deleted", "deleted": True}
 ARCHIVE = "PK..."
 THREAD_DOCUMENT: dict[str, Any] = {

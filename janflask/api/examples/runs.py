@@ -42,6 +42,16 @@ RUN: dict[str, Any] = {
         "total_tokens": 73,
         "prompt_token_details": {"cached_tokens": 0},
     },
+    "timings": {
+        "queue_ms": 0.412,
+        "prompt_ms": 61.2,
+        "prompt_per_second": 506.536,
+        "predicted_ms": 420.0,
+        "predicted_per_second": 100.0,
+        "time_to_first_token_ms": 74,
+        "cached_tokens": 0,
+        "context_tokens": 8192,
+    },
     "temperature": 0.2,
     "top_p": None,
     "max_prompt_tokens": None,
@@ -58,6 +68,7 @@ QUEUED_RUN: dict[str, Any] = RUN | {
     "expires_at": CREATED + 600,
     "completed_at": None,
     "usage": None,
+    "timings": None,
     "tools": [
         {
             "type": "function",

@@ -14,8 +14,9 @@ from hashlib import sha256
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from flask import Blueprint, Response, request, send_from_directory
+from flask import Blueprint, Response, redirect, request, send_from_directory
 from werkzeug.exceptions import NotFound
+from werkzeug.wrappers import Response as BaseResponse
 
 from janflask.api.plumbing import access, guards
 
@@ -44,8 +45,10 @@ class _File:
 
 @blp.get("/")
 @access.is_open
-def home() -> Response:
+def home() -> BaseResponse:
     """The page. Who asks for the head alone wants to know whether somebody is here."""
+    if not request.environ.get("PATH_INFO"):  # below a proxy's path, which its files are relative to
+        return redirect(f"{request.root_path}/", 308)
     response = _answer(_INDEX, _AGAIN)
     response.headers[guards.POLICY] = guards.PAGE
     return response

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Response, request
 
 from janflask.access.scopes import Scope
+from janflask.api.answers.run_events import RunEventWriter
 from janflask.api.answers.run_objects import run_object
 from janflask.api.answers.run_stream import run_stream
 from janflask.api.answers.step_objects import steps_of
@@ -21,7 +22,13 @@ from janflask.api.plumbing.sse import last_event
 from janflask.errors import NotFoundError
 from janflask.schemas.objects import PageQuerySchema
 from janflask.schemas.run_answers import RunListSchema, RunObjectSchema, StepListSchema, StepObjectSchema
-from janflask.schemas.runs import NewRunSchema, NewThreadAndRunSchema, RunChangesSchema, ToolOutputsSchema
+from janflask.schemas.runs import (
+    NewRunSchema,
+    NewThreadAndRunSchema,
+    RunChangesSchema,
+    RunEventsQuerySchema,
+    ToolOutputsSchema,
+)
 from janflask.services.paging import page
 from janflask.storage.paging import cut
 from janflask.storage.records import Run, RunDraft
@@ -92,6 +99,9 @@ def create_run(body: RunDraft, thread_id: str) -> Response:
     its assistant's. The run itself may say the latter in any field that a chat has for it (`json_schema`, `grammar`,
     `regex`, `structured_outputs`, `guided_*`): then `form` shows that field.
 
+    With `continue_last` the reply goes on where the last message ends, an assistant's: the new words become part
+    of that message.
+
     When the model calls functions the run `requires_action`, and the stream ends: submitToolOutputs has it go on.
 
     What the model could not be shown (a picture, a file attached), and what cannot be had (other tools than functions),
@@ -153,6 +163,7 @@ def cancel_run(thread_id: str, run_id: str) -> Response:
 
 @blp.route("/<thread_id>/runs/<run_id>/events", methods=["GET"], parameters=[_THREAD, _RUN, _LAST_EVENT])
 @blp.doc(operationId="watchRun")
+@blp.arguments(RunEventsQuerySchema, location="query")
 @blp.response(
     200,
     _EVENTS,
@@ -161,16 +172,20 @@ def cancel_run(thread_id: str, run_id: str) -> Response:
     example=examples_runs.STREAM,
 )
 @blp.refuses(400, 404, 500, 503)
-def watch_run(thread_id: str, run_id: str) -> Response:
+def watch_run(query: dict[str, Any], thread_id: str, run_id: str) -> Response:
     """Watch run
 
     Gives a run's events, all from the start or those behind `Last-Event-ID`, and then what comes: a client that was cut
     off goes on where it was. Runs that have ended can be watched too, until the thread has its next one. The stream
     ends where the run does, or where it `requires_action`.
+
+    With `reasoning` what the model thinks comes as `thread.message.reasoning.delta`, whose data is
+    `{"id": MESSAGE, "object": "thread.message.reasoning.delta", "delta": {"reasoning": "..."}}`.
     """
     after = last_event(request.headers.get("Last-Event-ID")) or 0
-    changes = services().runs.watch(thread_id, run_id, waiter(), services().settings.keepalive)
-    return run_stream(changes, after)
+    every = query["every"]
+    changes = services().runs.watch(thread_id, run_id, waiter(), services().settings.keepalive, every)
+    return run_stream(changes, RunEventWriter(after, thoughts=query["reasoning"], joins=every > 0))
 
 
 @blp.route("/<thread_id>/runs/<run_id>/submit_tool_outputs", methods=["POST"], parameters=[_THREAD, _RUN])
@@ -229,4 +244,4 @@ def _answer(run: Run, *, is_stream: bool) -> Response:
     if not is_stream:
         return json_response(run_object(run))
     changes = services().runs.follow(run, waiter(), services().settings.keepalive)
-    return run_stream(changes, first_round=len(run.rounds))
+    return run_stream(changes, RunEventWriter(0, len(run.rounds)))

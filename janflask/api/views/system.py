@@ -10,13 +10,16 @@ from flask import Response
 from janflask import __version__
 from janflask.access.caller import STRANGER
 from janflask.access.scopes import Scope
+from janflask.api.answers.server_object import server_object
 from janflask.api.examples import inference as examples
+from janflask.api.examples import server as server_examples
 from janflask.api.plumbing import access
 from janflask.api.plumbing.blueprint import RETRY_AFTER_HEADER, Blueprint
 from janflask.api.plumbing.context import services
 from janflask.api.plumbing.errors import RETRY_AFTER
 from janflask.api.plumbing.response import json_response
 from janflask.schemas.answers import HealthSchema, LivenessSchema, ReadinessSchema
+from janflask.schemas.server_answers import ServerSchema
 
 blp = Blueprint("Server", __name__, description="The server itself.")
 
@@ -79,6 +82,21 @@ def ready() -> Response:
     if not found.is_ready:
         response.headers["Retry-After"] = str(RETRY_AFTER)
     return response
+
+
+@blp.route("/v1/server", methods=["GET"])
+@access.needs(Scope.ADMIN)
+@blp.doc(operationId="getServer")
+@blp.response(200, ServerSchema, description="The server now.", example=server_examples.SERVER)
+@blp.refuses()
+def server() -> Response:
+    """Tell what is going on
+
+    For whoever looks at the server, as its page does once a second: models, the answers that their engines owe, memory,
+    processes. Ids and numbers only: of what is asked and answered it tells nothing. What does not answer within half a
+    second is left out, and named in `missing`. Requests that an upstream answers are not among `requests`.
+    """
+    return json_response(server_object(services().observer.look(), __version__))
 
 
 @blp.route("/metrics", methods=["GET"])

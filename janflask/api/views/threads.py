@@ -19,7 +19,7 @@ from janflask.api.answers.thread_objects import (
 from janflask.api.examples import inference as examples
 from janflask.api.plumbing.blueprint import Blueprint, links, path_id
 from janflask.api.plumbing.context import services
-from janflask.api.plumbing.response import json_response, streamed_list
+from janflask.api.plumbing.response import json_response, streamed_list, validated
 from janflask.schemas.thread_answers import (
     ListedThreadSchema,
     ThreadDeletedSchema,
@@ -29,6 +29,7 @@ from janflask.schemas.thread_answers import (
 from janflask.schemas.threads import (
     NewThreadSchema,
     ThreadAssistantChangesSchema,
+    ThreadBranchSchema,
     ThreadChangesSchema,
     ThreadListQuerySchema,
 )
@@ -77,7 +78,7 @@ def create_thread(body: ThreadDraft) -> Response:
 
 
 @blp.route("", methods=["GET"])
-@blp.doc(operationId="listThreads")
+@blp.doc(operationId="listThreads", responses={304: {"description": "It is what `If-None-Match` names."}})
 @blp.arguments(ThreadListQuerySchema, location="query")
 @blp.response(
     200,
@@ -91,7 +92,8 @@ def list_threads(query: dict[str, Any]) -> Response:
     """List threads
 
     Gives the threads, the newest first: all of them, or with `limit` a page. The list is bare, as Jan has it; the
-    header `X-Pagination` tells about the page.
+    header `X-Pagination` tells about the page. A page has an `ETag`, and `If-None-Match` with it is answered with 304
+    as long as nothing that the page shows has changed.
     """
     words, wanted, threads = query.pop("q").strip(), page(**query), services().threads
     if not words and wanted == _ALL:
@@ -100,13 +102,13 @@ def list_threads(query: dict[str, Any]) -> Response:
     data = [thread_object(thread) for thread in found.items]
     about = {"limit": wanted.limit, **pagination(data, found.has_more)}
     response = json_response(data)
-    response.headers[PAGINATION_HEADER] = _header(about if words else {"total": threads.count(), **about})
-    return response
+    response.headers[PAGINATION_HEADER] = _header(about if words else {"total": threads.count(wanted), **about})
+    return validated(response)
 
 
 def _all_threads() -> Response:
     threads = services().threads
-    total, items = threads.count(), map(thread_object, threads.all())
+    total, items = threads.count(_ALL), map(thread_object, threads.all())
     first = next(items, None)
     start = [] if first is None else [first]
     response = streamed_list(chain(start, items))
@@ -160,6 +162,23 @@ def modify_thread(body: ThreadDraft, thread_id: str) -> Response:
     as it was got, changed here and there, is a good body: what cannot be changed is ignored.
     """
     return json_response(single_thread(services().threads.modify(thread_id, body)))
+
+
+@blp.route("/<thread_id>/branch", methods=["POST"], parameters=[_THREAD])
+@blp.doc(operationId="branchThread", responses={200: {"links": _LINKS}})
+@blp.arguments(ThreadBranchSchema, required=False, example=examples.THREAD_BRANCH_REQUEST)
+@blp.response(200, ThreadObjectSchema, description="The new thread.", example=examples.THREAD_BRANCH)
+@blp.refuses(400, 404, 413, 415, 500, 503, 507)
+def branch_thread(body: dict[str, Any], thread_id: str) -> Response:
+    """Branch thread
+
+    Makes a new thread that begins as this one does: with its messages (all, or those before one of them), which keep
+    their ids, its own files, and whatever decides how it is answered. Its `metadata` says where it comes from:
+    `branch_root` is the first thread of all that are branches of each other, `branch_parent` the thread that it left,
+    and `branch_after` the last message that the two have in common, empty for none. When it is answered, all is on
+    disk.
+    """
+    return json_response(single_thread(services().threads.branch(thread_id, body["before"])))
 
 
 @blp.route("/<thread_id>", methods=["DELETE"], parameters=[_THREAD])

@@ -61,7 +61,9 @@ class UpstreamBackend:
 
     def info(self, waiter: Waiter, overrides: Mapping[str, Any] | None = None) -> BackendInfo:
         """``overrides`` say how a model is started; nothing is started there."""
-        return BackendInfo(self._context_length(waiter), self._traits.continues is not Continues.NO)
+        return BackendInfo(
+            self._context_length(waiter), self._traits.continues is not Continues.NO, continues_thoughts=False
+        )
 
     def chat(self, request: ChatRequest, waiter: Waiter, beat: float, tries: Tries | None = None) -> Events:
         """The answer, with an empty list after each ``beat`` seconds of silence."""

@@ -19,9 +19,11 @@ from janflask.ipc.messages.engine import (
     Embeddings,
     Finished,
     Generate,
+    GetLoad,
     GetMetrics,
     GetSpecials,
     GetStats,
+    Load,
     Metrics,
     Specials,
     Started,
@@ -120,31 +122,13 @@ def engine_stats(socket_path: str, timeout: float) -> EngineStats:
 
 
 def engines_metrics(sockets: Mapping[str, str], timeout: float) -> dict[str, Metrics | JanflaskError]:
-    """What the engines at these sockets count, by the same names, asked all at once; ``timeout`` is for all together.
+    """What the engines at these sockets count; see ``_ask_engines``."""
+    return _ask_engines(sockets, GetMetrics(), Metrics, timeout)
 
-    One that does not answer has its error there.
-    """
-    deadline = time.monotonic() + timeout
-    answers: dict[str, Metrics | JanflaskError] = {}
-    with ExitStack() as opened:
-        asked: dict[str, Channel] = {}
-        for name, path in sockets.items():
-            try:
-                left = max(LEAST_TIME, deadline - time.monotonic())
-                asked[name] = Channel.connected(path, "the engine", GetMetrics(), left)
-                opened.callback(asked[name].close)
-            except OSError as error:
-                answers[name] = _no_engine(error)
-            except JanflaskError as error:
-                answers[name] = error
-        for name, connection in asked.items():
-            try:
-                answers[name] = expected_reply(connection.reply(max(0.0, deadline - time.monotonic())), Metrics)
-            except EOFError as error:
-                answers[name] = _no_engine(error)
-            except JanflaskError as error:
-                answers[name] = error
-    return answers
+
+def engines_loads(sockets: Mapping[str, str], timeout: float) -> dict[str, Load | JanflaskError]:
+    """What the engines at these sockets have to do; see ``_ask_engines``."""
+    return _ask_engines(sockets, GetLoad(), Load, timeout)
 
 
 def engine_specials(socket_path: str, timeout: float) -> Specials:
@@ -185,6 +169,36 @@ def ask_embeddings(socket_path: str, question: Embed) -> PendingEmbeddings:
         return PendingEmbeddings(Channel.connected(socket_path, "the engine", question))
     except OSError as error:
         raise _no_engine(error) from error
+
+
+def _ask_engines(
+    sockets: Mapping[str, str], question: Message, expected: type[T], timeout: float
+) -> dict[str, T | JanflaskError]:
+    """What the engines at these sockets answer, by the same names, asked all at once; ``timeout`` is for all together.
+
+    One that does not answer has its error there.
+    """
+    deadline = time.monotonic() + timeout
+    answers: dict[str, T | JanflaskError] = {}
+    with ExitStack() as opened:
+        asked: dict[str, Channel] = {}
+        for name, path in sockets.items():
+            try:
+                left = max(LEAST_TIME, deadline - time.monotonic())
+                asked[name] = Channel.connected(path, "the engine", question, left)
+                opened.callback(asked[name].close)
+            except OSError as error:
+                answers[name] = _no_engine(error)
+            except JanflaskError as error:
+                answers[name] = error
+        for name, connection in asked.items():
+            try:
+                answers[name] = expected_reply(connection.reply(max(0.0, deadline - time.monotonic())), expected)
+            except EOFError as error:
+                answers[name] = _no_engine(error)
+            except JanflaskError as error:
+                answers[name] = error
+    return answers
 
 
 def _ask_engine(socket_path: str, question: Message, expected: type[T], timeout: float) -> T:

@@ -6,7 +6,9 @@ from janflask.ipc.channel import ProcessClient, Waitable, expected_reply
 from janflask.ipc.messages.runner import (
     BeginRun,
     CancelRun,
+    GetOpenRuns,
     GetRunnerStats,
+    OpenRuns,
     RunChanged,
     RunnerStats,
     RunSaid,
@@ -21,18 +23,20 @@ class RunWatch(Waitable):
     """A run that is watched; ``fileno()`` becomes readable when there is something new."""
 
     def receive(self) -> list[RunChanged | RunSaid] | None:
-        """What came, in order; empty while a message is not whole, None once nothing more will come.
+        """All that came, in order; empty while a message is not whole, None once nothing more will come.
 
         A run that is not final by then goes on without its runner; ask again. Raises what the runner answers.
         """
+        has_ended = False
         try:
-            self._connection.receive()
+            while self._connection.receive():
+                pass
         except EOFError:
-            return None
+            has_ended = True
         news: list[RunChanged | RunSaid] = []
         while (message := self._connection.next()) is not None:
             news.append(message if isinstance(message, RunSaid) else expected_reply(message, RunChanged))
-        return news
+        return None if has_ended and not news else news
 
 
 class RunnerClient(ProcessClient):
@@ -52,6 +56,10 @@ class RunnerClient(ProcessClient):
     def stats(self, timeout: float) -> RunnerStats:
         """How many runs there are. Raises UnavailableError."""
         return self._ask(GetRunnerStats(), RunnerStats, timeout)
+
+    def open_runs(self, timeout: float) -> OpenRuns:
+        """Which runs are carried out now, or wait for that. Raises UnavailableError."""
+        return self._ask(GetOpenRuns(), OpenRuns, timeout)
 
     def watch(self, thread_id: str, run_id: str) -> RunWatch:
         """How the run is, all that it has said, and what comes, until it is final."""

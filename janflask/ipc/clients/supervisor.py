@@ -8,8 +8,10 @@ from janflask.ipc.channel import ProcessClient, Waitable, expected_reply, unreac
 from janflask.ipc.messages.supervisor import (
     Awaited,
     AwaitedModels,
+    Budget,
     CancelDownload,
     GetAwaited,
+    GetBudget,
     GetStates,
     StartDownload,
     StartModel,
@@ -91,6 +93,10 @@ class SupervisorClient(ProcessClient):
     def told(self, timeout: float) -> States:
         """The same, as it comes, with what the supervisor tells of itself."""
         return self._ask(GetStates(), States, timeout)
+
+    def budget(self, timeout: float) -> Budget:
+        """What memory there is for models."""
+        return self._ask(GetBudget(), Budget, timeout)
 
     def awaited(self, timeout: float) -> list[Awaited]:
         """The models that have to run before the server is ready, and do not."""

@@ -9,7 +9,7 @@ import msgspec
 from janflask.ipc.frames import Message
 from janflask.ipc.messages.generation import GenerateRequest, Timings, Usage
 from janflask.ipc.messages.launch import EngineSpec
-from janflask.models.engine_info import EngineInfo, EngineStats, Knobs
+from janflask.models.engine_info import EngineInfo, EngineStats, Knobs, OpenAnswer
 from janflask.models.latencies import Counted
 from janflask.parsing.deltas import TokenLogprob
 
@@ -73,6 +73,17 @@ class Metrics(Message, frozen=True):
     stats: EngineStats
     latencies: dict[str, Counted]
     ended: dict[str, int]  # by FinishReason, ``error`` or ``abort``; since start
+
+
+class GetLoad(Message, frozen=True):
+    pass
+
+
+class Load(Message, frozen=True):
+    """What an engine has to do now."""
+
+    stats: EngineStats
+    answers: list[OpenAnswer]  # those it computes, then those that wait, in order
 
 
 class Tokenize(Message, frozen=True):

@@ -52,3 +52,14 @@ class RunnerStats(Message, frozen=True):
     parked: int
     ended: dict[str, int]  # by status, since this process began
     pid: int = 0  # the runner's own
+
+
+class GetOpenRuns(Message, frozen=True):
+    pass
+
+
+class OpenRuns(Message, frozen=True):
+    """The runs that are carried out now, or wait for that: the ids of each one's thread and of itself."""
+
+    runs: list[tuple[str, str]]
+    pid: int  # the runner's own

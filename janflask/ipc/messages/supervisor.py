@@ -25,6 +25,17 @@ class GetStates(Message, frozen=True):
     pass
 
 
+class GetBudget(Message, frozen=True):
+    pass
+
+
+class Budget(Message, frozen=True):
+    """What memory there is for models; bytes of RAM and of the GPUs' together."""
+
+    budget_bytes: int  # that they may be promised
+    total_bytes: int  # of the machine, or of the control group that the server is in
+
+
 class StartDownload(Message, frozen=True):
     """Fetch a model, or join the download of the same source; answered at once."""
 

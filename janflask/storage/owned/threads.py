@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import BinaryIO, TypeVar
 
 from janflask.errors import ConflictError, NotFoundError, StoreDamagedError
-from janflask.storage.base import Page, Slice, ThreadStore
+from janflask.storage.base import EVERYTHING, Page, Slice, ThreadStore
 from janflask.storage.owned.viewer import Viewer, is_own, maker, owner_for, page_for
 from janflask.storage.records import Message, Thread, ThreadFile
 
@@ -72,8 +72,8 @@ class OwnedThreadStore:
     def list(self, page: Page) -> Slice[Thread]:
         return self._store.list(page_for(self._viewer(), page))
 
-    def count(self, owner: str | None = None) -> int:
-        return self._store.count(owner_for(self._viewer()) or owner)
+    def count(self, page: Page = EVERYTHING) -> int:
+        return self._store.count(page_for(self._viewer(), page))
 
     def ids(self, page: Page) -> Iterator[str]:
         return self._store.ids(page_for(self._viewer(), page))

@@ -67,7 +67,8 @@ class World:
 @pytest.fixture
 def world() -> Iterator[World]:
     # Not pytest's own folder: its name may be too long for the address of a Unix socket.
-    with tempfile.TemporaryDirectory(prefix="jf-") as name:
+    # A start that was waited for may still be writing there when the folder goes.
+    with tempfile.TemporaryDirectory(prefix="jf-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         settings = Settings(data_dir=folder / "data", runtime_dir=folder, keepalive=0.05, request_timeout=20.0)
         supervisor = ScriptedSupervisor(folder)

@@ -163,7 +163,7 @@ def _look(at: str) -> str:
 def test_the_head_of_the_server(client: FlaskClient) -> None:
     response = client.head("/")
     assert (response.status_code, response.data) == (200, b"")
-    assert client.get("/").status_code == 302
+    assert client.get("/").status_code == 200
 
 
 def test_models(claude: anthropic.Anthropic, world: World) -> None:

@@ -258,12 +258,6 @@ def test_urls_are_built_as_ever(values: dict[str, Any]) -> None:
     assert len(set(urls)) == 1
 
 
-def test_the_way_to_the_documentation(client: FlaskClient) -> None:
-    response = client.get("/")
-    assert response.status_code == 302
-    assert response.headers["Location"] == "/docs"
-
-
 def test_the_page_is_served_from_here(client: FlaskClient) -> None:
     page = client.get("/docs")
     assert page.status_code == 200

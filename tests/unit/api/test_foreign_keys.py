@@ -437,6 +437,29 @@ def test_anothers_id_as_a_cursor_is_one_that_never_was(town: Town, cursor: str) 
         assert said(theirs, {}) == said(nobodys, {}), path
 
 
+def test_a_branch_is_of_ones_own_and_nothing_shows_anothers(town: Town) -> None:
+    has, before = town.alice.has, town.tree()
+    mine = town.made(town.bob, "/v1/threads", {"messages": [_HI]})["id"]
+    for name in (has["message_id"], never_was(has["message_id"])):
+        refusal = town.ask(town.bob, "POST", f"/v1/threads/{mine}/branch", json={"before": name})
+        assert (refusal.status_code, refusal.text.replace(name, "")) == (400, refusal.text.replace(name, ""))
+    hidden = {"metadata": {"branch_root": has["thread_id"]}}
+    town.made(town.bob, f"/v1/threads/{mine}", hidden)  # a claim that is not so hides nothing, and shows nothing
+    listed = [
+        town.ask(town.bob, "GET", "/v1/threads", query_string=query).json
+        for query in ({"branches": "false"}, {"branches_of": has["thread_id"]})
+    ]
+    assert [[thread["id"] for thread in found or ()] for found in listed] == [[mine], [mine]]
+    theirs = town.ask(town.alice, "GET", "/v1/threads", query_string={"branches_of": has["thread_id"]}).json
+    assert [thread["id"] for thread in theirs or ()] == [has["thread_id"]]
+    assert {name: data for name, data in town.tree().items() if name in before} == before
+    branch = town.made(town.alice, f"/v1/threads/{has['thread_id']}/branch", {})["id"]
+    assert town.ask(town.bob, "GET", f"/v1/threads/{branch}").status_code == 404
+    assert town.ask(town.alice, "GET", f"/v1/threads/{branch}").status_code == 200
+    own = town.made(town.boss, f"/v1/threads/{has['thread_id']}/branch", {})["id"]
+    assert town.ask(town.alice, "GET", f"/v1/threads/{own}").status_code == 404, "who made it has it"
+
+
 # --- whose a thing is -------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from janflask.access.key_file import KeyFile
 from janflask.access.keys import Keyring
 from janflask.ipc.frames import Message, encode
-from janflask.ipc.messages.runner import GetRunnerStats, RunnerStats
+from janflask.ipc.messages.runner import GetOpenRuns, GetRunnerStats, OpenRuns, RunnerStats
 from janflask.ipc.messages.supervisor import Awaited
 from janflask.ipc.shutdown import DRAINING_NAME
 from janflask.ipc.sockets import RUNNER_SOCKET, SUPERVISOR_SOCKET
@@ -27,6 +27,8 @@ class FakeRunner(Server):
     def answer(self, connection: socket.socket, message: Message) -> None:
         if isinstance(message, GetRunnerStats):
             connection.sendall(encode(RunnerStats(under_way=1, queued=0, parked=2, ended={"completed": 3})))
+        elif isinstance(message, GetOpenRuns):
+            connection.sendall(encode(OpenRuns([("thread_1", "run_1")], pid=4)))
 
 
 @pytest.fixture

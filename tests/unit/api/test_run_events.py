@@ -216,6 +216,73 @@ def test_what_has_no_event_has_a_number_all_the_same() -> None:
     assert found[8].data["content"][0]["text"]["value"] == "Sand"
 
 
+THOUGHTS: list[LogEvent] = [
+    *map(ReasoningEvent, ("Hm", ", sa", "nd?")),
+    *map(TextEvent, PIECES),
+    UnknownEvent("image"),
+    TextEvent("!"),
+]
+
+
+def asked(run: Run, log: list[LogEvent], after: int = 0, **how: bool) -> list[RunEvent]:
+    writer = RunEventWriter(after, **how)
+    writer.run(run)
+    return parsed(writer.events(1, log) + writer.end())
+
+
+def pieces_of(events: list[RunEvent], after: int = 0) -> list[tuple[int, str]]:
+    """The numbers and pieces of thoughts and words; thoughts in brackets."""
+    found = []
+    for event in events:
+        delta = event.data.get("delta", {})
+        if event.name == "thread.message.reasoning.delta":
+            assert event.data == {"id": "msg_1", "object": event.name, "delta": {"reasoning": delta["reasoning"]}}
+            found.append((event.number, f"({delta['reasoning']})"))
+        elif event.name == "thread.message.delta":
+            found.append((event.number, delta["content"][0]["text"]["value"]))
+    return [(number, piece) for number, piece in found if number > after]
+
+
+def test_thoughts_are_told_as_they_come_to_who_asks_for_them() -> None:
+    run = ended(RunStatus.COMPLETED)
+    log = whole_log(run, THOUGHTS)
+    found = asked(run, log, thoughts=True)
+    assert pieces_of(found) == [
+        *[(8, "(Hm)"), (9, "(, sa)"), (10, "(nd?)")],
+        *[(11, "Glass "), (12, "is\n"), (13, "“sand”."), (15, "!")],
+    ]
+    others = [event for event in found if event.name != "thread.message.reasoning.delta"]
+    assert others == asked(run, log)
+    for after in range(len(log) + 2):
+        assert asked(run, log, after, thoughts=True) == [event for event in found if event.number > after]
+
+
+def test_a_whole_message_has_its_thoughts_and_a_begun_one_none() -> None:
+    run = ended(RunStatus.COMPLETED)
+    found = {event.name: event.data for event in asked(run, whole_log(run, THOUGHTS))}
+    assert found["thread.message.completed"]["reasoning_content"] == "Hm, sand?"
+    assert "reasoning_content" not in found["thread.message.in_progress"]
+    assert "reasoning_content" not in asked(run, whole_log(run, [TextEvent("!")]))[8].data
+
+
+def test_pieces_that_come_together_are_one_event_by_the_number_of_the_last() -> None:
+    run = ended(RunStatus.COMPLETED)
+    log = whole_log(run, THOUGHTS)
+    found = asked(run, log, thoughts=True, joins=True)
+    assert pieces_of(found) == [(10, "(Hm, sand?)"), (13, "Glass is\n“sand”."), (15, "!")]
+    assert found[-3:] == asked(run, log)[-3:]  # what ends them knows all of it
+
+
+@pytest.mark.parametrize("after", range(17))
+def test_who_comes_back_in_the_middle_of_joined_pieces_hears_exactly_the_rest(after: int) -> None:
+    run = ended(RunStatus.COMPLETED)
+    log = whole_log(run, THOUGHTS)
+    rest = "".join(piece.strip("()") for _, piece in pieces_of(asked(run, log, thoughts=True), after))
+    found = asked(run, log, after, thoughts=True, joins=True)
+    assert "".join(piece.strip("()") for _, piece in pieces_of(found)) == rest
+    assert all(event.number > after for event in found)
+
+
 @pytest.mark.parametrize("heard", range(7 + len(PIECES), 7 + len(PIECES) + 4))
 def test_a_runner_that_goes_away_before_it_tells_the_end_changes_nothing(heard: int) -> None:
     """The run is final, and whoever listens knows that; what its log would have said follows from it."""

@@ -16,9 +16,11 @@ from janflask import create_app
 from janflask.api.answers.run_events import RunEventWriter
 from janflask.api.answers.run_objects import run_object
 from janflask.api.answers.step_objects import steps_of
+from janflask.api.answers.thread_objects import message_object
 from janflask.errors import UnavailableError
 from janflask.files import ids
 from janflask.ipc.clients.runner import RunnerClient
+from janflask.services.replies import run_messages
 from janflask.settings import Settings
 from janflask.storage import open_repository
 from janflask.storage.records import Run, RunStatus, Thread
@@ -215,6 +217,17 @@ def test_a_thread_is_busy_while_its_run_waits(client: FlaskClient, stored: Run) 
     assert (message["id"], message["content"][0]["text"]["value"]) == ("msg_first", "Let me see.")
     assert "tool_rounds" not in message
     refused(client.post(f"{messages}/msg_first", json={"metadata": {"a": "b"}}), 400, "message_id")
+
+
+def test_a_message_tells_the_calls_that_came_before_it() -> None:
+    first, reply = run_messages(DONE, "It is blue.")
+    assert "tool_rounds" not in message_object(first)
+    looked, went = (
+        {**msgspec.to_builtins(call), "output": output} for call, output in zip(CALLS, ("blue", ""), strict=True)
+    )
+    assert message_object(reply)["tool_rounds"] == [{"message_id": "msg_first", "calls": (looked, went)}]
+    for odd in ("calls", [1], [{"calls": [{"id": 1}]}]):
+        assert "tool_rounds" not in message_object(replace(reply, extra={"tool_rounds": odd}))
 
 
 def test_a_run_that_nobody_has_ended_yet_is_expired_all_the_same(

@@ -16,6 +16,7 @@ from janflask.api.answers.chat_log import ChatListener
 from janflask.api.answers.chunks import ChatChunks, CompletionChunks
 from janflask.api.answers.inference import Heading
 from janflask.api.answers.model_events import model_events
+from janflask.api.answers.run_events import RunEventWriter
 from janflask.api.answers.run_stream import run_stream
 from janflask.api.answers.stored_chats import chat_stream
 from janflask.api.plumbing.sse import stream
@@ -139,11 +140,11 @@ def run_changes() -> list[Any]:
 
 
 def run(quiet: bool, make: Any) -> Response:
-    return run_stream(make(_often(None, run_changes()) if quiet else run_changes()))
+    return run_stream(make(_often(None, run_changes()) if quiet else run_changes()), RunEventWriter(0))
 
 
 def run_from_the_middle(quiet: bool, make: Any) -> Response:
-    return run_stream(make(_often(None, run_changes()) if quiet else run_changes()), after=9)
+    return run_stream(make(_often(None, run_changes()) if quiet else run_changes()), RunEventWriter(9))
 
 
 def joined_chat(quiet: bool, make: Any) -> Response:

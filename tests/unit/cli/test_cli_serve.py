@@ -110,6 +110,7 @@ def test_the_greeting_has_a_request_to_paste(tmp_path: Path) -> None:
     assert json.loads(words[-1])["model"] == "my.model-1"
     assert "janflask chat my.model-1" in text
     assert "http://127.0.0.1:8080/docs" in text
+    assert "In a browser   http://127.0.0.1:8080/\n" in text
 
 
 def test_the_greeting_has_a_place_for_the_key_where_one_is_asked_for(tmp_path: Path) -> None:
@@ -141,4 +142,5 @@ def test_without_a_model_the_greeting_says_where_one_goes(tmp_path: Path) -> Non
     text = welcome(Settings(data_dir=tmp_path), "http://127.0.0.1:4321")
     assert str(tmp_path / "models") in text
     assert "http://127.0.0.1:4321/docs" in text
+    assert "In a browser   http://127.0.0.1:4321/\n" in text
     assert "curl" not in text

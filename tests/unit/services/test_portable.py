@@ -19,6 +19,7 @@ import pytest
 from janflask.errors import InvalidRequestError, JanflaskError, NotFoundError, RequestTooLargeError, StorageFullError
 from janflask.files import ids
 from janflask.settings import Settings
+from janflask.storage import branches
 from janflask.storage.base import Page, Repository
 from janflask.storage.jan import message_from_json
 from janflask.storage.memory import memory_repository
@@ -224,6 +225,36 @@ def test_no_imported_thread_has_a_conversations_name(tmp_path: Path) -> None:
     assert thread_id.startswith("thread_")
     assert report.renamed == {"conv_sea": thread_id}
     assert other.threads.get(thread_id).title == "Sea"
+
+
+def branched(repository: Repository) -> tuple[Thread, Thread]:
+    """A thread, and a branch of it."""
+    first = repository.threads.create(Thread(id="jan_1", created_ms=CREATED, updated_ms=CREATED, title="Sea"))
+    return first, repository.threads.create(branches.branch(first, ""))
+
+
+def test_a_document_of_a_branch_becomes_a_conversation_of_its_own(tmp_path: Path) -> None:
+    """Else it would be hidden behind another one."""
+    service, repository = portable(tmp_path)
+    _, branch = branched(repository)
+    document = json.loads(b"".join(service.export_thread(branch.id)))
+    copy = repository.threads.get(service.import_document(io.BytesIO(json.dumps(document).encode())).id)
+    assert (copy.title, copy.metadata) == ("Sea", {})
+    assert len(repository.threads.list(Page(branches=False)).items) == 2
+
+
+def test_an_archive_keeps_families_where_it_keeps_ids(tmp_path: Path) -> None:
+    service, repository = portable(tmp_path)
+    _, branch = branched(repository)
+    data = archive_of(service)
+    other, there = portable(tmp_path)
+    other.import_archive(io.BytesIO(data))
+    assert there.threads.get(branch.id).metadata == branch.metadata
+    changed, here = portable(tmp_path)
+    here.threads.create(dataclasses.replace(branch, title="another"))
+    report = changed.import_archive(io.BytesIO(data))
+    assert here.threads.get(report.renamed[branch.id]).metadata == {}
+    assert here.threads.get(branch.id).metadata == branch.metadata
 
 
 def document_files(document: dict[str, Any]) -> list[str]:

@@ -210,7 +210,7 @@ def test_a_growing_reply_is_not_changed_or_deleted() -> None:
 
 def test_messages_that_were_added_for_a_run_that_came_too_late_are_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     thread_id = world.thread()
-    monkeypatch.setattr(world.repository.runs, "create", lambda run: False)
+    monkeypatch.setattr(world.repository.runs, "create", lambda *_: False)
     with pytest.raises(InvalidRequestError, match="active run"):
         world.service.create(thread_id, RunDraft(additional_messages=(draft("more"),)))
     assert world.texts(thread_id) == ["hi"]

@@ -102,7 +102,7 @@ def test_lists_counts_and_searches_have_ones_own(seen: Seen) -> None:
         seen.bob.threads.create(thread(number))
     seen.all.threads.create(thread(9))
     for owner in (ALICE, BOB):
-        assert seen.all.threads.count(owner) == 3
+        assert seen.all.threads.count(Page(owner=owner)) == 3
     threads = seen.alice.threads
     assert [found.id for found in threads.list(Page()).items] == mine
     assert [found.id for found in threads.list(Page(order="asc")).items] == mine[::-1]
@@ -318,7 +318,7 @@ def test_what_a_key_has_is_given(seen: Seen) -> None:
     seen.bob.threads.create(thread(1))
     seen.all.assistants.create(Assistant(id="shared", created_ms=1))
     assert _all_of(seen.all, ALICE) == things
-    assert seen.all.threads.count("zzzzzzzzzzzz") == seen.bob.threads.count() == 1
+    assert seen.all.threads.count(Page(owner="zzzzzzzzzzzz")) == seen.bob.threads.count() == 1
     assert seen.alice.threads.list(Page()).items == []
 
 

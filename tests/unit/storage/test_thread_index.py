@@ -11,7 +11,7 @@ import pytest
 from janflask.errors import InvalidRequestError, StoreBusyError
 from janflask.files import ids
 from janflask.storage.base import Page
-from janflask.storage.thread_index import ThreadIndex
+from janflask.storage.thread_index import Facts, ThreadIndex
 
 LONG_AGO, LATER = 1_600_000_000, 4_000_000_000
 
@@ -26,12 +26,13 @@ class Folders:
         self.opened: list[str] = []
         self.asked: list[str] = []
         self.owners: dict[str, str | None] = {}
+        self.roots: dict[str, str] = {}
         self.scans = 0
         self.index = self.another()
 
     def another(self) -> ThreadIndex:
         """The index as another process has it."""
-        index = ThreadIndex(self.root, self.file, self._time_of, self._owner_of, timeout=0.05)
+        index = ThreadIndex(self.root, self.file, self._time_of, self._facts_of, timeout=0.05)
         scan = index._scan
 
         def counted() -> object:
@@ -45,9 +46,10 @@ class Folders:
         self.opened.append(name)
         return int(name.split("_")[-1])
 
-    def _owner_of(self, name: str) -> str | None:
+    def _facts_of(self, name: str) -> Facts | None:
         self.asked.append(name)
-        return self.owners.get(name, "")
+        owner = self.owners.get(name, "")
+        return None if owner is None else Facts(owner or None, self.roots.get(name))
 
     def add(self, name: str) -> None:
         """As another program does, long enough ago."""
@@ -313,7 +315,7 @@ def test_whose_threads_are_is_asked_once_and_by_nobody_who_wants_all(folders: Fo
     for index in (folders.index, folders.another()):
         assert list(index.names(Page(limit=None, owner="a"))) == [own]
         assert list(index.names(Page(limit=None, owner="b"))) == ["jan_1"]
-        assert (index.count("a"), index.count("c"), index.count()) == (1, 0, 3)
+        assert [index.count(Page(owner=owner)) for owner in ("a", "c", None)] == [1, 0, 3]
     assert sorted(folders.asked) == sorted([own, "jan_1", "jan_2"])
 
 
@@ -321,12 +323,12 @@ def test_what_is_added_and_given_needs_no_asking(folders: Folders) -> None:
     folders.add("jan_1")
     assert folders.names(owner="a") == []
     folders.asked.clear()
-    with folders.index.adding("jan_2", 2, "a"):
+    with folders.index.adding("jan_2", 2, Facts("a")):
         (folders.root / "jan_2").mkdir()
-    with folders.index.giving("jan_1", "a"):
+    with folders.index.noting("jan_1", Facts("a")):
         pass
     assert folders.names(owner="a") == ["jan_2", "jan_1"]
-    with folders.index.giving("jan_1", None):
+    with folders.index.noting("jan_1", Facts()):
         pass
     assert (folders.names(owner="a"), folders.asked) == (["jan_2"], [])
 
@@ -335,7 +337,7 @@ def test_a_gift_that_was_cut_off_is_looked_at_again(folders: Folders) -> None:
     folders.add("jan_1")
     folders.owners = {"jan_1": "a"}
     assert folders.names(owner="a") == ["jan_1"]
-    giving = folders.index.giving("jan_1", "b")
+    giving = folders.index.noting("jan_1", Facts("b"))
     giving.__enter__()
     folders.owners = {"jan_1": "b"}
     giving.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
@@ -367,11 +369,11 @@ def test_a_gift_while_it_is_asked_for_counts(folders: Folders) -> None:
     folders.add("jan_1")
     other = folders.another()
 
-    def gives(name: str) -> str:
-        with other.giving(name, "b"):
-            return "a"  # as it was read before
+    def gives(name: str) -> Facts:
+        with other.noting(name, Facts("b")):
+            return Facts("a")  # as it was read before
 
-    folders.index._owner_of = gives
+    folders.index._facts_of = gives
     assert folders.names(owner="a") == []
     assert folders.names(owner="b") == ["jan_1"]
 
@@ -381,7 +383,7 @@ def test_an_index_that_is_locked_refuses_no_gift(folders: Folders, caplog: pytes
     assert folders.names(owner="a") == []
     with sqlite3.connect(folders.file) as other:
         other.execute("BEGIN IMMEDIATE")
-        with folders.index.giving("jan_1", "a"):
+        with folders.index.noting("jan_1", Facts("a")):
             folders.owners = {"jan_1": "a"}
     assert "cannot be written" in caplog.text
 
@@ -410,7 +412,7 @@ def test_a_file_that_another_process_has_made_anew_is_used(folders: Folders) -> 
     assert folders.names(owner="a") == []
     assert list(other.names(Page(owner="a"))) == []
     other._file.start_over(sqlite3.Error("it is broken"))
-    with other.giving("jan_1", "a"):
+    with other.noting("jan_1", Facts("a")):
         folders.owners = {"jan_1": "a"}
     assert folders.names(owner="a") == ["jan_1"]
     for path in folders.file.parent.iterdir():
@@ -418,3 +420,79 @@ def test_a_file_that_another_process_has_made_anew_is_used(folders: Folders) -> 
     folders.owners = {"jan_1": "b"}
     assert (folders.names(owner="a"), folders.names(owner="b")) == ([], ["jan_1"])
     assert folders.file.exists()
+
+
+# --- families ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_first_thread_stands_for_its_branches(folders: Folders) -> None:
+    for name in ("jan_1", "jan_2", "jan_3", "jan_4"):
+        (folders.root / name).mkdir()
+    folders.settle()
+    folders.roots = {"jan_2": "jan_1", "jan_4": "jan_1", "jan_3": "gone_9"}
+    assert folders.names(branches=False) == ["jan_3", "jan_1"], "one whose first thread is gone stands for itself"
+    assert folders.names(family="jan_1") == ["jan_4", "jan_2", "jan_1"]
+    assert folders.names(family="gone_9") == ["jan_3"]
+    assert folders.names(family="jan_1", branches=False) == ["jan_1"]
+    assert folders.names(branches=False, after="jan_3", order="desc") == ["jan_1"]
+    counted = [folders.index.count(Page(**page)) for page in ({}, {"branches": False}, {"family": "jan_1"})]
+    assert counted == [4, 2, 3]
+    assert folders.index.branches() == {"jan_1": ["jan_2", "jan_4"], "gone_9": ["jan_3"]}
+    assert len(folders.asked) == 4, "each file is read once"
+
+
+def test_a_branch_that_is_added_or_changed_needs_no_reading(folders: Folders) -> None:
+    folders.add("jan_1")
+    assert folders.names(branches=False) == ["jan_1"]
+    folders.asked.clear()
+    with folders.index.adding("jan_2", 2, Facts(root="jan_1")):
+        (folders.root / "jan_2").mkdir()
+    assert folders.names(branches=False) == ["jan_1"]
+    with folders.index.noting("jan_2", Facts()):
+        pass
+    assert (folders.names(branches=False), folders.asked) == (["jan_2", "jan_1"], [])
+
+
+def test_with_its_first_thread_a_family_comes_into_sight(folders: Folders) -> None:
+    for name in ("jan_1", "jan_2", "jan_3"):
+        (folders.root / name).mkdir()
+    folders.settle()
+    folders.roots = {"jan_2": "jan_1", "jan_3": "jan_1"}
+    assert folders.names(branches=False) == ["jan_1"]
+    with folders.index.removing("jan_1"):
+        (folders.root / "jan_1").rmdir()
+    assert folders.names(branches=False) == ["jan_3", "jan_2"]
+
+
+def test_nothing_hides_behind_what_is_not_listed_itself(folders: Folders) -> None:
+    """A branch as a first thread, one that cannot be read, another's: whatever stands in the files."""
+    for name in ("jan_1", "jan_2", "jan_3", "jan_4"):
+        (folders.root / name).mkdir()
+    folders.settle()
+    folders.roots = {"jan_1": "jan_2", "jan_2": "jan_1", "jan_3": "jan_4"}
+    folders.owners = {"jan_4": None}
+    assert folders.names(branches=False) == ["jan_4", "jan_3", "jan_2", "jan_1"]
+    folders.owners = {"jan_4": "b", "jan_3": "a"}
+    for name in ("jan_3", "jan_4"):
+        folders.index.doubt(name)
+    assert folders.names(branches=False) == ["jan_4", "jan_2", "jan_1"], "who sees all sees it through the first"
+    assert folders.names(branches=False, owner="a") == ["jan_3"]
+    assert (folders.index.stands_for("jan_4"), folders.index.stands_for("jan_4", "a")) == (True, False)
+
+
+@pytest.mark.parametrize(("page", "index"), [({"family": "jan_1"}, "PRIMARY KEY"), ({"branches": False}, "by_time")])
+def test_a_page_of_a_family_or_without_branches_goes_over_no_list(
+    folders: Folders, page: dict[str, object], index: str
+) -> None:
+    folders.add("jan_1")
+    asked: list[str] = []
+    assert folders.names(**page) == ["jan_1"]
+    db = folders.index._file.connect()
+    db.set_trace_callback(asked.append)
+    assert folders.names(**page) == ["jan_1"]
+    db.set_trace_callback(None)
+    query = next(asking for asking in asked if asking.startswith("SELECT created, id FROM threads WHERE TRUE"))
+    first, *rest = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}")]
+    assert first.startswith("SEARCH threads"), first
+    assert index in first, first
+    assert not [step for step in rest if step.startswith("SCAN threads")], rest

@@ -40,14 +40,14 @@ export async function call<T>(method: Method, path: string, options: Options = {
   return (await response.json()) as T;
 }
 
-/** A request; its answer, which is one of success. Raises ApiError, and AbortError of the signal. */
+/** A request; its answer: success, or 304 where `If-None-Match` was sent. Raises ApiError, and AbortError of the signal. */
 export async function send(method: Method, path: string, options: Options = {}): Promise<Response> {
   const url = new URL(path, BASE);
   for (const [name, value] of Object.entries(options.query ?? {})) {
     if (value !== null && value !== undefined) url.searchParams.set(name, String(value));
   }
   const headers = new Headers(options.headers);
-  if (session.key !== null) headers.set("Authorization", `Bearer ${session.key}`);
+  if (session.key !== null && !headers.has("Authorization")) headers.set("Authorization", `Bearer ${session.key}`);
   if (options.idempotencyKey !== undefined) headers.set("Idempotency-Key", options.idempotencyKey);
   let body: BodyInit | undefined;
   if (options.body instanceof FormData || options.body instanceof Blob) body = options.body;
@@ -63,7 +63,7 @@ export async function send(method: Method, path: string, options: Options = {}):
     if (options.signal?.aborted) throw error;
     throw new ApiError("The server cannot be reached.", 0);
   }
-  if (!response.ok) throw await refusal(response);
+  if (!response.ok && response.status !== 304) throw await refusal(response);
   return response;
 }
 

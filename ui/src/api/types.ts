@@ -38,6 +38,14 @@ export interface ToolCall {
   function: { name: string; arguments: string; output?: string | null };
 }
 
+/** A call as a message keeps it. */
+export interface KeptCall {
+  id: string;
+  name: string;
+  arguments: string;
+  output: string | null;
+}
+
 export interface Message {
   id: string;
   thread_id: string;
@@ -53,13 +61,15 @@ export interface Message {
   tool_call_id?: string | null;
   /** What the model thought before it. */
   reasoning_content?: string | null;
+  /** What was called before it. */
+  tool_rounds?: { message_id: string | null; calls: KeptCall[] }[];
 }
 
 export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
-  prompt_tokens_details?: { cached_tokens?: number } | null;
+  prompt_token_details?: { cached_tokens?: number } | null;
 }
 
 export type RunStatus =
@@ -88,18 +98,23 @@ export interface Run {
   usage: Usage | null;
   left_out_message_ids: string[];
   response_format?: unknown;
+  /** What the answer must look like, where another field said so: that field. */
+  form?: Record<string, unknown> | null;
   metadata: Record<string, unknown>;
   timings?: Timings | null;
 }
 
-/** What an answer took. */
+/** Where the time of a run went that has ended by itself, or waits; null where nobody knows. */
 export interface Timings {
+  queue_ms: number;
   prompt_ms: number;
+  prompt_per_second: number;
   predicted_ms: number;
   predicted_per_second: number;
-  time_to_first_token_ms?: number;
-  cached_tokens?: number;
-  context_tokens?: number;
+  time_to_first_token_ms: number | null;
+  cached_tokens: number;
+  /** The size of the model's context. */
+  context_tokens: number | null;
 }
 
 export interface Model {
@@ -113,18 +128,24 @@ export interface Model {
   settings: Values;
   parameters: Values;
   metadata: Record<string, unknown>;
-  upstream?: unknown;
+  /** Where it came from. */
+  source_url?: string | null;
+  upstream?: { kind: string; model: string; servers: { base_url: string }[] } | null;
   download?: Download | null;
   runtime?: Runtime | null;
   stats?: Record<string, number | null> | null;
   assets?: unknown[];
 }
 
+/** How far a model's download is, over all its files. Sizes in bytes. */
 export interface Download {
-  status?: string;
-  bytes?: number;
-  total?: number | null;
-  [field: string]: unknown;
+  stage: "queued" | "resolving" | "downloading" | "verifying" | "failed";
+  transferred: number;
+  total: number | null;
+  percent: number | null;
+  bytes_per_second: number;
+  eta_seconds: number | null;
+  error: string | null;
 }
 
 export interface Runtime {
@@ -143,5 +164,7 @@ export interface Assistant {
   description?: string;
   model: string;
   instructions?: string;
+  temperature?: number | null;
+  top_p?: number | null;
   [field: string]: unknown;
 }

@@ -1,0 +1,75 @@
+// From points in time to the line that is drawn.
+
+export interface Point {
+  /** Milliseconds. */
+  at: number;
+  /** null: nobody knows. */
+  value: number | null;
+}
+
+export interface Frame {
+  /** The time at the right edge, and how much of it the width shows; milliseconds. */
+  end: number;
+  span: number;
+  /** The value at the upper edge. */
+  top: number;
+  width: number;
+  height: number;
+}
+
+/** Points that are further apart than that were not looked at in between. */
+const MOST_APART_MS = 5000;
+
+/** The runs of points that belong together, left to right, as places in the frame. */
+export function lines(points: Point[], frame: Frame): [number, number][][] {
+  const found: [number, number][][] = [];
+  let last: number | null = null;
+  for (const { at, value } of points) {
+    if (value === null || at < frame.end - frame.span) {
+      last = null;
+      continue;
+    }
+    if (last === null || at - last > MOST_APART_MS) found.push([]);
+    const x = (frame.width * (at - frame.end + frame.span)) / frame.span;
+    const y = frame.height * (1 - Math.min(1, value / frame.top));
+    found.at(-1)!.push([x, y]);
+    last = at;
+  }
+  return found;
+}
+
+/** The line, as an SVG path's `d`. */
+export function linePath(runs: [number, number][][]): string {
+  return runs.map((run) => `M${run.map(place).join("L")}`).join("");
+}
+
+/** What lies between the line and the lower edge. */
+export function areaPath(runs: [number, number][][], height: number): string {
+  return runs.map((run) => `M${place([run[0]![0], height])}L${run.map(place).join("L")}V${height}Z`).join("");
+}
+
+/** The least of 1, 2, 5, 10, 20 ... that is not below `value`, so that a scale stays as it is for a while. */
+export function roundTop(value: number): number {
+  if (value <= 1) return 1;
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 5, 10].map((factor) => factor * power).find((top) => top >= value)!;
+}
+
+/** The same for bytes: a power of two. */
+export function roundBytes(value: number): number {
+  return value <= 1 ? 1 : 2 ** Math.ceil(Math.log2(value));
+}
+
+/** One value for each `step` milliseconds back from `end`, newest first: the last one known in it. */
+export function rows(points: Point[], end: number, span: number, step: number): { ago: number; value: number | null }[] {
+  const found = [];
+  for (let ago = 0; ago < span; ago += step) {
+    const inside = points.filter(({ at }) => at <= end - ago && at > end - ago - step);
+    if (inside.length > 0) found.push({ ago, value: inside.at(-1)!.value });
+  }
+  return found;
+}
+
+function place([x, y]: [number, number]): string {
+  return `${x.toFixed(1)} ${y.toFixed(1)}`;
+}

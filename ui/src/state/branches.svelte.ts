@@ -1,0 +1,81 @@
+// The branches of the conversation that is shown: where they go apart, and which one was looked at last.
+
+import { call } from "../api/client";
+import type { Message, Thread } from "../api/types";
+import { place } from "./route.svelte";
+import { rootOf, shownOf, versionsAt, type Versions } from "./versions";
+
+class Branches {
+  #shown = $state.raw<string | null>(null);
+  #family = $state.raw<ReadonlyMap<string, Thread>>(new Map());
+  /** In which thread each version of a place was last looked at. */
+  #visited = new Map<string, string>();
+  /** Behind which message a version was just chosen: the keyboard goes on there. */
+  arrivedAt: string | null = null;
+
+  /** Reads the family of a thread that is being shown, and keeps that it is. */
+  async show(thread: Thread): Promise<void> {
+    if (this.#shown !== thread.id) {
+      this.#shown = thread.id;
+      if (!this.#family.has(thread.id)) this.#family = new Map();
+    }
+    const root = rootOf(thread);
+    const found = await familyOf(root);
+    if (this.#shown !== thread.id) return;
+    this.#family = new Map([[thread.id, thread], ...found.map((member): [string, Thread] => [member.id, member])]);
+    const first = this.#family.get(root);
+    if (this.#family.size > 1 && first !== undefined && shownOf(first) !== thread.id) await keepShown(root, thread.id);
+  }
+
+  /** The versions of what follows the message `after`; null if there is one only. */
+  at(after: string): Versions | null {
+    return this.#shown === null ? null : versionsAt(this.#family, this.#shown, after);
+  }
+
+  /** Shows another version of what follows `after`, in the branch of it that was looked at last. */
+  choose(after: string, versions: Versions, index: number): void {
+    const chosen = versions.threads[index];
+    if (chosen === undefined || this.#shown === null) return;
+    this.#visited.set(`${after} ${versions.threads[versions.index]}`, this.#shown);
+    const id = this.#visited.get(`${after} ${chosen}`) ?? chosen;
+    this.arrivedAt = after;
+    place.go({ screen: "thread", id: this.#family.has(id) ? id : chosen }, true);
+  }
+
+  /** Makes a thread with all that is before a message, or with everything. */
+  async make(threadId: string, before: string | null): Promise<Thread> {
+    const thread = await call<Thread>("POST", `threads/${threadId}/branch`, { body: { before } });
+    this.#family = new Map([...this.#family, [thread.id, thread]]);
+    return thread;
+  }
+
+  /** Goes to a branch that was made. */
+  open(thread: Thread): void {
+    place.go({ screen: "thread", id: thread.id }, true);
+  }
+
+  /** Takes a branch away that nothing came of. */
+  async drop(thread: Thread): Promise<void> {
+    this.#family = new Map([...this.#family].filter(([id]) => id !== thread.id));
+    await call("DELETE", `threads/${thread.id}`);
+  }
+}
+
+export const branches = new Branches();
+
+/** Where the answer that a message belongs to begins: a run may have said several. */
+export function startOf(messages: Message[], message: Message): Message {
+  let index = messages.findIndex((other) => other.id === message.id);
+  while (index > 0 && message.run_id && messages[index - 1]!.run_id === message.run_id) index -= 1;
+  return messages[index] ?? message;
+}
+
+async function familyOf(root: string): Promise<Thread[]> {
+  return call<Thread[]>("GET", "threads", { query: { branches_of: root } });
+}
+
+/** So the list leads to it, on any device. */
+async function keepShown(root: string, shown: string): Promise<void> {
+  const { metadata } = await call<Thread>("GET", `threads/${root}`);
+  await call("POST", `threads/${root}`, { body: { metadata: { ...metadata, branch_shown: shown } } });
+}

@@ -1,0 +1,72 @@
+// How the threads of a family go apart, by what the server wrote into their metadata: see docs/store.md, "Branches".
+
+import type { Thread } from "../api/types";
+
+/** What follows a message in a family: the threads that lead to each way on, oldest first, and the one shown. */
+export interface Versions {
+  threads: string[];
+  index: number;
+}
+
+/** The thread that a family is listed by. */
+export function rootOf(thread: Thread): string {
+  return word(thread, "branch_root") ?? thread.id;
+}
+
+/** The thread that a link to this one leads to: the branch of its family that was looked at last. */
+export function shownOf(thread: Thread): string {
+  return word(thread, "branch_shown") ?? thread.id;
+}
+
+/**
+ * The versions of what follows the message `after` ("" for the beginning) of the thread `shown`, which has that message.
+ * null: there is only one.
+ */
+export function versionsAt(family: ReadonlyMap<string, Thread>, shown: string, after: string): Versions | null {
+  const left = [...family.values()].filter((thread) => leavesAt(thread) === after).sort(byAge);
+  if (left.length === 0) return null;
+  const way = wayAt(family, shown, after);
+  const threads = left.map((thread) => thread.id);
+  // The first way on is that of the threads which others left here. Any of them leads to it.
+  const first = way === null ? shown : stayed(family, left, after);
+  if (first !== null) threads.unshift(first);
+  return threads.length < 2 ? null : { threads, index: threads.indexOf(way ?? shown) };
+}
+
+/** Of a thread that has the message `after`: the thread by which its way on from there began; null for the first way. */
+function wayAt(family: ReadonlyMap<string, Thread>, id: string, after: string): string | null {
+  const seen = new Set<string>(); // metadata are anybody's to write: circles, too
+  for (let thread = family.get(id); thread !== undefined && !seen.has(thread.id); thread = parentOf(family, thread)) {
+    if (leavesAt(thread) === after) return thread.id;
+    seen.add(thread.id);
+  }
+  return null;
+}
+
+/** A thread that went the first way on, of those that `left` were left by. */
+function stayed(family: ReadonlyMap<string, Thread>, left: Thread[], after: string): string | null {
+  for (const thread of left) {
+    const parent = parentOf(family, thread);
+    if (parent !== undefined && wayAt(family, parent.id, after) === null) return parent.id;
+  }
+  return null;
+}
+
+function parentOf(family: ReadonlyMap<string, Thread>, thread: Thread): Thread | undefined {
+  return family.get(word(thread, "branch_parent") ?? "");
+}
+
+/** The last message that it has in common with its parent; null for a family's first thread. */
+function leavesAt(thread: Thread): string | null {
+  return word(thread, "branch_root") === null ? null : word(thread, "branch_after");
+}
+
+function word(thread: Thread, name: string): string | null {
+  const value = thread.metadata[name];
+  return typeof value === "string" ? value : null;
+}
+
+/** Ids tell the order in which they were made, within a second, too. */
+function byAge(one: Thread, other: Thread): number {
+  return one.created_at - other.created_at || (one.id < other.id ? -1 : 1);
+}

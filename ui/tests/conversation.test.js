@@ -1,0 +1,295 @@
+// A conversation as a person has it.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, test } from "node:test";
+
+import { axe, close, launch, open } from "./browser.js";
+import { SCRIPTED, Server, until } from "./server.js";
+
+let browser, server, page;
+before(async () => ([browser, server] = await Promise.all([launch(), Server.start({ models: [SCRIPTED] })])));
+afterEach(async () => close(page));
+after(async () => {
+  await browser?.close();
+  await server?.end();
+});
+
+/** A promise and what keeps it. */
+function gate() {
+  let open;
+  const promise = new Promise((resolve) => (open = resolve));
+  return [promise, open];
+}
+
+function field() {
+  return page.getByRole("textbox", { name: "Message" });
+}
+
+function log() {
+  return page.getByRole("log", { name: "Messages" });
+}
+
+function line() {
+  return page.getByRole("region", { name: "Questions in line" });
+}
+
+async function ask(text) {
+  await field().fill(text);
+  await page.keyboard.press("Enter");
+}
+
+async function show(thread, options) {
+  page = await open(browser, server, `#/c/${thread.id}`, options);
+  await log().waitFor();
+}
+
+async function begin(options) {
+  const thread = await server.api("POST", "threads", { model_id: SCRIPTED });
+  await show(thread, options);
+  return thread;
+}
+
+async function stored(thread) {
+  const { data } = await server.api("GET", `threads/${thread.id}/messages?limit=100&order=asc`);
+  return data.map(({ role, content }) => `${role}: ${content.map((part) => part.text.value).join("")}`);
+}
+
+/** A thread of many messages, made in one step. */
+async function longThread(count, title = "A long talk") {
+  const messages = Array.from({ length: count }, (_, index) => ({
+    role: index % 2 === 0 ? "user" : "assistant",
+    content: `Message ${index + 1}.\n\n${"It has a few lines of words. ".repeat(1 + (index % 5) * 4)}`,
+  }));
+  return server.api("POST", "threads", { title, model_id: SCRIPTED, messages });
+}
+
+test("a new conversation: the first question is asked, and gives it its title", async () => {
+  server.script.says("By rain.");
+  page = await open(browser, server);
+  await ask("How do rivers begin?");
+  await page.getByText("By rain.").waitFor();
+  await page.getByRole("heading", { name: "How do rivers begin?" }).waitFor();
+  await page.getByRole("link", { name: "How do rivers begin?" }).waitFor();
+  assert.equal(await field().inputValue(), "");
+  assert.ok(await field().evaluate((element) => element === document.activeElement), "one can write on");
+  assert.deepEqual(await axe(page), []);
+});
+
+test("keys: Enter sends, Shift+Enter begins a line, Ctrl+Enter sends", async () => {
+  server.script.says("Both.");
+  const thread = await begin();
+  await field().fill("One");
+  await page.keyboard.press("Shift+Enter");
+  await page.keyboard.type("two");
+  await page.keyboard.press("Control+Enter");
+  await page.getByText("Both.").waitFor();
+  assert.deepEqual(await stored(thread), ["user: One\ntwo", "assistant: Both."]);
+});
+
+test("stop: what was said stays, and one may try again", async () => {
+  const [never] = gate();
+  server.script.answers = [["As far ", "as here", never], ["All of it."]];
+  const thread = await begin();
+  await ask("How far?");
+  await page.getByText("As far as here").waitFor();
+  await page.getByRole("button", { name: "Stop" }).click();
+  await page.getByText("The answer was stopped here.").waitFor();
+  assert.deepEqual(await stored(thread), ["user: How far?", "assistant: As far as here"]);
+  assert.deepEqual(await axe(page), []);
+  await page.getByRole("button", { name: "Try again" }).click();
+  await page.getByText("All of it.").waitFor();
+  assert.equal(await page.getByText("The answer was stopped here.").count(), 0);
+});
+
+test("an answer that fails says why, in the server's words; trying again answers the same question", async () => {
+  server.script.refuses(400, "This model is on holiday.");
+  const thread = await begin();
+  await ask("Are you there?");
+  await page.getByRole("alert").getByText("on holiday").waitFor();
+  assert.deepEqual(await axe(page), []);
+  server.script.says("Back again.");
+  await page.getByRole("button", { name: "Try again" }).click();
+  await page.getByText("Back again.").waitFor();
+  assert.deepEqual(await stored(thread), ["user: Are you there?", "assistant: Back again."]);
+});
+
+test("a question that is refused stays, with what the server says; it can be changed and asked", async () => {
+  const thread = await server.api("POST", "threads", { model_id: "gone" });
+  await show(thread);
+  await ask("Who answers?");
+  const refused = line().getByRole("alert");
+  await refused.getByText("gone").waitFor();
+  assert.deepEqual(await axe(page), []);
+  await page.reload();
+  await refused.waitFor();
+  await server.api("POST", `threads/${thread.id}`, { model_id: SCRIPTED });
+  await page.reload();
+  server.script.says("I do.");
+  await line().getByRole("button", { name: "Try again" }).click();
+  await page.getByText("I do.").waitFor();
+  assert.deepEqual(await stored(thread), ["user: Who answers?", "assistant: I do."]);
+});
+
+test("questions in line: changed, taken back, and asked one after the other", async () => {
+  const [rest, goOn] = gate();
+  server.script.answers = [["First", rest, " done."], ["Second done."]];
+  const thread = await begin();
+  await ask("One");
+  await page.getByText("First").waitFor();
+  for (const text of ["Tow", "Three"]) await ask(text);
+  await line().getByText("Three").waitFor();
+  assert.deepEqual(await axe(page), []);
+  await line().getByRole("button", { name: "Edit: Tow" }).click();
+  await line().getByRole("textbox", { name: "Question" }).fill("Two");
+  await page.keyboard.press("Enter");
+  await line().getByRole("button", { name: "Remove: Three" }).click();
+  assert.equal(await line().getByText("Three").count(), 0);
+  goOn();
+  await page.getByText("Second done.").waitFor();
+  assert.deepEqual(await stored(thread), ["user: One", "assistant: First done.", "user: Two", "assistant: Second done."]);
+  await line().waitFor({ state: "detached" });
+});
+
+test("the line waits behind an answer that was stopped, until one says that it goes on", async () => {
+  const [never] = gate();
+  server.script.answers = [["Endless", never], ["At last."]];
+  await begin();
+  await ask("One");
+  await page.getByText("Endless").waitFor();
+  await ask("Two");
+  await page.getByRole("button", { name: "Stop" }).click();
+  await line().getByText("They wait").waitFor();
+  await page.reload();
+  await line().getByText("They wait").waitFor();
+  assert.deepEqual(await axe(page), []);
+  await line().getByRole("button", { name: "Ask them now" }).click();
+  await page.getByText("At last.").waitFor();
+});
+
+test("questions are asked while another conversation is looked at", async () => {
+  const [rest, goOn] = gate();
+  server.script.answers = [["Begun", rest, " and ended."], ["The second."]];
+  const thread = await begin();
+  const other = await server.thread("Another");
+  await ask("One");
+  await page.getByText("Begun").waitFor();
+  await ask("Two");
+  await page.getByRole("link", { name: "Another" }).click();
+  await page.getByRole("heading", { name: "Another" }).waitFor();
+  goOn();
+  await until(async () => (await stored(thread)).length === 4, "both answers");
+  assert.deepEqual(await stored(other), []);
+});
+
+test("a draft is kept, one for each conversation", async () => {
+  const [one, two] = [await server.thread("First draft"), await server.thread("Second draft")];
+  await show(one);
+  await field().fill("Half a thou");
+  await page.getByRole("link", { name: "Second draft" }).click();
+  await page.getByRole("heading", { name: "Second draft" }).waitFor();
+  assert.equal(await field().inputValue(), "");
+  await page.getByRole("link", { name: "First draft" }).click();
+  await page.getByRole("heading", { name: "First draft" }).waitFor();
+  assert.equal(await field().inputValue(), "Half a thou");
+  await field().fill("Half a thought");
+  await page.reload();
+  await log().waitFor();
+  assert.equal(await field().inputValue(), "Half a thought");
+  assert.deepEqual(await stored(one), []);
+  assert.deepEqual(await stored(two), []);
+});
+
+test("2,000 messages: the newest are there, older ones come in front without a jump", async () => {
+  const thread = await longThread(2000);
+  await show(thread);
+  const articles = page.getByRole("article");
+  await page.getByText("Message 2000.").waitFor();
+  assert.equal(await articles.count(), 50);
+  const distance = () => log().evaluate((element) => element.scrollHeight - element.scrollTop - element.clientHeight);
+  await until(async () => (await distance()) < 2, "the end to be shown");
+  await log().hover();
+  for (const more of [100, 150, 200]) {
+    while ((await articles.count()) < more) await page.mouse.wheel(0, -400);
+    assert.equal(await articles.count(), more);
+  }
+  const numbers = await articles.evaluateAll((all) => all.map((one) => Number(/Message (\d+)\./.exec(one.textContent)[1])));
+  assert.deepEqual(numbers, Array.from({ length: 200 }, (_, index) => 1801 + index));
+  await page.getByRole("button", { name: "To the end" }).click();
+  await until(async () => (await distance()) < 2, "the end to be shown");
+  assert.equal(await page.getByRole("button", { name: "To the end" }).count(), 0);
+});
+
+for (const place of [0, 300]) {
+  test(`what is seen does not move when older messages come, ${place} pixels from the first`, async () => {
+    const thread = await longThread(300);
+    await show(thread);
+    await page.getByText("Message 300.").waitFor();
+    const [loaded, goOn] = gate();
+    await page.route("**/messages?*after=*", async (route) => {
+      await loaded;
+      await route.continue();
+    });
+    await log().evaluate((element, top) => (element.scrollTop = top), place);
+    const seen = page.getByText("Message 252.");
+    const top = async () => Math.round((await seen.boundingBox()).y);
+    await until(async () => (await log().evaluate((element) => element.scrollTop)) === place, "the place");
+    const before = await top();
+    goOn();
+    await until(async () => (await page.getByRole("article").count()) === 100, "older messages");
+    assert.equal(await top(), before);
+  });
+}
+
+test("it stays at the end while an answer grows, and where its reader scrolled to", async () => {
+  const lines = (from, to) => Array.from({ length: to - from }, (_, index) => `Line ${from + index}\n\n`).join("");
+  const [more, goOn] = gate();
+  server.script.says(lines(1, 60), more, lines(60, 120), "The end.");
+  await begin();
+  await ask("Many lines");
+  await page.getByText("Line 59").waitFor();
+  const distance = () => log().evaluate((element) => element.scrollHeight - element.scrollTop - element.clientHeight);
+  await until(async () => (await distance()) < 2, "the end to be shown");
+  await log().hover();
+  await page.mouse.wheel(0, -300);
+  await page.getByRole("button", { name: "To the end" }).waitFor();
+  const place = await log().evaluate((element) => element.scrollTop);
+  goOn();
+  await page.getByText("The end.").waitFor({ state: "attached" });
+  assert.equal(await log().evaluate((element) => element.scrollTop), place);
+  await page.getByRole("button", { name: "To the end" }).click();
+  await until(async () => (await distance()) < 2, "the end to be shown");
+});
+
+test("those who hear the page are told a finished answer, once", async () => {
+  const [rest, goOn] = gate();
+  server.script.says("Word ", "by ", "word ", rest, "it came.");
+  page = await open(browser, server, "");
+  await page.addInitScript(() => {
+    globalThis.told = [];
+    Document.prototype.ariaNotify = (text) => globalThis.told.push(text);
+  });
+  await page.reload();
+  await ask("How did it come?");
+  await page.getByText("Word by word").waitFor();
+  assert.deepEqual(await page.evaluate(() => globalThis.told), []);
+  goOn();
+  await page.getByText("Word by word it came.").waitFor();
+  await until(async () => (await page.evaluate(() => globalThis.told)).length > 0, "it to be told");
+  assert.deepEqual(await page.evaluate(() => globalThis.told), ["Word by word it came."]);
+});
+
+test("a conversation that is not here says so", async () => {
+  page = await open(browser, server, "#/c/thread_unknown");
+  await page.getByText("This conversation is not here").waitFor();
+  assert.deepEqual(await axe(page), []);
+});
+
+test("on a phone: all of it is within the screen", async () => {
+  server.script.says("Small.");
+  await begin({ viewport: { width: 360, height: 640 }, colorScheme: "dark" });
+  await ask("How wide?");
+  await page.getByText("Small.").waitFor();
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+  assert.ok(wide <= 360, `${wide} wide`);
+  assert.deepEqual(await axe(page), []);
+});

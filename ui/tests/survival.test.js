@@ -1,0 +1,190 @@
+// An answer is the server's: a reload, another tab, a server that was killed and one that cannot be reached change nothing
+// of it, and no question is asked twice.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, test } from "node:test";
+
+import { close, launch, open, openIn } from "./browser.js";
+import { REAL, SCRIPTED, Server, until } from "./server.js";
+
+let browser, server, page;
+before(async () => ([browser, server] = await Promise.all([launch(), Server.start({ kind: "vllm" })])));
+afterEach(async () => close(page));
+after(async () => {
+  await browser?.close();
+  await server?.end();
+});
+
+/** A promise and what keeps it. */
+function gate() {
+  let open;
+  const promise = new Promise((resolve) => (open = resolve));
+  return [promise, open];
+}
+
+async function ask(text, on = page) {
+  await on.getByRole("textbox", { name: "Message" }).fill(text);
+  await on.keyboard.press("Enter");
+}
+
+function answers(on = page) {
+  return on.getByRole("article", { name: "Answer" });
+}
+
+/** A conversation with the scripted model, shown in a new page. */
+async function begin() {
+  const thread = await server.api("POST", "threads", { model_id: SCRIPTED });
+  page = await open(browser, server, `#/c/${thread.id}`);
+  await page.getByRole("log").waitFor();
+  return thread;
+}
+
+/** Role and text of all that is stored. */
+async function stored(thread) {
+  const { data } = await server.api("GET", `threads/${thread.id}/messages?limit=100&order=asc`);
+  return data.map(({ role, content }) => `${role}: ${content.map((part) => part.text.value).join("")}`);
+}
+
+async function shownOnce(text, on = page) {
+  await on.getByText(text, { exact: true }).waitFor();
+  assert.equal(await on.getByText(text, { exact: true }).count(), 1);
+}
+
+test("a reload in mid-answer", async () => {
+  const [rest, goOn] = gate();
+  server.script.says("One, ", "two, ", rest, "three.");
+  const thread = await begin();
+  await ask("Count");
+  await page.getByText("One, two,").waitFor();
+  await page.reload();
+  await page.getByText("One, two,").waitFor();
+  goOn();
+  await shownOnce("One, two, three.");
+  assert.deepEqual(await stored(thread), ["user: Count", "assistant: One, two, three."]);
+});
+
+test("an answer that was asked for elsewhere appears, and streams in every tab", async () => {
+  const [rest, goOn] = gate();
+  server.script.says("Here ", "and ", rest, "there.");
+  const thread = await begin();
+  const second = await openIn(page.context(), server, `#/c/${thread.id}`);
+  await second.getByRole("log").waitFor();
+  await server.api("POST", `threads/${thread.id}/runs`, { additional_messages: [{ role: "user", content: "Where?" }] });
+  for (const tab of [page, second]) await tab.getByText("Here and").waitFor();
+  goOn();
+  for (const tab of [page, second]) await shownOnce("Here and there.", tab);
+  assert.equal((await stored(thread)).length, 2);
+});
+
+test("what another tab asks is seen at once", async () => {
+  const [rest, goOn] = gate();
+  server.script.says("Both ", rest, "see it.");
+  const thread = await begin();
+  const second = await openIn(page.context(), server, `#/c/${thread.id}`);
+  await second.getByRole("log").waitFor();
+  await ask("Who sees it?", second);
+  await page.getByText("Who sees it?").waitFor();
+  await page.getByText("Both", { exact: true }).waitFor();
+  goOn();
+  await shownOnce("Both see it.");
+  assert.equal((await stored(thread)).length, 2);
+});
+
+test("the server is killed in mid-answer and started again", async () => {
+  const [never] = gate();
+  server.script.answers = [["First ", "half, ", never], ["second half."]];
+  const thread = await begin();
+  await ask("Both halves?");
+  await page.getByText("First half,").waitFor();
+  await server.kill();
+  await page.getByText("The server cannot be reached. Trying again.").waitFor();
+  await page.getByText("First half,").waitFor(); // stays
+  await server.begin();
+  await shownOnce("First half, second half.");
+  await page.getByText("The server cannot be reached. Trying again.").waitFor({ state: "detached" });
+  assert.deepEqual(await stored(thread), ["user: Both halves?", "assistant: First half, second half."]);
+});
+
+test("a real model's answer over a SIGKILL: what is shown is what is stored", async () => {
+  const parameters = { temperature: 0, max_tokens: 120 };
+  const thread = await server.api("POST", "threads", { model_id: REAL, parameters });
+  page = await open(browser, server, `#/c/${thread.id}`);
+  await ask("Tell me a long story about a river.");
+  await until(async () => (await answers().innerText()).length > 40, "the answer to begin");
+  await server.kill();
+  await server.begin();
+  await page.getByRole("button", { name: "Stop" }).waitFor({ state: "detached" });
+  const [question, answer, ...more] = await stored(thread);
+  assert.deepEqual([question, more], ["user: Tell me a long story about a river.", []]);
+  const plain = (text) => text.replaceAll(/[\s*#`_-]+/g, "");
+  await until(async () => plain(await answers().innerText()).endsWith(plain(answer).slice(-30)), "the whole answer");
+  assert.ok(plain(await answers().innerText()).includes(plain(answer.slice("assistant: ".length))));
+});
+
+test("a question that is asked while the server is down is asked once", async () => {
+  server.script.answers = [["It is back."]];
+  const thread = await begin();
+  await server.kill();
+  await ask("Are you there?");
+  await page.getByText("Are you there?").waitFor();
+  await page.getByText("The server cannot be reached. Trying again.").waitFor();
+  await server.begin();
+  await shownOnce("It is back.");
+  assert.deepEqual(await stored(thread), ["user: Are you there?", "assistant: It is back."]);
+});
+
+test("questions in line survive a reload and a SIGKILL, and each is asked once", async () => {
+  const [never] = gate();
+  server.script.answers = [["Begun, ", never], ["ended."], ["To the second."], ["To the third."]];
+  const thread = await begin();
+  for (const question of ["First", "Second", "Third"]) await ask(question);
+  await page.getByText("Begun,").waitFor();
+  await server.kill();
+  await page.goto("about:blank");
+  await server.begin();
+  await page.goto(`${server.url}#/c/${thread.id}`);
+  await page.getByText("To the third.").waitFor();
+  assert.deepEqual(await stored(thread), [
+    "user: First",
+    "assistant: Begun, ended.",
+    "user: Second",
+    "assistant: To the second.",
+    "user: Third",
+    "assistant: To the third.",
+  ]);
+  assert.equal(await page.getByRole("region", { name: "Questions in line" }).count(), 0);
+});
+
+test("the answer to a request is lost: it is sent again, and asked once", async () => {
+  server.script.answers = [["Once."]];
+  const thread = await begin();
+  let lost = 0;
+  await page.route("**/v1/threads/*/runs", async (route) => {
+    if (route.request().method() !== "POST" || lost > 0) return route.continue();
+    lost += 1;
+    await route.fetch(); // the server has it
+    await route.abort();
+  });
+  await ask("How often?");
+  await shownOnce("Once.");
+  assert.equal(lost, 1);
+  assert.deepEqual(await stored(thread), ["user: How often?", "assistant: Once."]);
+});
+
+test("nobody knows what became of a request: what is stored decides", async () => {
+  server.script.answers = [["To the one that was there."]];
+  const thread = await begin();
+  const unknown = { error: { message: "was cut off", code: "idempotency_outcome_unknown", type: "x", param: null } };
+  let refused = 0;
+  await page.route("**/v1/threads/*/runs", async (route) => {
+    if (route.request().method() !== "POST" || refused > 0) return route.continue();
+    refused += 1;
+    // Its message was stored, and then the server was killed.
+    const [message] = route.request().postDataJSON().additional_messages;
+    await server.api("POST", `threads/${thread.id}/messages`, message);
+    await route.fulfill({ status: 409, json: unknown });
+  });
+  await ask("What became of it?");
+  await shownOnce("To the one that was there.");
+  assert.deepEqual(await stored(thread), ["user: What became of it?", "assistant: To the one that was there."]);
+});
