@@ -125,6 +125,19 @@ test("a text is the same however it comes", () => {
   }
 });
 
+test("what is not closed yet looks as if it were, after each character", () => {
+  const text =
+    "A **bold word**, `code`, [a link](https://example.com/a/long/address), ~~no~~ more, ***both*** and \\(a_b\\) or \\[ c \\].\n\n" +
+    "- one **thing**\n- [ ] two\n\n| a | b |\n|---|---|\n| c | d |\n\n```text\nlet it be\n```\n\n# Title\n";
+  const parser = new BlockParser();
+  for (const char of text) {
+    parser.append(char);
+    // The names of elements are not text, and neither is what is shown as code until it is a formula.
+    const shown = show(parser.blocks).replace(/`[^`]*`|\$+[^$]*\$+|<[^>]*>/g, "");
+    expect(shown).not.toMatch(/[*`~#]|\| | \||\]\(|example/);
+  }
+});
+
 /** How many of the values that stand for `one` are still there in `other`. */
 function kept(one: unknown[], other: unknown[]): number {
   return one.filter((value) => other.includes(value)).length;
