@@ -96,6 +96,7 @@ test("a model is deleted with care", async () => {
   await dialog.getByRole("button", { name: "Delete" }).click();
   await model.waitFor({ state: "detached" });
   await assert.rejects(server.api("GET", "models/gone"), /404/);
+  await page.locator("main:focus").waitFor(); // the keyboard goes on there
   await close(page);
 });
 
