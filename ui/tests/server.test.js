@@ -83,7 +83,10 @@ test("an answer under way: its request, its model, and the plots", async () => {
   assert.equal(await table.getByRole("table").count(), 0, "no table is made before somebody wants it");
   await table.getByText("As a table").click();
   await until(async () => Number(await table.getByRole("cell").first().innerText()) > 0, "the table's newest row");
-  assert.deepEqual(await axe(page), []);
+  for (const colorScheme of ["dark", "light"]) {
+    await page.emulateMedia({ colorScheme });
+    assert.deepEqual(await axe(page), [], colorScheme);
+  }
 
   await row.getByRole("link", { name: "a conversation" }).click();
   assert.match(page.url(), new RegExp(`#/c/${run.thread_id}$`));
