@@ -12,8 +12,8 @@ import { pipeline } from "node:stream/promises";
 import { setTimeout as pause } from "node:timers/promises";
 import { promisify } from "node:util";
 
-const ROOT = path.resolve(import.meta.dirname, "../..");
-const PYTHON = process.env.PYTHON ?? path.join(ROOT, ".venv/bin/python");
+import { PYTHON, ROOT } from "./server.js";
+
 const PIECE = 256 * 1024;
 const PAUSE_MS = 20;
 
