@@ -90,6 +90,18 @@ test("a call is shown with its arguments, and takes its output", async () => {
   await close(page);
 });
 
+test("an answer that is held to a schema is a form", async () => {
+  const schema = { type: "object", properties: { city: { type: "string", title: "Place" }, people: { type: "integer" } } };
+  const response_format = { type: "json_schema", json_schema: { name: "place", schema } };
+  server.script.says('{"city": "Paris", ', '"people": 2100000}');
+  const page = await open(browser, server, at(await answered("Form", [["user", "Where?"]], { response_format })));
+  const form = answer(page).getByRole("group", { name: "Answer" });
+  await form.waitFor();
+  assert.equal(await form.getByLabel("Place").inputValue(), "Paris");
+  assert.deepEqual(await axe(page), []);
+  await close(page);
+});
+
 test("a message is copied as it was written", async () => {
   const page = await open(browser, server, at(await server.thread("Copy", [["user", "Hello"], ["assistant", "Some *words*"]])));
   await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
@@ -150,7 +162,7 @@ test("text files go into a question, by button, drop and paste", async () => {
   server.script.says("Read.");
   const page = await open(browser, server, at(await server.thread("Files")));
   const waiting = page.getByRole("list", { name: "Files to be sent" });
-  await page.setInputFiles("input[type=file]", { name: "one.md", mimeType: "text/markdown", buffer: Buffer.from("# One\n```\nx\n```\n") });
+  await attach(page, { name: "one.md", mimeType: "text/markdown", buffer: Buffer.from("# One\n```\nx\n```\n") });
   await waiting.getByText("one.md").waitFor();
   await dropped(page, "two.txt", "naïve");
   await waiting.getByText("two.txt").waitFor();
@@ -171,7 +183,7 @@ test("text files go into a question, by button, drop and paste", async () => {
 
 test("what no model here reads is refused by name", async () => {
   const page = await open(browser, server, at(await server.thread("Pictures")));
-  await page.setInputFiles("input[type=file]", { name: "photo.jpg", mimeType: "image/jpeg", buffer: PNG });
+  await attach(page, { name: "photo.jpg", mimeType: "image/jpeg", buffer: PNG });
   await page.getByText("photo.jpg is a picture. The models here read text only.").waitFor();
   await dropped(page, "paper.pdf", "%PDF-1.7");
   await page.getByText("paper.pdf is a PDF.").waitFor();
@@ -192,6 +204,13 @@ test("a message can be worked with on a phone", async () => {
   assert.deepEqual(await axe(page), []);
   await close(page);
 });
+
+/** Chooses a file, as a person does. */
+async function attach(page, file) {
+  const chooser = page.waitForEvent("filechooser");
+  await page.getByRole("button", { name: "Attach files" }).click();
+  await (await chooser).setFiles(file);
+}
 
 async function dropped(page, name, text) {
   const data = await transfer(page, name, text);

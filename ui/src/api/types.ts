@@ -113,6 +113,7 @@ export interface Timings {
   predicted_per_second: number;
   time_to_first_token_ms: number | null;
   cached_tokens: number;
+  /** The size of the model's context. */
   context_tokens: number | null;
 }
 

@@ -12,6 +12,9 @@ export const ICONS = {
   export: "M12 4v11M8 11l4 4 4-4M5 20h14",
   import: "M12 15V4M8 8l4-4 4 4M5 20h14",
   delete: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13M10.5 11v5M13.5 11v5",
+  system: "M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16zM12 4v16M12 8h6M12 12h8M12 16h6",
+  light: "M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM12 3v1M12 20v1M3 12h1M20 12h1M5.5 5.5l.7.7M17.8 17.8l.7.7M18.5 5.5l-.7.7M6.2 17.8l-.7.7",
+  dark: "M19 14.5A7.5 7.5 0 0 1 9.5 5 7.5 7.5 0 1 0 19 14.5z",
   keyboard: "M3 7h18v10H3zM7 11h.01M11 11h.01M15 11h.01M8 14h8",
   key: "M8 11a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM11 12l8-8M16 7l3 3",
   check: "M5 12l5 5 9-10",
@@ -19,6 +22,14 @@ export const ICONS = {
   stop: "M7 7h10v10H7z",
   down: "M12 4v15M6 13l6 6 6-6",
   close: "M6 6l12 12M18 6L6 18",
+  attach: "M20 11.5L12 19.5a5 5 0 0 1-7-7l8-8a3.3 3.3 0 0 1 4.7 4.7l-8 8a1.6 1.6 0 0 1-2.3-2.3l7.2-7.2",
+  branch: "M6 4v16M6 12h7a4 4 0 0 0 4-4V5M14 8l3-3 3 3",
+  continue: "M7 5l11 7-11 7z",
+  copy: "M9 9h11v11H9zM15 9V4H4v11h5",
+  file: "M6 3h8l5 5v13H6zM14 3v5h5",
+  next: "M9 5l7 7-7 7",
+  previous: "M15 5l-7 7 7 7",
+  again: "M20 11a8 8 0 1 0-2 6M20 4v7h-7",
 } as const;
 
 export type IconName = keyof typeof ICONS;

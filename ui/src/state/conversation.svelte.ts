@@ -17,6 +17,7 @@ import { endedBadly, isOpen, isUnderWay, unsaid, withNewest, withOlder, wordsOf,
 import { threads } from "./threads.svelte";
 
 const PAGE = 50;
+const OLDER = 25; // rendered in one go
 const NEWEST = 10; // of those that are loaded, when something came
 const MOST_LOADED = 200; // at the end
 const POLL_MS = 3000;
@@ -125,7 +126,7 @@ export class Conversation {
   async older(): Promise<(() => void) | null> {
     const [first] = this.messages;
     if (first === undefined || !this.loaded.hasOlder) return null;
-    const older = await this.#page(PAGE, first.id);
+    const older = await this.#page(OLDER, first.id);
     await this.#learnRunsSince(older.messages[0]);
     return () => {
       this.loaded = withOlder(this.loaded, older);
@@ -274,13 +275,14 @@ export class Conversation {
 
   /** What a message is saying; one that is new is shown from here on. */
   #answer(id: string, run: Run): Answer {
-    const { messages } = this;
-    if (!messages.some((message) => message.id === id)) {
-      this.loaded = { ...this.loaded, messages: [...messages, unsaid(run, id)] };
+    let message = this.messages.find((other) => other.id === id);
+    if (message === undefined) {
+      message = unsaid(run, id);
+      this.loaded = { ...this.loaded, messages: [...this.messages, message] };
     }
     let answer = this.live.get(id);
     if (answer === undefined) {
-      answer = new Answer();
+      answer = new Answer(wordsOf(message));
       this.live = new Map([...this.live, [id, answer]]);
     }
     return answer;

@@ -23,7 +23,7 @@ export class Listing {
   #looks = 0;
   #older = 0;
 
-  /** `words`: those that all of them have; "": all there are, families of branches by their first. */
+  /** `words`: those that all of them have; "": all there are. Each family of branches is there once, by its first. */
   constructor(readonly words = "") {}
 
   /** Looks at the newest ones, and from time to time at others. Returns whether something was new. */
@@ -51,12 +51,14 @@ export class Listing {
     }
   }
 
-  /** Puts a change in that the server was told of. */
+  /** Shows a change that the server is being told of; the next look has what came of it. */
   put(thread: Thread): void {
+    this.#tag = null;
     this.list = this.list.map((other) => (other.id === thread.id ? thread : other));
   }
 
   remove(ids: ReadonlySet<string>): void {
+    this.#tag = null;
     this.list = this.list.filter(({ id }) => !ids.has(id));
   }
 
@@ -69,7 +71,7 @@ export class Listing {
 
   /** Asks for those after one (null: the newest) and puts them in place of what was there. */
   async #look(after: string | null, limit: number, signal?: AbortSignal): Promise<void> {
-    const query = { limit, after, ...(this.words === "" ? { branches: false } : { q: this.words }) };
+    const query = { limit, after, branches: false, q: this.words === "" ? null : this.words };
     const tag = after === null ? this.#tag : null;
     const headers: Record<string, string> = tag === null ? {} : { "If-None-Match": tag };
     const response = await send("GET", "threads", { query, headers, signal });

@@ -11,6 +11,11 @@ class Shell {
   /** The list of keyboard shortcuts is shown. */
   shortcuts = $state(false);
 
+  /** A bar above the screen leads to the list, and has the screen's title. */
+  get barred(): boolean {
+    return this.narrow || !this.open;
+  }
+
   constructor() {
     const query = matchMedia(NARROW);
     query.addEventListener("change", () => {

@@ -13,6 +13,8 @@ const UNTITLED = ["", "New Thread"];
 class Threads extends Listing {
   /** Those that somebody looks for. */
   found = $state.raw<Listing | null>(null);
+  /** The one that is shown, as it was read when it was opened. */
+  here = $state.raw<Thread | null>(null);
   /** Other tabs: what one sees, all see at once. */
   #tabs = new BroadcastChannel("janflask.threads");
 
@@ -44,6 +46,13 @@ class Threads extends Listing {
   async changed(): Promise<void> {
     this.#tabs.postMessage("changed");
     await Promise.allSettled([this.refresh(), this.found?.refresh()]); // `error` says it
+  }
+
+  /** What the list has of a conversation of which the thread `id` is shown, or what is known otherwise. */
+  of(id: string): Thread | null {
+    const here = this.here?.id === id ? this.here : null;
+    const root = here === null ? id : rootId(here);
+    return this.list.find((thread) => thread.id === root || shownId(thread) === id) ?? here;
   }
 
   /** Gives a conversation, with all its branches, another title. Raises ApiError; then all is as before. */

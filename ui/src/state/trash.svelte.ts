@@ -6,10 +6,10 @@ import { ApiError, call } from "../api/client";
 import type { Thread } from "../api/types";
 import { notices } from "./notices.svelte";
 import { NEW, place } from "./route.svelte";
-import { family, rootId, shownId, threads, titleOf } from "./threads.svelte";
+import { family, threads, titleOf } from "./threads.svelte";
 
 class Trash {
-  /** The ids of roots of conversations that are hidden until they are gone, or are brought back. */
+  /** Conversations that are hidden until they are gone, or are brought back, by the id that the list has of them. */
   readonly hidden = new SvelteSet<string>();
   /** What waits for the notice's end. */
   #waiting = new Map<string, Thread[]>();
@@ -24,41 +24,41 @@ class Trash {
 
   /** Hides a conversation with all its branches, and deletes it unless that is undone. */
   async put(thread: Thread): Promise<void> {
-    const root = rootId(thread);
-    if (this.hidden.has(root)) return;
-    this.hidden.add(root);
+    const { id } = thread;
+    if (this.hidden.has(id)) return;
+    this.hidden.add(id);
     let members: Thread[];
     try {
       members = await family(thread);
     } catch (error) {
-      this.hidden.delete(root);
+      this.hidden.delete(id);
       notices.failed(error);
       return;
     }
-    this.#waiting.set(root, members);
-    const left = leave([...members.map(({ id }) => id), shownId(thread)]);
+    this.#waiting.set(id, members);
+    const left = leave(members.map((member) => member.id));
     notices.show(said(titleOf(thread), members.length - 1), {
-      action: { label: "Undo", run: () => this.#bringBack(root, left) },
-      ended: () => void this.#delete(root, members),
+      action: { label: "Undo", run: () => this.#bringBack(id, left) },
+      ended: () => void this.#delete(id, members),
     });
   }
 
-  #bringBack(root: string, left: string | null): void {
-    this.#waiting.delete(root);
-    this.hidden.delete(root);
+  #bringBack(id: string, left: string | null): void {
+    this.#waiting.delete(id);
+    this.hidden.delete(id);
     if (left !== null && place.route.screen === "new") place.go({ screen: "thread", id: left });
   }
 
-  async #delete(root: string, members: Thread[]): Promise<void> {
-    if (!this.#waiting.delete(root)) return;
+  async #delete(id: string, members: Thread[]): Promise<void> {
+    if (!this.#waiting.delete(id)) return;
     try {
       // The root last: what an end of the server leaves is still found by it.
-      for (const { id } of members) await remove(id);
-      threads.remove(new Set(members.map(({ id }) => id)));
+      for (const member of members) await remove(member.id);
+      threads.remove(new Set([id]));
     } catch (error) {
       notices.failed(error);
     } finally {
-      this.hidden.delete(root);
+      this.hidden.delete(id);
       await threads.changed();
     }
   }

@@ -63,7 +63,7 @@ export function onShortcut(event: KeyboardEvent): void {
   const command = (APPLE ? event.metaKey : event.ctrlKey) && !event.altKey;
   const typing = isTyping(event.target);
   let run: (() => void) | undefined;
-  if (command) run = commandOf(event, typing);
+  if (command) run = commandOf(event, typing && !isEmpty(event.target));
   else if (event.key === "?" && !typing && !event.altKey) run = () => (shell.shortcuts = true);
   if (run === undefined || event.defaultPrevented || document.querySelector("dialog:modal") !== null) return;
   event.preventDefault();
@@ -82,6 +82,11 @@ function search(): void {
   shell.toggle(true);
   // Behind the next frame: a list that was folded takes no focus before.
   requestAnimationFrame(() => document.getElementById("search")?.focus());
+}
+
+/** There is nothing that was typed and could be undone. */
+function isEmpty(target: EventTarget | null): boolean {
+  return (target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement) && target.value === "";
 }
 
 function isTyping(target: EventTarget | null): boolean {

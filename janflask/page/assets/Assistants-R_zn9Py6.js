@@ -1,1 +1,0 @@
-import{n as e,t}from"./index-G1U2NUYX.js";var n=e(`<section><h1>Assistants</h1></section>`);function r(e){var r=n();t(e,r)}export{r as default};
