@@ -35,6 +35,7 @@ test("a model is started with progress, shows what it takes, and is stopped", as
   await model.getByRole("progressbar", { name: `Start of ${NAME}` }).waitFor();
   await model.getByText("running", { exact: true }).waitFor();
   await model.getByRole("img", { name: /Memory of SmolLM2 135M Instruct: .* used, .* promised/ }).waitFor();
+  await page.getByRole("img", { name: /Memory of all models: .* used, .* promised of [\d.]+ GiB/ }).waitFor();
   await model.getByText(/[\d.]+ [MG]iB of memory used, [\d.]+ [MG]iB promised/).waitFor();
   assert.deepEqual(await axe(page), []);
   await model.getByRole("button", { name: "Stop" }).click();
@@ -95,6 +96,7 @@ test("a model is deleted with care", async () => {
   await dialog.getByRole("button", { name: "Delete" }).click();
   await model.waitFor({ state: "detached" });
   await assert.rejects(server.api("GET", "models/gone"), /404/);
+  await page.locator("main:focus").waitFor(); // the keyboard goes on there
   await close(page);
 });
 

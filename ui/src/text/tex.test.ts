@@ -35,7 +35,7 @@ const CASES: [tex: string, shown: string][] = [
   ["\\left( \\frac ab \\right)", "<mrow>(<mrow><mfrac>ab</mfrac></mrow>)</mrow>"],
   ["\\left. x \\right|_0", "<msub><mrow><mrow>x</mrow>|</mrow>0</msub>"],
   ["\\{1, 2\\}", "<mrow>{1,2}</mrow>"],
-  ["\\hat{x} \\vec v \\overline{ab}", "<mrow><mover>x^</mover><mover>v→</mover><mover><mrow>ab</mrow>‾</mover></mrow>"],
+  ["\\hat{x} \\vec v \\overline{ab}", "<mrow><mover>x^</mover><mover>v→</mover><mrow><mrow>ab</mrow></mrow></mrow>"],
   ["\\underbrace{a}_{n}", "<munder><munder>a⏟</munder>n</munder>"],
   ["\\binom{n}{k}", "<mrow>(<mfrac>nk</mfrac>)</mrow>"],
   ["a \\not= b \\neq c", "<mrow>a≠b≠c</mrow>"],

@@ -263,6 +263,9 @@ export class TexReader {
         return this.#arrow(name === "xrightarrow" ? "→" : "←");
       case "not":
         return this.#negated();
+      case "overline":
+      case "underline":
+        return node("mrow", [this.argument(this.display)], { class: name });
       case "boxed":
       case "fbox":
         return node("mrow", [this.argument(this.display)], { class: "boxed" });

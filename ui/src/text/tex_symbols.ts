@@ -49,10 +49,10 @@ export const DELIMITERS = table(`
 
 /** Marks above ("over") or below a letter or a formula. */
 export const ACCENTS = table(`
-  hat ^ widehat ^ tilde ~ widetilde ~ bar ‾ overline ‾ vec → overrightarrow → overleftarrow ← overleftrightarrow ↔ dot ˙ ddot ¨
+  hat ^ widehat ^ tilde ~ widetilde ~ bar ¯ vec → overrightarrow → overleftarrow ← overleftrightarrow ↔ dot ˙ ddot ¨
   dddot ⃛ check ˇ breve ˘ acute ´ grave \` mathring ˚ overbrace ⏞ overbracket ⎴
 `);
-export const BELOW = table("underline _ underbrace ⏟ underbracket ⎵ underrightarrow → underleftarrow ←");
+export const BELOW = table("underbrace ⏟ underbracket ⎵ underrightarrow → underleftarrow ←");
 /** Those that are as wide as what they stand at. */
 export const WIDE = /^(?:wide|over|under)/;
 
