@@ -80,6 +80,13 @@ test("what another tab asks is seen at once", async () => {
   const [rest, goOn] = gate();
   server.script.says("Both ", rest, "see it.");
   const thread = await begin();
+  // The first tab does not look by itself.
+  await page.addInitScript(() => {
+    const wait = setTimeout;
+    globalThis.setTimeout = (what, ms, ...more) => (ms === 3000 ? 0 : wait(what, ms, ...more));
+  });
+  await page.reload();
+  await page.getByRole("log").waitFor();
   const second = await openIn(page.context(), server, `#/c/${thread.id}`);
   await second.getByRole("log").waitFor();
   await ask("Who sees it?", second);
@@ -92,7 +99,8 @@ test("what another tab asks is seen at once", async () => {
 
 test("the server is killed in mid-answer and started again", async () => {
   const [never] = gate();
-  server.script.answers = [["First ", "half, ", never], ["second half."]];
+  const [rest, goOn] = gate();
+  server.script.answers = [["First ", "half, ", never], ["second ", rest, "half."]];
   const thread = await begin();
   await ask("Both halves?");
   await page.getByText("First half,").waitFor();
@@ -100,8 +108,10 @@ test("the server is killed in mid-answer and started again", async () => {
   await page.getByText("The server cannot be reached. Trying again.").waitFor();
   await page.getByText("First half,").waitFor(); // stays
   await server.begin();
-  await shownOnce("First half, second half.");
   await page.getByText("The server cannot be reached. Trying again.").waitFor({ state: "detached" });
+  await shownOnce("First half, second");
+  goOn();
+  await shownOnce("First half, second half.");
   assert.deepEqual(await stored(thread), ["user: Both halves?", "assistant: First half, second half."]);
 });
 
@@ -154,8 +164,8 @@ test("questions in line survive a reload and a SIGKILL, and each is asked once",
   await server.kill();
   await page.goto("about:blank");
   await server.begin();
-  await page.goto(`${server.url}#/c/${thread.id}`);
-  await page.getByText("To the third.").waitFor();
+  await page.goto(server.url); // not where they were asked
+  await until(async () => (await stored(thread)).at(-1) === "assistant: To the third.", "all answers");
   assert.deepEqual(await stored(thread), [
     "user: First",
     "assistant: Begun, ended.",
@@ -164,6 +174,8 @@ test("questions in line survive a reload and a SIGKILL, and each is asked once",
     "user: Third",
     "assistant: To the third.",
   ]);
+  await page.getByRole("link", { name: "First" }).click();
+  await page.getByText("To the third.").waitFor();
   assert.equal(await page.getByRole("region", { name: "Questions in line" }).count(), 0);
 });
 

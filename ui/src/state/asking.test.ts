@@ -29,7 +29,7 @@ const sent = () => call.mock.calls.filter(([method]) => method === "POST").map((
 
 beforeEach(() => {
   call.mockReset();
-  question = { id: "q", text: "Why?", sent: { model: "m", attempt: 0, isThere: false } };
+  question = { id: "q", by: "tab", text: "Why?", sent: { model: "m", attempt: 0, isThere: false } };
 });
 
 test("a question is one request with a key of its own", async () => {

@@ -12,7 +12,7 @@ import { chosenModel, modelOf } from "./chosen";
 import { models } from "./models.svelte";
 import { notices } from "./notices.svelte";
 import { passes, patiently, pause } from "./patience";
-import { lineOf, threadsWithQuestions, type Line, type Question } from "./questions.svelte";
+import { lineOf, THIS_TAB, threadsWithQuestions, type Line, type Question } from "./questions.svelte";
 import { endedBadly, isOpen, isUnderWay, unsaid, withNewest, withOlder, wordsOf, type Loaded } from "./tail";
 import { threads } from "./threads.svelte";
 
@@ -22,6 +22,7 @@ const NEWEST = 10; // of those that are loaded, when something came
 const MOST_LOADED = 200; // at the end
 const POLL_MS = 3000;
 const UNSEEN_POLL_MS = 60_000;
+const OTHERS_MS = 1500; // for another tab to ask what was put in line there
 const EVERY_S = 0.05; // how often the server tells what was said
 const AGAIN_MS = 300; // until a stream that broke off is asked for anew
 const SILENT_MS = 30_000; // the server says something every few seconds
@@ -190,20 +191,30 @@ export class Conversation {
     for (;;) {
       const { run, next } = this;
       if (run !== null && isUnderWay(run)) await this.#hear(run, signal);
-      else if (next !== null) await this.#send(next, signal);
+      else if (next !== null && (await this.#isLeftToUs(next, signal))) await this.#send(next, signal);
+      else if (next !== null) await this.#look(signal);
       else if (this.#watchers === 0) return this.#ends?.abort();
       else {
-        await this.#quiet(signal);
+        await this.#quiet(document.hidden ? UNSEEN_POLL_MS : POLL_MS, signal);
         await this.#look(signal);
       }
     }
   }
 
   /** Until something may be new. */
-  async #quiet(signal: AbortSignal): Promise<void> {
+  async #quiet(ms: number, signal: AbortSignal): Promise<void> {
     const woken = new Promise<void>((resolve) => (this.#wake = resolve));
-    await Promise.race([woken, pause(document.hidden ? UNSEEN_POLL_MS : POLL_MS, signal)]);
+    await Promise.race([woken, pause(ms, signal)]);
     this.#wake = null;
+  }
+
+  /** Whether nobody else asks a question whose turn it is: the tab in which it was put in line comes first. */
+  async #isLeftToUs({ id, by }: Question, signal: AbortSignal): Promise<boolean> {
+    const end = Date.now() + OTHERS_MS;
+    while (by !== THIS_TAB && this.line.find(id) !== undefined && Date.now() < end) {
+      await this.#quiet(end - Date.now(), signal);
+    }
+    return this.line.find(id) !== undefined;
   }
 
   /** Asks the question whose turn it is. */
@@ -211,7 +222,8 @@ export class Conversation {
     if (sent === undefined) this.line.change(id, { sent: { model: this.model, attempt: 0, isThere: false } });
     try {
       const run = await patiently(() => ask(this.#path, this.line, id), signal);
-      if (run !== null) this.#learn(run);
+      if (run === null) return await this.#look(signal); // another tab was quicker
+      this.#learn(run);
       await this.#readNewest(NEWEST, signal);
       this.line.remove(id);
       this.#tellOthers();
