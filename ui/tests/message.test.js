@@ -90,6 +90,18 @@ test("a call is shown with its arguments, and takes its output", async () => {
   await close(page);
 });
 
+test("an answer that is held to a schema is a form", async () => {
+  const schema = { type: "object", properties: { city: { type: "string", title: "Place" }, people: { type: "integer" } } };
+  const response_format = { type: "json_schema", json_schema: { name: "place", schema } };
+  server.script.says('{"city": "Paris", ', '"people": 2100000}');
+  const page = await open(browser, server, at(await answered("Form", [["user", "Where?"]], { response_format })));
+  const form = answer(page).getByRole("group", { name: "Answer" });
+  await form.waitFor();
+  assert.equal(await form.getByLabel("Place").inputValue(), "Paris");
+  assert.deepEqual(await axe(page), []);
+  await close(page);
+});
+
 test("a message is copied as it was written", async () => {
   const page = await open(browser, server, at(await server.thread("Copy", [["user", "Hello"], ["assistant", "Some *words*"]])));
   await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);

@@ -75,6 +75,10 @@ test("an answer under way: its request, its model, and the plots", async () => {
   await model.getByText(/in use of .* promised/).waitFor();
   await until(async () => Number(await speed(model)) > 0, "tokens a second");
 
+  const processes = page.getByRole("region", { name: "Processes" });
+  for (const kind of ["engine", "renderer"]) {
+    await processes.getByRole("rowheader", { name: new RegExp(`^${kind}`) }).waitFor();
+  }
   const table = model.locator("figure", { hasText: "Answer tokens per second" });
   assert.equal(await table.getByRole("table").count(), 0, "no table is made before somebody wants it");
   await table.getByText("As a table").click();
@@ -106,8 +110,8 @@ test("it asks once a second while it is looked at, and not while it is paused or
   await pause.click();
   await until(() => asked > atPause + 1, "looks again");
 
-  await page.getByRole("link", { name: "Models" }).first().click();
-  await page.getByRole("heading", { name: "Models", level: 1 }).waitFor();
+  await page.getByRole("link", { name: "Assistants" }).click();
+  await page.getByRole("heading", { name: "Assistants", level: 1 }).waitFor();
   const atLeave = asked;
   await otherRequests(page, 2);
   assert.equal(asked, atLeave);

@@ -82,6 +82,7 @@ test("the list can be folded away, and stays so", async () => {
   const page = await open(browser, server, "#/models");
   await page.getByRole("button", { name: "Hide the list" }).click();
   await list(page).waitFor({ state: "hidden" });
+  await until(() => isFocused(page.getByRole("button", { name: "Show the list" })), "the focus to stay near");
   assert.deepEqual(await axe(page), []);
   await page.reload();
   await page.getByRole("heading", { name: "Models" }).waitFor();
@@ -99,6 +100,7 @@ test("on a phone the list is a drawer", async () => {
   const opener = page.getByRole("button", { name: "Show the list" });
   await opener.click();
   await list(page).getByRole("link", { name: "In my pocket" }).waitFor();
+  await until(() => isFocused(page.getByRole("button", { name: "Hide the list" })), "the drawer to have the focus");
   assert.deepEqual(await axe(page), []);
   await page.keyboard.press("Escape");
   await list(page).waitFor({ state: "hidden" });

@@ -17,6 +17,7 @@ import { endedBadly, isOpen, isUnderWay, unsaid, withNewest, withOlder, wordsOf,
 import { threads } from "./threads.svelte";
 
 const PAGE = 50;
+const OLDER = 25; // rendered in one go
 const NEWEST = 10; // of those that are loaded, when something came
 const MOST_LOADED = 200; // at the end
 const POLL_MS = 3000;
@@ -46,6 +47,8 @@ export class Conversation {
   finished = $state("");
   readonly line: Line;
 
+  /** The first in line was asked before it was known how the newest run ended. */
+  #askedEarly = false;
   #path: string;
   #watchers = 0;
   #ends: AbortController | null = null;
@@ -70,7 +73,7 @@ export class Conversation {
 
   /** The model that is to answer; null: the server decides. */
   get model(): string | null {
-    return modelOf(this.thread) ?? (models.list.length > 1 ? chosenModel() : null);
+    return modelOf(this.thread) ?? (models.usable.length > 1 ? chosenModel() : null);
   }
 
   /** The run behind which the line waits until somebody says that it goes on. */
@@ -93,6 +96,7 @@ export class Conversation {
   /** Puts a question in line; it is asked when its turn has come. */
   ask(text: string, parts: Content[] = []): void {
     this.line.add(text, parts, isOpen(this.run) ? null : (this.run?.id ?? null));
+    this.#askedEarly ||= !this.known && this.line.list.length === 1;
   }
 
   /** Has the thread answered as it is. Raises ApiError. */
@@ -122,7 +126,7 @@ export class Conversation {
   async older(): Promise<(() => void) | null> {
     const [first] = this.messages;
     if (first === undefined || !this.loaded.hasOlder) return null;
-    const older = await this.#page(PAGE, first.id);
+    const older = await this.#page(OLDER, first.id);
     await this.#learnRunsSince(older.messages[0]);
     return () => {
       this.loaded = withOlder(this.loaded, older);
@@ -271,13 +275,14 @@ export class Conversation {
 
   /** What a message is saying; one that is new is shown from here on. */
   #answer(id: string, run: Run): Answer {
-    const { messages } = this;
-    if (!messages.some((message) => message.id === id)) {
-      this.loaded = { ...this.loaded, messages: [...messages, unsaid(run, id)] };
+    let message = this.messages.find((other) => other.id === id);
+    if (message === undefined) {
+      message = unsaid(run, id);
+      this.loaded = { ...this.loaded, messages: [...this.messages, message] };
     }
     let answer = this.live.get(id);
     if (answer === undefined) {
-      answer = new Answer();
+      answer = new Answer(wordsOf(message));
       this.live = new Map([...this.live, [id, answer]]);
     }
     return answer;
@@ -313,6 +318,7 @@ export class Conversation {
     ]);
     this.thread = thread;
     this.#learn(...runs);
+    if (this.#askedEarly && this.run !== null && !isOpen(this.run)) this.line.goOnBehind(this.run.id);
     this.loaded = withNewest(this.loaded, newest);
     this.known = true;
   }

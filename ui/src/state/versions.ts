@@ -8,16 +8,6 @@ export interface Versions {
   index: number;
 }
 
-/** The thread that a family is listed by. */
-export function rootOf(thread: Thread): string {
-  return word(thread, "branch_root") ?? thread.id;
-}
-
-/** The thread that a link to this one leads to: the branch of its family that was looked at last. */
-export function shownOf(thread: Thread): string {
-  return word(thread, "branch_shown") ?? thread.id;
-}
-
 /**
  * The versions of what follows the message `after` ("" for the beginning) of the thread `shown`, which has that message.
  * null: there is only one.
@@ -35,12 +25,9 @@ export function versionsAt(family: ReadonlyMap<string, Thread>, shown: string, a
 
 /** Of a thread that has the message `after`: the thread by which its way on from there began; null for the first way. */
 function wayAt(family: ReadonlyMap<string, Thread>, id: string, after: string): string | null {
-  const seen = new Set<string>(); // metadata are anybody's to write: circles, too
-  for (let thread = family.get(id); thread !== undefined && !seen.has(thread.id); thread = parentOf(family, thread)) {
-    if (leavesAt(thread) === after) return thread.id;
-    seen.add(thread.id);
-  }
-  return null;
+  const thread = family.get(id);
+  if (thread === undefined) return null;
+  return [thread, ...ancestorsOf(family, thread)].find((one) => leavesAt(one) === after)?.id ?? null;
 }
 
 /** A thread that went the first way on, of those that `left` were left by. */
@@ -50,6 +37,21 @@ function stayed(family: ReadonlyMap<string, Thread>, left: Thread[], after: stri
     if (parent !== undefined && wayAt(family, parent.id, after) === null) return parent.id;
   }
   return null;
+}
+
+/** The threads that this one goes back to, nearest first. Metadata are anybody's to write: circles, too. */
+export function ancestorsOf(family: ReadonlyMap<string, Thread>, thread: Thread): Thread[] {
+  const found = new Set<Thread>();
+  for (let one = parentOf(family, thread); one !== undefined && !found.has(one); one = parentOf(family, one)) found.add(one);
+  return [...found];
+}
+
+/** Places where the thread and others parted, whose message it does not have any longer. */
+export function lostPlaces(family: ReadonlyMap<string, Thread>, thread: Thread): string[] {
+  const ids = new Set(["", ...(thread.messages ?? [])]);
+  const parted = [...family.values()].filter((one) => one.id === thread.id || parentOf(family, one)?.id === thread.id);
+  const places = parted.map((one) => leavesAt(one)).filter((place) => place !== null);
+  return [...new Set(places)].filter((place) => !ids.has(place));
 }
 
 function parentOf(family: ReadonlyMap<string, Thread>, thread: Thread): Thread | undefined {
