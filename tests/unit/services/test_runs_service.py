@@ -340,7 +340,7 @@ def test_thread_and_run_in_one() -> None:
 def test_without_a_run_there_is_no_thread() -> None:
     with pytest.raises(ModelNotFoundError):
         world.service.create_with_thread(RunDraft(model="none"))
-    assert world.threads.count() == 0
+    assert world.threads.count(Page()) == 0
 
 
 # --- afterwards -----------------------------------------------------------------------------------------------------
