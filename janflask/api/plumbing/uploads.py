@@ -98,6 +98,9 @@ class _Receiver:
             raise InvalidRequestError(
                 "the form has no file: send one in the field `file`, with its file name", param="file"
             )
+        names: list[str | None] = [*form]  # the parser has None for a part without a name
+        if None in names:
+            raise InvalidRequestError("the form has a field without a name", code="invalid_multipart")
         for name, value in form.items():
             field = name.partition("[")[0]  # the SDK sends an object's fields as name[field]
             reason = UPLOAD[field].objection(value) if field in UPLOAD else None

@@ -165,7 +165,7 @@ def modify_thread(body: ThreadDraft, thread_id: str) -> Response:
 
 
 @blp.route("/<thread_id>/branch", methods=["POST"], parameters=[_THREAD])
-@blp.doc(operationId="branchThread", responses={200: {"links": _LINKS}})
+@blp.doc(operationId="branchThread")
 @blp.arguments(ThreadBranchSchema, required=False, example=examples.THREAD_BRANCH_REQUEST)
 @blp.response(200, ThreadObjectSchema, description="The new thread.", example=examples.THREAD_BRANCH)
 @blp.refuses(400, 404, 413, 415, 500, 503, 507)

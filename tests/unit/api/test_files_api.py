@@ -151,6 +151,7 @@ def test_pages(client: FlaskClient) -> None:
         (FILE + PURPOSE, None, "complete"),
         (FILE + PURPOSE[:-20], None, "complete"),
         (FILE[:-3], None, "complete"),
+        (FILE + PURPOSE + part('no="name"', b"x") + END, None, "without a name"),
         (b"--frontier\r\nNo-Disposition: x\r\n\r\nhello\r\n" + END, None, "complete"),
         (
             b'--frontier\r\nContent-Disposition: form-data; name="file"; filename="\xff"\r\n\r\nx\r\n' + END,
