@@ -1,7 +1,8 @@
-// node memory.js ANSWERS: the tab's memory after every tenth of so many answers, each in a new conversation.
+// node memory.js ANSWERS: the tab's memory after every tenth of so many answers, each in a conversation that is deleted
+// when it was left: what the list holds of it is not measured.
 
 import { SCRIPTED, Server } from "../../ui/tests/server.js";
-import { ask, composer, launch, memory, shown, told } from "./driver.js";
+import { ask, composer, launch, LIST, memory, shown, told } from "./driver.js";
 
 const ANSWERS = Number(process.argv[2]);
 const server = await Server.start({ models: [SCRIPTED] });
@@ -9,11 +10,14 @@ const { browser, page, debug } = await launch();
 const after = [];
 try {
   await page.goto(server.url);
+  await begin();
   for (let number = 1; number <= ANSWERS; number += 1) {
     server.script.says(...answer(number));
-    await begin();
     await ask(page, `Question ${number}?`);
     await shown(page, `The end of ${number}.`);
+    const thread = new URL(page.url()).hash.split("/").at(-1);
+    await begin();
+    await server.api("DELETE", `threads/${thread}`);
     if (number % 10 === 0) after.push(await empty());
   }
   told({ after });
@@ -22,9 +26,9 @@ try {
   await server.end();
 }
 
-/** Where no conversation is open. */
+/** When no conversation is open, and none in the list. */
 async function empty() {
-  await begin();
+  await page.locator(LIST).first().waitFor({ state: "detached" });
   return memory(debug);
 }
 
