@@ -11,8 +11,7 @@ try {
   await page.goto(server.url);
   for (let number = 1; number <= ANSWERS; number += 1) {
     server.script.says(...answer(number));
-    await page.getByRole("link", { name: "New conversation" }).click();
-    await composer(page).waitFor();
+    await begin();
     await ask(page, `Question ${number}?`);
     await shown(page, `The end of ${number}.`);
     if (number % 10 === 0) after.push(await empty());
@@ -25,9 +24,15 @@ try {
 
 /** Where no conversation is open. */
 async function empty() {
-  await page.getByRole("link", { name: "New conversation" }).click();
-  await composer(page).waitFor();
+  await begin();
   return memory(debug);
+}
+
+/** A new conversation; those that have no title yet are called so, too. */
+async function begin() {
+  await page.getByRole("link", { name: "New conversation" }).first().click();
+  await page.waitForURL(/#\/$/);
+  await composer(page).waitFor();
 }
 
 function answer(number) {

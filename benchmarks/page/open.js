@@ -1,10 +1,11 @@
 // node open.js URL ROUNDS: the main thread's time until the page is usable, in a tab with an empty cache, on a CPU that is
 // four times as slow; what was transferred; and every request that left the server.
 
-import { composer, launch, LIST, mainThread, tab, told } from "./driver.js";
+import { composer, holds, launch, LIST, mainThread, tab, told } from "./driver.js";
 
 const [url, rounds] = [process.argv[2], Number(process.argv[3])];
-const SLOWER = 4;
+const USABLE = `document.querySelector("${LIST}") && document.querySelector("textarea:enabled")`;
+const SLOWER = Number(process.env.SLOWER ?? 4);
 const { browser } = await launch();
 const opened = [];
 for (let round = 0; round < rounds; round += 1) opened.push(await open());
@@ -20,17 +21,17 @@ async function open() {
   });
   await debug.send("Network.enable");
   debug.on("Network.loadingFinished", ({ encodedDataLength }) => (bytes += encodedDataLength));
-  await debug.send("Performance.enable", { timeDomain: "timeTicks" });
+  await debug.send("Performance.enable", { timeDomain: "threadTicks" });
   await debug.send("Emulation.setCPUThrottlingRate", { rate: SLOWER });
   const before = await mainThread(debug);
   const started = performance.now();
   await page.goto(url);
-  await page.locator(LIST).first().waitFor();
-  await composer(page).fill("usable");
+  await holds(debug, USABLE);
   const [wall, used] = [performance.now() - started, (await mainThread(debug)) - before];
-  const links = await page.locator(LIST).count();
   await page.waitForLoadState("networkidle");
   const settled = (await mainThread(debug)) - before;
+  const links = await page.locator(LIST).count();
+  await composer(page).fill("It is.");
   await page.context().close();
   return { main_ms: 1000 * used, settled_ms: 1000 * settled, wall_ms: wall, bytes, links, away };
 }

@@ -118,9 +118,12 @@ test("a message is deleted by whoever means it", async () => {
   assert.equal(await page.evaluate(() => document.activeElement.textContent), "Keep");
   assert.deepEqual(await axe(page), []);
   await page.keyboard.press("Escape");
-  await answer(page).getByRole("button", { name: "Delete" }).click();
+  const label = () => page.evaluate(() => document.activeElement.getAttribute("aria-label"));
+  assert.equal(await label(), "Delete"); // the keyboard is where it was
+  await page.keyboard.press("Enter");
   await answer(page).getByRole("group", { name: "Delete this message?" }).getByRole("button", { name: "Delete" }).click();
   await page.getByText("Two").waitFor({ state: "detached" });
+  assert.equal(await label(), "Messages");
   assert.equal(await page.getByText("One").count(), 1);
   const { data } = await server.api("GET", `threads/${thread.id}/messages`);
   assert.deepEqual(data.map((message) => message.role), ["user"]);

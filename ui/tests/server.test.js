@@ -79,11 +79,18 @@ test("an answer under way: its request, its model, and the plots", async () => {
   for (const kind of ["engine", "renderer"]) {
     await processes.getByRole("rowheader", { name: new RegExp(`^${kind}`) }).waitFor();
   }
+  const speeds = model.locator("figure").first();
+  await speeds.locator("svg").hover({ position: { x: (await speeds.locator("svg").boundingBox()).width - 1, y: 10 } });
+  await speeds.getByText(/^[\d.,]+, \d+ s ago$/).waitFor();
+
   const table = model.locator("figure", { hasText: "Answer tokens per second" });
   assert.equal(await table.getByRole("table").count(), 0, "no table is made before somebody wants it");
   await table.getByText("As a table").click();
   await until(async () => Number(await table.getByRole("cell").first().innerText()) > 0, "the table's newest row");
-  assert.deepEqual(await axe(page), []);
+  for (const colorScheme of ["dark", "light"]) {
+    await page.emulateMedia({ colorScheme });
+    assert.deepEqual(await axe(page), [], colorScheme);
+  }
 
   await row.getByRole("link", { name: "a conversation" }).click();
   assert.match(page.url(), new RegExp(`#/c/${run.thread_id}$`));

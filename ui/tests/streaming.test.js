@@ -70,9 +70,14 @@ const TEXTS = {
 
 for (const [name, text] of Object.entries(TEXTS)) {
   test(`${name} of ${TOKENS} tokens holds nothing up`, async () => {
-    const { page, tasks } = await ask(tokens(text.slice(0, TOKENS * 4)), "\n\nThe end.");
+    let tasks;
+    // On a busy machine a task may take long once. One that is long by itself is so each time.
+    for (let tries = 0; tries < 3 && tasks?.length !== 0; tries += 1) {
+      const asked = await ask(tokens(text.slice(0, TOKENS * 4)), "\n\nThe end.");
+      tasks = asked.tasks;
+      await close(asked.page);
+    }
     assert.deepEqual(tasks, []);
-    await close(page);
   });
 }
 

@@ -3,8 +3,9 @@
 import { call } from "../api/client";
 import type { Content, Message, Run } from "../api/types";
 import { isAttached } from "./attachments";
-import { branches, startOf } from "./branches.svelte";
+import { branches } from "./branches.svelte";
 import type { Actions } from "./types";
+import { startOf } from "./versions";
 
 /** The conversation that the message stands in. */
 export interface Stage {

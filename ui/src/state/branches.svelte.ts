@@ -1,7 +1,7 @@
 // The branches of the conversation that is shown: where they go apart, and which one was looked at last.
 
 import { call } from "../api/client";
-import type { Message, Run, Thread } from "../api/types";
+import type { Run, Thread } from "../api/types";
 import { place } from "./route.svelte";
 import { isOpen } from "./tail";
 import { family, rootId, shownId } from "./threads.svelte";
@@ -88,13 +88,6 @@ class Branches {
 }
 
 export const branches = new Branches();
-
-/** Where the answer that a message belongs to begins: a run may have said several. */
-export function startOf(messages: Message[], message: Message): Message {
-  let index = messages.findIndex((other) => other.id === message.id);
-  while (index > 0 && message.run_id && messages[index - 1]!.run_id === message.run_id) index -= 1;
-  return messages[index] ?? message;
-}
 
 async function runsOf(threadId: string): Promise<Run[]> {
   return (await call<{ data: Run[] }>("GET", `threads/${threadId}/runs`, { query: { limit: 100 } })).data;

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 
-import type { Thread } from "../api/types";
-import { ancestorsOf, lostPlaces, versionsAt } from "./versions";
+import type { Message, Thread } from "../api/types";
+import { ancestorsOf, lostPlaces, startOf, versionsAt } from "./versions";
 
 let made = 0;
 
@@ -81,4 +81,13 @@ test("a place whose message was deleted is lost to its thread, and to those who 
   expect(having("b", ["q1", "q2"])).toEqual([]);
   expect(having("b", [])).toEqual(["q1", "q2"]);
   expect(having("c", ["q2"])).toEqual([]); // that of b is not c's
+});
+
+test("an answer begins with the first message of its run", () => {
+  const messages = ["q", "run_1", "run_1", "q", "run_2", "run_2"].map(
+    (run, index) => ({ id: `msg_${index}`, run_id: run === "q" ? null : run }) as Message,
+  );
+  expect(messages.map((message) => startOf(messages, message).id)).toEqual(
+    [0, 1, 1, 3, 4, 4].map((index) => `msg_${index}`),
+  );
 });

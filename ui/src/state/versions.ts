@@ -1,6 +1,6 @@
 // How the threads of a family go apart, by what the server wrote into their metadata: see docs/store.md, "Branches".
 
-import type { Thread } from "../api/types";
+import type { Message, Thread } from "../api/types";
 
 /** What follows a message in a family: the threads that lead to each way on, oldest first, and the one shown. */
 export interface Versions {
@@ -37,6 +37,13 @@ function stayed(family: ReadonlyMap<string, Thread>, left: Thread[], after: stri
     if (parent !== undefined && wayAt(family, parent.id, after) === null) return parent.id;
   }
   return null;
+}
+
+/** Where the answer that a message belongs to begins: a run may have said several. */
+export function startOf(messages: Message[], message: Message): Message {
+  let index = messages.findIndex((other) => other.id === message.id);
+  while (index > 0 && message.run_id && messages[index - 1]!.run_id === message.run_id) index -= 1;
+  return messages[index] ?? message;
 }
 
 /** The threads that this one goes back to, nearest first. Metadata are anybody's to write: circles, too. */

@@ -42,7 +42,7 @@ const ENVIRONMENTS = new Map<string, Environment>(
     displaymath: ONE,
   }),
 );
-const SIDES: Record<string, string> = { l: "left", c: "center", r: "right" };
+const SIDES: Record<string, string> = { l: "cell-left", c: "cell-center", r: "cell-right" };
 
 /** Delimiters of a size of their own. */
 export const BIG = new Map(

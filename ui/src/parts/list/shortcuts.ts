@@ -53,6 +53,7 @@ export const SHORTCUTS: readonly { title: string; list: readonly Shortcut[] }[] 
     title: "While you write",
     list: [
       { keys: ["Enter"], what: "Send" },
+      { keys: [CTRL, "Enter"], what: "Send, where Enter begins a line, too" },
       { keys: [SHIFT, "Enter"], what: "New line" },
     ],
   },

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 
-import { areaPath, linePath, lines, roundBytes, roundTop, rows } from "./path";
+import { areaPath, linePath, lines, nearest, roundBytes, roundTop, rows } from "./path";
 
 const FRAME = { end: 100_000, span: 100_000, top: 10, width: 100, height: 10 };
 
@@ -24,6 +24,13 @@ test("points become places, and a gap parts the line", () => {
 
 test("what is older than the frame is left out", () => {
   expect(lines([{ at: -1, value: 1 }], FRAME)).toEqual([]);
+});
+
+test("the nearest point, and none where nobody looked", () => {
+  const points = [0, 1000, 30_000].map((at) => ({ at, value: at }));
+  expect(nearest(points, 700)?.at).toBe(1000);
+  expect(nearest(points, 34_000)?.at).toBe(30_000);
+  expect(nearest(points, 15_000)).toBeNull();
 });
 
 test("of a level stretch only the ends are drawn", () => {

@@ -50,6 +50,15 @@ export function areaPath(run: [number, number][], height: number): string {
   return `M${run[0]![0]} ${height}L${linePath(run).slice(1)}V${height}Z`;
 }
 
+/** The point that is nearest to a time, if there is one near it. */
+export function nearest(points: Point[], time: number): Point | null {
+  let found: Point | null = null;
+  for (const point of points) {
+    if (Math.abs(point.at - time) < (found === null ? MOST_APART_MS : Math.abs(found.at - time))) found = point;
+  }
+  return found;
+}
+
 /** The least of 1, 2, 5, 10, 20 ... that is not below `value`, so that a scale stays as it is for a while. */
 export function roundTop(value: number): number {
   if (value <= 1) return 1;
