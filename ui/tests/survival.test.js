@@ -50,6 +50,16 @@ async function shownOnce(text, on = page) {
   assert.equal(await on.getByText(text, { exact: true }).count(), 1);
 }
 
+/** The page does not see by itself what is new on the server. */
+async function lookNoMore() {
+  await page.addInitScript(() => {
+    const wait = setTimeout;
+    globalThis.setTimeout = (what, ms, ...more) => (ms === 3000 ? 0 : wait(what, ms, ...more));
+  });
+  await page.reload();
+  await page.getByRole("log").waitFor();
+}
+
 test("a reload in mid-answer", async () => {
   const [rest, goOn] = gate();
   server.script.says("One, ", "two, ", rest, "three.");
@@ -80,13 +90,7 @@ test("what another tab asks is seen at once", async () => {
   const [rest, goOn] = gate();
   server.script.says("Both ", rest, "see it.");
   const thread = await begin();
-  // The first tab does not look by itself.
-  await page.addInitScript(() => {
-    const wait = setTimeout;
-    globalThis.setTimeout = (what, ms, ...more) => (ms === 3000 ? 0 : wait(what, ms, ...more));
-  });
-  await page.reload();
-  await page.getByRole("log").waitFor();
+  await lookNoMore();
   const second = await openIn(page.context(), server, `#/c/${thread.id}`);
   await second.getByRole("log").waitFor();
   await ask("Who sees it?", second);
@@ -95,6 +99,19 @@ test("what another tab asks is seen at once", async () => {
   goOn();
   await shownOnce("Both see it.");
   assert.equal((await stored(thread)).length, 2);
+});
+
+test("what another tab has answered again is seen at once", async () => {
+  server.script.refuses(400, "Not now.");
+  const thread = await begin();
+  await ask("Now?");
+  await page.getByRole("alert").getByText("Not now.").waitFor();
+  await lookNoMore();
+  await page.getByRole("alert").getByText("Not now.").waitFor();
+  server.script.says("Now it is.");
+  const second = await openIn(page.context(), server, `#/c/${thread.id}`);
+  await second.getByRole("button", { name: "Try again" }).click();
+  for (const tab of [second, page]) await shownOnce("Now it is.", tab);
 });
 
 test("the server is killed in mid-answer and started again", async () => {

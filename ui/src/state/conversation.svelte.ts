@@ -54,6 +54,8 @@ export class Conversation {
   #watchers = 0;
   #ends: AbortController | null = null;
   #wake: (() => void) | null = null;
+  /** Something may have happened since the loop looked last. */
+  #isNews = false;
   /** How far the events of a run were heard. */
   #heard = { run: "", event: "" };
   #stream: { ends: AbortController; heardAt: number } | null = null;
@@ -161,6 +163,7 @@ export class Conversation {
   wake(): void {
     const stream = this.#stream;
     if (stream !== null && Date.now() - stream.heardAt > SILENT_MS) stream.ends.abort();
+    this.#isNews = true;
     this.#wake?.();
   }
 
@@ -204,7 +207,8 @@ export class Conversation {
   /** Until something may be new. */
   async #quiet(ms: number, signal: AbortSignal): Promise<void> {
     const woken = new Promise<void>((resolve) => (this.#wake = resolve));
-    await Promise.race([woken, pause(ms, signal)]);
+    if (!this.#isNews) await Promise.race([woken, pause(ms, signal)]);
+    this.#isNews = false;
     this.#wake = null;
   }
 
