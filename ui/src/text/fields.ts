@@ -6,6 +6,8 @@ export type Field = { label: string; description: string } & (
   | { kind: "nothing" }
   | { kind: "group"; fields: Field[] }
   | { kind: "list"; fields: Field[] }
+  /** Plain values, one below the other. */
+  | { kind: "values"; values: string[] }
   | { kind: "table"; columns: string[]; rows: string[][] }
 );
 
@@ -50,6 +52,7 @@ function field(name: string, value: unknown, given: unknown, root: Schema, depth
 
 function array(named: { label: string; description: string }, values: unknown[], schema: Schema, root: Schema, depth: number): Field {
   if (values.length === 0) return { ...named, kind: "nothing" };
+  if (values.every(isPlain)) return { ...named, kind: "values", values: values.map(plainText) };
   const table = asTable(values, schema.items, root);
   if (table !== null) return { ...named, kind: "table", ...table };
   const prefix = Array.isArray(schema.prefixItems) ? schema.prefixItems : [];
