@@ -1,13 +1,14 @@
-// Markdown's blocks, line by line as they come, after CommonMark and GitHub's additions: paragraphs, headings, lists, tables,
-// fences, quotes, math. A line that has ended is read once; the one that has not is read again when it grows.
+// Markdown's blocks, line by line as they come, after CommonMark and GitHub's additions: paragraphs, headings, lists,
+// tables, fences, quotes, math. A line that has ended is read once; the one that has not is read again when it grows.
 //
-// The open blocks are a path from the root to the block that the next line goes to (the `spine`). A line first finds out which
-// of them go on, then opens new ones, and what is left of it is the text of the last one. There is no HTML: it is text.
+// The open blocks are a path from the root to the block that the next line goes to (the `spine`). A line first finds out
+// which of them go on, then opens new ones, and what is left of it is the text of the last one. HTML is text.
 
-import { isHighSurrogate, readInline, refLabel } from "./inline";
+import { readInline, refLabel } from "./inline";
 import { Line } from "./line";
 import { safeHref } from "./links";
 import { OpenBlock } from "./open_block";
+import { isHighSurrogate } from "./pieces";
 import { splitRow, tableAlign } from "./table";
 import type { Block } from "./tree";
 
@@ -130,12 +131,13 @@ export class BlockParser {
       opened = next;
     }
     if (line.blank && opened === null) this.#close(depth);
-    else if (!line.blank) this.#text(line, opened === null ? depth : this.#spine.length, opened === null && paragraph, ended);
+    else if (!line.blank && opened === null) this.#text(line, depth, paragraph, ended);
+    else if (!line.blank) this.#text(line, this.#spine.length, null, ended);
     this.#blank = line.blank && opened === null;
   }
 
   /** What a line says where no block begins. `paragraph`: the one that it may go on. */
-  #text(line: Line, depth: number, paragraph: OpenBlock | false | null, ended: boolean): void {
+  #text(line: Line, depth: number, paragraph: OpenBlock | null, ended: boolean): void {
     line.skip(Infinity);
     if (paragraph) paragraph.addText(line.rest); // also where its quote is not marked again
     else if (this.#tip.kind === "table" && depth === this.#spine.length) this.#tip.rows.push(this.#row(line.rest));

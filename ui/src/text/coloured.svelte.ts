@@ -1,4 +1,4 @@
-// Code with its colours, as it grows. The text is there at once; the colours come while the browser has nothing else to do.
+// Code with its colours, as it grows. The text is there at once; the colours come while the browser is idle.
 
 import type { Piece } from "./languages";
 

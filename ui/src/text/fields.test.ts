@@ -35,9 +35,11 @@ test("references and alternatives are followed", () => {
   expect(loop).toMatchObject({ kind: "text", text: "2" });
 });
 
-test("arrays of flat objects are tables, others are lists", () => {
+test("arrays of flat objects are tables, of plain values and of others lists", () => {
   const schema = { properties: { rows: { items: { properties: { a: { title: "First" } } } } } };
-  const [rows, tags, none] = inner(fieldsOf({ rows: [{ a: 1 }, { a: true, b: null }], tags: ["x", ["y"]], none: [] }, schema));
+  const value = { rows: [{ a: 1 }, { a: true, b: null }], plain: ["x", 2], tags: ["x", ["y"]], none: [] };
+  const [rows, plain, tags, none] = inner(fieldsOf(value, schema));
+  expect(plain).toMatchObject({ kind: "values", values: ["x", "2"] });
   expect(rows).toMatchObject({ kind: "table", columns: ["First", "B"], rows: [["1", ""], ["Yes", ""]] });
   expect(tags!.kind).toBe("list");
   expect(inner(tags!)[0]).toMatchObject({ label: "1", text: "x" });

@@ -1,11 +1,18 @@
 // An answer held to a JSON schema, as the fields of a form.
 
-export type Field = { label: string; description: string } & (
+interface Named {
+  label: string;
+  description: string;
+}
+
+export type Field = Named & (
   | { kind: "text"; text: string; long: boolean }
   | { kind: "flag"; on: boolean }
   | { kind: "nothing" }
   | { kind: "group"; fields: Field[] }
   | { kind: "list"; fields: Field[] }
+  /** Plain values, one below the other. */
+  | { kind: "values"; values: string[] }
   | { kind: "table"; columns: string[]; rows: string[][] }
 );
 
@@ -48,8 +55,9 @@ function field(name: string, value: unknown, given: unknown, root: Schema, depth
   return { ...named, kind: "group", fields };
 }
 
-function array(named: { label: string; description: string }, values: unknown[], schema: Schema, root: Schema, depth: number): Field {
+function array(named: Named, values: unknown[], schema: Schema, root: Schema, depth: number): Field {
   if (values.length === 0) return { ...named, kind: "nothing" };
+  if (values.every(isPlain)) return { ...named, kind: "values", values: values.map(plainText) };
   const table = asTable(values, schema.items, root);
   if (table !== null) return { ...named, kind: "table", ...table };
   const prefix = Array.isArray(schema.prefixItems) ? schema.prefixItems : [];
@@ -79,11 +87,12 @@ function asTable(values: unknown[], items: unknown, root: Schema): { columns: st
 function resolve(given: unknown, value: unknown, root: Schema): Schema {
   let schema: Schema = isObject(given) ? given : {};
   for (let step = 0; step < DEPTH; step += 1) {
-    const { $ref, anyOf, oneOf } = schema;
+    const { $ref } = schema;
+    const choices = schema.anyOf ?? schema.oneOf;
     const outer = { title: schema.title, description: schema.description };
     let next: unknown;
     if (typeof $ref === "string") next = lookUp($ref, root);
-    else if (Array.isArray(anyOf ?? oneOf)) next = ((anyOf ?? oneOf) as unknown[]).find((choice) => fits(choice, value, root));
+    else if (Array.isArray(choices)) next = choices.find((choice) => fits(choice, value, root));
     else return schema;
     if (!isObject(next)) return schema;
     schema = { ...next, title: outer.title ?? next.title, description: outer.description ?? next.description };
@@ -114,7 +123,7 @@ function fits(choice: unknown, value: unknown, root: Schema): boolean {
   return type === typeof value;
 }
 
-function text(named: { label: string; description: string }, value: string): Field {
+function text(named: Named, value: string): Field {
   return { ...named, kind: "text", text: value, long: value.length > LONG || value.includes("\n") };
 }
 

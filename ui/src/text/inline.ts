@@ -1,27 +1,12 @@
 // The inside of a paragraph: emphasis, code, links, math. After CommonMark and GitHub's additions, without HTML.
 // Texts are short (`pieces` cuts them), so that whatever a model writes takes a moment at most.
 
+import { DEPTH, delimiter, depth, emphasize, plain, textOf, type Item } from "./emphasis";
 import { decodeEntity } from "./entities";
 import { safeHref } from "./links";
 import type { Inline } from "./tree";
 
-/** Emphasis and links reach no further than this many characters. */
-const WINDOW = 2048;
-const DEPTH = 12;
 const MATH_LIMIT = 1000;
-
-interface Delimiter {
-  type: "delimiter";
-  char: string;
-  count: number;
-  /** How many there were. */
-  length: number;
-  opens: boolean;
-  closes: boolean;
-  at: number;
-}
-
-type Item = Inline | Delimiter;
 
 interface Bracket {
   /** Of its own text in the items. */
@@ -37,48 +22,17 @@ export function readInline(text: string, open = false): Inline[] {
   return new Reader(open ? text.replace(/(?:[*_~`]{1,3}|!?\[)$/, "") : text, open).read();
 }
 
-/** The pieces of a text that grows: all but the last stay the same objects. */
-export class Pieces {
-  #source = "";
-  #pieces: Inline[][] = [];
-
-  read(text: string, open: boolean): Inline[][] {
-    if (!text.startsWith(this.#source)) {
-      this.#source = "";
-      this.#pieces = [];
-    }
-    let at = this.#source.length;
-    while (text.length - at > WINDOW) {
-      const end = at + cut(text.slice(at, at + WINDOW));
-      this.#pieces.push(readInline(text.slice(at, end)));
-      at = end;
-    }
-    this.#source = text.slice(0, at);
-    return [...this.#pieces, readInline(text.slice(at), open)];
-  }
-}
-
-/** Where a text can be cut: behind white space, and before whatever may be closed later, if that is not far back. */
-function cut(text: string): number {
+/** Where something begins in a text that more of it could close. */
+export function unclosedIn(text: string): number[] {
   const reader = new Reader(text, false);
   reader.read();
-  const pending = reader.unclosed.filter((at) => at > text.length / 4);
-  const before = Math.min(...pending, text.length);
-  const end = Math.max(text.lastIndexOf(" ", before - 1), text.lastIndexOf("\n", before - 1)) + 1;
-  if (end > 0) return end;
-  return isHighSurrogate(text, text.length - 1) ? text.length - 1 : text.length;
-}
-
-export function isHighSurrogate(text: string, at: number): boolean {
-  return (text.charCodeAt(at) & 0xfc00) === 0xd800;
+  return reader.unclosed;
 }
 
 const SPECIAL = /[\\`*_~[\]!<&$]|https?:\/\/|www\./g;
 const ESCAPABLE = /[!-/:-@[-`{-~]/;
 const SPACE = /\s/;
-const PUNCTUATION = /[\p{P}\p{S}]/u;
 const WORD = /[\p{L}\p{N}]/u;
-const IDEOGRAPH = /[\p{sc=Han}\p{sc=Hiragana}\p{sc=Katakana}\p{sc=Hangul}]/u;
 const BREAK = /<br\s*\/?>/iy;
 const AUTOLINK = /<((?:https?:\/\/|mailto:)[^\s<>]*|[\w.+-]+@[\w-]+(?:\.[\w-]+)+)>/iy;
 const BARE = /(?:https?:\/\/|www\.)[^\s<>`]+/iy;
@@ -115,7 +69,7 @@ class Reader {
       this.#at = next;
       if (found !== null) this.#special(text[next]!);
     }
-    this.#emphasis(0);
+    emphasize(this.#items, 0);
     for (const item of this.#items) if (item.type === "delimiter" && item.opens) this.unclosed.push(item.at);
     for (const bracket of this.#brackets) this.unclosed.push(bracket.at);
     if (this.open) this.#closeAll();
@@ -231,12 +185,7 @@ class Reader {
     }
     const before = this.#at === 0 ? " " : [...this.text.slice(Math.max(0, this.#at - 2), this.#at)].at(-1)!;
     const after = end === this.text.length ? " " : String.fromCodePoint(this.text.codePointAt(end)!);
-    const left = flanks(after, before);
-    const right = flanks(before, after);
-    const within = char === "_" && left && right;
-    const opens = left && (!within || PUNCTUATION.test(before));
-    const closes = right && (!within || PUNCTUATION.test(after));
-    this.#items.push({ type: "delimiter", char, count: length, length, opens, closes, at: this.#at });
+    this.#items.push(delimiter(char, length, before, after, this.#at));
     this.#at = end;
   }
 
@@ -297,7 +246,7 @@ class Reader {
   }
 
   #within(bracket: Bracket): Inline[] {
-    this.#emphasis(bracket.index + 1);
+    emphasize(this.#items, bracket.index + 1);
     return plain(this.#items.slice(bracket.index + 1));
   }
 
@@ -347,32 +296,6 @@ class Reader {
     }
   }
 
-  /** Joins delimiters to emphasis, from item `from` on: https://spec.commonmark.org/0.31.2/#process-emphasis */
-  #emphasis(from: number): void {
-    const items = this.#items;
-    let i = from;
-    while (i < items.length) {
-      const closer = items[i]!;
-      let j = i - 1;
-      if (closer.type !== "delimiter" || !closer.closes) j = -1;
-      else while (j >= from && !pairs(items[j]!, closer)) j -= 1;
-      if (j < from || closer.type !== "delimiter") {
-        i += 1;
-        continue;
-      }
-      const opener = items[j] as Delimiter;
-      const used = opener.count >= 2 && closer.count >= 2 ? 2 : 1;
-      const children = plain(items.slice(j + 1, i));
-      const node: Inline = { type: closer.char === "~" ? "del" : used === 2 ? "strong" : "em", children };
-      const inner: Inline[] = depth(node) <= DEPTH ? [node] : children;
-      opener.count -= used;
-      closer.count -= used;
-      const kept: Item[] = opener.count > 0 ? [opener, ...inner] : inner;
-      items.splice(j, i - j + (closer.count > 0 ? 0 : 1), ...kept);
-      i = j + kept.length;
-    }
-  }
-
   /** What is still open is closed at the end of a text that is being written. */
   #closeAll(): void {
     for (let i = this.#items.length - 2; i >= 0; i -= 1) {
@@ -384,40 +307,6 @@ class Reader {
       this.#wrap(i, { type, children });
     }
   }
-}
-
-/** A delimiter opens if it stands at the left of a word, and closes at the right of one. */
-function flanks(inner: string, outer: string): boolean {
-  if (SPACE.test(inner)) return false;
-  return !PUNCTUATION.test(inner) || SPACE.test(outer) || PUNCTUATION.test(outer) || IDEOGRAPH.test(outer);
-}
-
-function pairs(opener: Item, closer: Delimiter): boolean {
-  if (opener.type !== "delimiter" || opener.char !== closer.char || !opener.opens) return false;
-  if (!opener.closes && !closer.opens) return true;
-  return (opener.length + closer.length) % 3 !== 0 || (opener.length % 3 === 0 && closer.length % 3 === 0);
-}
-
-/** The items, with delimiters that nothing was joined to as the text they are. */
-function plain(items: Item[]): Inline[] {
-  const inlines: Inline[] = [];
-  for (const item of items) {
-    const inline: Inline = item.type === "delimiter" ? { type: "text", text: item.char.repeat(item.count) } : item;
-    const last = inlines.at(-1);
-    if (inline.type === "text" && last?.type === "text") {
-      inlines[inlines.length - 1] = { type: "text", text: last.text + inline.text };
-    } else inlines.push(inline);
-  }
-  return inlines;
-}
-
-function depth(node: Inline): number {
-  return "children" in node ? 1 + Math.max(0, ...node.children.map(depth)) : 0;
-}
-
-function textOf(node: Inline): string {
-  if ("children" in node) return node.children.map(textOf).join("");
-  return "text" in node ? node.text : node.type === "math" ? node.tex : node.label;
 }
 
 function codeText(text: string): string {

@@ -1,4 +1,4 @@
-// Who colours code: highlight.js with the languages that models write most. This comes in a file of its own, when it is needed.
+// Who colours code: highlight.js with the languages that models write most. It comes by itself, when it is needed.
 
 import hljs from "highlight.js/lib/core";
 import bash from "highlight.js/lib/languages/bash";
@@ -63,7 +63,9 @@ const KINDS = {
   number: "number variable template-variable meta link bullet",
   gone: "deletion",
 };
-const KIND_OF = new Map(Object.entries(KINDS).flatMap(([kind, scopes]) => scopes.split(" ").map((scope) => [scope, kind])));
+const KIND_OF = new Map(
+  Object.entries(KINDS).flatMap(([kind, scopes]) => scopes.split(" ").map((scope) => [scope, kind])),
+);
 
 /** What highlight.js sees in code, in order; null for a language that it does not know. */
 export function colour(code: string, language: string): Piece[] | null {

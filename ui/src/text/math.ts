@@ -1,4 +1,4 @@
-// Formulas as elements, each made by name. This comes in a file of its own, when it is needed.
+// Formulas as elements, each made by name. They come by themselves, when they are needed.
 
 import { TexError, type MathNode } from "./mathml";
 import { readTex } from "./tex";

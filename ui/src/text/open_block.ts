@@ -1,7 +1,8 @@
 // A block that lines are added to, and what is drawn of it.
 
-import { Pieces, readInline } from "./inline";
+import { readInline } from "./inline";
 import type { Line } from "./line";
+import { Pieces } from "./pieces";
 import { splitRow } from "./table";
 import type { Align, Block, Inline, Item } from "./tree";
 

@@ -309,7 +309,8 @@ export class TexReader {
   /** Words in a formula, which may hold formulas. */
   #text(): MathNode {
     const parts = this.raw().split(/(?<!\\)\$/);
-    return row(parts.map((part, i) => (i % 2 === 1 ? lines(new TexReader(part.match(TOKEN) ?? [], false)) : words(part))));
+    const formula = (tex: string) => lines(new TexReader(tex.match(TOKEN) ?? [], false));
+    return row(parts.map((part, i) => (i % 2 === 1 ? formula(part) : words(part))));
   }
 
   #styledBy(style: string): MathNode {

@@ -75,7 +75,8 @@ export function environment(reader: TexReader, name: string): MathNode {
     if (reader.raw() !== name) throw new TexError(`\\end{${name}} is missing`);
   }
   const inner = table(rows, { ...found, columns }, kind === "substack" || kind === "smallmatrix", bars);
-  return found.left === undefined && found.right === undefined ? inner : fenced(found.left ?? "", inner, found.right ?? "");
+  const { left = "", right = "" } = found;
+  return left + right === "" ? inner : fenced(left, inner, right);
 }
 
 /** A formula that may be several below each other, without saying so. */
