@@ -23,6 +23,7 @@ from benchmarks import (
     latency,
     memory,
     models,
+    page,
     parsing,
     peer,
     responses,
@@ -76,6 +77,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "get_response": responses.get_response,
     "replayed_response": responses.replayed_response,
     "upstream": upstream.upstream,
+    "page": page.page,
     "peer": peer.peer,
     "peer_gaps": peer.peer_gaps,
 }

@@ -159,7 +159,7 @@ def threads_page() -> list[Row]:
     """A page of 20 of 100,000 threads: again, in a new process, and in one that finds no index."""
     page = "assert len(threads.list(Page(limit=20)).items) == 20; threads.count()"
     with folder_on_disk() as folder:
-        _write_threads(folder / "data" / "threads", THREADS)
+        write_threads(folder / "data" / "threads", THREADS)
         unindexed = _in_new_process(folder, page)
         cold, warm = [], []
         for _ in range(ROUNDS):
@@ -184,7 +184,7 @@ def threads_page() -> list[Row]:
 def own_page() -> list[Row]:
     """A page of 20 of a key's threads, of which it has ten in 10,000 or all but ten, against a page of all of them."""
     with folder_on_disk() as folder:
-        _write_threads(folder / "data" / "threads", OWNED, lambda number: FEW if number % (OWNED // 10) == 0 else MANY)
+        write_threads(folder / "data" / "threads", OWNED, lambda number: FEW if number % (OWNED // 10) == 0 else MANY)
         times: dict[str, list[float]] = {}
         firsts = []
         for _ in range(3):
@@ -208,7 +208,7 @@ def own_page() -> list[Row]:
     ]
 
 
-def _write_threads(root: Path, count: int, owner_of: Callable[[int], str | None] = lambda _: None) -> None:
+def write_threads(root: Path, count: int, owner_of: Callable[[int], str | None] = lambda _: None) -> None:
     """As many threads, as they are on disk; through the repository it would take minutes."""
     start = ids.now_ms() - count * 1000
     for number in range(count):

@@ -95,7 +95,7 @@ class _Look:
         self._missing: list[Silent] = []
 
     def overview(self) -> Overview:
-        from janflask.metrics.processes import began, by_kind, uses  # here: few look, and psutil is for nobody else
+        from janflask.metrics.processes import began, uses  # here: few look, and psutil is for nobody else
 
         told = self._ask("supervisor", lambda: (self._supervisor.told(LIMIT), self._supervisor.budget(LIMIT)))
         states, budget = (None, None) if told is None else told
@@ -103,8 +103,6 @@ class _Look:
         runner_pid, runs = (None, []) if open_runs is None else (open_runs.pid, open_runs.runs)
         models = self._models([] if states is None else states.states)
         stats, answers = self._loads(models)
-        pids = by_kind(None if states is None else states.pid, runner_pid, ())
-        pids["engine"] = [state.pid for state in models if state.pid is not None]
         return Overview(
             started_at=began(os.getppid()),
             cores=len(os.sched_getaffinity(0)),
@@ -115,7 +113,7 @@ class _Look:
                 total=None if budget is None else budget.total_bytes,
                 available=_available(),
             ),
-            processes=uses(pids),
+            processes=uses(_pids(None if states is None else states.pid, runner_pid, models)),
             models=models,
             stats=stats,
             requests=_requests(answers, dict(runs)),
@@ -150,6 +148,20 @@ class _Look:
                 stats[model_id] = load.stats
                 answers += [(model_id, answer) for answer in load.answers]
         return stats, answers
+
+
+def _pids(supervisor: int | None, runner: int | None, models: Sequence[ModelState]) -> dict[str, list[int]]:
+    """All of the server's processes, by kind; who has made which tells what those are that nobody names."""
+    from janflask.metrics.processes import all_children, by_kind
+
+    pids = by_kind(supervisor, runner, ())
+    engines = [state.pid for state in models if state.pid is not None]
+    makers = [*pids["worker"], *pids.get("runner", ())]
+    return pids | {
+        "engine": engines,
+        "spare": [pid for pid in all_children(supervisor or 0) if pid not in engines],
+        "renderer": [pid for maker in makers for pid in all_children(maker)],
+    }
 
 
 def _requests(answers: Sequence[tuple[str, OpenAnswer]], runs: Mapping[str, str]) -> list[OpenRequest]:

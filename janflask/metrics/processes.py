@@ -53,8 +53,21 @@ def by_kind(supervisor: int | None, runner: int | None, counting: Sequence[int])
 
 def children(pid: int) -> list[int]:
     """The processes that the main thread of another one has made; none where the system does not tell."""
+    return _made_by(Path(f"/proc/{pid}/task/{pid}"))
+
+
+def all_children(pid: int) -> list[int]:
+    """The same for all of its threads."""
     try:
-        return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return []
+    return sorted(child for thread in threads for child in _made_by(thread))
+
+
+def _made_by(thread: Path) -> list[int]:
+    try:
+        return [int(text) for text in (thread / "children").read_text().split()]
     except (OSError, ValueError):
         return []
 
@@ -77,7 +90,7 @@ def uses(pids: Mapping[str, Sequence[int]]) -> list[ProcessUse]:
             try:
                 process = _process(pid)
                 times = process.cpu_times()
-                found.append(ProcessUse(kind, pid, process.memory_info().rss, times.user + times.system))
+                found.append(ProcessUse(kind, pid, process.memory_info().rss, round(times.user + times.system, 2)))
             except psutil.Error:  # it has just gone, or is not ours to look at
                 continue
     return found

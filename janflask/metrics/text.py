@@ -7,13 +7,14 @@ time where there are many models. Ours need no escaping: a test holds the two to
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_as_number: Callable[[float], str] = floatToGoString
+_by_go: Callable[[float], str] = floatToGoString
 
 
 def as_text(families: Iterable[Metric]) -> bytes:
@@ -23,11 +24,19 @@ def as_text(families: Iterable[Metric]) -> bytes:
         name = f"{family.name}_total" if family.type == "counter" else family.name
         lines.append(f"# HELP {name} {family.documentation}\n# TYPE {name} {family.type}\n")
         for sample in family.samples:
-            labels = ",".join([f'{label}="{_escaped(value)}"' for label, value in sorted(sample.labels.items())])
-            number = _as_number(sample.value)
+            labels = ",".join([_pair(*pair) for pair in sorted(sample.labels.items())])
+            number = _number(sample.value)
             lines.append(f"{sample.name}{{{labels}}} {number}\n" if labels else f"{sample.name} {number}\n")
     return "".join(lines).encode()
 
 
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+@lru_cache(maxsize=4096)
+def _pair(label: str, value: str) -> str:
+    """The same few stand in many lines, and in every scrape."""
+    value = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    return f'{label}="{value}"'
+
+
+def _number(value: float) -> str:
+    """As Go writes it: from a million on not as Python does."""
+    return repr(float(value)) if 0.0 <= value < 1e6 else _by_go(value)

@@ -39,7 +39,10 @@ class ServerMemorySchema(ma.Schema):
 class ServerProcessSchema(ma.Schema):
     """One of the server's processes."""
 
-    kind = fields.String(validate=validate.OneOf(["master", "worker", "supervisor", "runner", "engine"]))
+    kind = fields.String(
+        validate=validate.OneOf(["master", "worker", "supervisor", "runner", "engine", "spare", "renderer"]),
+        metadata={"description": "`spare` waits for the next model, a `renderer` lays out the prompts of one."},
+    )
     pid = fields.Integer()
     rss_bytes = _whole("What of it is in RAM, also what it shares with others.")
     cpu_seconds = _number("That it has used of all cores since it began.")

@@ -65,7 +65,9 @@ class ThinkingFields(ma.Schema):
     """Mixed into the schemas of requests for an answer. What comes in another server's form is loaded in ours."""
 
     reasoning_effort = effort_field()
-    enable_thinking = optional_flag("The same as `enable_thinking` in `chat_template_kwargs`.")
+    enable_thinking = optional_flag(
+        "Whether to think before the answer, for chat templates that know it; as in `chat_template_kwargs`."
+    )
     reasoning_budget = _tokens(
         NO_LIMIT,
         "The most tokens to think; then the thoughts are ended with the model's own words for it, and the answer "

@@ -113,6 +113,8 @@ class RunService:
         if not self._store.create(run, lambda: self._may_go_on(run)):
             self._take_back(added.values())
             self.check_free(run.thread_id)
+            if run.continued is not None:
+                raise InvalidRequestError("the last message was changed just now: ask again", param="continue_last")
             raise _busy(run.thread_id, "another one")
         return begun(self._runner, run)
 

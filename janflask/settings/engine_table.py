@@ -68,9 +68,14 @@ class EngineDefaults:
         auto="the physical cores, fewer if that is quicker",
     )
     ngl: int = setting(-1, Integer(-1, 100000), "layers on the GPU; -1: as many as this build can place there")
-    flash_attn: bool | None = setting(None, OrAuto(boolean), "flash attention", auto="guessed, then measured")
+    flash_attn: bool | None = setting(
+        None, OrAuto(boolean), "flash attention: in one pass, with less memory", auto="guessed, then measured"
+    )
     kv_unified: bool | None = setting(
-        None, OrAuto(boolean), "one KV buffer for all sequences", auto="where they have to share cells"
+        None,
+        OrAuto(boolean),
+        "one KV buffer for all sequences, not one for each",
+        auto="where they have to share cells",
     )
     slice_size: int | None = setting(
         None, OrAuto(Integer(1, 8192)), "prompt tokens of a step that also generates", auto="guessed, then measured"

@@ -11,7 +11,7 @@ import pytest
 from openai.lib.streaming import AssistantEventHandler
 from openai.types.beta.assistant_stream_event import AssistantStreamEvent
 
-from tests.e2e.run_events import events, watched
+from tests.e2e.run_events import events, text_of, watched
 from tests.e2e.server import LIMIT, MODEL, Server, wait_for
 
 # The SDK calls what OpenAI itself will stop to serve deprecated.
@@ -110,6 +110,57 @@ def test_a_thread_answers(sdk: openai.OpenAI) -> None:
     changed = sdk.beta.threads.runs.update(run.id, thread_id=thread_id, metadata={"key": "value"})
     assert changed.metadata == {"key": "value"}
     assert sdk.beta.threads.retrieve(thread_id).to_dict()["title"] == QUESTION
+
+
+def test_an_answer_that_was_cut_off_goes_on(server: Server, sdk: openai.OpenAI) -> None:
+    thread_id = asked(sdk, "Count from one upwards.")
+    runs = []
+    for more in ({}, {"continue_last": True}):
+        body = {"model": MODEL, "temperature": 0, "ignore_eos": True, "max_completion_tokens": 12, **more}
+        run_id = server.post(f"/v1/threads/{thread_id}/runs", json=body).json()["id"]
+        runs.append(
+            (ended(server, thread_id, run_id), server.found(f"/v1/threads/{thread_id}/messages?limit=1")["data"][0])
+        )
+    (first, before), (second, after) = runs
+    assert (first["status"], second["status"]) == ("incomplete", "incomplete")
+    assert (after["id"], after["run_id"]) == (before["id"], second["id"])
+    words, more_words = (message["content"][0]["text"]["value"] for message in (before, after))
+    assert more_words.startswith(words)
+    assert len(more_words) > len(words)
+    assert text_of(watched(server, thread_id, second["id"])) == more_words
+    assert len(server.found(f"/v1/threads/{thread_id}/messages")["data"]) == 2
+    assert second["usage"]["completion_tokens"] == 12
+    assert abs(second["usage"]["prompt_tokens"] - first["usage"]["prompt_tokens"] - 12) <= 2  # cut into tokens anew
+    assert second["timings"]["cached_tokens"] >= first["usage"]["prompt_tokens"] - 1
+
+
+def test_a_run_tells_where_its_time_went(server: Server, sdk: openai.OpenAI) -> None:
+    thread_id = asked(sdk)
+    body = {"model": MODEL, "ignore_eos": True, "max_completion_tokens": 16}
+    run = ended(server, thread_id, server.post(f"/v1/threads/{thread_id}/runs", json=body).json()["id"])
+    took = run["timings"]
+    assert min(took["prompt_ms"], took["prompt_per_second"], took["predicted_ms"], took["predicted_per_second"]) > 0
+    assert took["queue_ms"] >= 0
+    assert took["predicted_per_second"] == pytest.approx(1000 * 16 / took["predicted_ms"], rel=0.2)
+    assert took["cached_tokens"] == run["usage"]["prompt_token_details"]["cached_tokens"]
+    assert took["context_tokens"] == server.found(f"/v1/models/{MODEL}")["runtime"]["ctx_len"]
+    assert took["time_to_first_token_ms"] >= took["prompt_ms"] // 2
+
+
+def test_a_page_is_told_less_often_and_all_the_same(server: Server, sdk: openai.OpenAI) -> None:
+    thread_id = asked(sdk)
+    run_id = begun(server, thread_id, max_completion_tokens=60)
+    path = f"{server.url}/v1/threads/{thread_id}/runs/{run_id}/events?reasoning=true&every=0.2"
+    with httpx.stream("GET", path, timeout=LIMIT) as response:
+        told = list(events(response))
+    whole = watched(server, thread_id, run_id)
+    assert text_of(told) == text_of(whole)
+    pieces = [number for number, name, _ in told if name == "thread.message.delta"]
+    assert len(pieces) < len([name for _, name, _ in whole if name == "thread.message.delta"])
+    assert pieces == sorted(set(pieces))
+    assert [event for event in told if event[0] not in pieces] == [
+        event for event in whole if event[1] != "thread.message.delta"
+    ]
 
 
 def test_the_answer_is_that_of_a_chat(sdk: openai.OpenAI) -> None:

@@ -118,6 +118,28 @@ def test_the_form_of_an_answer_outlives_everything(restarting: Restarting) -> No
     assert re.fullmatch("([0-9]{3}, ){30}and [0-9]", reply["content"][0]["text"]["value"])
 
 
+def test_a_message_gets_more_words_once(restarting: Restarting) -> None:
+    rng = random.Random(7)
+    for number, victim in enumerate(VICTIMS * 3):
+        restarting.server.start().raise_for_status()
+        begun = {"role": "assistant", "content": f"Of course: {number},"}
+        body = {"messages": [{"role": "user", "content": f"Count from {number} upwards."}, begun]}
+        thread_id = restarting.server.post("/v1/threads", json=body).json()["id"]
+        listener = Listener(restarting.server, thread_id, max_completion_tokens=TOKENS, continue_last=True)
+        listener.start()
+        assert listener.begun.wait(LIMIT)
+        threading.Event().wait(rng.random() * 0.5)
+        restarting.kill(victim)
+        wait_for(lambda: restarting.server.answers(), "the server")
+        listener.join(LIMIT)
+        check(restarting.server, thread_id, listener)
+        answer = restarting.server.found(f"/v1/threads/{thread_id}/messages?order=asc")["data"][1]
+        said = answer["content"][0]["text"]["value"]
+        assert said.startswith(begun["content"])
+        assert said.count(begun["content"]) == 1
+        assert len(said) > len(begun["content"])
+
+
 def check(server: Server, thread_id: str, listener: Listener) -> None:
     """One reply at most, which begins with what was heard; the run has ended, and the thread can go on."""
     runs = lambda: server.found(f"/v1/threads/{thread_id}/runs")["data"]  # noqa: E731 - a question asked again and again

@@ -10,7 +10,8 @@ from prometheus_client.metrics_core import Metric
 from janflask.metrics.families import counter, gauge, histogram
 from janflask.metrics.text import CONTENT_TYPE, as_text
 
-NUMBERS = [0.0, 1.0, -1.5, 0.1 + 0.2, 123456789.0, 1e6, 1e16, 1e300, 1e-7, float("inf"), float("-inf"), float("nan")]
+INFINITE = [float("inf"), float("-inf"), float("nan")]
+NUMBERS = [0.0, 1.0, 3, -1.5, 999999.5, 0.1 + 0.2, 123456789.0, 1e6, 1e16, 1e300, 1e-7, *INFINITE]
 
 
 class Families:

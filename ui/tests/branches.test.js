@@ -118,9 +118,8 @@ test("a branch begins anywhere, and leads back", async () => {
   const page = await open(browser, server, at(thread));
   await article(page, "A.").hover();
   await article(page, "A.").getByRole("button", { name: "Branch from here" }).click();
-  await messages(page).getByText("B.").waitFor({ state: "detached" });
+  await version(page, "2 of 2").waitFor();
   assert.deepEqual(await said(page), ["A?", "A."]);
-  await page.getByRole("group", { name: "Version 2 of 2" }).waitFor();
   server.script.says("C.");
   await page.getByRole("textbox", { name: "Message" }).fill("C?");
   await page.keyboard.press("Enter");
@@ -128,6 +127,37 @@ test("a branch begins anywhere, and leads back", async () => {
   await version(page, "2 of 2").getByRole("button", { name: "Version before" }).click();
   await messages(page).getByText("B.").waitFor();
   assert.deepEqual(await said(page), ["A?", "A.", "B?", "B."]);
+  await close(page);
+});
+
+test("a branch knows what the answers took that it has in common with others", async () => {
+  server.script.says("One", " two");
+  const thread = await server.thread("Inherited", []);
+  const page = await open(browser, server, at(thread));
+  await page.getByRole("textbox", { name: "Message" }).fill("Count");
+  await page.keyboard.press("Enter");
+  await article(page, "One two").getByRole("button", { name: "What it took" }).waitFor();
+  await article(page, "One two").getByRole("button", { name: "Branch from here" }).click();
+  await version(page, "2 of 2").waitFor();
+  await article(page, "One two").getByRole("button", { name: "What it took" }).click();
+  await article(page, "One two").getByText("2 tokens, said in").waitFor();
+  await close(page);
+});
+
+test("versions can be reached when the message is gone where they parted", async () => {
+  const thread = await server.thread("Gone", [["user", "A?"], ["assistant", "A."]]);
+  const page = await open(browser, server, at(thread));
+  server.script.says("B.");
+  await article(page, "A.").getByRole("button", { name: "Answer again" }).click();
+  await version(page, "2 of 2").waitFor();
+  await article(page, "B.").waitFor();
+  await article(page, "A?").hover();
+  await article(page, "A?").getByRole("button", { name: "Delete" }).click();
+  await page.getByRole("group", { name: "Delete this message?" }).getByRole("button", { name: "Delete" }).click();
+  await article(page, "A?").waitFor({ state: "detached" });
+  await version(page, "2 of 2").getByRole("button", { name: "Version before" }).click();
+  await article(page, "A?").waitFor();
+  assert.deepEqual(await said(page), ["A?", "A."]);
   await close(page);
 });
 

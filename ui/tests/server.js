@@ -9,8 +9,8 @@ import net from "node:net";
 import os from "node:os";
 import path from "node:path";
 
-const ROOT = path.resolve(import.meta.dirname, "../..");
-const PYTHON = process.env.PYTHON ?? path.join(ROOT, ".venv/bin/python");
+export const ROOT = path.resolve(import.meta.dirname, "../..");
+export const PYTHON = process.env.PYTHON ?? path.join(ROOT, ".venv/bin/python");
 export const MODELS = process.env.JANFLASK_TEST_MODELS ?? path.join(ROOT, "data/models");
 const LIMIT = 60_000;
 

@@ -75,11 +75,22 @@ test("an answer under way: its request, its model, and the plots", async () => {
   await model.getByText(/in use of .* promised/).waitFor();
   await until(async () => Number(await speed(model)) > 0, "tokens a second");
 
+  const processes = page.getByRole("region", { name: "Processes" });
+  for (const kind of ["engine", "renderer"]) {
+    await processes.getByRole("rowheader", { name: new RegExp(`^${kind}`) }).waitFor();
+  }
+  const speeds = model.locator("figure").first();
+  await speeds.locator("svg").hover({ position: { x: (await speeds.locator("svg").boundingBox()).width - 1, y: 10 } });
+  await speeds.getByText(/^[\d.,]+, \d+ s ago$/).waitFor();
+
   const table = model.locator("figure", { hasText: "Answer tokens per second" });
   assert.equal(await table.getByRole("table").count(), 0, "no table is made before somebody wants it");
   await table.getByText("As a table").click();
   await until(async () => Number(await table.getByRole("cell").first().innerText()) > 0, "the table's newest row");
-  assert.deepEqual(await axe(page), []);
+  for (const colorScheme of ["dark", "light"]) {
+    await page.emulateMedia({ colorScheme });
+    assert.deepEqual(await axe(page), [], colorScheme);
+  }
 
   await row.getByRole("link", { name: "a conversation" }).click();
   assert.match(page.url(), new RegExp(`#/c/${run.thread_id}$`));
@@ -106,8 +117,8 @@ test("it asks once a second while it is looked at, and not while it is paused or
   await pause.click();
   await until(() => asked > atPause + 1, "looks again");
 
-  await page.getByRole("link", { name: "Models" }).first().click();
-  await page.getByRole("heading", { name: "Models", level: 1 }).waitFor();
+  await page.getByRole("link", { name: "Assistants" }).click();
+  await page.getByRole("heading", { name: "Assistants", level: 1 }).waitFor();
   const atLeave = asked;
   await otherRequests(page, 2);
   assert.equal(asked, atLeave);

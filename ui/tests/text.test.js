@@ -58,6 +58,8 @@ test("everything that Markdown has is an element", async () => {
   assert.equal(await answer.locator("strong").innerText(), "bold");
   assert.equal(await answer.locator("em").innerText(), "soft");
   assert.equal(await answer.locator("del").innerText(), "old");
+  const shown = "A bold, soft, old word, code, a link and https://example.com/bare.\nA line of its own. A cat";
+  assert.equal(await answer.locator("p").first().textContent(), shown);
   const link = answer.getByRole("link", { name: "a link" });
   assert.equal(await link.getAttribute("href"), "https://example.com/there");
   assert.equal(await link.getAttribute("title"), "https://example.com/there");

@@ -216,6 +216,31 @@ def test_messages_that_were_added_for_a_run_that_came_too_late_are_taken_back(mo
     assert world.texts(thread_id) == ["hi"]
 
 
+@pytest.mark.parametrize("what", ["changed", "added", "deleted"])
+def test_a_message_that_is_another_one_by_then_is_not_continued(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = replace(draft("Once upon"), role="assistant")
+    thread_id = world.threads.create(ThreadDraft(messages=(draft("hi"), answer))).thread.id
+    _, last = world.repository.threads.all_messages(thread_id)
+    create = world.repository.runs.create
+
+    def late(run: Run, *still: Any) -> bool:
+        """Somebody else was quicker."""
+        if what == "added":
+            world.messages.create(thread_id, draft("and?"))
+        elif what == "deleted":
+            world.messages.delete(thread_id, last.id)
+        else:
+            world.messages.modify(thread_id, last.id, {"content": answer.content * 2})
+        return create(run, *still)
+
+    monkeypatch.setattr(world.repository.runs, "create", late)
+    with pytest.raises(InvalidRequestError) as caught:
+        world.service.create(thread_id, RunDraft(continue_last=True))
+    assert caught.value.param == "continue_last"
+    assert not world.service.list(thread_id, Page()).items
+    assert world.repository.runs.open_run(thread_id) is None
+
+
 def test_added_messages_come_before_the_answer() -> None:
     thread_id = world.thread()
     world.service.create(thread_id, RunDraft(additional_messages=(draft("a"), draft("b"))))

@@ -1,10 +1,11 @@
 // What can be done at a message, on the screen of its conversation.
 
 import { call } from "../api/client";
-import type { Content, Message, Run, Thread } from "../api/types";
+import type { Content, Message, Run } from "../api/types";
 import { isAttached } from "./attachments";
-import { branches, startOf } from "./branches.svelte";
+import { branches } from "./branches.svelte";
 import type { Actions } from "./types";
+import { startOf } from "./versions";
 
 /** The conversation that the message stands in. */
 export interface Stage {
@@ -29,7 +30,7 @@ export function actionsAt(stage: Stage, message: Message, run: Run | null): Acti
   return {
     async regenerate() {
       // In the form that it was asked for.
-      const form = run?.response_format === "auto" ? {} : { response_format: run?.response_format };
+      const form = run?.form ?? (run?.response_format === "auto" ? {} : { response_format: run?.response_format });
       await askInBranch(stage.id, startOf(stage.messages, message).id, { model, ...form });
     },
     async edit(text) {
@@ -49,13 +50,14 @@ export function actionsAt(stage: Stage, message: Message, run: Run | null): Acti
     async remove() {
       await call("DELETE", `${thread}/messages/${message.id}`);
       await stage.refresh();
+      await branches.lookAgain(stage.id); // others may have parted here
     },
   };
 }
 
 /** Asks in a branch that ends before a message. Of a question that is refused no branch stays. */
 async function askInBranch(threadId: string, before: string, body: object): Promise<void> {
-  const branch: Thread = await branches.make(threadId, before);
+  const branch = await branches.make(threadId, before);
   try {
     await call<Run>("POST", `threads/${branch.id}/runs`, { body });
   } catch (error) {

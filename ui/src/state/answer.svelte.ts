@@ -10,9 +10,9 @@ export class Answer implements Live {
   #text = "";
   #thoughts = "";
 
-  /** `text`: what it goes on behind. */
-  constructor(text = "") {
-    this.text = this.#text = text;
+  /** `text`: what its message shows already. All of it is told once more. */
+  constructor(text: string) {
+    this.text = text;
   }
 
   say(text: string): void {

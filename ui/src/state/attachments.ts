@@ -10,6 +10,7 @@ export interface Attached {
 
 /** The server's own limit for a message, unless its owner set another (JANFLASK_MAX_MESSAGE_MB). */
 const MOST_BYTES = 4 << 20;
+const TOO_LARGE = "is too large: a message takes 4 MB in all.";
 const ANNOTATION = "attached_file";
 
 /** Reads a file; raises an Error that says why it cannot be attached. `taken`: bytes of those that are attached. */
@@ -18,20 +19,27 @@ export async function read(file: File, taken = 0): Promise<Attached> {
   if (file.size === 0) throw refused("is empty.");
   const kind = kindOf(new Uint8Array(await file.slice(0, 16).arrayBuffer()), file.type);
   if (kind !== null) throw refused(`is ${kind}. The models here read text only.`);
-  if (file.size + taken > MOST_BYTES) throw refused("is too large: a message takes 4 MB in all.");
-  const bytes = await file.arrayBuffer();
-  try {
-    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-    if (!text.includes("\0")) return { name: file.name, text };
-  } catch {
-    // Told below.
-  }
-  throw refused("is no text in UTF-8. The models here read text only.");
+  if (file.size + taken > MOST_BYTES) throw refused(TOO_LARGE);
+  const text = decoded(await file.arrayBuffer());
+  if (text === null) throw refused("is no text in UTF-8. The models here read text only.");
+  const attached = { name: file.name, text };
+  if (sizeOf([attached]) + taken > MOST_BYTES) throw refused(TOO_LARGE);
+  return attached;
 }
 
-/** Bytes of what is attached. */
+/** Text in UTF-8; null: something else. */
+function decoded(bytes: ArrayBuffer): string | null {
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return text.includes("\0") ? null : text;
+  } catch {
+    return null;
+  }
+}
+
+/** Bytes of what is attached, as a message counts them: in JSON. */
 export function sizeOf(attached: Attached[]): number {
-  return attached.reduce((sum, { text }) => sum + new TextEncoder().encode(text).length, 0);
+  return attached.reduce((sum, { text }) => sum + new TextEncoder().encode(JSON.stringify(text)).length, 0);
 }
 
 /** The part of a message by which the model is shown a file. */

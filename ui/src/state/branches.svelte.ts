@@ -1,15 +1,21 @@
 // The branches of the conversation that is shown: where they go apart, and which one was looked at last.
 
 import { call } from "../api/client";
-import type { Message, Thread } from "../api/types";
+import type { Run, Thread } from "../api/types";
 import { place } from "./route.svelte";
-import { rootOf, shownOf, versionsAt, type Versions } from "./versions";
+import { isOpen } from "./tail";
+import { family, rootId, shownId } from "./threads.svelte";
+import { ancestorsOf, lostPlaces, versionsAt, type Versions } from "./versions";
 
 class Branches {
+  /** The runs that made the messages which the thread has in common with those that it left. */
+  inherited = $state.raw<ReadonlyMap<string, Run>>(new Map());
   #shown = $state.raw<string | null>(null);
   #family = $state.raw<ReadonlyMap<string, Thread>>(new Map());
   /** In which thread each version of a place was last looked at. */
   #visited = new Map<string, string>();
+  /** Places whose message was deleted. */
+  #lost = $state.raw<string[]>([]);
   /** Behind which message a version was just chosen: the keyboard goes on there. */
   arrivedAt: string | null = null;
 
@@ -17,19 +23,39 @@ class Branches {
   async show(thread: Thread): Promise<void> {
     if (this.#shown !== thread.id) {
       this.#shown = thread.id;
+      this.#lost = [];
+      this.inherited = new Map();
       if (!this.#family.has(thread.id)) this.#family = new Map();
     }
-    const root = rootOf(thread);
-    const found = await familyOf(root);
+    const root = rootId(thread);
+    const found = await family(thread);
     if (this.#shown !== thread.id) return;
     this.#family = new Map([[thread.id, thread], ...found.map((member): [string, Thread] => [member.id, member])]);
+    this.#lost = lostPlaces(this.#family, thread);
     const first = this.#family.get(root);
-    if (this.#family.size > 1 && first !== undefined && shownOf(first) !== thread.id) await keepShown(root, thread.id);
+    const isNews = this.#family.size > 1 && first !== undefined && shownId(first) !== thread.id;
+    await Promise.all([this.#inherit(thread), isNews && keepShown(root, thread.id)]);
+  }
+
+  /** A message of the thread was deleted. */
+  async lookAgain(id: string): Promise<void> {
+    const thread = await call<Thread>("GET", `threads/${id}`);
+    if (this.#shown === id) await this.show(thread);
+  }
+
+  async #inherit(thread: Thread): Promise<void> {
+    const lists = await Promise.all(ancestorsOf(this.#family, thread).map(({ id }) => runsOf(id)));
+    const ended = lists.flat().filter((run) => !isOpen(run));
+    if (this.#shown === thread.id) this.inherited = new Map(ended.map((run) => [run.id, run]));
   }
 
   /** The versions of what follows the message `after`; null if there is one only. */
   at(after: string): Versions | null {
-    return this.#shown === null ? null : versionsAt(this.#family, this.#shown, after);
+    const shown = this.#shown;
+    if (shown === null) return null;
+    // What parted at a message that is gone is told where the thread begins.
+    const places = after === "" ? ["", ...this.#lost] : [after];
+    return places.map((at) => versionsAt(this.#family, shown, at)).find((found) => found !== null) ?? null;
   }
 
   /** Shows another version of what follows `after`, in the branch of it that was looked at last. */
@@ -63,15 +89,8 @@ class Branches {
 
 export const branches = new Branches();
 
-/** Where the answer that a message belongs to begins: a run may have said several. */
-export function startOf(messages: Message[], message: Message): Message {
-  let index = messages.findIndex((other) => other.id === message.id);
-  while (index > 0 && message.run_id && messages[index - 1]!.run_id === message.run_id) index -= 1;
-  return messages[index] ?? message;
-}
-
-async function familyOf(root: string): Promise<Thread[]> {
-  return call<Thread[]>("GET", "threads", { query: { branches_of: root } });
+async function runsOf(threadId: string): Promise<Run[]> {
+  return (await call<{ data: Run[] }>("GET", `threads/${threadId}/runs`, { query: { limit: 100 } })).data;
 }
 
 /** So the list leads to it, on any device. */

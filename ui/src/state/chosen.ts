@@ -5,13 +5,12 @@ import { keep, kept } from "./kept";
 import { models } from "./models.svelte";
 
 const NAME = "model";
-const ABSENT = new Set(["not_downloaded", "downloading"]);
 
-/** The one that was chosen last on this device, else one that runs, else any that is there; null: there is none. */
+/** The one that was chosen last on this device, else one that runs, else any; null: there is none. */
 export function chosenModel(): string | null {
-  const there = models.list.filter(({ status }) => !ABSENT.has(status));
+  const { usable } = models;
   const last = kept<string>(NAME);
-  const found = there.find(({ id }) => id === last) ?? there.find(({ status }) => status === "running") ?? there[0];
+  const found = usable.find(({ id }) => id === last) ?? usable.find(({ status }) => status === "running") ?? usable[0];
   return found?.id ?? null;
 }
 

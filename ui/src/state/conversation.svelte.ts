@@ -12,15 +12,17 @@ import { chosenModel, modelOf } from "./chosen";
 import { models } from "./models.svelte";
 import { notices } from "./notices.svelte";
 import { passes, patiently, pause } from "./patience";
-import { lineOf, threadsWithQuestions, type Line, type Question } from "./questions.svelte";
+import { lineOf, THIS_TAB, threadsWithQuestions, type Line, type Question } from "./questions.svelte";
 import { endedBadly, isOpen, isUnderWay, unsaid, withNewest, withOlder, wordsOf, type Loaded } from "./tail";
 import { threads } from "./threads.svelte";
 
 const PAGE = 50;
+const OLDER = 25; // rendered in one go
 const NEWEST = 10; // of those that are loaded, when something came
 const MOST_LOADED = 200; // at the end
 const POLL_MS = 3000;
 const UNSEEN_POLL_MS = 60_000;
+const OTHERS_MS = 1500; // for another tab to ask what was put in line there
 const EVERY_S = 0.05; // how often the server tells what was said
 const AGAIN_MS = 300; // until a stream that broke off is asked for anew
 const SILENT_MS = 30_000; // the server says something every few seconds
@@ -46,6 +48,8 @@ export class Conversation {
   finished = $state("");
   readonly line: Line;
 
+  /** The first in line was asked before it was known how the newest run ended. */
+  #askedEarly = false;
   #path: string;
   #watchers = 0;
   #ends: AbortController | null = null;
@@ -70,7 +74,7 @@ export class Conversation {
 
   /** The model that is to answer; null: the server decides. */
   get model(): string | null {
-    return modelOf(this.thread) ?? (models.list.length > 1 ? chosenModel() : null);
+    return modelOf(this.thread) ?? (models.usable.length > 1 ? chosenModel() : null);
   }
 
   /** The run behind which the line waits until somebody says that it goes on. */
@@ -93,6 +97,7 @@ export class Conversation {
   /** Puts a question in line; it is asked when its turn has come. */
   ask(text: string, parts: Content[] = []): void {
     this.line.add(text, parts, isOpen(this.run) ? null : (this.run?.id ?? null));
+    this.#askedEarly ||= !this.known && this.line.list.length === 1;
   }
 
   /** Has the thread answered as it is. Raises ApiError. */
@@ -122,7 +127,7 @@ export class Conversation {
   async older(): Promise<(() => void) | null> {
     const [first] = this.messages;
     if (first === undefined || !this.loaded.hasOlder) return null;
-    const older = await this.#page(PAGE, first.id);
+    const older = await this.#page(OLDER, first.id);
     await this.#learnRunsSince(older.messages[0]);
     return () => {
       this.loaded = withOlder(this.loaded, older);
@@ -186,20 +191,30 @@ export class Conversation {
     for (;;) {
       const { run, next } = this;
       if (run !== null && isUnderWay(run)) await this.#hear(run, signal);
-      else if (next !== null) await this.#send(next, signal);
+      else if (next !== null && (await this.#isLeftToUs(next, signal))) await this.#send(next, signal);
+      else if (next !== null) await this.#look(signal);
       else if (this.#watchers === 0) return this.#ends?.abort();
       else {
-        await this.#quiet(signal);
+        await this.#quiet(document.hidden ? UNSEEN_POLL_MS : POLL_MS, signal);
         await this.#look(signal);
       }
     }
   }
 
   /** Until something may be new. */
-  async #quiet(signal: AbortSignal): Promise<void> {
+  async #quiet(ms: number, signal: AbortSignal): Promise<void> {
     const woken = new Promise<void>((resolve) => (this.#wake = resolve));
-    await Promise.race([woken, pause(document.hidden ? UNSEEN_POLL_MS : POLL_MS, signal)]);
+    await Promise.race([woken, pause(ms, signal)]);
     this.#wake = null;
+  }
+
+  /** Whether nobody else asks a question whose turn it is: the tab in which it was put in line comes first. */
+  async #isLeftToUs({ id, by }: Question, signal: AbortSignal): Promise<boolean> {
+    const end = Date.now() + OTHERS_MS;
+    while (by !== THIS_TAB && this.line.find(id) !== undefined && Date.now() < end) {
+      await this.#quiet(end - Date.now(), signal);
+    }
+    return this.line.find(id) !== undefined;
   }
 
   /** Asks the question whose turn it is. */
@@ -207,7 +222,8 @@ export class Conversation {
     if (sent === undefined) this.line.change(id, { sent: { model: this.model, attempt: 0, isThere: false } });
     try {
       const run = await patiently(() => ask(this.#path, this.line, id), signal);
-      if (run !== null) this.#learn(run);
+      if (run === null) return await this.#look(signal); // another tab was quicker
+      this.#learn(run);
       await this.#readNewest(NEWEST, signal);
       this.line.remove(id);
       this.#tellOthers();
@@ -271,13 +287,14 @@ export class Conversation {
 
   /** What a message is saying; one that is new is shown from here on. */
   #answer(id: string, run: Run): Answer {
-    const { messages } = this;
-    if (!messages.some((message) => message.id === id)) {
-      this.loaded = { ...this.loaded, messages: [...messages, unsaid(run, id)] };
+    let message = this.messages.find((other) => other.id === id);
+    if (message === undefined) {
+      message = unsaid(run, id);
+      this.loaded = { ...this.loaded, messages: [...this.messages, message] };
     }
     let answer = this.live.get(id);
     if (answer === undefined) {
-      answer = new Answer();
+      answer = new Answer(wordsOf(message));
       this.live = new Map([...this.live, [id, answer]]);
     }
     return answer;
@@ -313,6 +330,7 @@ export class Conversation {
     ]);
     this.thread = thread;
     this.#learn(...runs);
+    if (this.#askedEarly && this.run !== null && !isOpen(this.run)) this.line.goOnBehind(this.run.id);
     this.loaded = withNewest(this.loaded, newest);
     this.known = true;
   }

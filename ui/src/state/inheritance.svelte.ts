@@ -36,8 +36,7 @@ export class Inheritance {
 
   /** Sets one of the conversation's own values; null takes it away. */
   async set(table: "parameters" | "settings", name: string, value: unknown): Promise<void> {
-    const { [name]: _, ...others } = this.thread?.[table] ?? {};
-    await this.#change({ [table]: value === null ? others : { ...others, [name]: value } });
+    await this.#change({ [table]: { ...this.thread?.[table], [name]: value } });
   }
 
   async setInstructions(text: string): Promise<void> {

@@ -6,21 +6,28 @@ import { notices } from "./notices.svelte";
 const FIRST_MS = 300;
 const LONGEST_MS = 3000;
 
+let waiting = 0;
 let closeNotice: (() => void) | null = null;
 
 /** What `ask` gives, sooner or later. Raises what no waiting mends, and AbortError of the signal. */
 export async function patiently<T>(ask: () => Promise<T>, signal: AbortSignal): Promise<T> {
-  for (let wait = FIRST_MS; ; wait = Math.min(2 * wait, LONGEST_MS)) {
-    try {
-      const answer = await ask();
-      there();
-      return answer;
-    } catch (error) {
-      signal.throwIfAborted();
-      if (!(error instanceof ApiError) || !passes(error)) throw error;
-      if (error.status !== 409) away(error);
-      await pause(error.retryAfter === null ? wait : 1000 * error.retryAfter, signal);
+  let isWaiting = false;
+  try {
+    for (let wait = FIRST_MS; ; wait = Math.min(2 * wait, LONGEST_MS)) {
+      try {
+        return await ask();
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!(error instanceof ApiError) || !passes(error)) throw error;
+        if (!isWaiting && error.status !== 409) {
+          isWaiting = true;
+          begin(error);
+        }
+        await pause(error.retryAfter === null ? wait : 1000 * error.retryAfter, signal);
+      }
     }
+  } finally {
+    if (isWaiting) end();
   }
 }
 
@@ -45,12 +52,16 @@ export function pause(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-function away({ status, message }: ApiError): void {
+function begin({ status, message }: ApiError): void {
+  waiting += 1;
   const what = status === 0 || status === 502 || status === 504 ? "The server cannot be reached." : message;
-  closeNotice ??= notices.show(`${what} Trying again.`, { kind: "error" });
+  closeNotice ??= notices.show(`${what.replace(/[^.]$/, "$&.")} Trying again.`, { kind: "error" });
 }
 
-function there(): void {
+/** The notice stays as long as anybody waits. */
+function end(): void {
+  waiting -= 1;
+  if (waiting > 0) return;
   closeNotice?.();
   closeNotice = null;
 }

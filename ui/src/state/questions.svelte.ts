@@ -8,6 +8,8 @@ const NAME = "questions.";
 
 export interface Question {
   id: string;
+  /** The tab that put it here. */
+  by: string;
   text: string;
   /** What is asked beside the text: files. */
   parts?: Content[];
@@ -27,6 +29,9 @@ interface Kept {
   /** The run behind which they are asked although it failed or was stopped. */
   behind: string | null;
 }
+
+/** Until the page is loaded anew. */
+export const THIS_TAB = newId();
 
 const EMPTY: Kept = { list: [], behind: null };
 
@@ -54,7 +59,7 @@ export class Line {
 
   /** `newestRun`: the last one, if it has ended. */
   add(text: string, parts: Content[], newestRun: string | null): void {
-    const question: Question = { id: newId(), text, ...(parts.length > 0 && { parts }) };
+    const question: Question = { id: newId(), by: THIS_TAB, text, ...(parts.length > 0 && { parts }) };
     this.#change(({ list, behind }) => ({
       list: [...list, question],
       behind: list.length === 0 ? newestRun : behind,

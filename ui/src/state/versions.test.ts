@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 
-import type { Thread } from "../api/types";
-import { rootOf, shownOf, versionsAt } from "./versions";
+import type { Message, Thread } from "../api/types";
+import { ancestorsOf, lostPlaces, startOf, versionsAt } from "./versions";
 
 let made = 0;
 
@@ -66,8 +66,28 @@ test("metadata that lead in a circle, or are no words, end", () => {
   expect(versionsAt(all, "d", "q1")).toBeNull();
 });
 
-test("a list leads to the branch that was looked at last", () => {
-  expect(shownOf(thread("root"))).toBe("root");
-  expect(shownOf(thread("root", { branch_shown: "b" }))).toBe("b");
-  expect(rootOf(branch("b", "root", "q1"))).toBe("root");
+test("a thread goes back to those that it left, and those left", () => {
+  const all = family(thread("root"), branch("b", "root", "q1"), branch("c", "b", "q2"), branch("d", "root", "q1"));
+  expect(ancestorsOf(all, all.get("c")!).map(({ id }) => id)).toEqual(["b", "root"]);
+  const circle = family(branch("b", "c", "x"), branch("c", "b", "y"));
+  expect(ancestorsOf(circle, circle.get("b")!).map(({ id }) => id)).toEqual(["c", "b"]);
+});
+
+test("a place whose message was deleted is lost to its thread, and to those who left there", () => {
+  const all = family(thread("root"), branch("b", "root", "q1"), branch("c", "b", "q2"));
+  const having = (id: string, messages: string[]) => lostPlaces(all, { ...all.get(id)!, messages });
+  expect(having("root", ["q1", "a1"])).toEqual([]);
+  expect(having("root", ["a1"])).toEqual(["q1"]);
+  expect(having("b", ["q1", "q2"])).toEqual([]);
+  expect(having("b", [])).toEqual(["q1", "q2"]);
+  expect(having("c", ["q2"])).toEqual([]); // that of b is not c's
+});
+
+test("an answer begins with the first message of its run", () => {
+  const messages = ["q", "run_1", "run_1", "q", "run_2", "run_2"].map(
+    (run, index) => ({ id: `msg_${index}`, run_id: run === "q" ? null : run }) as Message,
+  );
+  expect(messages.map((message) => startOf(messages, message).id)).toEqual(
+    [0, 1, 1, 3, 4, 4].map((index) => `msg_${index}`),
+  );
 });

@@ -1,21 +1,11 @@
 // How the threads of a family go apart, by what the server wrote into their metadata: see docs/store.md, "Branches".
 
-import type { Thread } from "../api/types";
+import type { Message, Thread } from "../api/types";
 
 /** What follows a message in a family: the threads that lead to each way on, oldest first, and the one shown. */
 export interface Versions {
   threads: string[];
   index: number;
-}
-
-/** The thread that a family is listed by. */
-export function rootOf(thread: Thread): string {
-  return word(thread, "branch_root") ?? thread.id;
-}
-
-/** The thread that a link to this one leads to: the branch of its family that was looked at last. */
-export function shownOf(thread: Thread): string {
-  return word(thread, "branch_shown") ?? thread.id;
 }
 
 /**
@@ -35,12 +25,9 @@ export function versionsAt(family: ReadonlyMap<string, Thread>, shown: string, a
 
 /** Of a thread that has the message `after`: the thread by which its way on from there began; null for the first way. */
 function wayAt(family: ReadonlyMap<string, Thread>, id: string, after: string): string | null {
-  const seen = new Set<string>(); // metadata are anybody's to write: circles, too
-  for (let thread = family.get(id); thread !== undefined && !seen.has(thread.id); thread = parentOf(family, thread)) {
-    if (leavesAt(thread) === after) return thread.id;
-    seen.add(thread.id);
-  }
-  return null;
+  const thread = family.get(id);
+  if (thread === undefined) return null;
+  return [thread, ...ancestorsOf(family, thread)].find((one) => leavesAt(one) === after)?.id ?? null;
 }
 
 /** A thread that went the first way on, of those that `left` were left by. */
@@ -50,6 +37,28 @@ function stayed(family: ReadonlyMap<string, Thread>, left: Thread[], after: stri
     if (parent !== undefined && wayAt(family, parent.id, after) === null) return parent.id;
   }
   return null;
+}
+
+/** Where the answer that a message belongs to begins: a run may have said several. */
+export function startOf(messages: Message[], message: Message): Message {
+  let index = messages.findIndex((other) => other.id === message.id);
+  while (index > 0 && message.run_id && messages[index - 1]!.run_id === message.run_id) index -= 1;
+  return messages[index] ?? message;
+}
+
+/** The threads that this one goes back to, nearest first. Metadata are anybody's to write: circles, too. */
+export function ancestorsOf(family: ReadonlyMap<string, Thread>, thread: Thread): Thread[] {
+  const found = new Set<Thread>();
+  for (let one = parentOf(family, thread); one !== undefined && !found.has(one); one = parentOf(family, one)) found.add(one);
+  return [...found];
+}
+
+/** Places where the thread and others parted, whose message it does not have any longer. */
+export function lostPlaces(family: ReadonlyMap<string, Thread>, thread: Thread): string[] {
+  const ids = new Set(["", ...(thread.messages ?? [])]);
+  const parted = [...family.values()].filter((one) => one.id === thread.id || parentOf(family, one)?.id === thread.id);
+  const places = parted.map((one) => leavesAt(one)).filter((place) => place !== null);
+  return [...new Set(places)].filter((place) => !ids.has(place));
 }
 
 function parentOf(family: ReadonlyMap<string, Thread>, thread: Thread): Thread | undefined {

@@ -40,7 +40,7 @@ function showBlock(block: Block): string {
       return `<${name}${block.loose ? " loose" : ""}>${items}</${name.slice(0, 2)}>`;
     }
     case "table": {
-      const cells = (row: Inline[][]) => row.map(showInline).join("|");
+      const cells = (row: Inline[][]) => row.map(showInline).join(" ¦ ");
       return `<table ${block.align.map((side) => side ?? "-").join(" ")}>${[block.head, ...block.rows].map(cells).join("/")}</table>`;
     }
   }
@@ -100,8 +100,8 @@ const CASES: [name: string, markdown: string, shown: string][] = [
   ["a number in a paragraph", "In\n2024. It", "<p>In\n2024. It</p>"],
   ["tasks", "- [ ] a\n- [x] b\n- [y] c", "<ul><li>[ ]<p>a</p></li><li>[x]<p>b</p></li><li><p><ref y>y]</ref> c</p></li></ul>"],
   ["quotes", "> a\nb\n> > c\n\nd", "<quote><p>a\nb</p> <quote><p>c</p></quote></quote> <p>d</p>"],
-  ["tables", "|a|b|\n|:-|-:|\n|`c`|d\\|e|\n|f\n\ng", "<table left right>a|b/`c`|d|e/f|</table> <p>g</p>"],
-  ["a table below text", "x\na | b\n--|--\nc | d", "<p>x</p> <table - ->a|b/c|d</table>"],
+  ["tables", "|a|b|\n|:-|-:|\n|`c`|d\\|e|\n|f\n\ng", "<table left right>a ¦ b/`c` ¦ d|e/f ¦ </table> <p>g</p>"],
+  ["a table below text", "x\na | b\n--|--\nc | d", "<p>x</p> <table - ->a ¦ b/c ¦ d</table>"],
   ["no table", "a | b\n-|-|-", "<p>a | b\n-|-|-</p>"],
   ["math", "\\(a_b\\) $x^2$ $$y$$ \\[z\\]", "<p>$a_b$ $x^2$ $$y$$ $$z$$</p>"],
   ["math blocks", "$$\na\n$$\n\\[ b\nc \\]\n\n```math\nd\n```", "<math>a</math> <math>b\nc</math> <math>d</math>"],
@@ -122,5 +122,94 @@ test("a text is the same however it comes", () => {
     for (let i = 1; i < markdown.length; i += 1) {
       expect(parse(markdown.slice(0, i), markdown.slice(i))).toEqual(whole);
     }
+  }
+});
+
+test("what is not closed yet looks as if it were, after each character", () => {
+  const text =
+    "A **bold word**, `code`, [a link](https://example.com/a/long/address), ~~no~~ more, ***both*** and \\(a_b\\) or \\[ c \\].\n\n" +
+    "- one **thing**\n- [ ] two\n\n| a | b |\n|---|---|\n| c | d |\n\n```text\nlet it be\n```\n\n# Title\n";
+  const parser = new BlockParser();
+  for (const char of text) {
+    parser.append(char);
+    // The names of elements are not text, and neither is what is shown as code until it is a formula.
+    const shown = show(parser.blocks).replace(/`[^`]*`|\$+[^$]*\$+|<[^>]*>/g, "");
+    expect(shown).not.toMatch(/[*`~#|]|\]\(|example/);
+  }
+});
+
+/** How many of the values that stand for `one` are still there in `other`. */
+function kept(one: unknown[], other: unknown[]): number {
+  return one.filter((value) => other.includes(value)).length;
+}
+
+test("what is finished stays the same object, whatever grows behind it", () => {
+  const parser = new BlockParser();
+  const grow = (text: string): Block[] => {
+    const before = parser.blocks;
+    parser.append(text);
+    expect(kept(before, parser.blocks)).toBeGreaterThanOrEqual(before.length - 1);
+    return parser.blocks;
+  };
+  for (let i = 0; i < 100; i += 1) grow(`Paragraph **${i}**.\n\n`);
+  for (let i = 0; i < 100; i += 1) {
+    const before = parser.blocks.at(-1)!;
+    const list = grow(`- item **${i}**\n`).at(-1)!;
+    if (i > 0 && before.type === "list" && list.type === "list") {
+      expect(kept(before.items, list.items)).toBeGreaterThanOrEqual(i - 1);
+    }
+  }
+  grow("\n| a | b |\n|---|---|\n");
+  for (let i = 0; i < 100; i += 1) {
+    const before = parser.blocks.at(-1)!;
+    const table = grow(`| **${i}** | b |\n`).at(-1)!;
+    if (before.type === "table" && table.type === "table") expect(kept(before.rows, table.rows)).toBe(i);
+  }
+  grow("\n");
+  for (let i = 0; i < 1000; i += 1) {
+    const before = parser.blocks.at(-1)!;
+    const paragraph = grow(`word *${i}* and `).at(-1)!;
+    if (before.type !== "paragraph" || paragraph.type !== "paragraph") continue;
+    expect(kept(before.pieces, paragraph.pieces)).toBeGreaterThanOrEqual(before.pieces.length - 1);
+    const last = paragraph.pieces.at(-1)!;
+    expect(JSON.stringify(last).length).toBeLessThan(20_000); // what is read again has a limit
+  }
+});
+
+test("long texts come in blocks and pieces of a limited size", () => {
+  const paragraphs = parse("word ".repeat(20_000), "y".repeat(50_000));
+  expect(paragraphs.length).toBeGreaterThan(5);
+  const text = paragraphs.map((block) => (block.type === "paragraph" ? block.pieces.map(showInline).join("") : "")).join("");
+  expect(text).toBe("word ".repeat(20_000) + "y".repeat(50_000));
+});
+
+test("an emoji is never cut", () => {
+  const text = "😀".repeat(20_000);
+  for (const start of ["", "x"]) {
+    const shown = parse(start + text).flatMap((block) => (block.type === "paragraph" ? block.pieces : []));
+    for (const piece of shown) expect(() => encodeURIComponent(showInline(piece))).not.toThrow();
+  }
+});
+
+const ENDLESS = [
+  "> ".repeat(5000),
+  "- ".repeat(5000),
+  "1. ".repeat(5000),
+  "![".repeat(5000),
+  "**a *b ".repeat(1000),
+  `${"*a **b ".repeat(100)}${"c** d* ".repeat(100)}`,
+  `${"[".repeat(300)}x${"]".repeat(300)}`,
+];
+
+function depth(value: unknown): number {
+  if (typeof value !== "object" || value === null) return 0;
+  return 1 + Math.max(0, ...Object.values(value).map(depth));
+}
+
+test("what nests without end has an end", () => {
+  for (const text of ENDLESS) {
+    const blocks = parse(`${text}end`);
+    expect(JSON.stringify(blocks)).toContain("end");
+    expect(depth(blocks)).toBeLessThan(100);
   }
 });

@@ -24,15 +24,19 @@ export class GrowingText {
 
   /** Shows `text` from now on. What was shown before and begins it stays. `streaming`: more will come. */
   follow(text: string, streaming: boolean): void {
-    const grown = text.startsWith(this.#parser.source) && !(this.#ended && (streaming || text !== this.#text));
-    if (!grown) this.#parser = new BlockParser();
-    if (!grown) this.#ended = false;
-    const first = this.#parser.source === "";
+    const { source } = this.#parser;
+    const begun = text.startsWith(source);
+    const anew = !begun || (this.#ended && (streaming || text !== source));
+    if (anew) {
+      this.#parser = new BlockParser();
+      this.#ended = false;
+    }
     this.#text = text;
     this.#streaming = streaming;
-    if (this.#frame !== 0 || this.#ended) return;
-    if (first) this.#step();
-    else this.#plan();
+    if (this.#ended) return;
+    // What goes on after its end is read again at once, as far as it was shown.
+    if (anew || source === "") this.#step(Math.max(STEP, begun ? source.length : 0));
+    else if (this.#frame === 0) this.#plan();
   }
 
   stop(): void {
@@ -40,11 +44,11 @@ export class GrowingText {
     this.#frame = 0;
   }
 
-  #step(): void {
+  #step(characters: number): void {
     const parser = this.#parser;
     const known = parser.refs.size;
     const from = parser.source.length;
-    parser.append(this.#text.slice(from, from + this.#characters));
+    parser.append(this.#text.slice(from, from + characters));
     const more = parser.source.length < this.#text.length;
     if (!more && !this.#streaming) {
       parser.end();
@@ -52,17 +56,18 @@ export class GrowingText {
     }
     this.blocks = parser.blocks;
     if (parser.refs.size !== known) this.refs = new Map(parser.refs);
-    this.#frame = 0;
-    if (more) this.#plan();
+    if (more && this.#frame === 0) this.#plan();
   }
 
   #plan(): void {
     this.#frame = requestAnimationFrame(() => {
+      this.#frame = 0;
+      if (this.#ended) return;
       const started = performance.now();
-      flushSync(() => this.#step());
+      this.#step(this.#characters);
+      flushSync();
       if (this.#frame === 0) return; // it was not a whole step
-      const took = performance.now() - started;
-      const next = (this.#characters * STEP_MS) / Math.max(took, 1);
+      const next = (this.#characters * STEP_MS) / Math.max(performance.now() - started, 1);
       this.#characters = Math.round(Math.min(Math.max(next, STEPS[0]), STEPS[1]));
     });
   }

@@ -1,16 +1,23 @@
-// Who draws formulas: Temml, TeX to MathML. This comes in a file of its own, when it is needed.
+// Formulas as elements, each made by name. This comes in a file of its own, when it is needed.
 
-import temml from "temml";
+import { TexError, type MathNode } from "./mathml";
+import { readTex } from "./tex";
 
-import "./math.css";
+const MATHML = "http://www.w3.org/1998/Math/MathML";
 
-/** The formula as a tree of elements, each made by name; null if it cannot be read. */
-export function draw(tex: string, display: boolean): Node | null {
+/** The formula; null if it cannot be read. `display`: on a line of its own. */
+export function draw(tex: string, display: boolean): Element | null {
   try {
-    // Sizes have a limit, and nothing is trusted: no addresses, no pictures, no classes.
-    const options = { displayMode: display, throwOnError: true, trust: false, maxSize: [20, 100] as [number, number] };
-    return (temml.__renderToMathMLTree(tex, options) as { toNode(): Node }).toNode();
-  } catch {
-    return null;
+    return element(readTex(tex, display));
+  } catch (error) {
+    if (error instanceof TexError) return null;
+    throw error;
   }
+}
+
+function element(node: MathNode): Element {
+  const made = document.createElementNS(MATHML, node.tag);
+  for (const [name, value] of Object.entries(node.attributes)) made.setAttribute(name, value);
+  made.append(...node.children.map((child) => (typeof child === "string" ? child : element(child))));
+  return made;
 }

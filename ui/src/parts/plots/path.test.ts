@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 
-import { areaPath, linePath, lines, roundBytes, roundTop, rows } from "./path";
+import { areaPath, linePath, lines, nearest, roundBytes, roundTop, rows } from "./path";
 
 const FRAME = { end: 100_000, span: 100_000, top: 10, width: 100, height: 10 };
 
@@ -26,15 +26,31 @@ test("what is older than the frame is left out", () => {
   expect(lines([{ at: -1, value: 1 }], FRAME)).toEqual([]);
 });
 
-test("paths", () => {
-  const runs: [number, number][][] = [
+test("the nearest point, and none where nobody looked", () => {
+  const points = [0, 1000, 30_000].map((at) => ({ at, value: at }));
+  expect(nearest(points, 700)?.at).toBe(1000);
+  expect(nearest(points, 34_000)?.at).toBe(30_000);
+  expect(nearest(points, 15_000)).toBeNull();
+});
+
+test("of a level stretch only the ends are drawn", () => {
+  const points = [2, 2, 2, 2, 3].map((value, at) => ({ at: 1000 * at, value }));
+  expect(lines(points, FRAME)).toEqual([
     [
-      [0, 10],
-      [4, 5],
+      [0, 8],
+      [3, 8],
+      [4, 7],
     ],
+  ]);
+});
+
+test("paths", () => {
+  const run: [number, number][] = [
+    [0, 10],
+    [4, 5],
   ];
-  expect(linePath(runs)).toBe("M0.0 10.0L4.0 5.0");
-  expect(areaPath(runs, 10)).toBe("M0.0 10.0L0.0 10.0L4.0 5.0V10Z");
+  expect(linePath(run)).toBe("M0 10L4 5");
+  expect(areaPath(run, 10)).toBe("M0 10L0 10L4 5V10Z");
 });
 
 test("a scale ends at a round number", () => {

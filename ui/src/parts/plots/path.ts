@@ -20,7 +20,7 @@ export interface Frame {
 /** Points that are further apart than that were not looked at in between. */
 const MOST_APART_MS = 5000;
 
-/** The runs of points that belong together, left to right, as places in the frame. */
+/** The runs of points that belong together, left to right, as places in the frame. Of a level stretch only its ends. */
 export function lines(points: Point[], frame: Frame): [number, number][][] {
   const found: [number, number][][] = [];
   let last: number | null = null;
@@ -30,22 +30,33 @@ export function lines(points: Point[], frame: Frame): [number, number][][] {
       continue;
     }
     if (last === null || at - last > MOST_APART_MS) found.push([]);
-    const x = (frame.width * (at - frame.end + frame.span)) / frame.span;
-    const y = frame.height * (1 - Math.min(1, value / frame.top));
-    found.at(-1)!.push([x, y]);
     last = at;
+    const run = found.at(-1)!;
+    const x = Math.round((frame.width * (at - frame.end + frame.span)) / frame.span);
+    const y = Math.round(frame.height * (1 - Math.min(1, value / frame.top)));
+    if (run.at(-1)?.[1] === y && run.at(-2)?.[1] === y) run.pop();
+    run.push([x, y]);
   }
   return found;
 }
 
-/** The line, as an SVG path's `d`. */
-export function linePath(runs: [number, number][][]): string {
-  return runs.map((run) => `M${run.map(place).join("L")}`).join("");
+/** One run, as an SVG path's `d`. */
+export function linePath(run: [number, number][]): string {
+  return `M${run.map(([x, y]) => `${x} ${y}`).join("L")}`;
 }
 
-/** What lies between the line and the lower edge. */
-export function areaPath(runs: [number, number][][], height: number): string {
-  return runs.map((run) => `M${place([run[0]![0], height])}L${run.map(place).join("L")}V${height}Z`).join("");
+/** What lies between a run's line and the lower edge. */
+export function areaPath(run: [number, number][], height: number): string {
+  return `M${run[0]![0]} ${height}L${linePath(run).slice(1)}V${height}Z`;
+}
+
+/** The point that is nearest to a time, if there is one near it. */
+export function nearest(points: Point[], time: number): Point | null {
+  let found: Point | null = null;
+  for (const point of points) {
+    if (Math.abs(point.at - time) < (found === null ? MOST_APART_MS : Math.abs(found.at - time))) found = point;
+  }
+  return found;
 }
 
 /** The least of 1, 2, 5, 10, 20 ... that is not below `value`, so that a scale stays as it is for a while. */
@@ -68,8 +79,4 @@ export function rows(points: Point[], end: number, span: number, step: number): 
     if (inside.length > 0) found.push({ ago, value: inside.at(-1)!.value });
   }
   return found;
-}
-
-function place([x, y]: [number, number]): string {
-  return `${x.toFixed(1)} ${y.toFixed(1)}`;
 }
