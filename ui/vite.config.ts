@@ -10,6 +10,7 @@ export default defineConfig({
     emptyOutDir: true,
     target: "es2022",
     assetsInlineLimit: 0, // the policy allows no data: scripts
+    cssCodeSplit: false, // few kB; a screen that is loaded a second time would come without its own
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
   },

@@ -170,14 +170,28 @@ test("the menu is one for the keyboard", async () => {
 });
 
 test("a server that is gone is told, and found again", async () => {
+  await server.thread("Still in sight");
   const page = await open(browser, server);
-  await list(page).getByRole("link", { name: "In my pocket" }).waitFor();
+  await list(page).getByRole("link", { name: "Still in sight" }).waitFor();
   await page.context().setOffline(true);
   const told = list(page).getByText("The server cannot be reached.");
   await told.waitFor();
-  assert.equal(await list(page).getByRole("link", { name: "In my pocket" }).count(), 1);
+  assert.equal(await list(page).getByRole("link", { name: "Still in sight" }).count(), 1);
   await page.context().setOffline(false);
   await told.waitFor({ state: "detached" });
+  await close(page);
+});
+
+test("a screen that cannot be loaded says so, and is loaded again", async () => {
+  const page = await open(browser, server);
+  await page.getByRole("heading", { level: 1 }).waitFor();
+  await page.context().setOffline(true);
+  await list(page).getByRole("link", { name: "Models" }).click();
+  await page.getByRole("alert").getByText("This screen could not be loaded").waitFor();
+  assert.deepEqual(await axe(page), []);
+  await page.context().setOffline(false);
+  await page.getByRole("button", { name: "Load the page again" }).click();
+  await page.getByRole("button", { name: "Settings" }).first().waitFor();
   await close(page);
 });
 
