@@ -1,4 +1,4 @@
-// What is being said now, shown once a frame: the engine may share the processor with this page.
+// What is being said now. What comes together is shown together: the engine may share the processor with this page.
 
 import type { ToolCall } from "../api/types";
 import type { Live } from "./types";
@@ -30,7 +30,7 @@ export class Answer implements Live {
   }
 
   #due(): void {
-    if (due.size === 0) requestAnimationFrame(show);
+    if (due.size === 0) setTimeout(show); // not the next frame: the text is read in one of its own
     due.add(this);
   }
 
