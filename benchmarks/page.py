@@ -28,7 +28,7 @@ KINDS = ("mixed", "code", "paragraph", "list", "table")
 MOST_TASK_MS = 50.0
 ANSWERS, GROWTH = 100, 1.05  # the heap after all answers, by that after half of them: code is compiled for a while
 SHARE = 0.98  # of the tokens a second without a page
-TOKENS, TURNS = 256, 9
+TOKENS, TURNS = 700, 7
 QUESTION = "Tell me about the sea, the wind and the stars, and leave nothing out."
 
 
