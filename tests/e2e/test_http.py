@@ -262,7 +262,9 @@ def test_below_a_prefix(bare: Server) -> None:
     def below(path: str) -> httpx.Response:
         return httpx.get(f"{bare.url}/llm{path}", headers={"SCRIPT_NAME": "/llm"}, timeout=LIMIT)
 
-    assert below("/").headers["Location"] == "/llm/docs"
+    assert below("").headers["Location"] == "/llm/", "the page's links are relative"
+    for link in re.findall(r'(?:src|href)="\./([^"]+)"', below("/").text):
+        assert below(f"/{link}").status_code == 200
     page = below("/docs")
     links = re.findall(r'(?:src|href)="(/[^"]+)"', page.text)
     assert len(links) == 3
