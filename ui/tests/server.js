@@ -27,13 +27,15 @@ const PINNED = {
   JANFLASK_SPARE_ENGINE: "0",
 };
 
+/** A port that stays free while a server is down: none that the system hands out by itself (32768 and above on Linux). */
 export async function freePort() {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 12_000);
+    const server = net.createServer().listen(port, "127.0.0.1");
+    const isFree = await Promise.race([once(server, "listening").then(() => true), once(server, "error").then(() => false)]);
+    server.close();
+    if (isFree) return port;
+  }
 }
 
 export class Server {
