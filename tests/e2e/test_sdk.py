@@ -247,8 +247,6 @@ def test_health_and_the_description(server: Server) -> None:
 
 
 def test_the_documentation_needs_no_other_host(server: Server) -> None:
-    leading = server.get("/")
-    assert (leading.status_code, leading.headers["Location"]) == (302, "/docs")
     page = server.get("/docs")
     assert page.status_code == 200
     assert page.headers["Content-Type"].startswith("text/html")

@@ -203,7 +203,7 @@ test("a server with keys opens for one, here or on this device, until it is forg
   assert.deepEqual(await axe(page), []);
   await page.keyboard.press("Escape");
   await page.keyboard.press("Escape");
-  assert.ok(await dialog.isVisible());
+  await dialog.waitFor();
   await enter(page, "jf_wrong");
   await page.getByRole("alert").getByText("This key does not open it.").waitFor();
   assert.deepEqual(await axe(page), []);
