@@ -137,7 +137,8 @@ class Policy:
         if self.any_origin:
             headers["Access-Control-Allow-Origin"] = ANY  # for every request: a cache gives the answer to a page
         else:
-            headers.add("Vary", VARY)
+            own = headers.get("Vary")
+            headers["Vary"] = VARY if own is None else f"{own}, {VARY}"
             origin = given.environ.get("HTTP_ORIGIN")
             if origin is None or not self._lists(origin):
                 return response
