@@ -95,7 +95,7 @@ def test_the_server_works_under_the_units_limits(server: Machine) -> None:
     engine, before = engines(server), workers(server)
     server.run("systemctl", "reload", "janflask")
     wait_for(lambda: bool(workers(server)) and not workers(server) & before, "new workers")
-    assert engines(server) == engine, "the models stay up"
+    assert {*engine} <= {*engines(server)}, "the models stay up"  # a spare one may have come meanwhile
 
     server.run("kill", "-KILL", server.about("MainPID"))
     wait_for(lambda: server.about("NRestarts") == "1" and server.about("ActiveState") == "active", "a restart")
