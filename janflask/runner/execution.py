@@ -184,10 +184,10 @@ class Execution:
     def _begun(self) -> Begun:
         """What the answer goes on behind: what it has said, or what was there before it."""
         begun, run = Begun(self._live.text, self._live.reasoning), self._live.run
-        if begun or run.continued is None or run.rounds:
+        if begun or run.begins_with is None:
             return begun
         message = self._threads.get_message(run.thread_id, run.message_id)
-        if continued(message) != run.continued:
+        if continued(message) != run.begins_with:
             raise ConflictError(
                 f"message {message.id} was changed before the run could go on with it: make another run"
             )
@@ -195,8 +195,7 @@ class Execution:
 
     def _take_over(self, writer: EventWriter, begun: Begun) -> None:
         """What was there before the run is its first words, in one write: so its log has all of the message."""
-        run = self._live.run
-        if run.continued is not None and not run.rounds and not self._live.text and not self._live.reasoning:
+        if self._live.run.begins_with is not None and not self._live.text and not self._live.reasoning:
             thought = [ReasoningEvent(begun.reasoning)] if begun.reasoning else []
             self._live.add(writer, [*thought, *([TextEvent(begun.text)] if begun.text else [])])
             self._unsynced = True
@@ -211,7 +210,7 @@ class Execution:
     def _begin(self, run: Run, prompt: RunPrompt) -> Run:
         """A model that may call functions need not say anything: its message is begun with its first word."""
         run = replace(run, left_out=prompt.left_out, context_tokens=prompt.context_tokens)
-        return run if run.tools and run.continued is None else _replying(run)
+        return run if run.tools and run.begins_with is None else _replying(run)
 
     def _ended(self, finished: Finished, calls: Calls, refusal: str, used: Ending) -> Ending:
         run, wanted = self._live.run, calls.whole()

@@ -165,12 +165,13 @@ class Prompts:
                 return False
             return tried[len(part)].tokens <= within
 
-        budget = limit if run.max_prompt_tokens is None else min(limit, run.max_prompt_tokens)
+        shown = None if run.max_prompt_tokens is None else run.max_prompt_tokens - space.before
+        budget = limit if shown is None else min(limit, shown)
         try:
             window = fitting(texts, lambda part: fits(budget, part), run.last_messages)
             return window, tried.get(len(window.shown))
         except ContextLengthExceededError as error:
-            if run.max_prompt_tokens is not None and run.max_prompt_tokens <= limit:
+            if shown is not None and shown <= limit:
                 raise PromptTooLongError(
                     f"the instructions and the newest message are more than max_prompt_tokens, {run.max_prompt_tokens}"
                 ) from error
@@ -211,15 +212,14 @@ def _check_continues(run: Run, begun: Begun, info: BackendInfo) -> None:
     """Raises ConflictError for a model that would begin anew."""
     if begun.text and not info.continues:
         raise ConflictError(f"what runs {run.model} cannot continue an answer that was begun: make another run")
-    if run.continued is not None and begun and not begun.text and not info.continues_thoughts:
+    if run.begins_with is not None and begun and not begun.text and not info.continues_thoughts:
         raise ConflictError(f"what runs {run.model} cannot continue thoughts: make another run")
 
 
 def _before(run: Run, begun: Begun) -> Begun:
     """What of it the run did not say itself: it is a part of the prompt."""
-    if run.continued is None or run.rounds:
-        return Begun()
-    return Begun(begun.text[: run.continued.text], begun.reasoning[: run.continued.reasoning])
+    last = run.begins_with
+    return Begun() if last is None else Begun(begun.text[: last.text], begun.reasoning[: last.reasoning])
 
 
 def is_too_long(turns: Sequence[ChatMessage]) -> bool:

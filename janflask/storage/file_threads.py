@@ -139,9 +139,10 @@ class FileThreadStore(ThreadMessages):
 
         def matching(name: str) -> Thread | None:
             thread = self._readable(name)
-            if thread is None or any(self._has(one, words) for one in (name, *hidden.get(name, ()))):
+            if thread is None or self._has(thread, words):
                 return thread
-            return None
+            others = map(self._readable, hidden.get(name, ()))
+            return thread if any(one is not None and self._has(one, words) for one in others) else None
 
         return self._chosen(page, matching)
 
@@ -225,12 +226,11 @@ class FileThreadStore(ThreadMessages):
     def _readable(self, thread_id: str) -> Thread | None:
         return self._listed.get(thread_id, self.get)
 
-    def _has(self, thread_id: str, words: Words) -> bool:
+    def _has(self, thread: Thread, words: Words) -> bool:
         """Whether all of the words are in its title and its messages."""
-        thread = self._readable(thread_id)
-        if thread is None or not words.missing(thread.title):
-            return thread is not None
-        return self._listed.get(thread_id, lambda _: self._missing(thread, words)) == frozenset()
+        if not words.missing(thread.title):
+            return True
+        return self._listed.get(thread.id, lambda _: self._missing(thread, words)) == frozenset()
 
     def _missing(self, thread: Thread, words: Words) -> frozenset[str]:
         with self._folders.opened(thread.id) as fd, message_log.opened(fd, thread.id) as messages:

@@ -332,6 +332,11 @@ class Run:
         """The round whose calls nobody has answered; a run that ended while it waited has one, too."""
         return self.rounds[-1] if self.rounds and self.rounds[-1].answered_ms is None else None
 
+    @property
+    def begins_with(self) -> Continued | None:
+        """What the message of this round was before the run; only the first round goes on with one."""
+        return None if self.rounds else self.continued
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDraft:

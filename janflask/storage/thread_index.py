@@ -47,8 +47,6 @@ _TRUSTED_FOR = 600_000_000_000  # ns after which the names are read again in any
 _TABLES = ("threads", "unread")
 _BATCH = 200  # names fetched at once where all are wanted
 _READ_AT_ONCE = 500  # threads of which the file is read before what it says is written down
-# Only what is itself in the list stands for its branches there: so that none of a family is ever out of sight.
-_STANDS_FOR_IT = "first.id = threads.root AND first.root IS NULL AND first.owner IS NOT NULL"
 
 _Values = tuple[object, ...]
 _Folder = tuple[int, int, int]  # the threads folder's inode, time of change in ns, and number of links
@@ -118,8 +116,7 @@ class ThreadIndex:
 
     def stands_for(self, root: str, owner: str | None = None) -> bool:
         """Whether that thread (of that owner) stands for its branches in a list without these."""
-        where, values = _owned_by(owner)
-        query = f"SELECT 1 FROM threads WHERE id = ? AND root IS NULL AND owner IS NOT NULL AND {where}"  # noqa: S608
+        query, values = _standing("?", owner)
         return bool(self._rows(query, (root, *values)))
 
     @contextlib.contextmanager
@@ -360,11 +357,20 @@ def _wanted(page: Page) -> tuple[str, _Values]:
         where += " AND id IN (SELECT ? UNION ALL SELECT id FROM threads WHERE root = ?)"
         values += page.family, page.family
     if not page.branches:
-        same, its = _owned_by(page.owner, "first.")
-        known = f"SELECT 1 FROM threads AS first WHERE {_STANDS_FOR_IT} AND {same}"  # noqa: S608
-        where += f" AND (root IS NULL OR NOT EXISTS ({known}))"
+        first, its = _standing("threads.root", page.owner)
+        where += f" AND (root IS NULL OR NOT EXISTS ({first}))"
         values += its
     return where, values
+
+
+def _standing(root: str, owner: str | None) -> tuple[str, _Values]:
+    """A query for the thread ``root`` if it stands for its branches, and what it is asked with.
+
+    Only what is itself in the list does: so that none of a family is ever out of sight.
+    """
+    where, values = _owned_by(owner, "first.")
+    known = "first.root IS NULL AND first.owner IS NOT NULL"
+    return f"SELECT 1 FROM threads AS first WHERE first.id = {root} AND {known} AND {where}", values  # noqa: S608
 
 
 def _owned_by(owner: str | None, table: str = "") -> tuple[str, _Values]:

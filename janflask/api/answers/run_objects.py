@@ -6,12 +6,14 @@ from typing import Any
 
 import msgspec
 
+from janflask.api.answers.inference import timings_object
 from janflask.ipc.messages.generation import Timings
 from janflask.storage.records import Run, RunStatus
 from janflask.storage.rounds import Call
 
 # OpenAI's codes of a run's last_error; everything else is a server_error.
 _ERROR_CODES = {"rate_limit_exceeded", "invalid_prompt"}
+_IN_USAGE = {"cache_n", "prompt_n", "predicted_n"}  # of timings
 
 
 def run_object(run: Run) -> dict[str, Any]:
@@ -87,11 +89,7 @@ def _timings(run: Run) -> dict[str, Any] | None:
         return None
     cached = sum(past.cached_tokens for past in run.rounds) if run.cached_tokens is None else run.cached_tokens
     return {
-        "queue_ms": round(spent.queue_ms, 3),
-        "prompt_ms": round(spent.prompt_ms, 3),
-        "prompt_per_second": round(spent.prompt_per_second, 3),
-        "predicted_ms": round(spent.predicted_ms, 3),
-        "predicted_per_second": round(spent.predicted_per_second, 3),
+        **{name: value for name, value in timings_object(spent).items() if name not in _IN_USAGE},
         "time_to_first_token_ms": run.first_token_ms,
         "cached_tokens": cached,
         "context_tokens": run.context_tokens,

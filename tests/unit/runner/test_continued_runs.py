@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +11,14 @@ import pytest
 from janflask.errors import EngineCrashedError, EngineError, InvalidRequestError
 from janflask.files import ids
 from janflask.inference.backend import BackendInfo
+from janflask.inference.deltas import Event, ReasoningDelta, Started
+from janflask.inference.requests import ChatRequest
+from janflask.inference.waiting import Waiter
 from janflask.services.continuing import continued, grown
 from janflask.storage.items import CALLS, REASONING, summary_field
 from janflask.storage.records import Continued, Message, Run, RunStatus, text_part
 from janflask.storage.run_log import texts_of
+from tests.fakes.crossing import crossing
 from tests.unit.runner.run_world import CONTEXT, RunWorld, Script, calling, failing, hanging, message, saying, watch
 
 FUNCTIONS = ({"type": "function", "function": {"name": "look"}},)
@@ -90,6 +95,26 @@ def test_what_was_there_is_not_counted_as_the_answer(words: int) -> None:
     world = RunWorld(saying("x"))
     world.done(going_on(world, begun(world, "a " * words), max_completion_tokens=5))
     assert world.model.requests[0].max_tokens == min(5, CONTEXT - 4 - words)
+
+
+@pytest.mark.parametrize(("words", "shown"), [(2, 2), (3, 1)])
+def test_what_was_there_is_of_what_the_model_is_shown_at_most(words: int, shown: int) -> None:
+    """With questions of 4 tokens."""
+    world = RunWorld(saying("x"))
+    thread_id = world.thread("What is the time?", "Tell me a story")
+    last = message(thread_id, "a " * words, role="assistant")
+    world.repository.threads.append(thread_id, [last])
+    world.done(going_on(world, last, max_prompt_tokens=10))
+    assert len(world.model.requests[0].messages) == shown
+
+
+def test_more_than_the_model_is_to_be_shown_stays_as_it_is() -> None:
+    world = RunWorld(saying("x"))
+    last = begun(world, "a b c")
+    run = world.done(going_on(world, last, max_prompt_tokens=6))
+    assert (run.status, run.incomplete_reason) == (RunStatus.INCOMPLETE, "max_prompt_tokens")
+    assert only(world, last) == last
+    assert not world.model.requests
 
 
 def test_a_message_that_leaves_no_room_is_too_long_and_stays_as_it_is() -> None:
@@ -184,6 +209,29 @@ def test_it_may_call_functions() -> None:
     assert (first.id, first.text, first.run_id) == (last.id, "Once upon the sea", waiting.id)
     assert second.text == "It is blue."
     assert [turn.text for turn in world.model.requests[1].messages] == ["Tell me a story", "Once upon the sea", "blue"]
+
+
+def test_later_rounds_have_messages_only_of_what_they_say() -> None:
+    look = calling(("call_1", "look", "{}"), text=" the sea")
+    world = RunWorld(look, calling(("call_2", "look", "{}")), saying("It is blue."))
+    last = begun(world)
+    first = world.waiting(going_on(world, last, tools=FUNCTIONS))
+    second = world.waiting(world.submit(first, call_1="blue"))
+    world.done(world.submit(second, call_2="blue"))
+    texts = [message.text for message in world.repository.threads.all_messages(last.thread_id)]
+    assert texts == ["Tell me a story", "Once upon the sea", "It is blue."]
+
+
+def test_thoughts_of_later_rounds_are_begun_anew_where_they_cannot_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def thinking(request: ChatRequest, waiter: Waiter) -> Iterator[list[Event]]:
+        yield [Started(7), ReasoningDelta(0, "Hm")]
+        raise crossing(EngineCrashedError("it died"))
+
+    world = RunWorld(calling(("call_1", "look", "{}")), thinking, saying("It is blue."))
+    monkeypatch.setattr(world.model, "info", lambda *_, **__: BackendInfo(CONTEXT, continues_thoughts=False))
+    last = begun(world)
+    waiting = world.waiting(going_on(world, last, tools=FUNCTIONS))
+    assert world.done(world.submit(waiting, call_1="blue")).status is RunStatus.COMPLETED
 
 
 def test_a_message_that_was_changed_meanwhile_is_left_alone() -> None:
