@@ -21,7 +21,8 @@ from janflask.ipc.messages.runner import RunnerStats
 from janflask.metrics.engine_families import engine_families
 from janflask.metrics.families import counter, gauge, histogram
 from janflask.metrics.http_counts import BOUNDS, HttpCounts, Requests, requests
-from janflask.metrics.processes import by_kind, process_families
+from janflask.metrics.process_families import process_families
+from janflask.metrics.processes import by_kind
 from janflask.metrics.webhooks import WebhookCounts, webhook_families
 from janflask.models.catalog import ModelCatalog
 from janflask.models.state import ModelState, ModelStatus, state_of
