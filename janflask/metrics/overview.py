@@ -17,7 +17,7 @@ from janflask.ipc.clients.runner import RunnerClient
 from janflask.ipc.clients.supervisor import SupervisorClient
 from janflask.models.catalog import ModelCatalog
 from janflask.models.engine_info import EngineStats, OpenAnswer
-from janflask.models.state import ModelState, ModelStatus
+from janflask.models.state import ModelState, ModelStatus, state_of
 
 if TYPE_CHECKING:
     from janflask.metrics.processes import ProcessUse
@@ -132,8 +132,7 @@ class _Look:
         found = {state.model_id: state for state in states if state.status in _UNDER_WAY}
         for card in self._catalog.list():
             if card.upstream is None:
-                status = ModelStatus.DOWNLOADED if card.present else ModelStatus.NOT_DOWNLOADED
-                found[card.id] = known.get(card.id) or ModelState(model_id=card.id, status=status)
+                found[card.id] = state_of(card, known.get(card.id))
         return sorted(found.values(), key=lambda state: state.model_id)
 
     def _loads(self, models: Sequence[ModelState]) -> tuple[dict[str, EngineStats], list[tuple[str, OpenAnswer]]]:

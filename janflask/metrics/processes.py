@@ -1,40 +1,23 @@
-"""What the server's processes use, by what they are: their ids come and go, and would be ever new labels."""
+"""The server's processes: which there are, and what each of them and all of a kind use."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import psutil
-from prometheus_client.metrics_core import Metric
-
-from janflask.metrics.families import gauge
-from janflask.models.state import ModelState
 
 
 @dataclass
-class _Use:
+class Totals:
     """Of all processes of a kind together."""
 
     processes: int = 0
     resident: int = 0
     descriptors: int = 0
-
-
-def process_families(pids: Mapping[str, Sequence[int]], states: Mapping[str, ModelState]) -> Iterator[Metric]:
-    """``pids``: by kind. Engines tell of themselves through ``states``."""
-    uses = {kind: _use(each) for kind, each in pids.items()}
-    engines = [state for state in states.values() if state.pid is not None]
-    uses["engine"] = _Use(len(engines), sum(state.used_bytes or 0 for state in engines))
-    labels = ["process"]
-    yield gauge("processes", "How many there are.", labels, (([kind], float(u.processes)) for kind, u in uses.items()))
-    resident = (([kind], float(use.resident)) for kind, use in uses.items())
-    yield gauge("process_resident_memory_bytes", "RAM, of all of a kind together.", labels, resident)
-    descriptors = (([kind], float(use.descriptors)) for kind, use in uses.items() if kind != "engine")
-    yield gauge("process_open_fds", "Open files and sockets, of all of a kind together.", labels, descriptors)
 
 
 def by_kind(supervisor: int | None, runner: int | None, counting: Sequence[int]) -> dict[str, list[int]]:
@@ -110,15 +93,16 @@ def _process(pid: int) -> psutil.Process:
     return psutil.Process(pid)
 
 
-def _use(pids: Sequence[int]) -> _Use:
-    use = _Use()
+def totals(pids: Sequence[int]) -> Totals:
+    """Of all that are there."""
+    found = Totals()
     for pid in pids:
         try:
             process = _process(pid)
             resident, descriptors = process.memory_info().rss, process.num_fds()
         except psutil.Error:  # it has just gone, or is not ours to look at
             continue
-        use.processes += 1
-        use.resident += resident
-        use.descriptors += descriptors
-    return use
+        found.processes += 1
+        found.resident += resident
+        found.descriptors += descriptors
+    return found

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from janflask.models.engine_info import EngineInfo
+
+if TYPE_CHECKING:
+    from janflask.models.card import ModelCard
 
 
 class ModelStatus(StrEnum):
@@ -68,3 +71,12 @@ class ModelState:
     memory_bytes: int | None = None  # what it was promised of the memory budget, while it has an engine
     used_bytes: int | None = field(default=None, compare=False)  # of it, what is in RAM now: changes all the time
     download: DownloadState | None = None  # while there is one, and after it failed
+
+
+def state_of(card: ModelCard, told: ModelState | None = None) -> ModelState:
+    """How a model on disk is, which no upstream runs; ``told``: by the supervisor, if it has one."""
+    # The supervisor knows what it did with a model, the catalog whether there are weights.
+    if told is not None and told.status is not ModelStatus.NOT_DOWNLOADED:
+        return told
+    status = ModelStatus.DOWNLOADED if card.present else ModelStatus.NOT_DOWNLOADED
+    return ModelState(model_id=card.id, status=status) if told is None else replace(told, status=status)

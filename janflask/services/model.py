@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from janflask.models.card import ModelCard
 from janflask.models.engine_info import EngineStats
-from janflask.models.state import ModelState, ModelStatus
+from janflask.models.state import ModelState, state_of
 from janflask.models.upstream_health import BaseUrlHealth
 
 
@@ -28,11 +28,7 @@ class Model:
 
 def joined(card: ModelCard, state: ModelState | None) -> Model:
     """A model on disk, which no upstream runs."""
-    # The supervisor knows what it did with a model, the catalog whether there are weights.
-    if state is None or state.status is ModelStatus.NOT_DOWNLOADED:
-        status = ModelStatus.DOWNLOADED if card.present else ModelStatus.NOT_DOWNLOADED
-        state = ModelState(model_id=card.id, status=status) if state is None else replace(state, status=status)
-    return Model(card, state)
+    return Model(card, state_of(card, state))
 
 
 def coming(state: ModelState) -> Model:

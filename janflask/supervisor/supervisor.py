@@ -32,7 +32,7 @@ from janflask.ipc.messages.supervisor import Awaited, Budget
 from janflask.models.catalog import ModelCatalog
 from janflask.models.engine_settings import engine_settings
 from janflask.models.memory_estimate import GIB
-from janflask.models.state import DownloadRequest, DownloadState, ModelState, ModelStatus
+from janflask.models.state import DownloadRequest, DownloadState, ModelState, ModelStatus, state_of
 from janflask.processes.looks import Looks
 from janflask.processes.restart import RestartPolicy
 from janflask.processes.runtime_dir import check_socket_path
@@ -134,8 +134,7 @@ class Supervisor:
         card = self._catalog.get(model_id)
         if card.id in states:
             return states[card.id]
-        status = ModelStatus.DOWNLOADED if card.present else ModelStatus.NOT_DOWNLOADED
-        return ModelState(model_id=card.id, status=status)
+        return state_of(card)
 
     def budget(self) -> Budget:
         """What memory there is for models; it stays the same."""

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e import browser
+from tests.e2e.browser import PROGRAM
 
 ROOT = Path(__file__).resolve().parents[2]
 UI = ROOT / "ui"
+NPM = shutil.which("npm")
 LIMIT = 170.0  # seconds for a file of tests
 FILES = sorted((UI / "tests").glob("*.test.js"))
 
-
-def needed(*programs: str | None) -> None:
-    """Skips the test where a program is missing; not where everything has to be there."""
-    if not all(programs) and not os.environ.get("CI"):
-        pytest.skip("needs Node and Chromium")
+pytestmark = pytest.mark.skipif(NPM is None and "CI" not in os.environ, reason="needs Node (Debian: npm)")
+needs_chromium = pytest.mark.skipif(
+    PROGRAM is None and "CI" not in os.environ, reason="needs Chromium (Debian: chromium)"
+)
 
 
 def npm(*command: str) -> subprocess.CompletedProcess[str]:
@@ -30,7 +30,6 @@ def npm(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_built_page_is_what_its_source_says(tmp_path: Path) -> None:
-    needed(shutil.which("npm"))
     built = npm("run", "build", "--", "--outDir", str(tmp_path), "--emptyOutDir")
     assert built.returncode == 0, built.stdout + built.stderr
     same = filecmp.dircmp(tmp_path, ROOT / "janflask" / "page")
@@ -39,22 +38,20 @@ def test_the_built_page_is_what_its_source_says(tmp_path: Path) -> None:
 
 
 def test_the_source_has_no_type_errors() -> None:
-    needed(shutil.which("npm"))
     checked = npm("run", "check")
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_units() -> None:
     """Those of the page's own code, without a browser."""
-    needed(shutil.which("npm"))
     done = npm("run", "test")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@needs_chromium
 @pytest.mark.parametrize("file", [pytest.param(file, id=file.name.removesuffix(".test.js")) for file in FILES])
 def test_as_a_person(file: Path, session_data_dir: Path) -> None:
-    needed(shutil.which("node"), browser.PROGRAM)
-    env = {**os.environ, "PYTHON": sys.executable, "CHROMIUM": str(browser.PROGRAM)}
+    env = {**os.environ, "PYTHON": sys.executable, "CHROMIUM": str(PROGRAM)}
     env["JANFLASK_TEST_MODELS"] = str(session_data_dir / "models")
     done = subprocess.run(
         ["node", "--test", "--test-reporter=spec", str(file)],

@@ -66,7 +66,12 @@ def test_it_is_fetched_and_described(tmp_path: Path, starter: Starter, hold: thr
     assert there.value.code == "model_exists"
 
 
-def test_it_is_told_how_far_it_is_and_can_be_cancelled(tmp_path: Path, starter: Starter) -> None:
+def test_it_is_told_how_far_it_is_and_can_be_cancelled(
+    tmp_path: Path, starter: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setenv("TMPDIR", str(elsewhere))
     downloads = manager(tmp_path)
     downloads.start(ASKED)
     state = until(lambda: (now := downloads.states()["tiny"]).transferred and now)
@@ -75,6 +80,7 @@ def test_it_is_told_how_far_it_is_and_can_be_cancelled(tmp_path: Path, starter: 
     assert downloads.cancel("tiny")
     assert downloads.states() == {}
     assert tree(tmp_path / "models") == {}
+    assert tree(elsewhere) == {}
 
 
 def test_the_next_server_begins_anew(tmp_path: Path, starter: Starter, hold: threading.Event) -> None:

@@ -34,6 +34,14 @@ def test_a_process_imports_at_its_start_only_what_it_needs(modules: str, allowed
     assert "llguidance" not in loaded
 
 
+def test_who_looks_at_the_server_needs_nothing_of_prometheus() -> None:
+    code = "import janflask.metrics.overview, janflask.metrics.processes\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    loaded = set(done.stdout.split())
+    assert "psutil" in loaded
+    assert "prometheus_client" not in loaded
+
+
 def test_a_worker_makes_nothing_for_the_document() -> None:
     """flask-smorest makes a schema for each answer that is described: 500 of them."""
     code = (

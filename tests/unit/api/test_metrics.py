@@ -95,6 +95,13 @@ def test_models_runs_and_processes(client: FlaskClient, runner: FakeRunner, worl
     assert "janflask:scrape_failures_total" not in found
 
 
+def test_weights_that_came_otherwise_count(client: FlaskClient, runner: FakeRunner, world: World) -> None:
+    world.write_model("fetched")
+    world.supervisor.states["fetched"] = ModelState(model_id="fetched", status=ModelStatus.NOT_DOWNLOADED, error="no")
+    found = scrape(client)["janflask:model_state"]
+    assert found[of(model_name="fetched", state="downloaded")] == 1
+
+
 def test_requests_are_counted_by_route_and_no_client_makes_a_label(client: FlaskClient, runner: FakeRunner) -> None:
     for path in ("/v1/models/tiny", "/v1/models/nobody", "/v1/none/of/these", "/livez"):
         client.get(path).close()

@@ -117,3 +117,9 @@ def test_without_a_supervisor(client: FlaskClient, world: World, runner: FakeRun
     assert [each["name"] for each in found["missing"]] == ["supervisor"]
     assert found["memory"]["budget_bytes"] is None
     assert [(model["id"], model["status"]) for model in found["models"]] == [("tiny", "downloaded")]
+
+
+def test_weights_that_came_otherwise_count(client: FlaskClient, world: World, runner: FakeRunner) -> None:
+    world.write_model("fetched")
+    world.supervisor.states["fetched"] = ModelState(model_id="fetched", status=ModelStatus.NOT_DOWNLOADED, error="no")
+    assert [model["status"] for model in look(client)["models"] if model["id"] == "fetched"] == ["downloaded"]
