@@ -156,10 +156,16 @@ test("assistants are made, changed, talked to and deleted", async () => {
   await form.getByLabel("Name").fill("Pirate");
   await form.getByLabel("Instructions").fill("Talk like a pirate.");
   await form.getByLabel("Model").selectOption(SCRIPTED);
-  await form.getByRole("textbox", { name: "Temperature" }).fill("3");
-  await form.getByRole("button", { name: "Save" }).click();
-  await form.getByRole("alert").filter({ hasText: "temperature" }).waitFor(); // the server's words
+  for (const unfit of ["3", "0.2.5"]) {
+    await form.getByRole("textbox", { name: "Temperature" }).fill(unfit);
+    await form.getByRole("button", { name: "Save" }).click();
+    await form.getByRole("alert").filter({ hasText: "Temperature must be a number from 0 to 2." }).waitFor();
+  }
   await form.getByRole("textbox", { name: "Temperature" }).fill("0.3");
+  await form.getByLabel("What it is for").fill("Ships. ".repeat(100));
+  await form.getByRole("button", { name: "Save" }).click();
+  await form.getByRole("alert").filter({ hasText: "must have at most 512 characters" }).waitFor(); // the server's words
+  await form.getByLabel("What it is for").fill("Ships.");
   assert.deepEqual(await axe(page), []);
   await form.getByRole("button", { name: "Save" }).click();
 
