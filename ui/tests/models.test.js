@@ -1,11 +1,9 @@
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
 import { after, before, test } from "node:test";
-import { promisify } from "node:util";
 
 import { axe, close, launch, open } from "./browser.js";
 import { Files, gguf } from "./files.js";
-import { PYTHON, REAL, ROOT, SCRIPTED, Server, until } from "./server.js";
+import { REAL, SCRIPTED, Server, until } from "./server.js";
 
 const NAME = "SmolLM2 135M Instruct";
 let browser, server, files;
@@ -239,11 +237,9 @@ test("a conversation over its assistant over the model: each value says where it
 // The last one: from here on the server asks for a key.
 test("a key that may only ask models sees them, and is told what it may not", async () => {
   await server.api("PUT", `models/${REAL}/start`);
-  const env = { ...process.env, JANFLASK_DATA_DIR: server.dataDir };
-  const add = ["-m", "janflask.cli", "keys", "add", "guest", "--json", "--scope", "inference"];
-  const { stdout } = await promisify(execFile)(PYTHON, add, { cwd: ROOT, env });
+  const key = await server.key("inference");
   const page = await open(browser, server);
-  await page.evaluate((key) => sessionStorage.setItem("janflask.key", key), JSON.parse(stdout).key);
+  await page.evaluate((given) => sessionStorage.setItem("janflask.key", given), key);
   await page.goto(new URL("#/models", server.url).href);
   await page.reload();
   const model = card(page, NAME);
