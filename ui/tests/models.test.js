@@ -133,6 +133,11 @@ test("settings of a model: what they mean, what they may be, where they come fro
   await lora.press("Tab");
   await page.getByRole("alert").filter({ hasText: "settings.lora must be the plain name of a file" }).waitFor();
   await until(async () => (await lora.inputValue()) === "", "the field to show what is stored");
+  const name = model.getByRole("textbox", { name: "Name", exact: true });
+  await name.fill("");
+  await name.press("Tab");
+  await page.getByRole("alert").filter({ hasText: "name must have 1 to 1024 characters" }).waitFor();
+  await until(async () => (await name.inputValue()) === NAME, "the name that is stored");
   await close(page);
 });
 
