@@ -1,15 +1,14 @@
-// What the measurements share: Debian's Chromium by playwright-core out of ui/, and questions asked as a person does.
+// What the measurements share: the browser of the page's tests, with exact counts of memory, and questions asked as a
+// person does.
 
-import { createRequire } from "node:module";
+import { launch as launchBrowser } from "../../ui/tests/browser.js";
 
-const { chromium } = createRequire(new URL("../../ui/package.json", import.meta.url))("playwright-core");
-const ARGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking", "--enable-precise-memory-info"];
 const LIMIT = 300_000;
 export const LIST = "nav a[href^='#/c/']";
 
 /** A browser and one empty tab of it, with the protocol of its debugger. */
 export async function launch() {
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ARGS });
+  const browser = await launchBrowser("--enable-precise-memory-info");
   return { browser, ...(await tab(browser)) };
 }
 

@@ -5,7 +5,7 @@ import { composer, holds, launch, LIST, mainThread, tab, told } from "./driver.j
 
 const [url, rounds] = [process.argv[2], Number(process.argv[3])];
 const USABLE = `document.querySelector("${LIST}") && document.querySelector("textarea:enabled")`;
-const SLOWER = Number(process.env.SLOWER ?? 4);
+const SLOWER = 4;
 const { browser } = await launch();
 const opened = [];
 for (let round = 0; round < rounds; round += 1) opened.push(await open());

@@ -10,8 +10,9 @@ const LIMIT = 30_000;
 // A sandbox of its own needs a user who is not root.
 const ARGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"];
 
-export async function launch() {
-  return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ARGS });
+/** A browser, with more arguments where they are given. */
+export async function launch(...more) {
+  return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: [...ARGS, ...more] });
 }
 
 /**

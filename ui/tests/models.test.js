@@ -1,11 +1,9 @@
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
 import { after, before, test } from "node:test";
-import { promisify } from "node:util";
 
 import { axe, close, launch, open } from "./browser.js";
 import { Files, gguf } from "./files.js";
-import { PYTHON, REAL, ROOT, SCRIPTED, Server, until } from "./server.js";
+import { REAL, SCRIPTED, Server, until } from "./server.js";
 
 const NAME = "SmolLM2 135M Instruct";
 let browser, server, files;
@@ -135,6 +133,11 @@ test("settings of a model: what they mean, what they may be, where they come fro
   await lora.press("Tab");
   await page.getByRole("alert").filter({ hasText: "settings.lora must be the plain name of a file" }).waitFor();
   await until(async () => (await lora.inputValue()) === "", "the field to show what is stored");
+  const name = model.getByRole("textbox", { name: "Name", exact: true });
+  await name.fill("");
+  await name.press("Tab");
+  await page.getByRole("alert").filter({ hasText: "name must have 1 to 1024 characters" }).waitFor();
+  await until(async () => (await name.inputValue()) === NAME, "the name that is stored");
   await close(page);
 });
 
@@ -156,10 +159,16 @@ test("assistants are made, changed, talked to and deleted", async () => {
   await form.getByLabel("Name").fill("Pirate");
   await form.getByLabel("Instructions").fill("Talk like a pirate.");
   await form.getByLabel("Model").selectOption(SCRIPTED);
-  await form.getByRole("textbox", { name: "Temperature" }).fill("3");
-  await form.getByRole("button", { name: "Save" }).click();
-  await form.getByRole("alert").filter({ hasText: "temperature" }).waitFor(); // the server's words
+  for (const unfit of ["3", "0.2.5"]) {
+    await form.getByRole("textbox", { name: "Temperature" }).fill(unfit);
+    await form.getByRole("button", { name: "Save" }).click();
+    await form.getByRole("alert").filter({ hasText: "Temperature must be a number from 0 to 2." }).waitFor();
+  }
   await form.getByRole("textbox", { name: "Temperature" }).fill("0.3");
+  await form.getByLabel("What it is for").fill("Ships. ".repeat(100));
+  await form.getByRole("button", { name: "Save" }).click();
+  await form.getByRole("alert").filter({ hasText: "must have at most 512 characters" }).waitFor(); // the server's words
+  await form.getByLabel("What it is for").fill("Ships.");
   assert.deepEqual(await axe(page), []);
   await form.getByRole("button", { name: "Save" }).click();
 
@@ -233,11 +242,9 @@ test("a conversation over its assistant over the model: each value says where it
 // The last one: from here on the server asks for a key.
 test("a key that may only ask models sees them, and is told what it may not", async () => {
   await server.api("PUT", `models/${REAL}/start`);
-  const env = { ...process.env, JANFLASK_DATA_DIR: server.dataDir };
-  const add = ["-m", "janflask.cli", "keys", "add", "guest", "--json", "--scope", "inference"];
-  const { stdout } = await promisify(execFile)(PYTHON, add, { cwd: ROOT, env });
+  const key = await server.key("inference");
   const page = await open(browser, server);
-  await page.evaluate((key) => sessionStorage.setItem("janflask.key", key), JSON.parse(stdout).key);
+  await page.evaluate((given) => sessionStorage.setItem("janflask.key", given), key);
   await page.goto(new URL("#/models", server.url).href);
   await page.reload();
   const model = card(page, NAME);

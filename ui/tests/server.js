@@ -1,13 +1,14 @@
 // A real server for the page's tests, as a user starts it: a data folder of its own, real models by links, and one whose
 // every word is the test's ("scripted", an upstream). It can be killed and started again on the same port.
 
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import http from "node:http";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
+import { promisify } from "node:util";
 
 export const ROOT = path.resolve(import.meta.dirname, "../..");
 export const PYTHON = process.env.PYTHON ?? path.join(ROOT, ".venv/bin/python");
@@ -115,6 +116,14 @@ export class Server {
     const thread = await this.api("POST", "threads", { title });
     for (const [role, content] of messages) await this.api("POST", `threads/${thread.id}/messages`, { role, content });
     return thread;
+  }
+
+  /** A key that is good for these scopes (for all without any), as who runs the server makes one. */
+  async key(...scopes) {
+    const args = ["-m", "janflask.cli", "keys", "add", "test", "--json", ...scopes.flatMap((scope) => ["--scope", scope])];
+    const env = { ...process.env, JANFLASK_DATA_DIR: this.dataDir };
+    const { stdout } = await promisify(execFile)(PYTHON, args, { cwd: ROOT, env });
+    return JSON.parse(stdout).key;
   }
 
   async readModelJson(model) {

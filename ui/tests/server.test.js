@@ -1,15 +1,10 @@
 // The screen "Server": what is going on, drawn; who may see it; what becomes of it when the server is gone.
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
-import path from "node:path";
 import { after, before, test } from "node:test";
-import { promisify } from "node:util";
 
 import { axe, close, launch, open } from "./browser.js";
 import { REAL, Server, until } from "./server.js";
-
-const PYTHON = path.resolve(import.meta.dirname, "../../.venv/bin/python");
 
 let browser, server;
 before(async () => {
@@ -34,15 +29,6 @@ async function longRun() {
 
 async function cancel(run) {
   await server.api("POST", `threads/${run.thread_id}/runs/${run.id}/cancel`);
-}
-
-async function key(...scopes) {
-  const scoped = scopes.flatMap((scope) => ["--scope", scope]);
-  const env = { ...process.env, JANFLASK_DATA_DIR: server.dataDir };
-  const { stdout } = await promisify(execFile)(PYTHON, ["-m", "janflask.cli", "keys", "add", "test", "--json", ...scoped], {
-    env,
-  });
-  return JSON.parse(stdout).key;
 }
 
 test("a server at rest", async () => {
@@ -174,7 +160,7 @@ test("a phone's width is enough", async () => {
 });
 
 test("a key without the scope is told so, and asks no more", async () => {
-  const [chats, all] = [await key("inference", "conversations"), await key("admin")];
+  const [chats, all] = [await server.key("inference", "conversations"), await server.key("admin")];
   const page = await open(browser, server);
   await page.evaluate((given) => sessionStorage.setItem("janflask.key", given), chats);
   await page.goto(new URL("#/server", server.url).href);

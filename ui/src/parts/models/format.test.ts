@@ -1,14 +1,10 @@
 import { expect, test } from "vitest";
 
-import { bytes, count, duration, memory } from "./format";
+import { bytes, count, memory } from "./format";
 
 test("sizes", () => {
   expect([0, 999, 98_362_432, 4.1e9].map(bytes)).toEqual(["0 bytes", "999 bytes", "98.4 MB", "4.1 GB"]);
   expect([512, 222_298_112, 2.2 * 2 ** 30].map(memory)).toEqual(["512 bytes", "212 MiB", "2.2 GiB"]);
-});
-
-test("times", () => {
-  expect([0.2, 59, 125, 4800].map(duration)).toEqual(["1 s", "59 s", "2 min 5 s", "1 h 20 min"]);
 });
 
 test("parameters", () => {

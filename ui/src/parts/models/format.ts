@@ -1,4 +1,4 @@
-// Sizes and times for people.
+// Sizes for people.
 
 const UNITS = ["bytes", "kB", "MB", "GB", "TB"];
 
@@ -16,14 +16,6 @@ function inUnits(size: number, step: number, units: string[]): string {
   let unit = 0;
   for (; size >= step && unit < units.length - 1; unit += 1) size /= step;
   return `${unit === 0 || size >= 100 ? Math.round(size) : size.toFixed(1)} ${units[unit]}`;
-}
-
-/** `8 s`, `2 min 5 s`, `1 h 20 min`. */
-export function duration(seconds: number): string {
-  const whole = Math.ceil(seconds);
-  if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
-  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }
 
 /** `135M`, `7.6B`: how many parameters a model has. */

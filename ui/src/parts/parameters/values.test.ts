@@ -45,7 +45,7 @@ test.each([
 });
 
 test("a refusal says what is right", () => {
-  expect(() => fromText(known("temperature"), "3")).toThrow("must be a number from 0 to 2");
+  expect(() => fromText(known("temperature"), "3")).toThrow("Temperature must be a number from 0 to 2.");
   expect(rangeOf(known("ctx_len"))).toBe("16 to 16,777,216");
 });
 

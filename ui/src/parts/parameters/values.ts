@@ -2,6 +2,7 @@
 
 import type { Known } from "./known";
 
+/** Its message is a sentence that says what would be right. */
 export class Unfit extends Error {}
 
 /** A value as text: strings one a line, with `\n` for a line's end in them. */
@@ -14,13 +15,13 @@ export function toText(known: Known, value: unknown): string {
   return String(value);
 }
 
-/** The value that a text means; null: none of its own. Raises Unfit, with what would be right. */
+/** The value that a text means; null: none of its own. Raises Unfit. */
 export function fromText(known: Known, text: string): unknown {
   const trimmed = text.trim();
   if (known.type === "text") return text === "" ? null : text;
   if (trimmed === "") return null;
   if (known.type === "strings") return text.split("\n").filter((line) => line !== "").map(unescape);
-  if (known.type === "object") return fromJson(trimmed);
+  if (known.type === "object") return fromJson(known, trimmed);
   if (known.type === "integer" || known.type === "number") return fromNumber(known, trimmed);
   if (known.type === "boolean") return trimmed === "true";
   return trimmed;
@@ -38,19 +39,19 @@ function fromNumber(known: Known, text: string): number {
   const [low, high] = known.range ?? [-Infinity, Infinity];
   if (!Number.isFinite(value) || (whole && !Number.isSafeInteger(value)) || value < low! || value > high!) {
     const range = rangeOf(known);
-    throw new Unfit(`must be a ${whole ? "whole " : ""}number${range === null ? "" : ` from ${range}`}`);
+    throw new Unfit(`${known.title} must be a ${whole ? "whole " : ""}number${range === null ? "" : ` from ${range}`}.`);
   }
   return value;
 }
 
-function fromJson(text: string): unknown {
+function fromJson(known: Known, text: string): unknown {
   try {
     const value: unknown = JSON.parse(text);
     if (typeof value === "object" && value !== null) return value;
   } catch {
     // said below
   }
-  throw new Unfit('must be an object in JSON, like {"name": 1}');
+  throw new Unfit(`${known.title} must be an object in JSON, like {"name": 1}.`);
 }
 
 const ESCAPES: Record<string, string> = { "\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\" };
