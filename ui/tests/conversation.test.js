@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 
 import { axe, close, launch, open } from "./browser.js";
-import { SCRIPTED, Server, until } from "./server.js";
+import { gate, SCRIPTED, Server, until } from "./server.js";
 
 let browser, server, page;
 before(async () => ([browser, server] = await Promise.all([launch(), Server.start({ models: [SCRIPTED] })])));
@@ -13,13 +13,6 @@ after(async () => {
   await browser?.close();
   await server?.end();
 });
-
-/** A promise and what keeps it. */
-function gate() {
-  let open;
-  const promise = new Promise((resolve) => (open = resolve));
-  return [promise, open];
-}
 
 function field() {
   return page.getByRole("textbox", { name: "Message" });
@@ -47,11 +40,6 @@ async function begin(options) {
   const thread = await server.api("POST", "threads", { model_id: SCRIPTED });
   await show(thread, options);
   return thread;
-}
-
-async function stored(thread) {
-  const { data } = await server.api("GET", `threads/${thread.id}/messages?limit=100&order=asc`);
-  return data.map(({ role, content }) => `${role}: ${content.map((part) => part.text.value).join("")}`);
 }
 
 /** A thread of many messages, made in one step. */
@@ -83,7 +71,7 @@ test("keys: Enter sends, Shift+Enter begins a line, Ctrl+Enter sends", async () 
   await page.keyboard.type("two");
   await page.keyboard.press("Control+Enter");
   await page.getByText("Both.").waitFor();
-  assert.deepEqual(await stored(thread), ["user: One\ntwo", "assistant: Both."]);
+  assert.deepEqual(await server.stored(thread), ["user: One\ntwo", "assistant: Both."]);
 });
 
 test("stop: what was said stays, and one may try again", async () => {
@@ -94,12 +82,12 @@ test("stop: what was said stays, and one may try again", async () => {
   await page.getByText("As far as here").waitFor();
   await page.getByRole("button", { name: "Stop" }).click();
   await page.getByText("The answer was stopped here.").waitFor();
-  assert.deepEqual(await stored(thread), ["user: How far?", "assistant: As far as here"]);
+  assert.deepEqual(await server.stored(thread), ["user: How far?", "assistant: As far as here"]);
   assert.deepEqual(await axe(page), []);
   await page.getByRole("button", { name: "Try again" }).click();
   await page.getByText("All of it.").waitFor();
   assert.equal(await page.getByText("As far as here").count(), 0, "the new one stands in its place");
-  assert.equal((await stored(thread)).length, 2, "the old one is kept");
+  assert.equal((await server.stored(thread)).length, 2, "the old one is kept");
 });
 
 test("an answer that fails says why, in the server's words; trying again answers the same question", async () => {
@@ -111,7 +99,7 @@ test("an answer that fails says why, in the server's words; trying again answers
   server.script.says("Back again.");
   await page.getByRole("button", { name: "Try again" }).click();
   await page.getByText("Back again.").waitFor();
-  assert.deepEqual(await stored(thread), ["user: Are you there?", "assistant: Back again."]);
+  assert.deepEqual(await server.stored(thread), ["user: Are you there?", "assistant: Back again."]);
 });
 
 test("a question that is refused stays, with what the server says; it can be changed and asked", async () => {
@@ -128,7 +116,7 @@ test("a question that is refused stays, with what the server says; it can be cha
   server.script.says("I do.");
   await line().getByRole("button", { name: "Try again" }).click();
   await page.getByText("I do.").waitFor();
-  assert.deepEqual(await stored(thread), ["user: Who answers?", "assistant: I do."]);
+  assert.deepEqual(await server.stored(thread), ["user: Who answers?", "assistant: I do."]);
 });
 
 test("questions in line: changed, taken back, and asked one after the other", async () => {
@@ -147,7 +135,8 @@ test("questions in line: changed, taken back, and asked one after the other", as
   assert.equal(await line().getByText("Three").count(), 0);
   goOn();
   await page.getByText("Second done.").waitFor();
-  assert.deepEqual(await stored(thread), ["user: One", "assistant: First done.", "user: Two", "assistant: Second done."]);
+  const all = ["user: One", "assistant: First done.", "user: Two", "assistant: Second done."];
+  assert.deepEqual(await server.stored(thread), all);
   await line().waitFor({ state: "detached" });
 });
 
@@ -199,8 +188,8 @@ test("questions are asked while another conversation is looked at", async () => 
   await page.getByRole("link", { name: "Another" }).click();
   await page.getByRole("heading", { name: "Another" }).waitFor();
   goOn();
-  await until(async () => (await stored(thread)).length === 4, "both answers");
-  assert.deepEqual(await stored(other), []);
+  await until(async () => (await server.stored(thread)).length === 4, "both answers");
+  assert.deepEqual(await server.stored(other), []);
 });
 
 test("a draft is kept, one for each conversation", async () => {
@@ -217,8 +206,8 @@ test("a draft is kept, one for each conversation", async () => {
   await page.reload();
   await log().waitFor();
   assert.equal(await field().inputValue(), "Half a thought");
-  assert.deepEqual(await stored(one), []);
-  assert.deepEqual(await stored(two), []);
+  assert.deepEqual(await server.stored(one), []);
+  assert.deepEqual(await server.stored(two), []);
 });
 
 test("2,000 messages: the newest are there, older ones come in front without a jump", async () => {
