@@ -14,7 +14,7 @@ import { notices } from "./notices.svelte";
 import { passes, patiently, pause } from "./patience";
 import { lineOf, THIS_TAB, threadsWithQuestions, type Line, type Question } from "./questions.svelte";
 import { endedBadly, isOpen, isUnderWay, unsaid, withNewest, withOlder, wordsOf, type Loaded } from "./tail";
-import { threads } from "./threads.svelte";
+import { isUntitled, threads } from "./threads.svelte";
 
 const PAGE = 50;
 const OLDER = 25; // rendered in one go
@@ -26,7 +26,6 @@ const OTHERS_MS = 1500; // for another tab to ask what was put in line there
 const EVERY_S = 0.1; // how often the server tells what was said: each time takes 5 ms of a processor
 const AGAIN_MS = 300; // until a stream that broke off is asked for anew
 const SILENT_MS = 30_000; // the server says something every few seconds
-const UNTITLED = new Set(["", "New Thread"]);
 
 interface Page<T> {
   data: T[];
@@ -318,7 +317,7 @@ export class Conversation {
     this.live = new Map();
     const last = this.messages.at(-1);
     if (this.run?.status === "completed" && last !== undefined) this.finished = wordsOf(last);
-    if (UNTITLED.has(this.thread?.title ?? "")) {
+    if (this.thread !== null && isUntitled(this.thread)) {
       this.thread = await patiently(() => call<Thread>("GET", this.#path, { signal }), signal);
     }
     threads.refresh().catch(() => undefined);
