@@ -192,6 +192,75 @@ test("questions are asked while another conversation is looked at", async () => 
   assert.deepEqual(await server.stored(other), []);
 });
 
+test("a question in line that has files stays when its words are taken away", async () => {
+  const [rest, goOn] = gate();
+  server.script.answers = [["First", rest, " done."], ["Read."]];
+  const thread = await begin();
+  await ask("One");
+  await page.getByText("First").waitFor();
+  const chooser = page.waitForEvent("filechooser");
+  await page.getByRole("button", { name: "Attach files" }).click();
+  await (await chooser).setFiles({ name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("of a file") });
+  await page.getByText("notes.txt").waitFor();
+  await ask("Read it");
+  await line().getByRole("button", { name: "Edit: Read it" }).click();
+  await line().getByRole("textbox", { name: "Question" }).fill("");
+  await page.keyboard.press("Enter");
+  await line().getByText("with a file").waitFor();
+  goOn();
+  await page.getByText("Read.").waitFor();
+  const [, , question] = await server.stored(thread);
+  assert.match(question, /^user: File "notes.txt":\n```\nof a file/);
+});
+
+test("the assistant that is chosen in the settings answers the next question", async () => {
+  const make = (name, model) => server.api("POST", "assistants", { name, model });
+  const [gone] = [await make("Gone", "gone"), await make("Here", SCRIPTED)];
+  await show(await server.api("POST", "threads", { assistants: [gone.id] }));
+  await page.getByRole("button", { name: "Settings of this conversation" }).click();
+  const changed = page.waitForResponse((response) => response.request().method() === "PATCH");
+  await page.getByRole("combobox", { name: "Assistant" }).selectOption("Here");
+  await changed;
+  await page.getByRole("button", { name: "Close" }).click();
+  const chosen = page.getByRole("combobox", { name: "Model" }).locator("option:checked");
+  await chosen.getByText("Scripted").waitFor({ state: "attached" });
+  server.script.says("I am here.");
+  await ask("Who answers?");
+  await page.getByText("I am here.").waitFor();
+});
+
+test("settings that cannot be loaded say so", async () => {
+  await begin();
+  await page.route("**/ParametersPanel*.js", (route) => route.abort());
+  await page.getByRole("button", { name: "Settings of this conversation" }).click();
+  await page.getByRole("alert").getByText("could not be loaded").waitFor();
+  assert.deepEqual(await axe(page), []);
+});
+
+test("a conversation whose beginning was not heard of is begun with another model", async () => {
+  page = await open(browser, server);
+  await page.route("**/v1/models", async (route) => {
+    const { data } = await (await route.fetch()).json();
+    await route.fulfill({ json: { data: [...data, { ...data[0], id: "other", name: "Other" }] } });
+  });
+  const model = page.getByRole("combobox", { name: "Model" });
+  await model.getByText("Other").waitFor({ state: "attached" });
+  await model.selectOption(SCRIPTED);
+  let lost = 0;
+  await page.route("**/v1/threads", async (route) => {
+    if (route.request().method() !== "POST" || lost > 0) return route.continue();
+    lost += 1;
+    await route.fetch(); // the server has it
+    await route.abort();
+  });
+  await ask("Shall we?");
+  await page.getByRole("alert").getByText("cannot be reached").waitFor();
+  await model.selectOption("other");
+  await field().press("Enter");
+  await line().getByText("Shall we?").waitFor();
+  await line().getByRole("alert").getByText("other").waitFor(); // that is as far as a model goes that is not there
+});
+
 test("a draft is kept, one for each conversation", async () => {
   const [one, two] = [await server.thread("First draft"), await server.thread("Second draft")];
   await show(one);
@@ -272,7 +341,7 @@ test("it stays at the end while an answer grows, and where its reader scrolled t
   await until(async () => (await distance()) < 2, "the end to be shown");
 });
 
-test("those who hear the page are told a finished answer, once", async () => {
+test("those who hear the page are told each finished answer, once", async () => {
   const [rest, goOn] = gate();
   server.script.says("Word ", "by ", "word ", rest, "it came.");
   page = await open(browser, server, "");
@@ -288,6 +357,9 @@ test("those who hear the page are told a finished answer, once", async () => {
   await page.getByText("Word by word it came.").waitFor();
   await until(async () => (await page.evaluate(() => globalThis.told)).length > 0, "it to be told");
   assert.deepEqual(await page.evaluate(() => globalThis.told), ["Word by word it came."]);
+  await ask("And again?"); // with the same words
+  await until(async () => (await page.evaluate(() => globalThis.told)).length > 1, "it to be told");
+  assert.deepEqual(await page.evaluate(() => globalThis.told), Array(2).fill("Word by word it came."));
 });
 
 test("a conversation that is not here says so", async () => {

@@ -43,8 +43,8 @@ export class Conversation {
   runs = $state.raw<ReadonlyMap<string, Run>>(new Map());
   /** What is being said, by the ids of the messages. */
   live = $state.raw<ReadonlyMap<string, Answer>>(new Map());
-  /** The last answer that was finished here, for those who hear the page. */
-  finished = $state("");
+  /** The last answer that was finished here, for those who hear the page: another one may have the same words. */
+  finished = $state.raw<{ words: string } | null>(null);
   readonly line: Line;
 
   /** The first in line was asked before it was known how the newest run ended. */
@@ -140,8 +140,13 @@ export class Conversation {
     if (this.messages.length > MOST_LOADED) this.loaded = { messages: this.messages.slice(-PAGE), hasOlder: true };
   }
 
+  /** Learns what was changed of the thread itself. Raises ApiError. */
+  async reread(): Promise<void> {
+    this.thread = await call<Thread>("GET", this.#path);
+  }
+
   /** Raises ApiError. */
-  async change(changes: Partial<Pick<Thread, "title" | "model_id">>): Promise<void> {
+  async change(changes: Pick<Thread, "model_id">): Promise<void> {
     this.thread = await call<Thread>("POST", this.#path, { body: changes });
     await threads.refresh();
   }
@@ -316,7 +321,7 @@ export class Conversation {
     await this.#readNewest(Math.min(NEWEST + this.live.size, 100), signal);
     this.live = new Map();
     const last = this.messages.at(-1);
-    if (this.run?.status === "completed" && last !== undefined) this.finished = wordsOf(last);
+    if (this.run?.status === "completed" && last !== undefined) this.finished = { words: wordsOf(last) };
     if (this.thread !== null && isUntitled(this.thread)) {
       this.thread = await patiently(() => call<Thread>("GET", this.#path, { signal }), signal);
     }
