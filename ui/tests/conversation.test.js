@@ -279,6 +279,24 @@ test("a draft is kept, one for each conversation", async () => {
   assert.deepEqual(await server.stored(two), []);
 });
 
+test("in a browser that keeps nothing one asks all the same, in the light that one chose", async () => {
+  server.script.says("Gladly.");
+  page = await open(browser, server);
+  await page.addInitScript(() => {
+    const get = () => {
+      throw new DOMException("Access is denied for this document.", "SecurityError");
+    };
+    for (const name of ["localStorage", "sessionStorage"]) Object.defineProperty(globalThis, name, { get });
+  });
+  await page.reload();
+  await page.getByRole("button", { name: "More", exact: true }).click();
+  await page.getByRole("menuitemradio", { name: "Dark", exact: true }).click();
+  await page.locator(":root[data-theme=dark]").waitFor();
+  await page.getByRole("button", { name: "Hide the list" }).click();
+  await ask("May I?");
+  await page.getByText("Gladly.").waitFor();
+});
+
 test("2,000 messages: the newest are there, older ones come in front without a jump", async () => {
   const thread = await longThread(2000);
   await show(thread);
