@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 
 import { axe, close, launch, open } from "./browser.js";
-import { SCRIPTED, Server, until } from "./server.js";
+import { gate, SCRIPTED, Server, until } from "./server.js";
 
 let browser, server, page;
 before(async () => ([browser, server] = await Promise.all([launch(), Server.start({ models: [SCRIPTED] })])));
@@ -13,13 +13,6 @@ after(async () => {
   await browser?.close();
   await server?.end();
 });
-
-/** A promise and what keeps it. */
-function gate() {
-  let open;
-  const promise = new Promise((resolve) => (open = resolve));
-  return [promise, open];
-}
 
 function field() {
   return page.getByRole("textbox", { name: "Message" });
@@ -47,11 +40,6 @@ async function begin(options) {
   const thread = await server.api("POST", "threads", { model_id: SCRIPTED });
   await show(thread, options);
   return thread;
-}
-
-async function stored(thread) {
-  const { data } = await server.api("GET", `threads/${thread.id}/messages?limit=100&order=asc`);
-  return data.map(({ role, content }) => `${role}: ${content.map((part) => part.text.value).join("")}`);
 }
 
 /** A thread of many messages, made in one step. */
@@ -83,7 +71,7 @@ test("keys: Enter sends, Shift+Enter begins a line, Ctrl+Enter sends", async () 
   await page.keyboard.type("two");
   await page.keyboard.press("Control+Enter");
   await page.getByText("Both.").waitFor();
-  assert.deepEqual(await stored(thread), ["user: One\ntwo", "assistant: Both."]);
+  assert.deepEqual(await server.stored(thread), ["user: One\ntwo", "assistant: Both."]);
 });
 
 test("stop: what was said stays, and one may try again", async () => {
@@ -94,12 +82,12 @@ test("stop: what was said stays, and one may try again", async () => {
   await page.getByText("As far as here").waitFor();
   await page.getByRole("button", { name: "Stop" }).click();
   await page.getByText("The answer was stopped here.").waitFor();
-  assert.deepEqual(await stored(thread), ["user: How far?", "assistant: As far as here"]);
+  assert.deepEqual(await server.stored(thread), ["user: How far?", "assistant: As far as here"]);
   assert.deepEqual(await axe(page), []);
   await page.getByRole("button", { name: "Try again" }).click();
   await page.getByText("All of it.").waitFor();
   assert.equal(await page.getByText("As far as here").count(), 0, "the new one stands in its place");
-  assert.equal((await stored(thread)).length, 2, "the old one is kept");
+  assert.equal((await server.stored(thread)).length, 2, "the old one is kept");
 });
 
 test("an answer that fails says why, in the server's words; trying again answers the same question", async () => {
@@ -111,7 +99,7 @@ test("an answer that fails says why, in the server's words; trying again answers
   server.script.says("Back again.");
   await page.getByRole("button", { name: "Try again" }).click();
   await page.getByText("Back again.").waitFor();
-  assert.deepEqual(await stored(thread), ["user: Are you there?", "assistant: Back again."]);
+  assert.deepEqual(await server.stored(thread), ["user: Are you there?", "assistant: Back again."]);
 });
 
 test("a question that is refused stays, with what the server says; it can be changed and asked", async () => {
@@ -128,7 +116,7 @@ test("a question that is refused stays, with what the server says; it can be cha
   server.script.says("I do.");
   await line().getByRole("button", { name: "Try again" }).click();
   await page.getByText("I do.").waitFor();
-  assert.deepEqual(await stored(thread), ["user: Who answers?", "assistant: I do."]);
+  assert.deepEqual(await server.stored(thread), ["user: Who answers?", "assistant: I do."]);
 });
 
 test("questions in line: changed, taken back, and asked one after the other", async () => {
@@ -147,7 +135,8 @@ test("questions in line: changed, taken back, and asked one after the other", as
   assert.equal(await line().getByText("Three").count(), 0);
   goOn();
   await page.getByText("Second done.").waitFor();
-  assert.deepEqual(await stored(thread), ["user: One", "assistant: First done.", "user: Two", "assistant: Second done."]);
+  const all = ["user: One", "assistant: First done.", "user: Two", "assistant: Second done."];
+  assert.deepEqual(await server.stored(thread), all);
   await line().waitFor({ state: "detached" });
 });
 
@@ -199,8 +188,77 @@ test("questions are asked while another conversation is looked at", async () => 
   await page.getByRole("link", { name: "Another" }).click();
   await page.getByRole("heading", { name: "Another" }).waitFor();
   goOn();
-  await until(async () => (await stored(thread)).length === 4, "both answers");
-  assert.deepEqual(await stored(other), []);
+  await until(async () => (await server.stored(thread)).length === 4, "both answers");
+  assert.deepEqual(await server.stored(other), []);
+});
+
+test("a question in line that has files stays when its words are taken away", async () => {
+  const [rest, goOn] = gate();
+  server.script.answers = [["First", rest, " done."], ["Read."]];
+  const thread = await begin();
+  await ask("One");
+  await page.getByText("First").waitFor();
+  const chooser = page.waitForEvent("filechooser");
+  await page.getByRole("button", { name: "Attach files" }).click();
+  await (await chooser).setFiles({ name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("of a file") });
+  await page.getByText("notes.txt").waitFor();
+  await ask("Read it");
+  await line().getByRole("button", { name: "Edit: Read it" }).click();
+  await line().getByRole("textbox", { name: "Question" }).fill("");
+  await page.keyboard.press("Enter");
+  await line().getByText("with a file").waitFor();
+  goOn();
+  await page.getByText("Read.").waitFor();
+  const [, , question] = await server.stored(thread);
+  assert.match(question, /^user: File "notes.txt":\n```\nof a file/);
+});
+
+test("the assistant that is chosen in the settings answers the next question", async () => {
+  const make = (name, model) => server.api("POST", "assistants", { name, model });
+  const [gone] = [await make("Gone", "gone"), await make("Here", SCRIPTED)];
+  await show(await server.api("POST", "threads", { assistants: [gone.id] }));
+  await page.getByRole("button", { name: "Settings of this conversation" }).click();
+  const changed = page.waitForResponse((response) => response.request().method() === "PATCH");
+  await page.getByRole("combobox", { name: "Assistant" }).selectOption("Here");
+  await changed;
+  await page.getByRole("button", { name: "Close" }).click();
+  const chosen = page.getByRole("combobox", { name: "Model" }).locator("option:checked");
+  await chosen.getByText("Scripted").waitFor({ state: "attached" });
+  server.script.says("I am here.");
+  await ask("Who answers?");
+  await page.getByText("I am here.").waitFor();
+});
+
+test("settings that cannot be loaded say so", async () => {
+  await begin();
+  await page.route("**/ParametersPanel*.js", (route) => route.abort());
+  await page.getByRole("button", { name: "Settings of this conversation" }).click();
+  await page.getByRole("alert").getByText("could not be loaded").waitFor();
+  assert.deepEqual(await axe(page), []);
+});
+
+test("a conversation whose beginning was not heard of is begun with another model", async () => {
+  page = await open(browser, server);
+  await page.route("**/v1/models", async (route) => {
+    const { data } = await (await route.fetch()).json();
+    await route.fulfill({ json: { data: [...data, { ...data[0], id: "other", name: "Other" }] } });
+  });
+  const model = page.getByRole("combobox", { name: "Model" });
+  await model.getByText("Other").waitFor({ state: "attached" });
+  await model.selectOption(SCRIPTED);
+  let lost = 0;
+  await page.route("**/v1/threads", async (route) => {
+    if (route.request().method() !== "POST" || lost > 0) return route.continue();
+    lost += 1;
+    await route.fetch(); // the server has it
+    await route.abort();
+  });
+  await ask("Shall we?");
+  await page.getByRole("alert").getByText("cannot be reached").waitFor();
+  await model.selectOption("other");
+  await field().press("Enter");
+  await line().getByText("Shall we?").waitFor();
+  await line().getByRole("alert").getByText("other").waitFor(); // that is as far as a model goes that is not there
 });
 
 test("a draft is kept, one for each conversation", async () => {
@@ -217,8 +275,26 @@ test("a draft is kept, one for each conversation", async () => {
   await page.reload();
   await log().waitFor();
   assert.equal(await field().inputValue(), "Half a thought");
-  assert.deepEqual(await stored(one), []);
-  assert.deepEqual(await stored(two), []);
+  assert.deepEqual(await server.stored(one), []);
+  assert.deepEqual(await server.stored(two), []);
+});
+
+test("in a browser that keeps nothing one asks all the same, in the light that one chose", async () => {
+  server.script.says("Gladly.");
+  page = await open(browser, server);
+  await page.addInitScript(() => {
+    const get = () => {
+      throw new DOMException("Access is denied for this document.", "SecurityError");
+    };
+    for (const name of ["localStorage", "sessionStorage"]) Object.defineProperty(globalThis, name, { get });
+  });
+  await page.reload();
+  await page.getByRole("button", { name: "More", exact: true }).click();
+  await page.getByRole("menuitemradio", { name: "Dark", exact: true }).click();
+  await page.locator(":root[data-theme=dark]").waitFor();
+  await page.getByRole("button", { name: "Hide the list" }).click();
+  await ask("May I?");
+  await page.getByText("Gladly.").waitFor();
 });
 
 test("2,000 messages: the newest are there, older ones come in front without a jump", async () => {
@@ -283,7 +359,7 @@ test("it stays at the end while an answer grows, and where its reader scrolled t
   await until(async () => (await distance()) < 2, "the end to be shown");
 });
 
-test("those who hear the page are told a finished answer, once", async () => {
+test("those who hear the page are told each finished answer, once", async () => {
   const [rest, goOn] = gate();
   server.script.says("Word ", "by ", "word ", rest, "it came.");
   page = await open(browser, server, "");
@@ -299,6 +375,9 @@ test("those who hear the page are told a finished answer, once", async () => {
   await page.getByText("Word by word it came.").waitFor();
   await until(async () => (await page.evaluate(() => globalThis.told)).length > 0, "it to be told");
   assert.deepEqual(await page.evaluate(() => globalThis.told), ["Word by word it came."]);
+  await ask("And again?"); // with the same words
+  await until(async () => (await page.evaluate(() => globalThis.told)).length > 1, "it to be told");
+  assert.deepEqual(await page.evaluate(() => globalThis.told), Array(2).fill("Word by word it came."));
 });
 
 test("a conversation that is not here says so", async () => {

@@ -33,7 +33,7 @@ export async function freePort() {
   for (;;) {
     const port = 20_000 + Math.floor(Math.random() * 12_000);
     const server = net.createServer().listen(port, "127.0.0.1");
-    const isFree = await Promise.race([once(server, "listening").then(() => true), once(server, "error").then(() => false)]);
+    const isFree = await once(server, "listening").then(() => true, () => false);
     server.close();
     if (isFree) return port;
   }
@@ -126,6 +126,12 @@ export class Server {
     return JSON.parse(stdout).key;
   }
 
+  /** Role and text of all messages of a thread. */
+  async stored(thread) {
+    const { data } = await this.api("GET", `threads/${thread.id}/messages?limit=100&order=asc`);
+    return data.map(({ role, content }) => `${role}: ${content.map((part) => part.text.value).join("")}`);
+  }
+
   async readModelJson(model) {
     return JSON.parse(await readFile(path.join(this.dataDir, "models", model, "model.json"), "utf8"));
   }
@@ -206,6 +212,13 @@ const CHUNK = { id: "chatcmpl-1", object: "chat.completion.chunk", created: 1, m
 function json(response, content, status = 200) {
   response.writeHead(status, { "Content-Type": "application/json" });
   response.end(JSON.stringify(content));
+}
+
+/** A promise and what keeps it. */
+export function gate() {
+  let open;
+  const promise = new Promise((resolve) => (open = resolve));
+  return [promise, open];
 }
 
 /** Polls until `condition` holds. */

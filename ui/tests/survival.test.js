@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 
 import { close, launch, open, openIn } from "./browser.js";
-import { REAL, SCRIPTED, Server, until } from "./server.js";
+import { gate, REAL, SCRIPTED, Server, until } from "./server.js";
 
 let browser, server, page;
 before(async () => ([browser, server] = await Promise.all([launch(), Server.start({ kind: "vllm" })])));
@@ -14,13 +14,6 @@ after(async () => {
   await browser?.close();
   await server?.end();
 });
-
-/** A promise and what keeps it. */
-function gate() {
-  let open;
-  const promise = new Promise((resolve) => (open = resolve));
-  return [promise, open];
-}
 
 async function ask(text, on = page) {
   await on.getByRole("textbox", { name: "Message" }).fill(text);
@@ -37,12 +30,6 @@ async function begin() {
   page = await open(browser, server, `#/c/${thread.id}`);
   await page.getByRole("log").waitFor();
   return thread;
-}
-
-/** Role and text of all that is stored. */
-async function stored(thread) {
-  const { data } = await server.api("GET", `threads/${thread.id}/messages?limit=100&order=asc`);
-  return data.map(({ role, content }) => `${role}: ${content.map((part) => part.text.value).join("")}`);
 }
 
 async function shownOnce(text, on = page) {
@@ -70,7 +57,7 @@ test("a reload in mid-answer", async () => {
   await page.getByText("One, two,").waitFor();
   goOn();
   await shownOnce("One, two, three.");
-  assert.deepEqual(await stored(thread), ["user: Count", "assistant: One, two, three."]);
+  assert.deepEqual(await server.stored(thread), ["user: Count", "assistant: One, two, three."]);
 });
 
 test("an answer that was asked for elsewhere appears, and streams in every tab", async () => {
@@ -83,7 +70,7 @@ test("an answer that was asked for elsewhere appears, and streams in every tab",
   for (const tab of [page, second]) await tab.getByText("Here and").waitFor();
   goOn();
   for (const tab of [page, second]) await shownOnce("Here and there.", tab);
-  assert.equal((await stored(thread)).length, 2);
+  assert.equal((await server.stored(thread)).length, 2);
 });
 
 test("what another tab asks is seen at once", async () => {
@@ -98,7 +85,7 @@ test("what another tab asks is seen at once", async () => {
   await page.getByText("Both", { exact: true }).waitFor();
   goOn();
   await shownOnce("Both see it.");
-  assert.equal((await stored(thread)).length, 2);
+  assert.equal((await server.stored(thread)).length, 2);
 });
 
 test("what another tab has answered again is seen at once", async () => {
@@ -129,7 +116,7 @@ test("the server is killed in mid-answer and started again", async () => {
   await shownOnce("First half, second");
   goOn();
   await shownOnce("First half, second half.");
-  assert.deepEqual(await stored(thread), ["user: Both halves?", "assistant: First half, second half."]);
+  assert.deepEqual(await server.stored(thread), ["user: Both halves?", "assistant: First half, second half."]);
 });
 
 test("a model that does not run is started by the first question, and the page says so", async () => {
@@ -152,7 +139,7 @@ test("a real model's answer over a SIGKILL: what is shown is what is stored", as
   await server.kill();
   await server.begin();
   await page.getByRole("button", { name: "Stop" }).waitFor({ state: "detached" });
-  const [question, answer, ...more] = await stored(thread);
+  const [question, answer, ...more] = await server.stored(thread);
   assert.deepEqual([question, more], ["user: Tell me a long story about a river.", []]);
   // Letters alone: the rest is what Markdown makes of them.
   const letters = (text) => text.replaceAll(/[^a-z]+/gi, "");
@@ -169,7 +156,7 @@ test("a question that is asked while the server is down is asked once", async ()
   await page.getByText("The server cannot be reached. Trying again.").waitFor();
   await server.begin();
   await shownOnce("It is back.");
-  assert.deepEqual(await stored(thread), ["user: Are you there?", "assistant: It is back."]);
+  assert.deepEqual(await server.stored(thread), ["user: Are you there?", "assistant: It is back."]);
 });
 
 test("questions in line survive a reload and a SIGKILL, and each is asked once", async () => {
@@ -182,8 +169,8 @@ test("questions in line survive a reload and a SIGKILL, and each is asked once",
   await page.goto("about:blank");
   await server.begin();
   await page.goto(server.url); // not where they were asked
-  await until(async () => (await stored(thread)).at(-1) === "assistant: To the third.", "all answers");
-  assert.deepEqual(await stored(thread), [
+  await until(async () => (await server.stored(thread)).at(-1) === "assistant: To the third.", "all answers");
+  assert.deepEqual(await server.stored(thread), [
     "user: First",
     "assistant: Begun, ended.",
     "user: Second",
@@ -209,7 +196,7 @@ test("the answer to a request is lost: it is sent again, and asked once", async 
   await ask("How often?");
   await shownOnce("Once.");
   assert.equal(lost, 1);
-  assert.deepEqual(await stored(thread), ["user: How often?", "assistant: Once."]);
+  assert.deepEqual(await server.stored(thread), ["user: How often?", "assistant: Once."]);
 });
 
 test("nobody knows what became of a request: what is stored decides", async () => {
@@ -227,5 +214,5 @@ test("nobody knows what became of a request: what is stored decides", async () =
   });
   await ask("What became of it?");
   await shownOnce("To the one that was there.");
-  assert.deepEqual(await stored(thread), ["user: What became of it?", "assistant: To the one that was there."]);
+  assert.deepEqual(await server.stored(thread), ["user: What became of it?", "assistant: To the one that was there."]);
 });

@@ -1,7 +1,6 @@
-// Requests to the server: JSON in and out, its errors as exceptions, and its event streams.
+// Requests to the server: JSON in and out, its errors as exceptions.
 
 import { session } from "./session.svelte";
-import { readEvents, type ServerEvent } from "./sse";
 
 /** Below the page's own address, whatever path a proxy gave it. */
 const BASE = new URL("v1/", document.baseURI);
@@ -36,8 +35,16 @@ type Method = "GET" | "POST" | "PATCH" | "PUT" | "DELETE";
 
 /** A request whose answer is JSON. Raises ApiError. */
 export async function call<T>(method: Method, path: string, options: Options = {}): Promise<T> {
-  const response = await send(method, path, options);
-  return (await response.json()) as T;
+  return readJson<T>(await send(method, path, options), options.signal);
+}
+
+/** What an answer says. Raises ApiError where it breaks off, and AbortError of the request's signal. */
+export async function readJson<T>(response: Response, signal?: AbortSignal): Promise<T> {
+  try {
+    return (await response.json()) as T;
+  } catch (error) {
+    throw error instanceof SyntaxError ? error : unreached(error, signal);
+  }
 }
 
 /** A request; its answer: success, or 304 where `If-None-Match` was sent. Raises ApiError, and AbortError of the signal. */
@@ -60,22 +67,15 @@ export async function send(method: Method, path: string, options: Options = {}):
     const { signal, keepalive } = options;
     response = await fetch(url, { method, headers, body, signal, keepalive, cache: "no-store" });
   } catch (error) {
-    if (options.signal?.aborted) throw error;
-    throw new ApiError("The server cannot be reached.", 0);
+    throw unreached(error, options.signal);
   }
   if (!response.ok && response.status !== 304) throw await refusal(response);
   return response;
 }
 
-/** The events that a route answers with, until the stream ends. Raises ApiError; also when it breaks off. */
-export async function* events(method: Method, path: string, options: Options = {}): AsyncGenerator<ServerEvent> {
-  const response = await send(method, path, { ...options, headers: { Accept: "text/event-stream", ...options.headers } });
-  try {
-    yield* readEvents(response.body!);
-  } catch (error) {
-    if (options.signal?.aborted) throw error;
-    throw new ApiError("The stream broke off.", 0);
-  }
+/** What to raise where no answer came, or half of one. */
+function unreached(error: unknown, signal: AbortSignal | undefined): unknown {
+  return signal?.aborted ? error : new ApiError("The server cannot be reached.", 0);
 }
 
 async function refusal(response: Response): Promise<ApiError> {

@@ -4,7 +4,7 @@ const NAME = "janflask.key";
 
 class Session {
   /** null: no key was given. */
-  key = $state<string | null>(sessionStorage.getItem(NAME) ?? localStorage.getItem(NAME));
+  key = $state<string | null>(remembered());
   /** The server refused us for want of a key, or because of this one. */
   refused = $state(false);
 
@@ -19,6 +19,14 @@ class Session {
     sessionStorage.removeItem(NAME);
     localStorage.removeItem(NAME);
     this.key = null;
+  }
+}
+
+function remembered(): string | null {
+  try {
+    return sessionStorage.getItem(NAME) ?? localStorage.getItem(NAME);
+  } catch {
+    return null; // the browser keeps nothing for this page, which a server without keys does not need
   }
 }
 

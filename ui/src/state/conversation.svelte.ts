@@ -3,18 +3,19 @@
 // Answers are runs. They go on whoever listens, so this only watches them: after a reload, in a second tab and after the
 // server was started again it goes on where it was. One loop does it all, while somebody looks or a question waits.
 
-import { ApiError, call, send } from "../api/client";
-import { readEvents, type ServerEvent } from "../api/sse";
+import { ApiError, call } from "../api/client";
+import type { ServerEvent } from "../api/sse";
 import type { Content, Message, Run, Thread, ToolCall } from "../api/types";
 import { Answer } from "./answer.svelte";
 import { ask } from "./asking";
 import { chosenModel, modelOf } from "./chosen";
 import { models } from "./models.svelte";
 import { notices } from "./notices.svelte";
-import { passes, patiently, pause } from "./patience";
+import { patiently, pause } from "./patience";
 import { lineOf, THIS_TAB, threadsWithQuestions, type Line, type Question } from "./questions.svelte";
+import { RunEvents } from "./run_events";
 import { endedBadly, isOpen, isUnderWay, unsaid, withNewest, withOlder, wordsOf, type Loaded } from "./tail";
-import { threads } from "./threads.svelte";
+import { isUntitled, threads } from "./threads.svelte";
 
 const PAGE = 50;
 const OLDER = 25; // rendered in one go
@@ -23,10 +24,7 @@ const MOST_LOADED = 200; // at the end
 const POLL_MS = 3000;
 const UNSEEN_POLL_MS = 60_000;
 const OTHERS_MS = 1500; // for another tab to ask what was put in line there
-const EVERY_S = 0.1; // how often the server tells what was said: each time takes 5 ms of a processor
 const AGAIN_MS = 300; // until a stream that broke off is asked for anew
-const SILENT_MS = 30_000; // the server says something every few seconds
-const UNTITLED = new Set(["", "New Thread"]);
 
 interface Page<T> {
   data: T[];
@@ -44,8 +42,8 @@ export class Conversation {
   runs = $state.raw<ReadonlyMap<string, Run>>(new Map());
   /** What is being said, by the ids of the messages. */
   live = $state.raw<ReadonlyMap<string, Answer>>(new Map());
-  /** The last answer that was finished here, for those who hear the page. */
-  finished = $state("");
+  /** The last answer that was finished here, for those who hear the page: another one may have the same words. */
+  finished = $state.raw<{ words: string } | null>(null);
   readonly line: Line;
 
   /** The first in line was asked before it was known how the newest run ended. */
@@ -56,13 +54,12 @@ export class Conversation {
   #wake: (() => void) | null = null;
   /** Something may have happened since the loop looked last. */
   #isNews = false;
-  /** How far the events of a run were heard. */
-  #heard = { run: "", event: "" };
-  #stream: { ends: AbortController; heardAt: number } | null = null;
+  #events: RunEvents;
 
   constructor(readonly id: string) {
     this.line = lineOf(id);
     this.#path = `threads/${id}`;
+    this.#events = new RunEvents(this.#path);
   }
 
   get messages(): Message[] {
@@ -141,8 +138,13 @@ export class Conversation {
     if (this.messages.length > MOST_LOADED) this.loaded = { messages: this.messages.slice(-PAGE), hasOlder: true };
   }
 
+  /** Learns what was changed of the thread itself. Raises ApiError. */
+  async reread(): Promise<void> {
+    this.thread = await call<Thread>("GET", this.#path);
+  }
+
   /** Raises ApiError. */
-  async change(changes: Partial<Pick<Thread, "title" | "model_id">>): Promise<void> {
+  async change(changes: Pick<Thread, "model_id">): Promise<void> {
     this.thread = await call<Thread>("POST", this.#path, { body: changes });
     await threads.refresh();
   }
@@ -161,8 +163,7 @@ export class Conversation {
 
   /** There may be something new. */
   wake(): void {
-    const stream = this.#stream;
-    if (stream !== null && Date.now() - stream.heardAt > SILENT_MS) stream.ends.abort();
+    this.#events.endIfSilent();
     this.#isNews = true;
     this.#wake?.();
   }
@@ -244,42 +245,15 @@ export class Conversation {
 
   /** Until it has ended, or waits for the outputs of calls. */
   async #hear(run: Run, signal: AbortSignal): Promise<void> {
-    if (this.#heard.run !== run.id) this.#heard = { run: run.id, event: "" };
     for (;;) {
-      await this.#listen(run, signal);
+      await this.#events.listen(run.id, (event) => this.#take(event, run), signal);
       if (this.run?.id !== run.id || !isUnderWay(this.run)) break;
       await pause(AGAIN_MS, signal);
     }
     await this.#settle(signal);
   }
 
-  /** Until the stream of events ends, as it should or not. Raises what no waiting mends. */
-  async #listen(run: Run, signal: AbortSignal): Promise<void> {
-    const ends = new AbortController();
-    const options = {
-      query: { reasoning: true, every: EVERY_S },
-      signal: AbortSignal.any([signal, ends.signal]),
-    };
-    this.#stream = { ends, heardAt: Date.now() };
-    try {
-      const response = await patiently(() => {
-        const headers: Record<string, string> = this.#heard.event === "" ? {} : { "Last-Event-ID": this.#heard.event };
-        return send("GET", `${this.#path}/runs/${run.id}/events`, { ...options, headers });
-      }, options.signal);
-      for await (const event of readEvents(response.body!)) {
-        this.#stream.heardAt = Date.now();
-        this.#take(event, run);
-      }
-    } catch (error) {
-      signal.throwIfAborted();
-      if (error instanceof ApiError && !passes(error)) throw error;
-    } finally {
-      this.#stream = null;
-    }
-  }
-
-  #take({ id, event, data }: ServerEvent, run: Run): void {
-    if (id !== null) this.#heard = { run: run.id, event: id };
+  #take({ event, data }: ServerEvent, run: Run): void {
     if (!event.startsWith("thread.")) return; // `done`, or an `error` of the stream: it is asked for anew
     const object = JSON.parse(data);
     if (event === "thread.message.delta") this.#answer(object.id, run).say(object.delta.content[0].text.value);
@@ -317,8 +291,8 @@ export class Conversation {
     await this.#readNewest(Math.min(NEWEST + this.live.size, 100), signal);
     this.live = new Map();
     const last = this.messages.at(-1);
-    if (this.run?.status === "completed" && last !== undefined) this.finished = wordsOf(last);
-    if (UNTITLED.has(this.thread?.title ?? "")) {
+    if (this.run?.status === "completed" && last !== undefined) this.finished = { words: wordsOf(last) };
+    if (this.thread !== null && isUntitled(this.thread)) {
       this.thread = await patiently(() => call<Thread>("GET", this.#path, { signal }), signal);
     }
     threads.refresh().catch(() => undefined);

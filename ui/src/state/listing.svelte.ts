@@ -1,6 +1,6 @@
 // A list of conversations, newest first, as far as somebody scrolled: all, or those with some words.
 
-import { ApiError, send } from "../api/client";
+import { ApiError, readJson, send } from "../api/client";
 import type { Thread } from "../api/types";
 import { splice } from "./splice";
 
@@ -76,7 +76,7 @@ export class Listing {
     const headers: Record<string, string> = tag === null ? {} : { "If-None-Match": tag };
     const response = await send("GET", "threads", { query, headers, signal });
     if (response.status === 304) return;
-    const found = (await response.json()) as Thread[];
+    const found = await readJson<Thread[]>(response, signal);
     const page = JSON.parse(response.headers.get("X-Pagination") ?? "{}") as { has_more?: boolean };
     const spliced = splice(this.list, this.more, after, found, page.has_more ?? false);
     if (spliced === null) return; // the place is gone: somebody deleted it meanwhile

@@ -2,6 +2,7 @@
 
 import { ApiError, call } from "../api/client";
 import type { Model } from "../api/types";
+import { keepLooking } from "./looking";
 import { models } from "./models.svelte";
 
 const REFRESH_MS = 2000;
@@ -45,17 +46,7 @@ class Memory {
 
   /** Keeps it as it is while somebody looks. Returns how to end that. */
   watch(): () => void {
-    let timer: ReturnType<typeof setTimeout>;
-    let ended = false;
-    const look = async () => {
-      if (document.visibilityState === "visible") await this.refresh().catch(() => undefined);
-      if (!ended) timer = setTimeout(look, REFRESH_MS);
-    };
-    void look();
-    return () => {
-      ended = true;
-      clearTimeout(timer);
-    };
+    return keepLooking(() => this.refresh(), () => REFRESH_MS);
   }
 }
 

@@ -2,6 +2,7 @@
 
 import { call } from "../api/client";
 import type { Model, Values } from "../api/types";
+import { keepLooking } from "./looking";
 
 const REFRESH_MS = 3000;
 const SOON_MS = 400; // while something is under way
@@ -51,17 +52,7 @@ class Models {
 
   /** Keeps the list as it is on the server while somebody looks. Returns how to end that. */
   watch(): () => void {
-    let timer: ReturnType<typeof setTimeout>;
-    let ended = false;
-    const look = async () => {
-      if (document.visibilityState === "visible") await this.refresh().catch(() => undefined);
-      if (!ended) timer = setTimeout(look, this.list.some(isUnderWay) ? SOON_MS : REFRESH_MS);
-    };
-    void look();
-    return () => {
-      ended = true;
-      clearTimeout(timer);
-    };
+    return keepLooking(() => this.refresh(), () => (this.list.some(isUnderWay) ? SOON_MS : REFRESH_MS));
   }
 
   /** Answers when the model runs. */

@@ -10,10 +10,19 @@ export type Route =
 export const NEW: Route = { screen: "new" };
 
 export function parseRoute(hash: string): Route {
-  const [screen = "", id = ""] = hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  const [screen = "", id = ""] = hash.replace(/^#\/?/, "").split("/").map(decoded);
   if (screen === "c" && id !== "") return { screen: "thread", id };
   if (screen === "models" || screen === "assistants" || screen === "server") return { screen };
   return NEW;
+}
+
+/** Anybody may write an address: a part that is no encoding stands for itself. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 export function linkTo(route: Route): string {

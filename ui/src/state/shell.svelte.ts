@@ -1,6 +1,8 @@
 // What frames the screens: the list of conversations beside them (a drawer where the page is narrow), and dialogs.
 
-const FOLDED = "janflask.folded";
+import { keep, kept } from "./kept";
+
+const FOLDED = "folded";
 const NARROW = "(max-width: 47.99rem)";
 
 class Shell {
@@ -28,8 +30,7 @@ class Shell {
   toggle(open = !this.open): void {
     this.open = open;
     if (this.narrow) return;
-    if (open) localStorage.removeItem(FOLDED);
-    else localStorage.setItem(FOLDED, "yes");
+    keep(FOLDED, open ? null : true);
   }
 
   /** Somebody went to a screen: a drawer is in its way. */
@@ -38,7 +39,7 @@ class Shell {
   }
 
   #start(): void {
-    this.open = !this.narrow && localStorage.getItem(FOLDED) === null;
+    this.open = !this.narrow && kept(FOLDED) === null;
   }
 }
 

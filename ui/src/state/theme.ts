@@ -1,18 +1,19 @@
 // Light, dark, or as the system has it. Remembered on this device.
 
+import { keep, kept, onKept } from "./kept";
+
 export type Theme = "system" | "light" | "dark";
 
 export const THEMES: readonly Theme[] = ["system", "light", "dark"];
-const NAME = "janflask.theme";
+const NAME = "theme";
 
 export function theme(): Theme {
-  const kept = localStorage.getItem(NAME);
-  return kept === "light" || kept === "dark" ? kept : "system";
+  const chosen = kept<Theme>(NAME);
+  return chosen === "light" || chosen === "dark" ? chosen : "system";
 }
 
 export function useTheme(chosen: Theme): void {
-  if (chosen === "system") localStorage.removeItem(NAME);
-  else localStorage.setItem(NAME, chosen);
+  keep(NAME, chosen === "system" ? null : chosen);
   show();
 }
 
@@ -24,6 +25,6 @@ function show(): void {
 }
 
 show();
-addEventListener("storage", (event) => {
-  if (event.key === NAME || event.key === null) show();
+onKept((name) => {
+  if (name === NAME || name === null) show();
 });

@@ -68,8 +68,12 @@ class Threads extends Listing {
 
 export const threads = new Threads();
 
+export function isUntitled(thread: Thread): boolean {
+  return UNTITLED.includes(thread.title);
+}
+
 export function titleOf(thread: Thread): string {
-  return UNTITLED.includes(thread.title) ? "New conversation" : thread.title;
+  return isUntitled(thread) ? "New conversation" : thread.title;
 }
 
 /** Where a conversation's link leads: to the branch that was last looked at. */
