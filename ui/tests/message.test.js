@@ -103,7 +103,7 @@ test("an answer that is held to a schema is a form", async () => {
 });
 
 test("an answer whose form cannot be loaded is shown as it is", async () => {
-  const response_format = { type: "json_object", schema: { type: "object" } };
+  const response_format = { type: "json_schema", json_schema: { name: "place", schema: { type: "object" } } };
   server.script.says('{"city": "Paris"}');
   const thread = await answered("No form", [["user", "Where?"]], { response_format });
   const page = await open(browser, server);
