@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { axe, close, launch, open } from "./browser.js";
-import { SCRIPTED, Server } from "./server.js";
+import { attach, axe, close, launch, open } from "./browser.js";
+import { SCRIPTED, Server, until } from "./server.js";
 
 let browser, server;
 before(async () => ([browser, server] = await Promise.all([launch(), Server.start({ models: [SCRIPTED] })])));
@@ -34,13 +34,6 @@ async function edit(page, text, words) {
   assert.equal(await field.inputValue(), text);
   await field.fill(words);
   await page.keyboard.press("Enter");
-}
-
-/** Chooses a file, as a person does. */
-async function attach(page, file) {
-  const chooser = page.waitForEvent("filechooser");
-  await page.getByRole("button", { name: "Attach files" }).click();
-  await (await chooser).setFiles(file);
 }
 
 test("a question in other words is a branch, and all versions can be gone through", async () => {
@@ -158,6 +151,27 @@ test("versions can be reached when the message is gone where they parted", async
   await version(page, "2 of 2").getByRole("button", { name: "Version before" }).click();
   await article(page, "A?").waitFor();
   assert.deepEqual(await said(page), ["A?", "A."]);
+  await close(page);
+});
+
+test("where the branch that was looked at is gone its conversation is there", async () => {
+  const thread = await server.thread("Pruned", [["user", "A?"], ["assistant", "A."]]);
+  const branch = await server.api("POST", `threads/${thread.id}/branch`, { before: null });
+  await server.api("POST", `threads/${thread.id}`, { metadata: { branch_shown: branch.id } });
+  await server.api("DELETE", `threads/${branch.id}`);
+  const page = await open(browser, server);
+  const link = page.getByRole("link", { name: "Pruned" });
+  await link.hover();
+  await page.getByRole("button", { name: "More about Pruned" }).click();
+  const download = page.waitForEvent("download");
+  await page.getByRole("menuitem", { name: "Export" }).click();
+  assert.equal((await download).suggestedFilename(), "Pruned.json");
+  await link.click();
+  await article(page, "A.").waitFor();
+  assert.ok(page.url().endsWith(at(thread)), page.url());
+  // From now on the link leads here by itself.
+  const kept = async () => (await server.api("GET", `threads/${thread.id}`)).metadata.branch_shown === thread.id;
+  await until(kept, "the conversation to be what is shown");
   await close(page);
 });
 

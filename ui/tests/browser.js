@@ -50,6 +50,28 @@ export async function close(page) {
   assert.deepEqual(page.complaints, []);
 }
 
+/** A phone's size and fingers, for `open`. */
+export const PHONE = { viewport: { width: 360, height: 640 }, hasTouch: true, isMobile: true };
+
+/** Chooses a file for the next question, as a person does. */
+export async function attach(page, file) {
+  const chooser = page.waitForEvent("filechooser");
+  await page.getByRole("button", { name: "Attach files" }).click();
+  await (await chooser).setFiles(file);
+}
+
+/** What a person drags or pastes who has a file with this text. */
+export function transfer(page, name, text) {
+  return page.evaluateHandle(
+    ([name, text]) => {
+      const data = new DataTransfer();
+      data.items.add(new File([text], name));
+      return data;
+    },
+    [name, text],
+  );
+}
+
 const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 
 /** What axe finds wrong on the page as it is. */

@@ -6,7 +6,7 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { after, before, test } from "node:test";
 
-import { axe, close, launch, open, openIn } from "./browser.js";
+import { axe, close, launch, open, openIn, transfer } from "./browser.js";
 import { SCRIPTED, Server, until } from "./server.js";
 
 const DAY_MS = 86_400_000;
@@ -82,6 +82,20 @@ test("search finds what was said, and says when nothing was", async () => {
   await close(page);
 });
 
+test("a search that could not be asked says so, and is asked again", async () => {
+  await server.thread("Beekeeping");
+  const page = await open(browser, server);
+  await row(page, "Beekeeping").waitFor();
+  await page.context().setOffline(true);
+  await page.getByRole("searchbox").fill("beekeeping");
+  await page.getByText("The server cannot be reached.").waitFor();
+  await until(async () => (await page.getByText("Searching…").count()) === 0, "the search to end");
+  assert.equal(await page.getByText("No conversation has these words.").count(), 0);
+  await page.context().setOffline(false);
+  await page.getByText("1 found").waitFor();
+  await close(page);
+});
+
 test("a title is written anew in its place, and other tabs have it", async () => {
   const { id } = await server.thread("Draft");
   const page = await open(browser, server, `#/c/${id}`);
@@ -102,6 +116,33 @@ test("a title is written anew in its place, and other tabs have it", async () =>
   await row(other, "Fair copy").waitFor();
   assert.equal(await page.title(), "Fair copy · janflask");
   assert.equal((await server.api("GET", `threads/${id}`)).title, "Fair copy");
+  await close(page);
+});
+
+test("a new title is shown while the server is told", async () => {
+  const { id } = await server.thread("Before");
+  const page = await open(browser, server);
+  await row(page, "Before").waitFor();
+  let release;
+  const held = new Promise((resolve) => (release = resolve));
+  await page.route(`**/threads/${id}`, async (route) => {
+    await held;
+    await route.continue();
+  });
+  await page.clock.install(); // no look is due meanwhile
+  await page.clock.pauseAt(Date.now() + 10_000);
+  await row(page, "Before").focus();
+  await page.keyboard.press("F2");
+  await page.getByRole("textbox", { name: "Title" }).fill("After");
+  const asked = [];
+  page.on("request", (request) => asked.push(`${request.method()} ${new URL(request.url()).pathname}`));
+  await page.keyboard.press("Enter");
+  await until(() => asked.includes(`PATCH /v1/threads/${id}`), "the server to be told");
+  await row(page, "After").waitFor();
+  // The family was asked for, and nothing else: the list as it was would bring the old title back.
+  assert.deepEqual(asked, ["GET /v1/threads", `PATCH /v1/threads/${id}`]);
+  release();
+  await until(async () => (await server.api("GET", `threads/${id}`)).title === "After", "the title to be kept");
   await close(page);
 });
 
@@ -211,11 +252,7 @@ test("a conversation is exported, and imported by button and by drop", async () 
   await notice(page).getByText("1 conversation imported.").waitFor();
   await until(async () => (await row(page, "To go: a/b").count()) === 2, "the copy to be listed");
 
-  const files = await page.evaluateHandle((text) => {
-    const transfer = new DataTransfer();
-    transfer.items.add(new File([text], "dropped.json", { type: "application/json" }));
-    return transfer;
-  }, document.toString());
+  const files = await transfer(page, "dropped.json", document.toString());
   const list = page.getByRole("navigation");
   await list.dispatchEvent("dragover", { dataTransfer: files });
   await page.getByText("Drop files here to import them").waitFor();

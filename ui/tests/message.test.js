@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { axe, close, launch, open } from "./browser.js";
+import { attach, axe, close, launch, open, PHONE, transfer } from "./browser.js";
 import { SCRIPTED, Server, until } from "./server.js";
 
 const TOOL = {
@@ -102,6 +102,17 @@ test("an answer that is held to a schema is a form", async () => {
   await close(page);
 });
 
+test("an answer whose form cannot be loaded is shown as it is", async () => {
+  const response_format = { type: "json_schema", json_schema: { name: "place", schema: { type: "object" } } };
+  server.script.says('{"city": "Paris"}');
+  const thread = await answered("No form", [["user", "Where?"]], { response_format });
+  const page = await open(browser, server);
+  await page.route("**/JsonForm*", (route) => route.abort());
+  await page.goto(new URL(at(thread), server.url).href);
+  await answer(page).getByText('{"city": "Paris"}').waitFor();
+  await close(page);
+});
+
 test("a message is copied as it was written", async () => {
   const page = await open(browser, server, at(await server.thread("Copy", [["user", "Hello"], ["assistant", "Some *words*"]])));
   await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
@@ -184,6 +195,18 @@ test("text files go into a question, by button, drop and paste", async () => {
   await close(page);
 });
 
+test("files that come at once all go in", async () => {
+  const page = await open(browser, server, at(await server.thread("At once")));
+  const both = await Promise.all(["a.txt", "b.txt"].map((name) => transfer(page, name, name)));
+  await page.getByRole("textbox", { name: "Message" }).evaluate((field, both) => {
+    for (const clipboardData of both) field.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+  }, both);
+  const waiting = page.getByRole("list", { name: "Files to be sent" });
+  await waiting.getByText("b.txt").waitFor();
+  assert.deepEqual(await waiting.getByRole("listitem").locator("span").allInnerTexts(), ["a.txt", "b.txt"]);
+  await close(page);
+});
+
 test("what no model here reads is refused by name", async () => {
   const page = await open(browser, server, at(await server.thread("Pictures")));
   await attach(page, { name: "photo.jpg", mimeType: "image/jpeg", buffer: PNG });
@@ -198,8 +221,7 @@ test("what no model here reads is refused by name", async () => {
 
 test("a message can be worked with on a phone", async () => {
   const messages = [["user", "A question that is a little longer than the others are"], ["assistant", "Word ".repeat(60)]];
-  const phone = { viewport: { width: 360, height: 640 }, hasTouch: true, isMobile: true };
-  const page = await open(browser, server, at(await server.thread("Phone", messages)), phone);
+  const page = await open(browser, server, at(await server.thread("Phone", messages)), PHONE);
   await answer(page).getByRole("button", { name: "Copy" }).tap();
   await question(page).getByRole("button", { name: "Edit" }).tap();
   await page.getByRole("textbox", { name: "Question in other words" }).waitFor();
@@ -207,13 +229,6 @@ test("a message can be worked with on a phone", async () => {
   assert.deepEqual(await axe(page), []);
   await close(page);
 });
-
-/** Chooses a file, as a person does. */
-async function attach(page, file) {
-  const chooser = page.waitForEvent("filechooser");
-  await page.getByRole("button", { name: "Attach files" }).click();
-  await (await chooser).setFiles(file);
-}
 
 async function dropped(page, name, text) {
   const data = await transfer(page, name, text);
@@ -228,15 +243,4 @@ async function pasted(page, name, text) {
   await page.getByRole("textbox", { name: "Message" }).evaluate((field, clipboardData) => {
     field.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
   }, data);
-}
-
-function transfer(page, name, text) {
-  return page.evaluateHandle(
-    ([name, text]) => {
-      const data = new DataTransfer();
-      data.items.add(new File([text], name));
-      return data;
-    },
-    [name, text],
-  );
 }

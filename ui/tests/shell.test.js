@@ -2,16 +2,12 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import path from "node:path";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 
-import { axe, close, launch, open, openIn } from "./browser.js";
-import { SCRIPTED, Server, until } from "./server.js";
+import { axe, close, launch, open, openIn, PHONE } from "./browser.js";
+import { PYTHON, ROOT, SCRIPTED, Server, until } from "./server.js";
 
-const PHONE = { viewport: { width: 360, height: 640 }, hasTouch: true, isMobile: true };
-const ROOT = path.resolve(import.meta.dirname, "../..");
-const PYTHON = process.env.PYTHON ?? path.join(ROOT, ".venv/bin/python");
 
 let browser, server, locked;
 before(async () => {

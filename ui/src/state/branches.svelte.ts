@@ -33,7 +33,7 @@ class Branches {
     this.#family = new Map([[thread.id, thread], ...found.map((member): [string, Thread] => [member.id, member])]);
     this.#lost = lostPlaces(this.#family, thread);
     const first = this.#family.get(root);
-    const isNews = this.#family.size > 1 && first !== undefined && shownId(first) !== thread.id;
+    const isNews = first !== undefined && shownId(first) !== thread.id;
     await Promise.all([this.#inherit(thread), isNews && keepShown(root, thread.id)]);
   }
 

@@ -29,7 +29,11 @@ class Threads extends Listing {
   watch(): () => void {
     const visible = () => document.visibilityState === "visible" && !session.refused;
     // What fails is said by `error`.
-    const look = () => void (visible() && this.refresh().catch(() => undefined));
+    const look = () => {
+      if (!visible()) return;
+      void this.refresh().catch(() => undefined);
+      if (this.found?.error) void this.found.refresh().catch(() => undefined); // a search that failed is tried again
+    };
     const told = () => void (visible() && super.refresh().catch(() => undefined));
     look();
     const timer = setInterval(look, REFRESH_MS);
@@ -52,7 +56,8 @@ class Threads extends Listing {
   of(id: string): Thread | null {
     const here = this.here?.id === id ? this.here : null;
     const root = here === null ? id : rootId(here);
-    return this.list.find((thread) => thread.id === root || shownId(thread) === id) ?? here;
+    const isIt = (thread: Thread) => thread.id === root || shownId(thread) === id;
+    return this.list.find(isIt) ?? this.found?.list.find(isIt) ?? here;
   }
 
   /** Gives a conversation, with all its branches, another title. Raises ApiError; then all is as before. */

@@ -17,11 +17,10 @@ test("titles and descriptions come from the schema, names where there are none",
   ]);
 });
 
-test("a response format holds the schema", () => {
-  const schema = { properties: { a: { title: "An A" } } };
-  for (const given of [{ type: "json_schema", json_schema: { name: "x", schema } }, { type: "json_schema", schema }, schema]) {
-    expect(inner(fieldsOf({ a: true }, given))[0]).toEqual({ kind: "flag", label: "An A", description: "", on: true });
-  }
+test("truth is a flag, and what is no schema says nothing", () => {
+  const flag = { kind: "flag", description: "", on: true };
+  expect(inner(fieldsOf({ a: true }, { properties: { a: { title: "An A" } } }))).toEqual([{ ...flag, label: "An A" }]);
+  for (const none of [null, true, "x", []]) expect(inner(fieldsOf({ a: true }, none))).toEqual([{ ...flag, label: "A" }]);
 });
 
 test("references and alternatives are followed", () => {

@@ -23,19 +23,10 @@ const DEPTH = 8;
 const COLUMNS = 8;
 const LONG = 60;
 
-/** The fields of `value`. `given`: its JSON schema, or a response format that holds one; what it lacks is guessed. */
-export function fieldsOf(value: unknown, given: unknown): Field {
-  const root = unwrap(given);
+/** The fields of `value`. `schema`: its JSON schema; what it lacks is guessed. */
+export function fieldsOf(value: unknown, schema: unknown): Field {
+  const root = isObject(schema) ? schema : {};
   return field("", value, root, root, 0);
-}
-
-/** The schema in OpenAI's `response_format`, or the schema itself. */
-function unwrap(given: unknown): Schema {
-  if (!isObject(given)) return {};
-  if (given.type === "json_object") return isObject(given.schema) ? given.schema : {};
-  if (given.type !== "json_schema") return given;
-  const inner = isObject(given.json_schema) ? given.json_schema : given;
-  return isObject(inner.schema) ? inner.schema : {};
 }
 
 function field(name: string, value: unknown, given: unknown, root: Schema, depth: number): Field {

@@ -1,6 +1,6 @@
 // Conversations out of this server as files, and into it.
 
-import { call, send } from "../../api/client";
+import { ApiError, call, send } from "../../api/client";
 import type { Thread } from "../../api/types";
 import { shownId, titleOf } from "../../state/threads.svelte";
 
@@ -28,7 +28,11 @@ const ZIP_START = "PK";
 
 /** Has the browser keep a conversation, as it was last looked at, as a file that can be imported again. */
 export async function exportThread(thread: Thread): Promise<void> {
-  const response = await send("GET", `threads/${shownId(thread)}/export`);
+  const documentOf = (id: string) => send("GET", `threads/${id}/export`);
+  const response = await documentOf(shownId(thread)).catch((error: unknown) => {
+    if (shownId(thread) === thread.id || !(error instanceof ApiError && error.status === 404)) throw error;
+    return documentOf(thread.id); // that branch is gone
+  });
   save(await response.blob(), `${fileName(titleOf(thread))}.json`);
 }
 

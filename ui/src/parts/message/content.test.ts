@@ -66,9 +66,10 @@ test("a run that waits tells its calls", () => {
 test("the schema of an answer is found wherever a run has it", () => {
   const schema = { type: "object" };
   expect(schemaOf(run({ response_format: { type: "json_schema", json_schema: { name: "a", schema } } }))).toBe(schema);
+  expect(schemaOf(run({ response_format: { type: "json_object", schema } }))).toBe(schema);
   expect(schemaOf(run({ response_format: "auto", form: { guided_json: schema } }))).toBe(schema);
   expect(schemaOf(run({ response_format: "auto", form: { structured_outputs: { json: schema } } }))).toBe(schema);
-  for (const none of [run({}), run({ response_format: "auto", form: { regex: "a" } }), null]) {
+  for (const none of [run({}), run({ response_format: { type: "json_object" } }), run({ response_format: "auto", form: { regex: "a" } }), null]) {
     expect(schemaOf(none)).toBeNull();
   }
 });

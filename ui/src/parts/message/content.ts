@@ -75,8 +75,9 @@ export function waiting(run: Run | null): ToolCall[] {
 
 /** The JSON schema that a run's answer is held to; null where there is none. */
 export function schemaOf(run: Run | null): unknown {
-  const named = (run?.response_format ?? {}) as { type?: unknown; json_schema?: { schema?: unknown } };
+  const named = (run?.response_format ?? {}) as { type?: unknown; schema?: unknown; json_schema?: { schema?: unknown } };
   if (named.type === "json_schema") return named.json_schema?.schema ?? null;
+  if (named.type === "json_object" && isObject(named.schema)) return named.schema; // llama.cpp's way
   const form = run?.form ?? {};
   const structured = form.structured_outputs as { json?: unknown } | null | undefined;
   const schema = form.json_schema ?? form.guided_json ?? structured?.json;
