@@ -7,6 +7,8 @@ import os
 import sqlite3
 from pathlib import Path
 
+from janflask.files.wal import use_wal
+
 log = logging.getLogger(__name__)
 
 
@@ -72,7 +74,7 @@ class IndexFile:
         before = self._inode_now()  # if the file is another behind this, it is opened once more
         db = sqlite3.connect(name, timeout=self._timeout, isolation_level=None, check_same_thread=False)
         try:
-            db.execute("PRAGMA journal_mode = WAL")
+            use_wal(db, self._timeout)
             db.execute("PRAGMA synchronous = OFF")  # what a power cut breaks is made again
             db.execute("PRAGMA cache_size = -1024")
             version = db.execute("PRAGMA user_version").fetchone()[0]

@@ -19,6 +19,7 @@ import msgspec
 from janflask.errors import JanflaskError, StorageFullError, StoreBusyError, StoreDamagedError, UnavailableError
 from janflask.files import ids
 from janflask.files.disk import FOLDER_MODE, translated
+from janflask.files.wal import use_wal
 from janflask.webhooks.events import EVENT, Event
 
 NAME = "spool.sqlite"
@@ -156,7 +157,7 @@ class Spool:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-                db.execute("PRAGMA journal_mode = WAL")
+                use_wal(db, self._timeout)
                 db.executescript(_SCHEMA)
             elif version != _VERSION:
                 raise StoreDamagedError(f"{self.file} is of version {version}, and this janflask knows {_VERSION}")
