@@ -54,11 +54,11 @@ def home() -> BaseResponse:
     return response
 
 
-@blp.get("/icon.svg")
+@blp.get("/icon.png")
 @access.is_open
 def icon() -> Response:
-    """What a browser's tab shows."""
-    return _answer("icon.svg", _AGAIN)
+    """What a browser's tab shows: a picture of ui/icon.svg, which the page's own thread would have to draw."""
+    return _answer("icon.png", _AGAIN)
 
 
 @blp.get("/assets/<name>")

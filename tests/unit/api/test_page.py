@@ -16,11 +16,11 @@ def test_the_page_and_its_files(client: FlaskClient) -> None:
     assert (page.status_code, page.content_type) == (200, "text/html; charset=utf-8")
     assert page.headers["Cache-Control"] == "no-cache"
     links = LINK.findall(page.text)
-    assert {link.rpartition(".")[2] for link in links} == {"js", "css", "svg"}
+    assert {link.rpartition(".")[2] for link in links} == {"js", "css", "png"}
     for link in links:
         file = client.get(f"/{link}")
         assert file.status_code == 200
-        assert file.content_type.split(";")[0] in {"text/javascript", "text/css", "image/svg+xml"}
+        assert file.content_type.split(";")[0] in {"text/javascript", "text/css", "image/png"}
         if link.startswith("assets/"):
             assert "immutable" in file.headers["Cache-Control"]
 

@@ -1,16 +1,20 @@
 // Numbers as people read them.
 
-const WHOLE = new Intl.NumberFormat("en");
-const SHORT = new Intl.NumberFormat("en", { maximumSignificantDigits: 2 });
+// Made with the first number, not when the page is opened: it takes long.
+let wholes: Intl.NumberFormat | undefined;
+let shorts: Intl.NumberFormat | undefined;
 
 /** 1234567: "1,234,567". */
 export function whole(value: number): string {
-  return WHOLE.format(Math.round(value));
+  wholes ??= new Intl.NumberFormat("en");
+  return wholes.format(Math.round(value));
 }
 
 /** Few digits, but none that counts is lost: 0.42, 3.4, 34, 1,204. */
 export function short(value: number): string {
-  return value >= 10 ? whole(value) : SHORT.format(value);
+  if (value >= 10) return whole(value);
+  shorts ??= new Intl.NumberFormat("en", { maximumSignificantDigits: 2 });
+  return shorts.format(value);
 }
 
 /** Milliseconds: "420 ms", "3.4 s", "2 min 5 s". */
