@@ -11,4 +11,5 @@
 ``private``: A file with secrets is read only if it is its user's alone
 ``secret_key``: A secret of the data folder: 32 random bytes in a file of its own, readable by its user alone
 ``secrets_file``: A file of secrets that any number of processes read and change, read again whenever it changes
+``wal``: SQLite's write-ahead log, in which readers and a writer do not wait for each other
 """
