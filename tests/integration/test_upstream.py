@@ -249,7 +249,7 @@ def test_no_connection_in_time() -> None:
             other.close()
 
 
-@pytest.mark.parametrize("bad", [hangs_up, breaks(), status(503, "loading"), status(502)], ids=str)
+@pytest.mark.parametrize("bad", [hangs_up, breaks(), status(503, "loading"), status(502)])
 def test_what_has_said_nothing_is_tried_again(bad: Callable[[Handler], None]) -> None:
     with serving([bad, says("fine")]) as fake, backend_for(fake) as backend:
         found = told(chat(backend))

@@ -82,7 +82,7 @@ def test_one_after_the_other_takes_turns() -> None:
         assert sorted(text(told(chat(backend))) for _ in range(6)) == ["a", "a", "a", "b", "b", "b"]
 
 
-@pytest.mark.parametrize("bad", [hangs_up, status(500, "boom"), status(503), breaks(), events(), status(401)], ids=str)
+@pytest.mark.parametrize("bad", [hangs_up, status(500, "boom"), status(503), breaks(), events(), status(401)])
 def test_one_that_fails_is_left_out_and_taken_back(bad: object) -> None:
     with serving([bad, says("a")]) as one, serving([says("b")]) as two:  # type: ignore[list-item]
         one.well = False

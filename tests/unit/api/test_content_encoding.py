@@ -53,6 +53,7 @@ def test_other_codings_are_refused(small: FlaskClient, encoding: str) -> None:
 @pytest.mark.parametrize(
     "body",
     [THREAD, gzip.compress(THREAD)[:-4], gzip.compress(THREAD) + b"junk", gzip.compress(THREAD)[:-8] + b"\0" * 8],
+    ids=["plain", "cut", "more", "another sum"],
 )
 def test_what_is_not_whole_is_refused(small: FlaskClient, body: bytes) -> None:
     response = sent(small, body, "gzip")

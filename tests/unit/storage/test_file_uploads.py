@@ -155,7 +155,7 @@ def test_a_foreign_file(root: Path, store: UploadStore) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b'{"id": "x", "na', b"[]", b"\xff\xfe\x00", b"[" * 100_000, b" " * (2 << 20)])
-@pytest.mark.parametrize("name", ["theirs", ids.new_id(ids.FILE, 5)])
+@pytest.mark.parametrize("name", ["theirs", ids.new_id(ids.FILE, 5)], ids=["theirs", "ours"])
 def test_a_damaged_description(
     root: Path, store: UploadStore, name: str, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -70,7 +70,11 @@ def test_an_id_from_elsewhere_tells_no_time(text: str) -> None:
     assert ids.time_of(text) is None
 
 
-@pytest.mark.parametrize("thread", [ids.new_id(ids.THREAD), "jan_1717666232", "a..b", "a" * ids.MAX_ANSWERED])
+@pytest.mark.parametrize(
+    "thread",
+    [ids.new_id(ids.THREAD), "jan_1717666232", "a..b", "a" * ids.MAX_ANSWERED],
+    ids=["ours", "Jan's", "dots", "long"],
+)
 def test_an_answers_id_tells_its_thread_and_its_time(thread: str) -> None:
     made = ids.new_answer_id(ids.CHAT, thread)
     assert ids.is_id(made)
