@@ -51,8 +51,19 @@ templates: $(VENV)/.stamp-venv ## fetch the chat templates and vocabularies of r
 window-model: $(VENV)/.stamp-venv ## fetch the small model with a sliding window that tests and benchmarks use
 	@$(BIN)/python -m tools.window_model
 
+# What leaves processors free runs in several lanes; behind it, one by one, what has engines that take all of them.
+LIGHT := tests/unit tests/integration
+LANES := -n logical --maxprocesses 4 --dist loadfile
+
 test: setup model templates window-model $(VENV)/.stamp-test $(UI_TOOLS) ## the whole test suite, real models included (ARGS="-k name" picks)
+ifdef ARGS
 	@exec $(BIN)/python -m pytest $(ARGS)
+else
+	@status=0; \
+	$(BIN)/python -m pytest $(LANES) $(LIGHT) || status=1; \
+	$(BIN)/python -m pytest $(LIGHT:%=--ignore=%) || status=1; \
+	exit $$status
+endif
 
 agents: setup $(VENV)/.stamp-test ## drive models that call tools by the SDKs and clients of agents (1 GB is fetched once)
 	@$(BIN)/python -m tools.tool_model

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-BASE = frozenset({"errors", "settings"})
+BASE = frozenset({"errors", "settings", "decoding"})
 
 # Each room of janflask, from the ground up, and the rooms it may import; every room may import itself.
 ALLOWED: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "settings": frozenset({"errors"}),
+    "decoding": frozenset(),
     "files": BASE,
     "access": BASE | {"files"},
     "tls": BASE | {"files"},

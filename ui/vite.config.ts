@@ -15,7 +15,7 @@ const opensSoon: Plugin = {
     order: "post", // it counts in the first line only
     handler(_, bundle) {
       for (const file of Object.values(bundle)) {
-        if (file.type === "chunk" && file.isEntry) file.code = `//# allFunctionsCalledOnLoad\n${file.code}`;
+        if (file.type === "chunk" && (file.isEntry || file.name === "svelte")) file.code = `//# allFunctionsCalledOnLoad\n${file.code}`;
       }
     },
   },
@@ -33,6 +33,7 @@ export default defineConfig({
     cssCodeSplit: false, // few kB; a screen that is loaded a second time would come without its own
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    rolldownOptions: { output: { codeSplitting: { groups: [{ name: "svelte", test: /node_modules.svelte/ }] } } },
   },
   test: { include: ["src/**/*.test.ts"] },
 });

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from janflask.access.keys import ID_CHARACTERS, ID_SIZE, Key, Keyring, Limits
 from janflask.access.scopes import Scope
+from janflask.decoding import json_decoder
 from janflask.errors import KeysUnreadableError
 from janflask.files.secrets_file import SecretsFile
 
@@ -105,7 +106,7 @@ def _encoded(keyring: Keyring) -> bytes:
 
 def _decoded(data: bytes) -> Keyring:
     """Raises ValueError, of which msgspec's errors are, too."""
-    content = msgspec.json.decode(data, type=_Content)
+    content = json_decoder(_Content).decode(data)
     if content.version != VERSION:
         raise ValueError(f"it is of version {content.version}, and this janflask knows {VERSION}")
     keys = {entry.id: entry.key() for entry in content.keys}

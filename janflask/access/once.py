@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from janflask.decoding import json_decoder
 from janflask.errors import IdempotencyKeyInUseError, IdempotencyOutcomeUnknownError
 from janflask.files.disk import FILE_MODE, TEMPORARY, Disk, opened_root, read_all, translated, write_all
 from janflask.files.locks import LockedFile, try_lock
@@ -169,7 +170,7 @@ def _read(file: int) -> Answer | _Line | None:
     if not first:
         return None
     try:
-        line = msgspec.json.decode(first, type=_Line)
+        line = json_decoder(_Line).decode(first)
     except msgspec.DecodeError:
         return _Line(0.0)  # it was cut while it was written
     if time.time() - line.at > AGE:

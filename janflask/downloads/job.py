@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from janflask.decoding import json_decoder
 from janflask.downloads.fetch import RemoteFile
 from janflask.downloads.names import FOLDER
 from janflask.downloads.part import Part, disk_errors, write_json
@@ -166,7 +165,7 @@ def _checked(model_id: str) -> str:
 def _read(path: Path) -> Job:
     if path.stat().st_size > MAX_JOB_FILE:
         raise ValueError(f"it is larger than {MAX_JOB_FILE} bytes")
-    job = msgspec.json.decode(path.read_bytes(), type=Job)
+    job = json_decoder(Job).decode(path.read_bytes())
     if _checked(path.stem) != job.model_id:
         raise ValueError(f"it is of {job.model_id[:128]!r}")
     if job.mmproj is not None and not job.files:

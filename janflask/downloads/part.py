@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from janflask.decoding import json_decoder
 from janflask.errors import StorageFullError, UnavailableError
 from janflask.files import by_path
 from janflask.files.disk import is_full, write_all
@@ -50,7 +51,7 @@ class Part:
     def about(self) -> About | None:
         """None when nobody can tell what the bytes are of."""
         try:
-            about = msgspec.json.decode(self._about.read_bytes(), type=About)
+            about = json_decoder(About).decode(self._about.read_bytes())
         except (FileNotFoundError, ValueError):  # msgspec's errors are ValueErrors
             return None
         return about if about.total is None or about.total > 0 else None

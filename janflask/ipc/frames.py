@@ -46,6 +46,7 @@ from typing import Any
 
 import msgspec
 
+from janflask.decoding import msgpack_decoder
 from janflask.errors import ProtocolError
 
 MAGIC = b"JF"
@@ -129,7 +130,7 @@ def message_class(kind: int) -> type[Message]:
 
 @cache
 def _decoder(kind: int) -> msgspec.msgpack.Decoder[Any]:
-    return msgspec.msgpack.Decoder(message_class(kind))
+    return msgpack_decoder(message_class(kind))
 
 
 @cache

@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 
 from janflask.access.caller import working_for
+from janflask.decoding import json_decoder
 from janflask.files import by_path, ids
 from janflask.files.disk import READ, opened_root
 from janflask.services.seals import Seals
@@ -144,7 +145,7 @@ class CacheDiagnostics:
         with os.fdopen(file, "rb") as stream:
             data = stream.read(MAX_BYTES + 1)
         try:
-            found = msgspec.json.decode(data, type=Fingerprint)
+            found = json_decoder(Fingerprint).decode(data)
         except msgspec.MsgspecError as error:
             log.warning("the fingerprint of %s cannot be read: %s", answer_id, error)
             return None

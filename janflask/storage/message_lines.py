@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from janflask.decoding import json_decoder
 from janflask.errors import StoreDamagedError
 from janflask.storage.jan import decode_object
 
@@ -32,7 +33,7 @@ def _refuse(word: str) -> None:
     raise ValueError(f"{word} is not JSON")
 
 
-_skip = msgspec.json.Decoder(_Object).decode
+_skip = json_decoder(_Object).decode
 _read = json.JSONDecoder(parse_constant=_refuse).raw_decode
 
 

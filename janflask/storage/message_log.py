@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 
+from janflask.decoding import json_decoder
 from janflask.errors import StoreDamagedError
 from janflask.files import ids
 from janflask.files.disk import FILE_MODE, Disk, open_plain, size_of_plain, write_all
@@ -40,7 +41,7 @@ class _Id(msgspec.Struct):
     id: str
 
 
-_decode_id = msgspec.json.Decoder(_Id).decode
+_decode_id = json_decoder(_Id).decode
 
 
 class Log:

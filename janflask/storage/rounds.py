@@ -17,6 +17,8 @@ from typing import Any
 
 import msgspec
 
+from janflask.decoding import convert
+
 FIELD = "tool_rounds"  # of a message
 
 
@@ -85,7 +87,7 @@ def read_kept(extra: Mapping[str, Any]) -> Sequence[KeptRound]:
     """Those of a message's unknown fields. Raises ValueError for what nobody can read."""
     if not extra.get(FIELD):
         return ()
-    return msgspec.convert(extra[FIELD], tuple[KeptRound, ...])  # its error is a ValueError
+    return convert(extra[FIELD], tuple[KeptRound, ...])  # its error is a ValueError
 
 
 def renamed_rounds(extra: Mapping[str, Any], new: Mapping[str, str]) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
+from janflask.decoding import convert, json_decoder
 from janflask.errors import StoreDamagedError
 from janflask.files import ids
 from janflask.models.parameters import is_storable, shown
@@ -21,7 +22,7 @@ from janflask.storage.records import Run, RunKind, RunStatus
 
 MAX_DEPTH = 64  # of what a run holds, such as ``metadata``
 _TYPES = get_type_hints(Run)
-_DECODER = msgspec.json.Decoder(Run)
+_DECODER = json_decoder(Run)
 STEP = "step_"  # what the id of a run's step begins with
 
 
@@ -79,7 +80,7 @@ def _understood(value: Any, kind: Any) -> Any:
     """Raises ValueError and msgspec's errors."""
     if not is_storable(value, MAX_DEPTH):
         raise ValueError(f"must be nested at most {MAX_DEPTH} deep, and hold no whole number beyond 64 bits")
-    return msgspec.convert(value, kind, strict=False)
+    return convert(value, kind, strict=False)
 
 
 def _stand_ins(run_id: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from janflask.decoding import json_decoder
 from janflask.errors import StoreDamagedError
 from janflask.storage.records import Run, RunStatus
 from janflask.storage.rounds import Round
@@ -91,8 +92,9 @@ _STEP_ENDS = {
 }
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(str | LogEvent)
-_tag_decoder = msgspec.json.Decoder(dict[str, object])
+_LINE: Any = str | LogEvent
+_decoder: msgspec.json.Decoder[str | LogEvent] = json_decoder(_LINE)
+_tag_decoder = json_decoder(dict[str, object])
 
 log = logging.getLogger(__name__)
 

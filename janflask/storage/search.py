@@ -7,6 +7,7 @@ from unicodedata import normalize
 
 import msgspec
 
+from janflask.decoding import json_decoder
 from janflask.errors import StoreDamagedError
 from janflask.storage.jan import decode_object
 from janflask.storage.message_lines import Line, parts
@@ -18,7 +19,7 @@ class _Texts(msgspec.Struct):
     content: Any = None
 
 
-_decode = msgspec.json.Decoder(_Texts).decode
+_decode = json_decoder(_Texts).decode
 
 
 def folded(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from janflask.decoding import json_decoder
 from janflask.errors import InvalidRequestError, RequestTooLargeError, why_not_json
 from janflask.models.json_bodies import is_deeper, limit_values
 from janflask.transfer.checks import MAX_DEPTH, refused
@@ -60,7 +61,7 @@ class LongText:
     def whole(self, place: str) -> str:
         """The text. Raises InvalidRequestError with its ``place``."""
         try:
-            return msgspec.json.decode(b'"' + b"".join(self.raw()) + b'"', type=str)
+            return json_decoder(str).decode(b'"' + b"".join(self.raw()) + b'"')
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise refused(place, f"is not valid JSON: {error}") from None
 

@@ -14,6 +14,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from janflask.decoding import json_decoder
 from janflask.errors import ConflictError, StoreDamagedError
 from janflask.files.secrets_file import SecretsFile
 from janflask.webhooks import events, signing
@@ -123,7 +124,7 @@ def _encoded(endpoints: Endpoints) -> bytes:
 
 def _decoded(data: bytes) -> Endpoints:
     """Raises ValueError, of which msgspec's errors are, too."""
-    content = msgspec.json.decode(data, type=_Content)
+    content = json_decoder(_Content).decode(data)
     if content.version != VERSION:
         raise ValueError(f"it is of version {content.version}, and this janflask knows {VERSION}")
     for endpoint in content.endpoints:

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
+from janflask.decoding import json_decoder
 from janflask.files import ids
 from janflask.webhooks.endpoints import Endpoint
 from janflask.webhooks.spool import Spool
@@ -277,7 +276,7 @@ def _count(db: sqlite3.Connection, endpoint: str, outcome: str, number: int = 1)
         )
 
 
-_data: Callable[[str], dict[str, str]] = msgspec.json.Decoder(dict[str, str]).decode
+_data: Callable[[str], dict[str, str]] = json_decoder(dict[str, str]).decode
 
 
 def _delivery(row: Row) -> Delivery:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from janflask.api.answers.run_objects import timings_of
+from janflask.decoding import convert
 from janflask.errors import EngineError, JanflaskError, ModelStoppedError, TimeoutExceededError
 from janflask.inference.deltas import (
     Delta,
@@ -172,6 +173,6 @@ def _timings(run: Run) -> Timings:
 def _failure(run: Run) -> ErrorReply | None:
     """None for what is missing, and for what a hand has made of it: the answer can be told without."""
     try:
-        return msgspec.convert(run.failure, ErrorReply)
+        return convert(run.failure, ErrorReply)
     except msgspec.ValidationError:
         return None

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from janflask.api.answers.inference import timings_object
+from janflask.decoding import convert
 from janflask.ipc.messages.generation import Timings
 from janflask.storage.records import Run, RunStatus
 from janflask.storage.rounds import Call
@@ -77,7 +78,7 @@ def _usage(run: Run) -> dict[str, Any] | None:
 def timings_of(run: Run) -> Timings | None:
     """Where its time went; None where nobody knows, or a hand has made something else of it."""
     try:
-        return msgspec.convert(run.timings, Timings)
+        return convert(run.timings, Timings)
     except msgspec.ValidationError:
         return None
 

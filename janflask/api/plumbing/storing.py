@@ -8,6 +8,7 @@ from flask import current_app, request
 from janflask.access.scopes import Scope
 from janflask.api.plumbing import access
 from janflask.api.plumbing.blueprint import whole_body
+from janflask.decoding import json_decoder
 
 _SAY_SO = {"/v1/responses": True, "/v1/chat/completions": False}  # routes; whether they store if a body does not say
 _NULL = b"null"
@@ -24,7 +25,7 @@ def stores(*scopes: Scope) -> bool:
     if rule.rule not in _SAY_SO:
         return False
     try:
-        told = bytes(msgspec.json.decode(whole_body(request), type=_Body).store)
+        told = bytes(json_decoder(_Body).decode(whole_body(request)).store)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False  # it is refused
     return _SAY_SO[rule.rule] if told == _NULL else told == b"true"

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import msgspec
 
+from janflask.decoding import json_decoder
 from janflask.errors import InvalidRequestError, TemplateGivenUpError
 
 RENDERER = Path(__file__).with_name("template_renderer.py")
@@ -63,7 +64,7 @@ class TemplateRenderer:
             stdin.flush()
             header = stdout.read(LENGTH.size)
             body = stdout.read(LENGTH.unpack(header)[0]) if len(header) == LENGTH.size else b""
-            return msgspec.json.decode(body, type=list[dict[str, str]])
+            return json_decoder(list[dict[str, str]]).decode(body)
         except (OSError, msgspec.DecodeError):
             self._end()
             return None

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from janflask.decoding import convert
 from janflask.errors import ConflictError
 from janflask.inference.forms.simple_patterns import Part, Pieces, alternatives, expression, marker
 from janflask.parsing.calls import CallRules, Kind
@@ -77,7 +78,7 @@ def _struct(given: Mapping[str, Any], name: str, kind: type[T]) -> T:
         raise _TemplateError(f"{name} must be an object")
     _known(value, {field.name for field in fields(kind)}, f"{name}.")  # type: ignore[arg-type]
     try:
-        made = msgspec.convert(value, kind)
+        made = convert(value, kind)
     except msgspec.ValidationError as error:
         raise _TemplateError(f"{name}: {error}") from None
     return made

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from janflask.decoding import json_decoder
 from janflask.errors import (
     ContextLengthExceededError,
     InvalidRequestError,
@@ -161,7 +162,7 @@ def _is_about_context(told: _Told) -> bool:
 
 def _told(body: bytes, where: Where) -> _Told:
     try:
-        found = msgspec.json.decode(body, type=_Body)
+        found = json_decoder(_Body).decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _Told(message=_beginning(body, where))
     if isinstance(found.error, _Told):

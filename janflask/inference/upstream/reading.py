@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from janflask.decoding import json_decoder
 from janflask.errors import UpstreamError, UpstreamUnavailableError
 from janflask.inference.deltas import Done, Event, Finished, ReasoningDelta, RefusalDelta, Started, TextDelta
 from janflask.inference.upstream.answers import NULL, ChatPiece, Choice, Chunk, Tokens
@@ -24,7 +25,7 @@ MAX_BODY = 64 << 20
 _CUT = frozenset({"abort", "error"})  # finish reasons of a server that gave up
 _ENDS = frozenset({"stop", "tool_calls", "function_call"})  # those of an answer that is whole
 
-_decode = msgspec.json.Decoder(Chunk).decode
+_decode = json_decoder(Chunk).decode
 
 
 class Reader(Protocol):

@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from janflask.decoding import json_decoder
 from janflask.errors import InvalidRequestError, JanflaskError, UpstreamSetupError
 from janflask.inference.backend import Counted
 from janflask.inference.requests import DetokenizeRequest, LaidOut, Segment, TemplateRequest, TokenizeRequest
@@ -214,6 +215,6 @@ def _about(tokens: int) -> Counted:
 def decoded(answer: WholeReader, expected: type[T], path: str) -> T:
     """An answer as what it should be. Raises UpstreamError."""
     try:
-        return msgspec.json.decode(answer.body, type=expected)
+        return json_decoder(expected).decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise nonsense(f"what {path} should give", bytes(answer.body), answer.where) from None
