@@ -45,6 +45,7 @@ def main() -> int:
     """Exit code 0 after an ordinary end, 1 when the model could not be served; the supervisor was told why."""
     environ = os.environ
     logs.configure("engine", environ.get("JANFLASK_LOG_FORMAT", ""), environ.get("JANFLASK_LOG_LEVEL", "info"), TEXT)
+    logs.crashes_too()
     lifeline.hold_from_env(kill=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the supervisor tells us when
     cord = Channel(socket.socket(fileno=int(os.environ[FD_VARIABLE])), "the supervisor")

@@ -282,6 +282,7 @@ def post_fork(server: Any, worker: Any) -> None:
     """Hook, in a new worker: nothing becomes garbage while it imports the application, so nobody looks for any."""
     gc.disable()
     logs.rename("worker")
+    logs.crashes_too()
     if Settings.from_env().log_prompts:
         logs.let_words_through()
     worker.log.error_log.addFilter(logs.WithoutQuotes())

@@ -6,6 +6,7 @@ where a setting asks for it, ``WORDS`` says what was said.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import logging
 import re
@@ -51,6 +52,11 @@ class JsonFormatter(logging.Formatter):
         if record.stack_info:
             told["stack"] = self.formatStack(record.stack_info)
         return json.dumps(told, ensure_ascii=False, default=repr)
+
+
+def crashes_too() -> None:
+    """A process that dies in a library says where: the functions that each of its threads was in, and no word more."""
+    faulthandler.enable(sys.__stderr__ or 2)
 
 
 def configure(who: str, form: str, level: str, text: str = _TEXT, stream: TextIO | None = None) -> None:

@@ -27,6 +27,7 @@ def main(who: str, serve: Callable[[Settings, Path, Say], None]) -> int:
     ``serve`` calls its last argument once somebody can be answered.
     """
     logs.configure(who, os.environ.get("JANFLASK_LOG_FORMAT", ""), "info")
+    logs.crashes_too()
     channel = os.environ.pop(CHANNEL_VARIABLE, None)
     try:
         settings = Settings.from_env()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from tests.integration.test_drain import Server, serving
@@ -138,3 +141,14 @@ def test_that_it_does_so_is_said_at_the_start(folder: Path, form: str) -> None:
         server.process.wait(LIMIT)
     (line,) = [line for line in (folder / "log").read_text().splitlines() if "JANFLASK_LOG_PROMPTS" in line]
     assert "warning" in line.lower()
+
+
+@pytest.mark.parametrize("who", ["gunicorn", "janflask.runner", "janflask.supervisor"])
+def test_a_process_that_dies_in_a_library_says_where(folder: Path, who: str) -> None:
+    with serving(folder) as server:
+        victim = next(
+            one for one in psutil.Process(server.process.pid).children(recursive=True) if who in one.cmdline()
+        )
+        os.kill(victim.pid, signal.SIGSEGV)
+        wait_for(lambda: "Segmentation fault" in logs(folder))
+        wait_for(lambda: "(most recent call first)" in logs(folder))
