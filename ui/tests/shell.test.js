@@ -34,6 +34,14 @@ test("a question is answered", async () => {
   await close(page);
 });
 
+test("a server that does not say what it has keeps nobody from the page", async () => {
+  const context = await browser.newContext();
+  await context.route("**/v1/**", () => {}); // none is ever answered
+  const page = await openIn(context, server);
+  await page.getByRole("textbox", { name: "Message" }).waitFor();
+  await close(page);
+});
+
 for (const [screen, title] of [
   ["", "New conversation"],
   ["#/models", "Models"],

@@ -52,7 +52,8 @@ class Models {
 
   /** Keeps the list as it is on the server while somebody looks. Returns how to end that. */
   watch(): () => void {
-    return keepLooking(() => this.refresh(), () => (this.list.some(isUnderWay) ? SOON_MS : REFRESH_MS));
+    const wait = () => (this.list.some(isUnderWay) ? SOON_MS : REFRESH_MS);
+    return keepLooking(() => this.refresh(), wait, this.known);
   }
 
   /** Answers when the model runs. */

@@ -35,7 +35,7 @@ class Threads extends Listing {
       if (this.found?.error) void this.found.refresh().catch(() => undefined); // a search that failed is tried again
     };
     const told = () => void (visible() && super.refresh().catch(() => undefined));
-    look();
+    if (!this.known) look();
     const timer = setInterval(look, REFRESH_MS);
     document.addEventListener("visibilitychange", look);
     this.#tabs.addEventListener("message", told);
