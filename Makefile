@@ -53,7 +53,7 @@ window-model: $(VENV)/.stamp-venv ## fetch the small model with a sliding window
 
 # What leaves processors free runs in several lanes; behind it, one by one, what has engines that take all of them.
 LIGHT := tests/unit tests/integration
-LANES := -n logical --maxprocesses 4 --dist loadfile
+LANES := -n logical --maxprocesses 4 --dist worksteal
 
 test: setup model templates window-model $(VENV)/.stamp-test $(UI_TOOLS) ## the whole test suite, real models included (ARGS="-k name" picks)
 ifdef ARGS
