@@ -7,32 +7,35 @@ knows (in 0.22 the process dies). So the first use happens here, behind a lock. 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
 
 T = TypeVar("T")
 
-_lock = threading.RLock()
+_lock = threading.RLock()  # what a class names may be imported meanwhile, and make its own
 _json: dict[Any, msgspec.json.Decoder[Any]] = {}
 _msgpack: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
 
 
 def json_decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
     """The decoder of JSON that makes such objects."""
-    found = _json.get(kind)
-    if found is None:
-        with _lock:
-            found = _json[kind] = msgspec.json.Decoder(kind)
+    found: msgspec.json.Decoder[T] = _made(_json, msgspec.json.Decoder, kind)
     return found
 
 
 def msgpack_decoder(kind: type[T]) -> msgspec.msgpack.Decoder[T]:
     """The decoder of MessagePack that makes such objects."""
-    found = _msgpack.get(kind)
+    found: msgspec.msgpack.Decoder[T] = _made(_msgpack, msgspec.msgpack.Decoder, kind)
+    return found
+
+
+def _made(made: dict[Any, Any], make: Callable[[Any], Any], kind: Any) -> Any:
+    found = made.get(kind)
     if found is None:
         with _lock:
-            found = _msgpack[kind] = msgspec.msgpack.Decoder(kind)
+            found = made[kind] = made.get(kind) or make(kind)
     return found
 
 

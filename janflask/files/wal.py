@@ -9,7 +9,7 @@ _PAUSE = 0.005  # seconds
 
 
 def use_wal(db: sqlite3.Connection, timeout: float) -> None:
-    """Has the file of ``db`` a write-ahead log from now on; it stays so.
+    """Sees to it that the file of ``db`` has a write-ahead log, now and from then on.
 
     SQLite's own timeout does not hold for that: while another process writes a file that has none yet, which is so when
     both open a new one, it is refused at once.

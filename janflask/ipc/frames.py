@@ -128,7 +128,6 @@ def message_class(kind: int) -> type[Message]:
     return found
 
 
-@cache
 def _decoder(kind: int) -> msgspec.msgpack.Decoder[Any]:
     return msgpack_decoder(message_class(kind))
 

@@ -92,7 +92,7 @@ _STEP_ENDS = {
 }
 
 _encoder = msgspec.json.Encoder()
-_LINE: Any = str | LogEvent
+_LINE: Any = str | LogEvent  # a union is no type[...]
 _decoder: msgspec.json.Decoder[str | LogEvent] = json_decoder(_LINE)
 _tag_decoder = json_decoder(dict[str, object])
 

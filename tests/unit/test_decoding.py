@@ -56,7 +56,7 @@ def test_no_two_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "_json", {})
     monkeypatch.setattr(decoding, "_msgpack", {})
     makers = (decoding.json_decoder, decoding.msgpack_decoder)
-    threads = [threading.Thread(target=maker, args=(kind,)) for maker in makers for kind in (Inner, Outer, int)]
+    threads = [threading.Thread(target=maker, args=(kind,)) for maker in makers for kind in 2 * (Inner, Outer, int)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -44,6 +44,18 @@ export async function openIn(context, server, address = "") {
   return page;
 }
 
+/** Loses the answer to the page's first POST there on its way: the server has it. Returns how many were lost. */
+export async function loseAnswer(page, address) {
+  let lost = 0;
+  await page.route(address, async (route) => {
+    if (route.request().method() !== "POST" || lost > 0) return route.continue();
+    lost += 1;
+    await route.fetch();
+    await route.abort();
+  });
+  return () => lost;
+}
+
 /** Closes the page's context; raises what it complained of. */
 export async function close(page) {
   await page.context().close();

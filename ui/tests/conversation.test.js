@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 
-import { axe, close, launch, open } from "./browser.js";
+import { axe, close, launch, loseAnswer, open } from "./browser.js";
 import { gate, SCRIPTED, Server, until } from "./server.js";
 
 let browser, server, page;
@@ -246,13 +246,7 @@ test("a conversation whose beginning was not heard of is begun with another mode
   const model = page.getByRole("combobox", { name: "Model" });
   await model.getByText("Other").waitFor({ state: "attached" });
   await model.selectOption(SCRIPTED);
-  let lost = 0;
-  await page.route("**/v1/threads", async (route) => {
-    if (route.request().method() !== "POST" || lost > 0) return route.continue();
-    lost += 1;
-    await route.fetch(); // the server has it
-    await route.abort();
-  });
+  await loseAnswer(page, "**/v1/threads");
   await ask("Shall we?");
   await page.getByRole("alert").getByText("cannot be reached").waitFor();
   await model.selectOption("other");

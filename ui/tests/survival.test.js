@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 
-import { close, launch, open, openIn } from "./browser.js";
+import { close, launch, loseAnswer, open, openIn } from "./browser.js";
 import { gate, REAL, SCRIPTED, Server, until } from "./server.js";
 
 let browser, server, page;
@@ -186,16 +186,10 @@ test("questions in line survive a reload and a SIGKILL, and each is asked once",
 test("the answer to a request is lost: it is sent again, and asked once", async () => {
   server.script.answers = [["Once."]];
   const thread = await begin();
-  let lost = 0;
-  await page.route("**/v1/threads/*/runs", async (route) => {
-    if (route.request().method() !== "POST" || lost > 0) return route.continue();
-    lost += 1;
-    await route.fetch(); // the server has it
-    await route.abort();
-  });
+  const lost = await loseAnswer(page, "**/v1/threads/*/runs");
   await ask("How often?");
   await shownOnce("Once.");
-  assert.equal(lost, 1);
+  assert.equal(lost(), 1);
   assert.deepEqual(await server.stored(thread), ["user: How often?", "assistant: Once."]);
 });
 

@@ -15,6 +15,7 @@ def test_the_page_and_its_files(client: FlaskClient) -> None:
     page = client.get("/")
     assert (page.status_code, page.content_type) == (200, "text/html; charset=utf-8")
     assert page.headers["Cache-Control"] == "no-cache"
+    assert 'blocking="render"' in page.text  # no frame is drawn before there is something in it
     links = LINK.findall(page.text)
     assert {link.rpartition(".")[2] for link in links} == {"js", "css", "png"}
     for link in links:
@@ -32,6 +33,13 @@ def test_its_policy_lets_nothing_else_in(client: FlaskClient) -> None:
     assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
     assert policy["require-trusted-types-for"] == "'script'"
     assert not re.findall(r"<script(?![^>]* src=)|<style| on\w+=| style=|javascript:|https?://", page.text)
+
+
+def test_the_first_scripts_are_compiled_while_they_come(client: FlaskClient) -> None:
+    scripts = [link for link in LINK.findall(client.get("/").text) if link.endswith(".js")]
+    assert {link.partition("-")[0] for link in scripts} == {"assets/index", "assets/svelte"}
+    for link in scripts:
+        assert client.get(f"/{link}").text.startswith("//# allFunctionsCalledOnLoad\n"), link
 
 
 def test_compressed_for_who_takes_it(client: FlaskClient) -> None:
