@@ -26,8 +26,9 @@ class Connection:
         self._loop = loop
         self._attention = attention
         self.channel = Channel(sock, "a client")  # it is read by; what is sent may have to wait, below
-        self.sequences: list[Sequence] = []
+        self.sequences: list[Sequence] = []  # under way: no longer, for they point here, and such rings are freed late
         self.unfinished = 0
+        self.has_begun = False  # its generation, which is the only one
         self.request_id: str | None = None
         self.is_preparing = False  # its generation's constraint is being compiled
         self.tasks: set[EmbeddingTask] = set()  # embeddings under way
@@ -46,12 +47,12 @@ class Connection:
     def finished(self, sequence: Sequence, reason: FinishReason) -> None:
         self.send(Finished(sequence.index, reason, sequence.text.stop))
         self.unfinished -= 1
-        if self.unfinished == 0:
-            self.send(Done(usage(self.sequences), timings(self.sequences)))
+        if self.unfinished == 0 and (sequences := self.let_go()):
+            self.send(Done(usage(sequences), timings(sequences)))
 
     def failed(self, sequence: Sequence, error: JanflaskError) -> None:
         """The whole generation fails with its first failing choice."""
-        others = [other for other in self.sequences if other is not sequence]
+        others = [other for other in self.let_go() if other is not sequence]
         if self.unfinished > 0:
             self.unfinished = 0
             self.send(ErrorReply.of(error))
@@ -59,6 +60,11 @@ class Connection:
                 self._loop.cancel(others)
 
     # --- any thread ---------------------------------------------------------------------------------------------
+
+    def let_go(self) -> list[Sequence]:
+        """The sequences that were under way, which are the caller's now; none if another thread was sooner."""
+        sequences, self.sequences = self.sequences, []
+        return sequences
 
     def send(self, message: Message) -> None:
         """Writes now what the socket takes; the rest waits for the server's thread."""

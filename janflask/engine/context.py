@@ -159,7 +159,7 @@ class LlamaContext:
         """
         # What is not of the partial kind has to be there: into an empty slot llama.cpp takes the state as well.
         is_there = self.positions(slot)[1] >= length - 1
-        taken = is_there and lib.llama_state_seq_set_data_ext(self._pointer, _view(state), len(state), slot, PARTIAL)
+        taken = is_there and lib.llama_state_seq_set_data_ext(self._pointer, _start(state), len(state), slot, PARTIAL)
         # It still holds all, and what is behind would be attended to.
         if is_there and taken == len(state) and self.trim(slot, length) and self._holds(slot, length):
             return True
@@ -192,16 +192,16 @@ class LlamaContext:
     def _state(self, slot: int, kind: int) -> memoryview:
         size = lib.llama_state_seq_get_size_ext(self._pointer, slot, kind)
         try:
-            state = (ctypes.c_uint8 * size)()
+            state = np.empty(size, np.uint8).data
         except MemoryError as error:
             raise EngineError(f"there is no memory for a sequence's state of {size} bytes") from error
-        if not size or lib.llama_state_seq_get_data_ext(self._pointer, state, size, slot, kind) != size:
+        if not size or lib.llama_state_seq_get_data_ext(self._pointer, _start(state), size, slot, kind) != size:
             raise EngineError("llama.cpp did not hand out a sequence's state")
-        return memoryview(state).cast("B")
+        return state
 
     def put(self, slot: int, state: memoryview) -> None:
         """The (empty) slot becomes what ``state``, of this very context, was taken of. Raises EngineError."""
-        if lib.llama_state_seq_set_data(self._pointer, _view(state), len(state), slot) != len(state):
+        if lib.llama_state_seq_set_data(self._pointer, _start(state), len(state), slot) != len(state):
             raise EngineError("llama.cpp did not take a sequence's state")
 
     def restore(self, slot: int, state: bytes | memoryview, length: int) -> bool:
@@ -209,7 +209,7 @@ class LlamaContext:
 
         False: llama.cpp refuses it, or it holds something else (nothing at all, or the end only); the slot is empty.
         """
-        taken = lib.llama_state_seq_set_data(self._pointer, _view(state), len(state), slot)
+        taken = lib.llama_state_seq_set_data(self._pointer, _start(state), len(state), slot)
         if taken == len(state) and self._holds(slot, length):
             return True
         self._context.seq_rm(slot, -1, -1)
@@ -239,11 +239,12 @@ class LlamaContext:
         lib.llama_free(self._pointer)
 
 
-def _view(state: bytes | memoryview) -> Any:
-    """A pointer to the bytes of a state. No copy: it may be large."""
-    if isinstance(state, bytes):
-        return ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))
-    return (ctypes.c_uint8 * len(state)).from_buffer(state)
+def _start(state: bytes | memoryview) -> Any:
+    """Where the bytes of a state start, for a call. No copy: it may be large.
+
+    Nor an array of ctypes: each size of them is a class of its own, which is freed late.
+    """
+    return ctypes.byref(ctypes.c_uint8.from_address(np.frombuffer(state, np.uint8).ctypes.data))
 
 
 def _cells(options: ContextOptions) -> int:

@@ -118,17 +118,18 @@ class EngineServer(SocketServer):
 
     def dropped(self, connection: Connection) -> None:
         """Cancels what the client still waited for."""
-        if self.loop is not None and connection.unfinished > 0:
-            self.loop.cancel(connection.sequences)
+        if self.loop is not None and (sequences := connection.let_go()):
+            self.loop.cancel(sequences)
         if self.embedder is not None:
             for task in list(connection.tasks):
                 self.embedder.cancel(task)
+            connection.tasks.clear()
 
     def is_busy(self) -> bool:
         """A request is under way, or its client has not left yet and may be about to make the next."""
         resting = all(worker.is_resting() for worker in self._workers)
         return not resting or any(
-            connection.sequences or connection.tasks or connection.is_preparing for connection in self._connections
+            connection.has_begun or connection.tasks or connection.is_preparing for connection in self._connections
         )
 
     def _stats(self) -> EngineStats:
@@ -167,7 +168,7 @@ class EngineServer(SocketServer):
         elif isinstance(message, GetSpecials):
             connection.send(self.model.specials)
         elif isinstance(message, Generate):
-            if connection.sequences or connection.is_preparing:
+            if connection.has_begun or connection.is_preparing:
                 raise ProtocolError("a connection is one generation; open another for the next")
             self._answer(connection, message)
         elif isinstance(message, Tokenize | Detokenize | Embed):
@@ -294,6 +295,7 @@ class EngineServer(SocketServer):
         if request.max_tokens == 0 and not scored:
             self._answer_nothing(connection, request, len(prompt))
             return
+        connection.has_begun = True
         connection.sequences = sequences
         connection.unfinished = request.n
         loop.submit(sequences)

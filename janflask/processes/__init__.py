@@ -1,5 +1,6 @@
 """What the processes beside gunicorn's workers have in common: birth, sockets, end.
 
+``allocator``: What glibc's allocator is told in the server's processes; another allocator does not hear it
 ``drain``: How the server leaves at SIGTERM: no longer ready, then no longer listening, then what is under way ends
 ``exposure``: A server without keys is for its own machine: what it is to listen on is looked at before anything of it
     runs

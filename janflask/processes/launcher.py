@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 from janflask.errors import SettingsError
 from janflask.ipc.sockets import RUNNER_SOCKET, SUPERVISOR_SOCKET
 from janflask.processes import drain, exposure, https, lifeline, logs, open_files
+from janflask.processes.allocator import ALLOCATOR, have_few_arenas
 from janflask.processes.restart import RestartPolicy, Restarts
 from janflask.processes.runtime_dir import CHANNEL_VARIABLE, RuntimeDir
 from janflask.settings import Settings
@@ -102,6 +103,7 @@ class Kept:
                 pass_fds=(theirs.fileno(),),  # and nothing else: not the port, nor a worker's files
                 start_new_session=True,  # a Ctrl-C in the terminal is the master's to handle
                 env={
+                    **ALLOCATOR,
                     **os.environ,
                     **self._settings.to_env(),
                     RUNTIME_VARIABLE: os.environ[RUNTIME_VARIABLE],
@@ -220,6 +222,7 @@ def on_starting(server: Any) -> None:
 
     The last at once, where gunicorn would try five times and then say little.
     """
+    have_few_arenas()
     settings = Settings.from_env()
     try:
         exposure.check(settings, server.cfg.address)

@@ -27,12 +27,10 @@ from janflask.ipc.messages.error import ErrorReply
 from janflask.ipc.messages.launch import EngineSpec
 from janflask.models.engine_info import Knobs
 from janflask.processes import lifeline
+from janflask.processes.allocator import ENGINE_ALLOCATOR
 
 ENGINE_FD_VARIABLE = "JANFLASK_ENGINE_FD"
 SPARE_VARIABLE = "JANFLASK_ENGINE_SPARE"
-# KV states of all sizes come and go. glibc would put them on the heap as soon as one was freed (it raises its threshold
-# to the largest one), where the holes between them never go back to the system.
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20), "MALLOC_TRIM_THRESHOLD_": str(4 << 20)}  # bytes
 LOG_LIMIT = 4 * 1024 * 1024  # bytes; a longer log is set aside when its engine starts
 TAIL_LINES = 8
 TAIL_BYTES = 2048
@@ -93,7 +91,7 @@ class Newborn:
                     pass_fds=(theirs.fileno(),),
                     start_new_session=True,  # a Ctrl-C is the server's to handle
                     env={
-                        **ALLOCATOR,
+                        **ENGINE_ALLOCATOR,
                         **os.environ,
                         ENGINE_FD_VARIABLE: str(theirs.fileno()),
                         SPARE_VARIABLE: str(int(spare)),

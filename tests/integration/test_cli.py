@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from janflask.cli import register
 from janflask.cli.chat import chat
 from janflask.cli.models import models
 from tests.integration.cli_server import RUNNING, STOPPED, FakeServer, serving
+from tests.integration.waiting import free_port
 
 cli_models = importlib.import_module("janflask.cli.models")  # the module; the package has the command of that name
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,9 +35,7 @@ def server() -> Iterator[FakeServer]:
 @pytest.fixture
 def nowhere() -> str:
     """A URL where nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 @pytest.fixture(autouse=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import time
+import weakref
 from array import array
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -409,3 +412,31 @@ def test_a_bit_may_change_for_who_asks_for_guesses(engine, monkeypatch, always, 
     assert text_of(messages) == said
     assert freely == [may_change]
     assert bool(messages[-1].usage.accepted_prediction_tokens) is predicts
+
+
+@pytest.mark.parametrize("end", ["done", "left", "failed"])
+def test_what_a_request_held_is_freed_with_it(engine, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """Not when Python looks for rings the next time: a sampler has a quarter of a megabyte, a matcher more."""
+    made: list[weakref.ref[FakeSampler]] = []
+
+    def make(*_: object) -> FakeSampler:
+        sampler = FakeSampler(0)
+        made.append(weakref.ref(sampler))
+        return sampler
+
+    monkeypatch.setattr(engine.server.model, "make_sampler", make)
+    engine.context.pause = 0.002
+    gc.collect()
+    gc.disable()
+    try:
+        request = greedy(endless("go on ", 30), max_tokens=12 if end == "done" else None, n=2)
+        with open_generation(engine.path, request) as generation:
+            engine.wait_for(lambda: engine.stats().generated_tokens > 3, "generating")
+            if end == "failed":
+                monkeypatch.setattr(engine.context, "sample", lambda rows, *_: [-1] * len(rows))  # no token is allowed
+            if end != "left":
+                with pytest.raises(JanflaskError) if end == "failed" else nullcontext():
+                    collect(generation)
+        engine.wait_for(lambda: [sampler() for sampler in made] == [None, None], "freeing them")
+    finally:
+        gc.enable()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections import defaultdict
@@ -16,18 +15,13 @@ from janflask.downloads.wire import Patience
 from janflask.storage.records import Thread
 from tests.fakes.webhook_receiver import Hook, receiving
 from tests.integration.store_records import new_message, new_thread
+from tests.integration.waiting import free_port
 from tests.integration.webhook_world import WebhookWorld
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> WebhookWorld:
     return WebhookWorld(tmp_path)
-
-
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_change_is_told_signed_and_in_order(world: WebhookWorld) -> None:
@@ -81,7 +75,7 @@ def test_only_what_was_asked_for(world: WebhookWorld) -> None:
 
 
 def test_one_that_is_down_gets_it_later(world: WebhookWorld) -> None:
-    port = closed_port()
+    port = free_port()
     endpoint = world.endpoint(f"http://127.0.0.1:{port}/")
     thread = world.repository().threads.create(new_thread())
     with world.delivering(schedule=(0.01,) * 1000):
@@ -92,7 +86,7 @@ def test_one_that_is_down_gets_it_later(world: WebhookWorld) -> None:
 
 
 def test_one_that_was_away_gets_at_once_what_it_missed(world: WebhookWorld) -> None:
-    port = closed_port()
+    port = free_port()
     endpoint = world.endpoint(f"http://127.0.0.1:{port}/")
     threads = world.repository().threads
     for _ in range(3):

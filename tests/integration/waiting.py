@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import psutil
 
 LIMIT = 30.0  # seconds that anything may take on a slow machine
+FIRST_PORT, PORTS, LANES = 16_000, 2_000, 8  # of a lane; all below 32,768, from where Linux picks
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -25,7 +28,28 @@ def still_there(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback that nobody listens on, and that this call hands out to nobody else for a long time.
+
+    One that the system picks may be picked again, by the next call, by another lane of the tests (pytest-xdist) or by
+    any client, before the server that it is for listens. These are below those that systems pick from, and each lane
+    has its own.
+    """
+    for port in _PORTS:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended keep no port
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("the ports never end")
+
+
+def _lane_ports() -> Iterator[int]:
+    lane = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % LANES
+    ports = range(FIRST_PORT + lane * PORTS, FIRST_PORT + (lane + 1) * PORTS)
+    first = os.getpid() % PORTS  # another run of the tests beside this one starts elsewhere
+    return itertools.cycle([*ports[first:], *ports[:first]])
+
+
+_PORTS = _lane_ports()
