@@ -29,7 +29,7 @@ def laid_out(told: Told, words: SpecialWords, source: str, lay_out: LayOut) -> t
     ``source`` is the layout's program. Raises what ``lay_out`` does.
     """
     outside = told.outside()
-    places = {text: its for text in outside if (its := words.places(text))}
+    places = {text: its for text, again in outside.items() if (its := words.places(text, again=again))}
     if not places:
         return lay_out(told), ()
     signs = Signs((*outside, *told.said(), source))

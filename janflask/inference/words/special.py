@@ -48,9 +48,12 @@ class SpecialWords:
         self._named = frozenset(name for pair in NAMED.findall(source) for name in pair)
         self._remembered = remembered_apart(1 << 12)(self._places)
 
-    def places(self, text: str) -> Places:
-        """Of a text from outside; capitals are of no account, since templates change them."""
-        return self._remembered(text) if len(text) < SHORT else self._places(text)
+    def places(self, text: str, *, again: bool = False) -> Places:
+        """Of a text from outside; capitals are of no account, since templates change them.
+
+        One that comes ``again`` is remembered, if it is short.
+        """
+        return self._remembered(text) if again and len(text) < SHORT else self._places(text)
 
     def _places(self, text: str) -> Places:
         low = _folded(text)

@@ -33,15 +33,17 @@ class Told:
             _value(self.variables, change),
         )
 
-    def outside(self) -> dict[str, None]:
-        """Each text from outside, once."""
-        texts: dict[str, None] = {}
+    def outside(self) -> dict[str, bool]:
+        """Each text from outside, once; whether it is a tool's, which come again with each request of an agent."""
+        texts: dict[str, bool] = {}
+        for part in (Told(self.messages, (), {}), Told((), self.tools, {}), Told((), (), self.variables)):
+            is_tools = bool(part.tools)
 
-        def heard(text: str) -> str:
-            texts[text] = None
-            return text
+            def heard(text: str, is_tools: bool = is_tools) -> str:
+                texts[text] = is_tools
+                return text
 
-        self.changed(heard)
+            part.changed(heard)
         return texts
 
     def said(self) -> list[str]:

@@ -12,7 +12,10 @@ from flask.testing import FlaskClient
 from janflask import create_app
 from janflask.access.caller import working_for
 from janflask.inference.apart import remembered_apart
+from janflask.inference.requests import ChatMessage, Tool
+from janflask.inference.words.plain import laid_out
 from janflask.inference.words.special import SHORT, SpecialWords
+from janflask.inference.words.told import Told
 from tests.unit.api.conftest import World
 from tests.unit.api.running import running_app
 
@@ -130,5 +133,17 @@ def test_words_that_were_looked_at_for_one_key_are_looked_at_for_others(
     short = "s" * (SHORT - 1)
     for key in ("one", "two", "one"):
         of_key(key)
-        words.places(short)
+        words.places(short, again=True)
     assert looked == [short] * 2
+
+
+def test_what_people_say_is_not_remembered_with_the_words_of_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each short message of a day would be."""
+    looked = []
+    places = SpecialWords._places
+    monkeypatch.setattr(SpecialWords, "_places", lambda self, text: looked.append(text) or places(self, text))
+    words = SpecialWords(["<|im_end|>"])
+    told = Told([ChatMessage.of("user", "Hello.")], [Tool("look", "Looks.", {})], {"style": "kind"})
+    for _ in range(2):
+        laid_out(told, words, "", lambda _: "a prompt")
+    assert looked == ["Hello.", "look", "Looks.", "style", "kind", "Hello.", "style", "kind"]
