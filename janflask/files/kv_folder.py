@@ -1,7 +1,7 @@
 """Where KV states lie on disk: ``cache/kv/<model>/<name>.kv``, the name made of a conversation's, or of the tokens.
 
 Engines write and read them (``engine/snapshots.py``). Whoever deletes a conversation removes what there is of it, and
-leaves a mark beside the models' folders: an engine that has the conversation in its memory still keeps nothing of it.
+leaves a mark in ``cache/kv-gone``: an engine that has the conversation in its memory still keeps nothing of it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 FOLDER = "kv"  # in the cache folder
+MARKS = "kv-gone"  # beside it: whoever looks through the models' folders does not meet every conversation of a month
 SUFFIX = ".kv"
 MARK = ".gone"
 CHAT = "chat-"  # begins the name of a state that belongs to no conversation
@@ -44,7 +45,7 @@ def is_nameless(name: str) -> bool:
 
 def is_gone(root: Path, name: str) -> bool:
     """Whether the conversation whose states have this file name was deleted."""
-    return (root / name).with_suffix(MARK).exists()
+    return _mark(root, name).exists()
 
 
 def forget(cache_dir: Path, conversation: str) -> None:
@@ -53,9 +54,15 @@ def forget(cache_dir: Path, conversation: str) -> None:
     if not root.is_dir():  # the first engine that keeps states makes it
         return
     name = file_name(conversation)
-    (root / name).with_suffix(MARK).touch(0o600)  # before: whoever writes a state looks for it behind that
+    mark = _mark(root, name)
+    mark.parent.mkdir(mode=0o700, exist_ok=True)
+    mark.touch(0o600)  # before: whoever writes a state looks for it behind that
     for path in root.glob(f"*/{name}"):
         path.unlink(missing_ok=True)
+
+
+def _mark(root: Path, name: str) -> Path:
+    return (root.with_name(MARKS) / name).with_suffix(MARK)
 
 
 def remove_old(root: Path) -> None:
@@ -65,7 +72,7 @@ def remove_old(root: Path) -> None:
     """
     now = time.time()
     nameless_states = (path for path in root.glob(f"*/*{SUFFIX}") if is_nameless(path.name))
-    for age, paths in ((MARK_AGE, root.glob(f"*{MARK}")), (NAMELESS_AGE, nameless_states)):
+    for age, paths in ((MARK_AGE, root.with_name(MARKS).glob(f"*{MARK}")), (NAMELESS_AGE, nameless_states)):
         for path in paths:
             with suppress(FileNotFoundError):  # an engine removes, too
                 if path.lstat().st_mtime < now - age:

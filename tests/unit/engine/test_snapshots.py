@@ -180,13 +180,14 @@ def test_where_no_engine_keeps_states_nothing_is_written(tmp_path: Path) -> None
 
 
 def test_marks_go_when_no_engine_can_need_them(cache: Path) -> None:
-    root = cache / kv_folder.FOLDER
+    root, marks = cache / kv_folder.FOLDER, cache / kv_folder.MARKS
     for name in ("thread_1", "thread_2"):
         kv_folder.forget(cache, name)
-    old, fresh = files(root)
+    assert list(root.iterdir()) == [], "whoever looks through the models' folders need not pass them"
+    old, fresh = files(marks)
     os.utime(old, (0, 0))
     snapshots(root)
-    assert files(root) == [fresh]
+    assert files(marks) == [fresh]
 
 
 def test_what_belongs_to_no_conversation_goes_when_nobody_has_used_it_for_long(tmp_path: Path) -> None:
