@@ -38,6 +38,7 @@ SETTINGS: dict[str, Any] = {
     "log_format": "json",
 }
 STOP_LIMIT = 150.0  # seconds
+FIRST_RUNS = 600
 
 
 @dataclass
@@ -101,16 +102,30 @@ def _await_ready(world: World) -> None:
 
 
 def fill(world: World) -> None:
-    """Uses every cell of the first model's KV cache, and the RAM for states: what is used first is no growth."""
+    """Uses every cell of the first model's KV cache, and the RAM for states: what is used first is no growth.
+
+    So are the runner's tables, of a size that depends on how many names have come and gone.
+    """
     rounds = 3  # further prompts than slots: the states of those that were there are kept
     with ThreadPoolExecutor(SETTINGS["n_parallel"]) as pool:
         list(pool.map(lambda number: _long_prompt(world, number), range(rounds * SETTINGS["n_parallel"])))
+        list(pool.map(lambda _: _short_run(world), range(FIRST_RUNS)))
 
 
 def _long_prompt(world: World, number: int) -> None:
     raw = Raw(world.server.port, world.admin, Tally())
     prompt = [(number * 7919 + token * 31) % 40_000 + 100 for token in range(SETTINGS["ctx_len"] - 64)]
     raw.expect(200, "POST", "/v1/completions", {"model": MODEL, "prompt": prompt, "max_tokens": 60, "ignore_eos": True})
+    raw.close()
+
+
+def _short_run(world: World) -> None:
+    raw = Raw(world.server.port, world.admin, Tally())
+    thread = raw.expect(200, "POST", "/v1/threads", {"messages": [{"role": "user", "content": "Hello."}]})
+    path = f"/v1/threads/{thread['id']}"
+    run = {"assistant_id": "jan", "model": MODEL, "max_completion_tokens": 1, "stream": True}
+    raw.expect(200, "POST", f"{path}/runs", run)
+    raw.expect(200, "DELETE", path)
     raw.close()
 
 

@@ -22,14 +22,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from janflask.errors import SettingsError
 from janflask.ipc.sockets import RUNNER_SOCKET, SUPERVISOR_SOCKET
 from janflask.processes import drain, exposure, https, lifeline, logs, open_files
-from janflask.processes.allocator import ALLOCATOR, have_few_arenas
+from janflask.processes.allocator import ALLOCATOR, RUNNER_ALLOCATOR, have_few_arenas
 from janflask.processes.restart import RestartPolicy, Restarts
 from janflask.processes.runtime_dir import CHANNEL_VARIABLE, RuntimeDir
 from janflask.settings import Settings
@@ -53,12 +53,22 @@ class Kept:
         name: what it is called in messages.
         module: what Python runs.
         loss: what goes with it when it dies, for the log.
+        allocator: what its memory allocator is told, in variables.
     """
 
-    def __init__(self, name: str, module: str, loss: str, settings: Settings, log: logging.Logger) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        loss: str,
+        settings: Settings,
+        log: logging.Logger,
+        allocator: Mapping[str, str] = ALLOCATOR,
+    ) -> None:
         self.name = name
         self._module = module
         self._loss = loss
+        self._allocator = allocator
         self._settings = settings
         self._log = log
         self._owner = os.getpid()
@@ -103,7 +113,7 @@ class Kept:
                 pass_fds=(theirs.fileno(),),  # and nothing else: not the port, nor a worker's files
                 start_new_session=True,  # a Ctrl-C in the terminal is the master's to handle
                 env={
-                    **ALLOCATOR,
+                    **self._allocator,
                     **os.environ,
                     **self._settings.to_env(),
                     RUNTIME_VARIABLE: os.environ[RUNTIME_VARIABLE],
@@ -147,7 +157,7 @@ class Launcher:
         self._stopped = False
         self._dir: RuntimeDir | None = None
         self._supervisor = Kept("supervisor", "janflask.supervisor", " and took its engines along", settings, log)
-        self._runner = Kept("runner", "janflask.runner", "", settings, log)
+        self._runner = Kept("runner", "janflask.runner", "", settings, log, RUNNER_ALLOCATOR)
 
     @property
     def made_runtime_dir(self) -> bool:

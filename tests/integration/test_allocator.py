@@ -61,6 +61,8 @@ def test_the_processes_of_a_server() -> None:
         }
     assert {name: env.get("MALLOC_ARENA_MAX") for name, env in environments.items()} == dict.fromkeys(environments, "2")
     assert len(environments) == 3, environments.keys()
+    tuned = {name for name, env in environments.items() if "tcache_count=0" in env.get("GLIBC_TUNABLES", "")}
+    assert tuned == {"janflask.runner"}, "its threads only wait; an engine's do compute"
 
 
 def test_its_owner_may_want_more() -> None:
