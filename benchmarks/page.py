@@ -58,15 +58,16 @@ def opening() -> list[Row]:
         write_threads(data / "threads", THREADS)
         with serving_store(data, workers=2) as server:
             server.get("/v1/threads?limit=1&branches=false")  # the index knows them
-            rounds = _script("open.js", _url(server), OPENED)["rounds"]
+            opened = _script("open.js", _url(server), OPENED)
+    rounds, away = opened["rounds"], sorted(set(opened["away"]))
     used = [found["main_ms"] for found in rounds]
-    away = sorted({request for found in rounds for request in found["away"]})
     detail = {
         "worst": round(max(used)),
+        "empty_page": round(median(found["main_ms"] for found in opened["empty"])),
         "until_idle": round(median(found["settled_ms"] for found in rounds)),
         "wall_ms": round(median(found["wall_ms"] for found in rounds)),
-        "links": rounds[0]["links"],
-        "kB": round(rounds[0]["bytes"] / 1000, 1),
+        "links": opened["links"],
+        "kB": round(opened["bytes"] / 1000, 1),
     }
     name = f"main thread until usable, {THREADS} threads, CPU at a fourth"
     return [

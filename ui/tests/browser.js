@@ -6,13 +6,14 @@ import { createRequire } from "node:module";
 
 import { chromium } from "playwright-core";
 
-const LIMIT = 30_000;
+export const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 // A sandbox of its own needs a user who is not root.
-const ARGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"];
+export const ARGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"];
+const LIMIT = 30_000;
 
 /** A browser, with more arguments where they are given. */
 export async function launch(...more) {
-  return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: [...ARGS, ...more] });
+  return chromium.launch({ executablePath: CHROMIUM, args: [...ARGS, ...more] });
 }
 
 /**
