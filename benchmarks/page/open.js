@@ -1,25 +1,28 @@
 // node open.js URL ROUNDS: the main thread's time until the page is usable, in a tab with an empty cache, on a CPU that is
-// four times as slow; what was transferred; and every request that left the server.
+// four times as slow; the same for next to nothing; what was transferred; and every request that left the server.
 
 import { launchBare } from "./bare.js";
 import { composer, holds, launch, LIST, mainThread, told } from "./driver.js";
 
 const [url, rounds] = [process.argv[2], Number(process.argv[3])];
 const USABLE = `document.querySelector("${LIST}") && document.querySelector("textarea:enabled")`;
+const EMPTY = new URL("livez", url).href; // a few bytes of JSON: what the browser needs for any page
 const SLOWER = 4;
 const SETTLED_MS = 1500; // then it is quiet
 
-const EMPTY = "livez"; // a few bytes of JSON: what the browser needs for any page
+told({ ...(await opened()), ...(await transferred()) });
 
-const bare = await launchBare();
-const empty = await opened(new URL(EMPTY, url).href, "document.body");
-const page = await opened(url, USABLE);
-await bare.close();
-told({ empty, rounds: page, ...(await transferred()) });
-
-async function opened(address, usable) {
-  const found = [];
-  for (let round = 0; round < rounds; round += 1) found.push(await open(await bare.tab(), address, usable));
+async function opened() {
+  const browser = await launchBare();
+  const found = { empty: [], rounds: [] };
+  try {
+    for (let round = 0; round < rounds; round += 1) {
+      found.empty.push(await open(await browser.tab(), EMPTY, "document.body"));
+      found.rounds.push(await open(await browser.tab(), url, USABLE));
+    }
+  } finally {
+    await browser.close();
+  }
   return found;
 }
 

@@ -134,10 +134,10 @@ def run(visitor: Visitor) -> None:
     thread = threads.create(messages=[{"role": "user", "content": visitor.words(3, 30)}], metadata={"soak": "1"})
     given: Any = {"assistant_id": "jan", "model": visitor.model, "max_completion_tokens": visitor.tokens()}
     events = [event.event for event in threads.runs.create(thread.id, **given, stream=True)]
-    _check(events[-1] in _RUN_ENDS, f"a run's last events: {events[-3:]}")
+    _check(events[-1] in RUN_ENDS, f"a run's last events: {events[-3:]}")
     threads.messages.create(thread.id, role="user", content=visitor.words(3, 30))
     polled = threads.runs.create_and_poll(thread_id=thread.id, **given, poll_interval_ms=300)
-    _check(f"thread.run.{polled.status}" in _RUN_ENDS, f"a run {polled.status}: {polled.last_error}")
+    _check(f"thread.run.{polled.status}" in RUN_ENDS, f"a run {polled.status}: {polled.last_error}")
     _check(list(threads.runs.steps.list(polled.id, thread_id=thread.id)), "a run without steps")
     if visitor.rng.random() < 0.5:
         threads.messages.create(thread.id, role="user", content="Go on.")
@@ -148,7 +148,7 @@ def run(visitor: Visitor) -> None:
     threads.delete(thread.id)
 
 
-_RUN_ENDS = ("thread.run.completed", "thread.run.incomplete")
+RUN_ENDS = ("thread.run.completed", "thread.run.incomplete")
 
 
 def _cancel(visitor: Visitor, thread_id: str, run_id: str) -> None:

@@ -172,12 +172,15 @@ def _size(path: Path) -> int:
 
 
 def _values(pid: int) -> dict[str, float]:
+    """Raises OSError for one that is ending, or gone."""
     found = {}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         name, _, rest = line.partition(" ")
         if name in _ROLLUP:
             found[_ROLLUP[name]] = float(rest.split()[0]) * 1024
     found[DESCRIPTORS] = float(len(os.listdir(f"/proc/{pid}/fd")))  # noqa: PTH208 - names are enough
+    if not found[DESCRIPTORS]:
+        raise ProcessLookupError(f"process {pid} is ending")  # with fewer threads from moment to moment
     found[THREADS] = float(len(os.listdir(f"/proc/{pid}/task")))  # noqa: PTH208
     return found
 

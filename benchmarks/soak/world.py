@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from benchmarks.harness import MODEL, Server, await_health, data_dir, launched_store, model_file
+from benchmarks.soak.activities import RUN_ENDS
 from benchmarks.soak.disturb import admin_key, make_key
 from benchmarks.soak.raw import Raw
 from benchmarks.soak.receiver import Receiver, receiving
@@ -38,7 +39,7 @@ SETTINGS: dict[str, Any] = {
     "log_format": "json",
 }
 STOP_LIMIT = 150.0  # seconds
-FIRST_RUNS = 600
+FIRST_RUNS = 600  # after some hundreds CPython's table of names has the size that it keeps
 
 
 @dataclass
@@ -104,7 +105,7 @@ def _await_ready(world: World) -> None:
 def fill(world: World) -> None:
     """Uses every cell of the first model's KV cache, and the RAM for states: what is used first is no growth.
 
-    So are the runner's tables, of a size that depends on how many names have come and gone.
+    So is the table of the runner's Python that holds the parts of paths: it grows once, when many have come and gone.
     """
     rounds = 3  # further prompts than slots: the states of those that were there are kept
     with ThreadPoolExecutor(SETTINGS["n_parallel"]) as pool:
@@ -124,7 +125,9 @@ def _short_run(world: World) -> None:
     thread = raw.expect(200, "POST", "/v1/threads", {"messages": [{"role": "user", "content": "Hello."}]})
     path = f"/v1/threads/{thread['id']}"
     run = {"assistant_id": "jan", "model": MODEL, "max_completion_tokens": 1, "stream": True}
-    raw.expect(200, "POST", f"{path}/runs", run)
+    said = raw.expect(200, "POST", f"{path}/runs", run)
+    if not any(f"event: {end}".encode() in said for end in RUN_ENDS):
+        raise SystemExit(f"a run came to no end: {said[-300:]!r}")
     raw.expect(200, "DELETE", path)
     raw.close()
 

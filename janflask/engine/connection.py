@@ -26,7 +26,7 @@ class Connection:
         self._loop = loop
         self._attention = attention
         self.channel = Channel(sock, "a client")  # it is read by; what is sent may have to wait, below
-        self.sequences: list[Sequence] = []  # under way: no longer, for they point here, and such rings are freed late
+        self.sequences: list[Sequence] = []  # under way; let go then: they point here, and such a ring is freed late
         self.unfinished = 0
         self.has_begun = False  # its generation, which is the only one
         self.request_id: str | None = None

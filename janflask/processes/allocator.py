@@ -21,6 +21,7 @@ _M_ARENA_MAX = -8  # of <malloc.h>
 
 def have_few_arenas() -> None:
     """The same for this process, which others have started, and for those that it forks."""
-    if "MALLOC_ARENA_MAX" not in os.environ:
+    is_set = "MALLOC_ARENA_MAX" in os.environ or "malloc.arena_max" in os.environ.get("GLIBC_TUNABLES", "")
+    if not is_set:
         with contextlib.suppress(AttributeError):  # not glibc
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)

@@ -82,7 +82,7 @@ def serving(
 
 
 @contextmanager
-def started(folder: Path, port: int, **settings: str) -> Iterator[subprocess.Popen[str]]:
+def started(folder: Path, port: int, app: str = "wsgi:app", **settings: str) -> Iterator[subprocess.Popen[str]]:
     """A server from when it is ready."""
     env = environment(folder, JANFLASK_PORT=str(port), **settings)
 
@@ -93,7 +93,7 @@ def started(folder: Path, port: int, **settings: str) -> Iterator[subprocess.Pop
             return False
 
     with (folder / "log").open("a") as log:
-        with running("wsgi:app", env, answers, log, log) as process:
+        with running(app, env, answers, log, log) as process:
             yield process
 
 

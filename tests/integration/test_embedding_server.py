@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,6 +165,29 @@ def test_a_client_that_goes_is_not_computed(engine: Engine) -> None:
     assert engine.embed("y").prompt_tokens == 1
     assert sum(text.startswith("x") for batch in engine.model.batches for text in batch) <= 2
     assert engine_stats(engine.path, LIMIT).cancelled == 1
+
+
+def test_what_a_client_that_goes_had_asked_is_freed(engine: Engine) -> None:
+    """Not when Python looks for rings the next time."""
+    engine.model.gate.clear()
+    first, second, pending = (engine.ask(text) for text in ("one", "two", "three"))
+    engine.wait_for(lambda: sum(len(each.tasks) for each in engine.server._connections) == 3, "asking")
+    tasks = [weakref.ref(task) for each in engine.server._connections for task in each.tasks]
+    cancelled = threading.Event()
+    gc.collect()
+    gc.disable()
+    try:
+        pending.close()
+        engine.wait_for(lambda: len(engine.server._connections) == 2, "the end of the connection")
+        engine.server.call(cancelled.set)  # by the thread that ends it
+        assert cancelled.wait(LIMIT)
+        engine.model.gate.set()
+        for kept in (first, second):
+            with kept:
+                answer(kept)
+        engine.wait_for(lambda: [task() for task in tasks] == [None] * 3, "freeing them")
+    finally:
+        gc.enable()
 
 
 def test_text_is_refused_but_tokens_are_counted(engine: Engine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,21 @@ def test_files_that_are_left(tmp_path: Path) -> None:
         "threads has 1 files: ['threads/a/thread.json']",
         "unfinished files: ['logs/y.tmp']",
     ]
+
+
+def test_a_process_that_is_ending_counts_no_more(tmp_path: Path) -> None:
+    """It has no files any more, and fewer threads from moment to moment: against that the next one would have grown."""
+    code = "import os, time; os.closerange(0, 64); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        try:
+            watch = Watch(process.pid, tmp_path, tmp_path)
+            descriptors = Path(f"/proc/{process.pid}/fd")
+            deadline = time.monotonic() + 30
+            while list(descriptors.iterdir()):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            watch.look()
+        finally:
+            process.kill()
+    assert watch.totals["processes"] == []
+    assert watch.so_far() == ""

@@ -34,16 +34,18 @@ class Told:
         )
 
     def outside(self) -> dict[str, bool]:
-        """Each text from outside, once; whether it is a tool's, which come again with each request of an agent."""
-        texts: dict[str, bool] = {}
-        for part in (Told(self.messages, (), {}), Told((), self.tools, {}), Told((), (), self.variables)):
-            is_tools = bool(part.tools)
+        """Each text from outside, once, and whether it is a tool's: those come again with each request of an agent."""
+        others, tools = Told(self.messages, (), self.variables), Told((), self.tools, {})
+        return dict.fromkeys(others._texts(), False) | dict.fromkeys(tools._texts(), True)
 
-            def heard(text: str, is_tools: bool = is_tools) -> str:
-                texts[text] = is_tools
-                return text
+    def _texts(self) -> list[str]:
+        texts: list[str] = []
 
-            part.changed(heard)
+        def heard(text: str) -> str:
+            texts.append(text)
+            return text
+
+        self.changed(heard)
         return texts
 
     def said(self) -> list[str]:

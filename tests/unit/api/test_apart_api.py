@@ -146,4 +146,4 @@ def test_what_people_say_is_not_remembered_with_the_words_of_tools(monkeypatch: 
     told = Told([ChatMessage.of("user", "Hello.")], [Tool("look", "Looks.", {})], {"style": "kind"})
     for _ in range(2):
         laid_out(told, words, "", lambda _: "a prompt")
-    assert looked == ["Hello.", "look", "Looks.", "style", "kind", "Hello.", "style", "kind"]
+    assert looked == ["Hello.", "style", "kind", "look", "Looks.", "Hello.", "style", "kind"]

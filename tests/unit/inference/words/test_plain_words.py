@@ -317,7 +317,7 @@ def test_many_words_at_once() -> None:
 def test_every_text_of_tools_and_variables_comes_from_outside() -> None:
     values = {"a": ["b", ("c", {"d": "e"})], "f": MappingProxyType({"g": "h"}), "i": [1, 2.5, True, None]}
     told = Told((ChatMessage.of("user", "hi"),), (Tool("look", "Looks.", values),), MappingProxyType({"v": "w"}))
-    assert "".join(told.outside()) == "hilookLooks.abcdefghivw"
+    assert "".join(told.outside()) == "hivwlookLooks.abcdefghi"
     changed = told.changed(str.upper)
     assert changed.tools[0].parameters == {"A": ["B", ["C", {"D": "E"}]], "F": {"G": "H"}, "I": [1, 2.5, True, None]}
     assert changed.variables == {"V": "W"}
