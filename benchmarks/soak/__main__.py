@@ -17,7 +17,9 @@ from benchmarks.soak.tally import Tally
 from benchmarks.soak.watch import Watch
 
 REPORT = 300.0  # seconds between two lines of progress
-SETTLE = 12.0  # seconds of silence before what is left is looked at: a webhook may be tried again meanwhile
+SETTLE = 12.0  # seconds of silence before what is left is looked at
+TELLING = 180.0  # seconds that webhooks may take then: they come as fast as one who refuses some is told
+FEW_RUNS = 20
 JUDGED = 10.0  # minutes after the warm-up: in less than that all caches still grow, and it is only shown
 LEAST_GROWTH = 1 << 20  # bytes: less is no growth, whichever part of a small process it is
 
@@ -40,14 +42,15 @@ def main() -> int:
     warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's, of assistants and threads
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     tally = Tally()
+    is_judged = options.minutes - options.warm_up >= JUDGED
     with world.serving(options.clients, options.budget) as served:
         watch = Watch(served.pid, served.data, served.runtime)
         watch.start()
-        world.fill(served)
+        world.fill(served, world.FIRST_RUNS if is_judged else FEW_RUNS)
         print(f"{options.clients} clients for {options.minutes:g} minutes; master {served.pid}", flush=True)
         tally.began = time.monotonic()
         _use(served, options, tally, watch)
-        time.sleep(SETTLE)
+        _settle(served)
         watch.stop()
         problems = verdict.problems_of_files(served.data) + world.end(served)
         problems += served.receiver.problems + served.receiver.missing()
@@ -56,7 +59,7 @@ def main() -> int:
             options.log.write_bytes(served.server.log.read_bytes())
         said = verdict.log_lines(served.server.log)
     growths = [*watch.growths(options.warm_up * 60), *watch.total_growths(options.warm_up * 60)]
-    if options.minutes - options.warm_up >= JUDGED:
+    if is_judged:
         problems += verdict.problems_of_growth(growths, LEAST_GROWTH)
     problems += [f"{tally.server_errors} answers with 5xx"] if tally.server_errors else []
     problems += [f"{count} x {what} failed" for what, count in tally.failed.items()]
@@ -104,6 +107,14 @@ def _use(served: world.World, options: argparse.Namespace, tally: Tally, watch: 
         thread.join(300)
         if thread.is_alive():
             tally.fail(thread.name, "it hangs")
+
+
+def _settle(served: world.World) -> None:
+    """Until webhooks have told of the end of every thread, but not forever."""
+    time.sleep(SETTLE)
+    deadline = time.monotonic() + TELLING
+    while served.receiver.missing() and time.monotonic() < deadline:
+        time.sleep(1.0)
 
 
 if __name__ == "__main__":

@@ -102,15 +102,16 @@ def _await_ready(world: World) -> None:
     raw.close()
 
 
-def fill(world: World) -> None:
+def fill(world: World, short_runs: int = FIRST_RUNS) -> None:
     """Uses every cell of the first model's KV cache, and the RAM for states: what is used first is no growth.
 
-    So is the table of the runner's Python that holds the parts of paths: it grows once, when many have come and gone.
+    So is the table of the runner's Python that holds the parts of paths: it grows once, when many have come and gone,
+    for which the short runs are.
     """
     rounds = 3  # further prompts than slots: the states of those that were there are kept
     with ThreadPoolExecutor(SETTINGS["n_parallel"]) as pool:
         list(pool.map(lambda number: _long_prompt(world, number), range(rounds * SETTINGS["n_parallel"])))
-        list(pool.map(lambda _: _short_run(world), range(FIRST_RUNS)))
+        list(pool.map(lambda _: _short_run(world), range(short_runs)))
 
 
 def _long_prompt(world: World, number: int) -> None:

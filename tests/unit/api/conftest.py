@@ -70,7 +70,8 @@ def world() -> Iterator[World]:
     # A start that was waited for may still be writing there when the folder goes.
     with tempfile.TemporaryDirectory(prefix="jf-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        settings = Settings(data_dir=folder / "data", runtime_dir=folder, keepalive=0.05, request_timeout=20.0)
+        # A busy machine's silence must not begin a stream whose first event, an error, is about to come.
+        settings = Settings(data_dir=folder / "data", runtime_dir=folder, keepalive=20.0, request_timeout=20.0)
         supervisor = ScriptedSupervisor(folder)
         engine = ScriptedEngine(folder / "engine.sock")
         world = World(folder, settings, supervisor, engine)
@@ -82,6 +83,12 @@ def world() -> Iterator[World]:
             supervisor.may_start.set()
             supervisor.close()
             world.engine.close()
+
+
+@pytest.fixture
+def impatient(world: World) -> None:
+    """A short silence is filled at once; to be used before ``app`` is (``usefixtures``)."""
+    world.settings = replace(world.settings, keepalive=0.05)
 
 
 @pytest.fixture

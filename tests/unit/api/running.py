@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from flask import Flask
 
@@ -36,7 +35,6 @@ def running(world: World) -> Iterator[None]:
 
 @contextmanager
 def running_app(world: World) -> Iterator[Flask]:
-    """With such a runner; the first silence is longer than it takes to fail."""
-    world.settings = replace(world.settings, keepalive=20.0)
+    """With such a runner."""
     with running(world):
         yield create_app(world.settings)

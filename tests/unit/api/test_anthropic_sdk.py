@@ -232,6 +232,7 @@ def test_an_answer_that_misses_its_schema(claude: anthropic.Anthropic, world: Wo
         assert "integer" in str(message.stop_details.explanation)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_silence_is_filled_with_pings(claude: anthropic.Anthropic, world: World, server: str) -> None:
     def script(conversation: Conversation) -> None:
         conversation.send(Started(7))

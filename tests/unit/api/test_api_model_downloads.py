@@ -274,6 +274,7 @@ def test_of_changes_that_come_together_only_the_last_is_told(client: FlaskClient
     assert [event["status"] for event in events(client.get("/v1/models/new/events").data)] == ["downloaded"]
 
 
+@pytest.mark.usefixtures("impatient")
 def test_silence_is_filled_with_comments(client: FlaskClient, world: World) -> None:
     comes = threading.Event()
 

@@ -90,6 +90,7 @@ def test_what_comes_together_is_written_together(client: FlaskClient, world: Wor
     assert len(written) <= 2
 
 
+@pytest.mark.usefixtures("impatient")
 def test_comments_while_nothing_is_said(client: FlaskClient, world: World) -> None:
     go_on = threading.Event()
 
@@ -107,6 +108,7 @@ def test_comments_while_nothing_is_said(client: FlaskClient, world: World) -> No
     assert rest.endswith(b"data: [DONE]\n\n")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_comments_from_the_start_while_the_model_loads(client: FlaskClient, world: World) -> None:
     world.supervisor.states.clear()
     world.supervisor.may_start.clear()
@@ -157,6 +159,7 @@ def test_an_unexpected_error_in_mid_stream(
     assert any("abc-2" in record.getMessage() for record in caplog.records)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_silent_engine_is_given_up(world: World) -> None:
     left: queue.Queue[bool] = queue.Queue()
 

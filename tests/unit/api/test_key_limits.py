@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import anthropic
@@ -242,7 +241,6 @@ def test_what_the_runner_carries_out_counts_for_who_asked(
     world: World, make_key: MakeKey, path: str, body: Any
 ) -> None:
     key, other = make_key(), make_key()
-    world.settings = replace(world.settings, keepalive=20.0)
     with running(world):
         client = create_app(world.settings).test_client()
         with client.post(path, json=body, headers=key) as response:
