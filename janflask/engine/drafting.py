@@ -115,7 +115,8 @@ class Drafting:
         self._declined = 0 if best else self._declined + 1
         if self._declined >= RETRY:
             self._declined = 0
-            return min(UNKNOWN, len(chances))
+            best = min(UNKNOWN, len(chances))
+            self._costs.doubt(rows + best)
         return best
 
     def take_up(self, sequence: Sequence) -> bool:

@@ -8,7 +8,7 @@ SMOOTHING = 0.2  # weight of the newest step
 STEPS = 20  # times as long as steps take on average: none does
 ONE_BY_ONE = 3  # times as long as its tokens would take one by one: no step does
 # Tokens that are told apart. Few ones each: a kernel that takes two at a time makes 8 cheaper than 7.
-SIZES = (*range(1, 13), 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+SIZES: tuple[int, ...] = (*range(1, 13), 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 
 class StepCosts:
@@ -21,16 +21,23 @@ class StepCosts:
     def __init__(self, first_ms: float = 0.0) -> None:
         self.first_ms = first_ms
         self._ms: dict[int, float] = {}
+        self._doubted: set[int] = set()
 
     def forget(self) -> None:
         """What was seen so far holds no more."""
         self._ms.clear()
+        self._doubted.clear()
 
     def observe(self, tokens: int, ms: float) -> None:
         """A step of so many tokens took so long."""
-        size = SIZES[min(bisect_left(SIZES, tokens), len(SIZES) - 1)]
-        known = self._ms.get(size)
+        size = _size(tokens)
+        known = None if size in self._doubted else self._ms.get(size)
+        self._doubted.discard(size)
         self._ms[size] = ms if known is None else known + SMOOTHING * (ms - known)
+
+    def doubt(self, tokens: int) -> None:
+        """The next step of so many counts alone: those that were seen may have been odd ones, or long ago."""
+        self._doubted.add(_size(tokens))
 
     def surely(self, tokens: int) -> float:
         """Seconds that no step of so many takes, however slow the machine; for any thread."""
@@ -54,3 +61,7 @@ class StepCosts:
         slope = max(0.0, (self._ms[sizes[-1]] - self._ms[sizes[0]]) / (sizes[-1] - sizes[0]))
         nearest = sizes[-1] if place else sizes[0]
         return max(0.0, self._ms[nearest] + slope * (tokens - nearest))
+
+
+def _size(tokens: int) -> int:
+    return SIZES[min(bisect_left(SIZES, tokens), len(SIZES) - 1)]

@@ -29,8 +29,24 @@ class Costs:
     def observe(self, tokens: int, ms: float) -> None:
         pass
 
+    def doubt(self, tokens: int) -> None:
+        pass
+
     def surely(self, tokens: int) -> float:
         return 0.0
+
+
+class OddOnes(Costs):
+    """The steps with drafts that were seen took long, by chance: that of a size goes on until it is doubted."""
+
+    def __init__(self) -> None:
+        self.doubted: set[int] = set()
+
+    def of(self, tokens: int) -> float | None:
+        return 10.0 if tokens == 1 or tokens in self.doubted else 1000.0
+
+    def doubt(self, tokens: int) -> None:
+        self.doubted.add(tokens)
 
 
 class Unknown(Costs):
@@ -248,6 +264,14 @@ def test_it_is_tried_again_whether_drafts_pay_by_now(make_drafting):
         bench.ask(*long_answer(200)[:1], max_tokens=200, seed=long_answer(200)[1])
         run_checked(bench)
     assert 0 < bench.loop.stats().drafted_tokens < 40
+
+
+def test_one_try_shows_that_steps_with_drafts_were_slow_by_chance(make_drafting):
+    bench = make_drafting(ctx_len=2000, costs=OddOnes())
+    for _ in range(RETRY // 64 + 2):
+        bench.ask(*long_answer(200)[:1], max_tokens=200, seed=long_answer(200)[1])
+        run_checked(bench)
+    assert bench.loop.stats().drafted_tokens > 60
 
 
 def test_drafts_are_tried_while_nobody_knows_what_they_cost(make_drafting):

@@ -39,6 +39,18 @@ def test_the_newest_counts_most() -> None:
     assert costs.of(1) == pytest.approx(30.0, abs=0.1)
 
 
+def test_what_is_doubted_gives_way_to_the_next_that_is_seen() -> None:
+    costs = StepCosts()
+    for ms in (10.0, 1000.0, 1000.0):
+        costs.observe(5, ms)
+    costs.doubt(5)
+    assert costs.of(5) == pytest.approx(366.4), "until then it is all there is"
+    costs.observe(5, 12.0)
+    assert costs.of(5) == 12.0
+    costs.observe(5, 22.0)
+    assert costs.of(5) == pytest.approx(14.0), "from then on it is mixed"
+
+
 def test_a_step_of_more_never_seems_cheaper_because_an_odd_one_was_dear() -> None:
     costs = StepCosts()
     for tokens, ms in ((1, 9.0), (7, 39.0), (8, 31.0)):
