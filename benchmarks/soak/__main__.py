@@ -19,7 +19,6 @@ from benchmarks.soak.watch import Watch
 REPORT = 300.0  # seconds between two lines of progress
 SETTLE = 12.0  # seconds of silence before what is left is looked at
 TELLING = 180.0  # seconds that webhooks may take then: they come as fast as one who refuses some is told
-FEW_RUNS = 20
 JUDGED = 10.0  # minutes after the warm-up: in less than that all caches still grow, and it is only shown
 LEAST_GROWTH = 1 << 20  # bytes: less is no growth, whichever part of a small process it is
 
@@ -46,7 +45,7 @@ def main() -> int:
     with world.serving(options.clients, options.budget) as served:
         watch = Watch(served.pid, served.data, served.runtime)
         watch.start()
-        world.fill(served, world.FIRST_RUNS if is_judged else FEW_RUNS)
+        world.fill(served, whole=is_judged)
         print(f"{options.clients} clients for {options.minutes:g} minutes; master {served.pid}", flush=True)
         tally.began = time.monotonic()
         _use(served, options, tally, watch)

@@ -39,7 +39,9 @@ SETTINGS: dict[str, Any] = {
     "log_format": "json",
 }
 STOP_LIMIT = 150.0  # seconds
-FIRST_RUNS = 600  # after some hundreds CPython's table of names has the size that it keeps
+# Rounds of long prompts: more of them than slots, so that states are kept of those that were there. Short runs: after
+# some hundreds CPython's table of names has the size that it keeps.
+WHOLE, LITTLE = (3, 600), (1, 20)
 
 
 @dataclass
@@ -102,13 +104,13 @@ def _await_ready(world: World) -> None:
     raw.close()
 
 
-def fill(world: World, short_runs: int = FIRST_RUNS) -> None:
+def fill(world: World, *, whole: bool) -> None:
     """Uses every cell of the first model's KV cache, and the RAM for states: what is used first is no growth.
 
     So is the table of the runner's Python that holds the parts of paths: it grows once, when many have come and gone,
-    for which the short runs are.
+    for which the short runs are. What is not the ``whole`` is only a beginning.
     """
-    rounds = 3  # further prompts than slots: the states of those that were there are kept
+    rounds, short_runs = WHOLE if whole else LITTLE
     with ThreadPoolExecutor(SETTINGS["n_parallel"]) as pool:
         list(pool.map(lambda number: _long_prompt(world, number), range(rounds * SETTINGS["n_parallel"])))
         list(pool.map(lambda _: _short_run(world), range(short_runs)))
