@@ -17,8 +17,7 @@ from benchmarks.soak.tally import Tally
 from benchmarks.soak.watch import Watch
 
 REPORT = 300.0  # seconds between two lines of progress
-SETTLE = 12.0  # seconds of silence before what is left is looked at
-TELLING = 180.0  # seconds that webhooks may take then: they come as fast as one who refuses some is told
+SETTLE = 12.0  # seconds of silence before what is left is looked at: a webhook may be tried again meanwhile
 JUDGED = 10.0  # minutes after the warm-up: in less than that all caches still grow, and it is only shown
 LEAST_GROWTH = 1 << 20  # bytes: less is no growth, whichever part of a small process it is
 
@@ -49,7 +48,7 @@ def main() -> int:
         print(f"{options.clients} clients for {options.minutes:g} minutes; master {served.pid}", flush=True)
         tally.began = time.monotonic()
         _use(served, options, tally, watch)
-        _settle(served)
+        time.sleep(SETTLE)
         watch.stop()
         problems = verdict.problems_of_files(served.data) + world.end(served)
         problems += served.receiver.problems + served.receiver.missing()
@@ -106,14 +105,6 @@ def _use(served: world.World, options: argparse.Namespace, tally: Tally, watch: 
         thread.join(300)
         if thread.is_alive():
             tally.fail(thread.name, "it hangs")
-
-
-def _settle(served: world.World) -> None:
-    """Until webhooks have told of the end of every thread, but not forever."""
-    time.sleep(SETTLE)
-    deadline = time.monotonic() + TELLING
-    while served.receiver.missing() and time.monotonic() < deadline:
-        time.sleep(1.0)
 
 
 if __name__ == "__main__":

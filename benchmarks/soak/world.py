@@ -40,7 +40,7 @@ SETTINGS: dict[str, Any] = {
 }
 STOP_LIMIT = 150.0  # seconds
 # Rounds of long prompts: more of them than slots, so that states are kept of those that were there. Short runs: after
-# some hundreds CPython's table of names has the size that it keeps.
+# some hundreds CPython's table of names has the size that it keeps. Their webhooks take minutes.
 WHOLE, LITTLE = (3, 600), (1, 20)
 
 

@@ -21,23 +21,20 @@ class StepCosts:
     def __init__(self, first_ms: float = 0.0) -> None:
         self.first_ms = first_ms
         self._ms: dict[int, float] = {}
-        self._doubted: set[int] = set()
 
     def forget(self) -> None:
         """What was seen so far holds no more."""
         self._ms.clear()
-        self._doubted.clear()
 
     def observe(self, tokens: int, ms: float) -> None:
         """A step of so many tokens took so long."""
         size = _size(tokens)
-        known = None if size in self._doubted else self._ms.get(size)
-        self._doubted.discard(size)
+        known = self._ms.get(size)
         self._ms[size] = ms if known is None else known + SMOOTHING * (ms - known)
 
     def doubt(self, tokens: int) -> None:
         """The next step of so many counts alone: those that were seen may have been odd ones, or long ago."""
-        self._doubted.add(_size(tokens))
+        self._ms.pop(_size(tokens), None)
 
     def surely(self, tokens: int) -> float:
         """Seconds that no step of so many takes, however slow the machine; for any thread."""

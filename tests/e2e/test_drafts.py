@@ -24,7 +24,7 @@ ASKED: list[dict[str, Any]] = [
     {"prompt": f"{LIST}{LIST[:120]}", "temperature": 0.3, "seed": 1, "frequency_penalty": 0.1},
     {"prompt": f"{LIST}As JSON:\n", "temperature": 0, "json_schema": SCHEMA},
 ]
-LIMIT = 300.0  # seconds until rows were tried and found to pay; a quiet machine needs two
+LIMIT = 90.0  # seconds until rows were tried; a quiet machine needs two
 
 
 def answer(server: Server, asked: dict[str, Any], max_tokens: int = 60) -> tuple[str, int]:
@@ -51,7 +51,6 @@ def answers(server: Server) -> list[list[str]]:
     return [alone, together]
 
 
-@pytest.mark.timeout(LIMIT + 180)
 @pytest.mark.parametrize("settings", [{}, {"JANFLASK_REPRODUCIBLE": "1"}], ids=["default", "reproducible"])
 def test_answers_are_those_without_drafts(own_dir: Path, settings: dict[str, str]) -> None:
     with serving(own_dir, JANFLASK_CTX_LEN="512", **settings) as server:
